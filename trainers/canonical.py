@@ -1,0 +1,218 @@
+"""The canonical form of a cell, and the addresses that follow from it.
+
+Two cells with one canonical form are one experiment: planned once, run once, shown in every place of the
+grid that asks for it. The trainer runs the canonical form, so what is hashed is what is trained.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from trainers.cell import Cell, Phase
+from trainers.data import DATASETS, DatasetEntry
+from trainers.errors import ConfigError, unknown_name
+from trainers.losses import LOSSES
+from trainers.models import MODELS
+from trainers.optimizers import OPTIMIZERS
+from trainers.options import Choice
+from trainers.probes import PROBES
+
+NUMERICS_VERSION = 1
+"""Raised whenever a change of the trainer changes the golden loss curve; part of every `cell_id`."""
+
+ADDRESS_DIGITS = 16
+RATE_DIGITS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A phase in canonical form: half-open step range and effective rates.
+
+    Args:
+        start: First step.
+        stop: One past the last step.
+        optimizer: Base optimiser.
+        dom_rate: lr / alpha_dom, 0 for Bulk-SGD.
+        bulk_rate: lr / beta_bulk, 0 for Dom-SGD.
+        k: Dimension of the Dominant subspace, or `None` when the stage does not project.
+    """
+
+    start: int
+    stop: int
+    optimizer: str
+    dom_rate: float
+    bulk_rate: float
+    k: int | None
+
+    @property
+    def projects(self) -> bool:
+        """Whether the update needs the Dominant subspace."""
+        return self.k is not None
+
+
+def effective_rate(lr: float, divisor: float) -> float:
+    """Divide two decimal literals: 0.3 / 3 and 0.1 / 1 give the same float. Infinity gives 0."""
+    quotient = Decimal(repr(float(lr))) / Decimal(repr(float(divisor)))
+    return float(f"{quotient:.{RATE_DIGITS}g}")
+
+
+def stages(cell: Cell) -> tuple[Stage, ...]:
+    """Reduce the phases: empty ones drop out, equal neighbours merge, equal rates mean no projection.
+
+    Raises:
+        ConfigError: An unknown optimiser, k too large, both rates 0, or no step at all.
+    """
+    num_classes = dataset_entry(cell.dataset).num_outputs
+    reduced: list[Stage] = []
+    for phase in cell.phases:
+        start = reduced[-1].stop if reduced else 0
+        if phase.until <= start:
+            continue
+        stage = _stage(phase, start, num_classes)
+        if reduced and _same_rule(reduced[-1], stage):
+            previous = reduced.pop()
+            stage = _stage(phase, previous.start, num_classes)
+        reduced.append(stage)
+    if not reduced:
+        raise ConfigError("phases: no phase has a step; the last `until` must be at least 1.")
+    return tuple(reduced)
+
+
+def _stage(phase: Phase, start: int, num_classes: int) -> Stage:
+    if phase.optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", phase.optimizer, OPTIMIZERS)
+    dom_rate = effective_rate(phase.lr, phase.alpha_dom)
+    bulk_rate = effective_rate(phase.lr, phase.beta_bulk)
+    if dom_rate == 0 and bulk_rate == 0:
+        raise ConfigError("both effective rates are 0: nothing would train.")
+    k = None if dom_rate == bulk_rate else (phase.k if phase.k is not None else num_classes)
+    return Stage(
+        start=start, stop=phase.until, optimizer=phase.optimizer, dom_rate=dom_rate, bulk_rate=bulk_rate, k=k
+    )
+
+
+def _same_rule(left: Stage, right: Stage) -> bool:
+    return (left.optimizer, left.dom_rate, left.bulk_rate, left.k) == (
+        right.optimizer,
+        right.dom_rate,
+        right.bulk_rate,
+        right.k,
+    )
+
+
+def trajectory_form(cell: Cell, *, until: int | None = None) -> dict[str, Any]:
+    """Return everything that determines the weights, up to step `until` (default: the end).
+
+    Probes and evaluation are not in it; the holdout, the refresh period and the solver are in it only when
+    a stage that starts before `until` projects.
+    """
+    schedule: list[dict[str, Any]] = []
+    for stage in stages(cell):
+        if until is not None and stage.start >= until:
+            break
+        stop = stage.stop if until is None else min(stage.stop, until)
+        entry: dict[str, Any] = {
+            "optimizer": stage.optimizer,
+            "dom_rate": stage.dom_rate,
+            "bulk_rate": stage.bulk_rate,
+            "until": stop,
+        }
+        if stage.projects:
+            entry["k"] = stage.k
+        schedule.append(entry)
+    form = dict(_shape_form(cell.model, cell.dataset, cell.loss))
+    form |= {
+        "numerics": NUMERICS_VERSION,
+        "seed": cell.seed,
+        "batch_size": _bounded("batch_size", cell.batch_size, cell.dataset),
+        "init": cell.init,
+        "divergence": {"factor": float(cell.divergence_factor), "every": cell.divergence_every},
+        "schedule": schedule,
+    }
+    if any("k" in entry for entry in schedule):
+        form["eigenspace"] = {
+            "holdout_size": _bounded("holdout_size", cell.holdout_size, cell.dataset),
+            "holdout_seed": cell.holdout_seed,
+            "refresh_every": cell.refresh_every,
+            "tolerance": float(cell.solver.tolerance),
+            "guard": cell.solver.guard,
+            "max_products": cell.solver.max_products,
+            "max_cold_products": cell.solver.max_cold_products,
+        }
+    return form
+
+
+def record_form(cell: Cell) -> dict[str, Any]:
+    """Return what is recorded along the trajectory: evaluation points and probes."""
+    entry = dataset_entry(cell.dataset)
+    probes: list[dict[str, Any]] = []
+    for probe in cell.probes:
+        if probe.name not in PROBES:
+            raise unknown_name("probe", probe.name, PROBES)
+        options = Choice(probe.name, tuple(sorted(probe.options))).resolve("probe", PROBES[probe.name].options)
+        options = PROBES[probe.name].complete(options, entry)
+        probes.append({"name": probe.name, "every": probe.every or cell.evaluate_every, **options})
+    probes.sort(key=canonical_json)
+    return {"evaluate_every": cell.evaluate_every, "probes": probes}
+
+
+def canonical_form(cell: Cell) -> dict[str, Any]:
+    """Return the trajectory and the record of a cell as plain JSON values: its identity."""
+    return {**trajectory_form(cell), "record": record_form(cell)}
+
+
+def canonical_json(form: dict[str, Any]) -> str:
+    """Serialise with sorted keys and no white space; floats as their shortest exact decimal."""
+    return json.dumps(form, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def address(form: dict[str, Any]) -> str:
+    """Return the first 16 hex digits of SHA-256 over the canonical JSON."""
+    return hashlib.sha256(canonical_json(form).encode()).hexdigest()[:ADDRESS_DIGITS]
+
+
+def cell_id(cell: Cell) -> str:
+    """Return the content address of a cell."""
+    return address(canonical_form(cell))
+
+
+def trajectory_id(cell: Cell, *, until: int | None = None) -> str:
+    """Return the address of the trajectory, or of its prefix up to step `until`."""
+    return address(trajectory_form(cell, until=until))
+
+
+def dataset_entry(choice: Choice) -> DatasetEntry:
+    """Look up a data set's table entry, or raise `ConfigError` with the nearest name."""
+    if choice.name not in DATASETS:
+        raise unknown_name("dataset", choice.name, DATASETS)
+    return DATASETS[choice.name]
+
+
+def _bounded(label: str, size: int | None, dataset: Choice) -> int:
+    num_train = dataset_entry(dataset).num_train
+    if size is None:
+        return num_train
+    if size > num_train:
+        raise ConfigError(f"{label}: found {size}; data set {dataset.name!r} has {num_train} training examples.")
+    return size
+
+
+@lru_cache(maxsize=4096)
+def _shape_form(model: Choice, dataset: Choice, loss: Choice) -> dict[str, Any]:
+    entry = dataset_entry(dataset)
+    if model.name not in MODELS:
+        raise unknown_name("model", model.name, MODELS)
+    if loss.name not in LOSSES:
+        raise unknown_name("loss", loss.name, LOSSES)
+    form: dict[str, Any] = {
+        "model": {"name": model.name, **model.resolve("model", MODELS[model.name].options)},
+        "dataset": {"name": dataset.name, **dataset.resolve("dataset", entry.options)},
+        "loss": {"name": loss.name, **loss.resolve("loss", LOSSES[loss.name].options)},
+        "data_digest": entry.digest,
+    }
+    if (source := MODELS[model.name].source_digest) is not None:
+        form["source_digest"] = source
+    return form

@@ -1,0 +1,172 @@
+"""The cell: one fully specified training run, as a user states it.
+
+A cell is a model, a data set, a loss and a seed, trained by a list of phases. Everything in the papers is
+one of these. What two cells have in common, and their addresses, is the business of `trainers.canonical`.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainers.errors import ConfigError
+from trainers.options import Choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    r"""A stretch of training under one update rule.
+
+    The update is (ZS25 section 4.1)
+
+        theta <- theta - (lr / alpha_dom) P_k d - (lr / beta_bulk) (I - P_k) d,
+
+    with d the direction of the base optimiser and P_k the projector on the Dominant subspace.
+
+    Args:
+        lr: Learning rate eta, positive and finite.
+        until: The step at which the phase ends; its last update is number `until - 1`.
+        optimizer: The base optimiser, a key of `trainers.optimizers.OPTIMIZERS`.
+        alpha_dom: Divisor of the Dominant component, positive; infinity removes it (Bulk-SGD).
+        beta_bulk: Divisor of the Bulk component, positive; infinity removes it (Dom-SGD).
+        k: Dimension of the Dominant subspace; `None` is the number of classes.
+    """
+
+    lr: float
+    until: int
+    optimizer: str = "sgd"
+    alpha_dom: float = 1.0
+    beta_bulk: float = 1.0
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        positive("lr", self.lr, finite=True)
+        positive("alpha_dom", self.alpha_dom)
+        positive("beta_bulk", self.beta_bulk)
+        whole("until", self.until, minimum=0)
+        if self.k is not None:
+            whole("k", self.k, minimum=1)
+        if math.isinf(self.alpha_dom) and math.isinf(self.beta_bulk):
+            raise ConfigError(
+                "alpha_dom and beta_bulk are both infinite: both effective rates would be 0 and nothing would "
+                "train. Make at least one of them finite."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solver:
+    """Accuracy of the eigenspace tracker; part of the trajectory, since the update uses its result.
+
+    Args:
+        tolerance: A refresh has converged when every residual norm ||H u_i - lambda_i u_i||, i <= k, is at
+            most `tolerance` times the largest eigenvalue's magnitude.
+        guard: Vectors carried beyond max(k, number of outputs).
+        max_products: Budget of block products of one warm refresh.
+        max_cold_products: Budget of block products of a cold start.
+    """
+
+    tolerance: float = 1e-2
+    guard: int = 4
+    max_products: int = 6
+    max_cold_products: int = 40
+
+    def __post_init__(self) -> None:
+        positive("solver.tolerance", self.tolerance, finite=True)
+        whole("solver.guard", self.guard, minimum=0)
+        whole("solver.max_products", self.max_products, minimum=1)
+        whole("solver.max_cold_products", self.max_cold_products, minimum=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Something measured along the trajectory without changing it.
+
+    Args:
+        name: A key of `trainers.probes.PROBES`.
+        every: Period in steps; `None` is the cell's `evaluate_every`.
+        options: As declared by the probe's table entry.
+    """
+
+    name: str
+    every: int | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.every is not None:
+            whole(f"probe {self.name!r}: every", self.every, minimum=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One training run.
+
+    Args:
+        model: A key of `trainers.models.MODELS`, with options.
+        dataset: A key of `trainers.data.DATASETS`, with options.
+        loss: A key of `trainers.losses.LOSSES`, with options.
+        phases: What trains it, in order; each ends at its `until`.
+        seed: Seeds the initialisation and the order of the batches.
+        batch_size: Examples per step.
+        holdout_size: Size l of the subset on which the Hessian is computed (ZS25 section 3.1); `None` is the
+            whole training set. The subset stays in training.
+        holdout_seed: Seeds the choice of that subset.
+        refresh_every: Period T in steps at which the Dominant subspace is recomputed while a phase projects.
+        solver: Accuracy of the eigenspace tracker.
+        init: Initialisation: "pytorch" (each layer's default), "xavier" or "kaiming" (normal weights, zero bias).
+        divergence_factor: The run has diverged when the full training loss exceeds this multiple of its
+            initial value (or is not finite).
+        divergence_every: Period in steps at which the full training loss is held against that rule.
+        evaluate_every: Period in steps of the evaluation points; recorded, not part of the trajectory.
+        probes: Further measurements; recorded, not part of the trajectory.
+    """
+
+    model: Choice
+    dataset: Choice
+    phases: tuple[Phase, ...]
+    loss: Choice = field(default_factory=lambda: Choice("mse"))
+    seed: int = 0
+    batch_size: int = 50
+    holdout_size: int | None = 500
+    holdout_seed: int = 0
+    refresh_every: int = 10
+    solver: Solver = field(default_factory=Solver)
+    init: str = "pytorch"
+    divergence_factor: float = 10.0
+    divergence_every: int = 100
+    evaluate_every: int = 100
+    probes: tuple[Probe, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.phases:
+            raise ConfigError("phases: found none; a cell needs at least one phase.")
+        whole("seed", self.seed, minimum=0)
+        whole("batch_size", self.batch_size, minimum=1)
+        if self.holdout_size is not None:
+            whole("holdout_size", self.holdout_size, minimum=1)
+        whole("holdout_seed", self.holdout_seed, minimum=0)
+        whole("refresh_every", self.refresh_every, minimum=1)
+        positive("divergence_factor", self.divergence_factor, finite=True)
+        whole("divergence_every", self.divergence_every, minimum=1)
+        whole("evaluate_every", self.evaluate_every, minimum=1)
+        if self.init not in INITIALISATIONS:
+            raise ConfigError(f"init: found {self.init!r}; allowed: {', '.join(INITIALISATIONS)}.")
+
+    @property
+    def num_steps(self) -> int:
+        """The step at which the last phase ends."""
+        return max(phase.until for phase in self.phases)
+
+
+INITIALISATIONS = ("pytorch", "xavier", "kaiming")
+
+
+def whole(label: str, value: Any, *, minimum: int) -> None:
+    """Raise `ConfigError` unless `value` is an int of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{label}: expected a whole number of at least {minimum}, found {value!r}.")
+
+
+def positive(label: str, value: Any, *, finite: bool = False) -> None:
+    """Raise `ConfigError` unless `value` is a positive number (and finite, if asked)."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not value > 0 or (finite and math.isinf(value)):
+        raise ConfigError(f"{label}: expected a positive{' finite' if finite else ''} number, found {value!r}.")

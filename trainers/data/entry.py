@@ -1,0 +1,54 @@
+"""What a data set is to the trainer, and what planning knows about one without loading it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.options import Option, OptionValue
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A loaded data set, preprocessed.
+
+    Args:
+        train_inputs: (n, *input_shape) float32.
+        train_labels: (n,) int64, or (n, outputs) float32 for regression.
+        test_inputs: (m, *input_shape) float32.
+        test_labels: Like `train_labels`.
+        num_outputs: Number of classes, or of regression outputs.
+    """
+
+    train_inputs: "Tensor"
+    train_labels: "Tensor"
+    test_inputs: "Tensor"
+    test_labels: "Tensor"
+    num_outputs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetEntry:
+    """A row of `DATASETS`.
+
+    Args:
+        load: `load(folder, options)` returns the data; `folder` is where downloads are kept. It verifies what
+            it reads against `digest` and raises `DataError`.
+        digest: Names the exact bytes of the source; part of every cell's address.
+        num_train: Training examples.
+        num_test: Test examples.
+        input_shape: Shape of one example.
+        num_outputs: Number of classes.
+        options: Declared options (normalisation, labels).
+    """
+
+    load: Callable[[Path, Mapping[str, OptionValue]], Dataset]
+    digest: str
+    num_train: int
+    num_test: int
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    options: Mapping[str, Option] = field(default_factory=dict[str, Option])

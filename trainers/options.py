@@ -1,0 +1,103 @@
+"""Choices from literal tables: a name with options, resolved against the table entry's declared options.
+
+Models, data sets, losses and probes are all chosen this way, so one place checks names, types and ranges,
+and one place fills in defaults (an option left out and the same option spelled out are one experiment).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainers.errors import ConfigError, unknown_name
+
+OptionValue = bool | int | float | str | None | tuple["OptionValue", ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One declared option of a table entry.
+
+    Args:
+        default: The value when the option is left out; its type is the option's type.
+        allowed: The complete list of valid values, or `None`.
+        minimum: The least valid number (of each element, for a tuple), or `None`.
+        optional: Whether `None` is a valid value.
+        kind: The type, when the default is `None`.
+    """
+
+    default: OptionValue
+    allowed: tuple[OptionValue, ...] | None = None
+    minimum: float | None = None
+    optional: bool = False
+    kind: type | None = None
+
+    def check(self, label: str, value: Any) -> OptionValue:
+        """Return `value` in its canonical type, or raise `ConfigError` naming `label` and what is allowed."""
+        if value is None and (self.optional or self.default is None):
+            return None
+        kind = self.kind or type(self.default)
+        if kind is tuple:
+            if not isinstance(value, (list, tuple)):
+                raise ConfigError(f"{label}: expected a list, found {value!r}.")
+            element = type(self.default[0]) if isinstance(self.default, tuple) and self.default else int
+            return tuple(self._scalar(f"{label}[{i}]", item, element) for i, item in enumerate(value))
+        return self._scalar(label, value, kind)
+
+    def _scalar(self, label: str, value: Any, kind: type) -> OptionValue:
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not kind:
+            raise ConfigError(f"{label}: expected {kind.__name__}, found {value!r}.")
+        if self.allowed is not None and value not in self.allowed:
+            raise ConfigError(f"{label}: found {value!r}; allowed: {', '.join(map(repr, self.allowed))}.")
+        if self.minimum is not None and not value >= self.minimum:
+            raise ConfigError(f"{label}: found {value!r}; must be at least {self.minimum:g}.")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A name from a literal table with the options that differ from its defaults.
+
+    Args:
+        name: The table's key.
+        options: Option values by name; hashable through a sorted tuple of pairs.
+    """
+
+    name: str
+    options: tuple[tuple[str, OptionValue], ...] = field(default=())
+
+    @classmethod
+    def of(cls, name: "str | Choice", **options: Any) -> "Choice":
+        """Build a choice; lists become tuples. `Choice.of("mlp", activation="tanh")`."""
+        if isinstance(name, Choice):
+            return name
+        return cls(name, tuple(sorted((key, _frozen(value)) for key, value in options.items())))
+
+    def resolve(self, what: str, declared: Mapping[str, Option]) -> dict[str, OptionValue]:
+        """Return every declared option with its value, defaults filled in and values checked.
+
+        Raises:
+            ConfigError: An option is unknown, or its value has the wrong type or range.
+        """
+        given = dict(self.options)
+        for name in given:
+            if name not in declared:
+                raise unknown_name(f"option of {what} {self.name!r}", name, declared)
+        return {
+            name: option.check(f"{what}.{name}", given[name]) if name in given else option.default
+            for name, option in declared.items()
+        }
+
+    def __str__(self) -> str:
+        if not self.options:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={_text(value)}' for key, value in self.options)})"
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _text(value: OptionValue) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
