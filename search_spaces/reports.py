@@ -1,0 +1,90 @@
+"""What a space wants drawn: typed report specifications, read from the `reports` list of a space file.
+
+The axis named `seed` is never a row, column or line: every report shows the mean and the spread over it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+AxisValue = float | int | str
+
+
+class ReportSpec(BaseModel):
+    """What all reports share.
+
+    Attributes:
+        name: File stem of the figure or table; unique within the space.
+        title: Heading of the figure.
+        grids: Names of the grids that the report shows; `None` is all.
+        where: Keeps only grid points whose axis has one of the listed values.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    title: str = ""
+    grids: tuple[str, ...] | None = None
+    where: dict[str, tuple[AxisValue, ...]] = Field(default_factory=dict)
+
+
+class HeatmapSpec(ReportSpec):
+    """A heatmap per metric (and per value of `panels`): axis `y` against axis `x`, the value printed in each cell."""
+
+    kind: Literal["heatmap"]
+    x: str
+    y: str
+    panels: str | None = None
+    metrics: tuple[str, ...] = ("final/train_loss", "final/test_accuracy")
+
+
+class TableSpec(ReportSpec):
+    """A table like ZS25 table 1: rows by `rows`, columns by `columns`; the best of each value of `rows[0]` in bold.
+
+    `reference` names a grid whose points fill one further column (the SGD column), matched by shared axes.
+    """
+
+    kind: Literal["table"]
+    rows: tuple[str, ...] = Field(min_length=1)
+    columns: str
+    metric: str = "final/test_accuracy"
+    reference: str | None = None
+    percent: bool = True
+
+
+class CurvesSpec(ReportSpec):
+    """Series against the step; one line per combination of `lines`, one panel per metric and value of `panels`.
+
+    Switch points (ends of phases but the last) are marked.
+    """
+
+    kind: Literal["curves"]
+    metrics: tuple[str, ...] = ("train/loss",)
+    lines: tuple[str, ...] = ()
+    panels: str | None = None
+    log_y: bool = True
+    max_step: int | None = Field(default=None, ge=1)
+
+
+class FinalsSpec(ReportSpec):
+    """A final metric against one numeric axis (final loss against switch point), one line per combination of `lines`."""
+
+    kind: Literal["finals"]
+    x: str
+    lines: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("final/train_loss",)
+    log_y: bool = True
+
+
+class SpectrumSpec(ReportSpec):
+    """The leading eigenvalues against the step, one panel per combination of `panels`; number `highlight` in black."""
+
+    kind: Literal["spectrum"]
+    panels: tuple[str, ...] = ()
+    highlight: int | None = Field(default=None, ge=1)
+    log_y: bool = False
+
+
+Report = Annotated[
+    HeatmapSpec | TableSpec | CurvesSpec | FinalsSpec | SpectrumSpec, Field(discriminator="kind")
+]

@@ -1,0 +1,74 @@
+"""Every name that a sweep leaves in MLflow: tags, params, metrics, artifacts, statuses. One home.
+
+The record is read by others (dashboards, notebooks, later versions), so these names are a format.
+"""
+
+from enum import StrEnum
+
+TAG_ROLE = "sweep.role"
+TAG_NAME = "sweep.name"
+TAG_SPACE = "sweep.space"
+TAG_SPACE_SHA256 = "sweep.space_sha256"
+TAG_CELL_ID = "sweep.cell_id"
+TAG_STATUS = "sweep.status"
+TAG_STATUS_REASON = "sweep.status_reason"
+TAG_FORKED_FROM = "sweep.forked_from"
+TAG_STOP_REQUESTED = "sweep.stop_requested"
+TAG_PARENT = "mlflow.parentRunId"
+TAG_RUN_NAME = "mlflow.runName"
+TAG_NOTE = "mlflow.note.content"
+TAG_GIT_COMMIT = "mlflow.source.git.commit"
+TAG_SOURCE_NAME = "mlflow.source.name"
+
+ROLE_SWEEP = "sweep"
+ROLE_CELL = "cell"
+
+FINAL_TRAIN_LOSS = "final/train_loss"
+FINAL_TEST_ACCURACY = "final/test_accuracy"
+FINAL_STEPS = "final/steps"
+STATUS_DIVERGED = "status/diverged"
+AXIS_METRIC_PREFIX = "hp/"
+
+ARTIFACT_SPACE = "space.yaml"
+ARTIFACT_CELLS = "cells.parquet"
+ARTIFACT_CELL = "cell.json"
+ARTIFACT_ENVIRONMENT = "environment.json"
+ARTIFACT_HISTORY = "history"
+ARTIFACT_FIGURES = "figures"
+ARTIFACT_TABLES = "tables"
+
+AXIS_COLUMN_PREFIX = "axis/"
+"""Columns of `cells.parquet` that hold a grid point's axes: `axis/lr`, `axis/k`, …"""
+
+
+class Status(StrEnum):
+    """The fate of a cell, as recorded in the tag `sweep.status`."""
+
+    COMPLETED = "completed"
+    DIVERGED = "diverged"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    RUNNING = "running"
+    PENDING = "pending"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the cell has an outcome and is not run again."""
+        return self in (Status.COMPLETED, Status.DIVERGED, Status.STOPPED)
+
+    @property
+    def mlflow_status(self) -> str:
+        """The MLflow run status that goes with it."""
+        return _MLFLOW_STATUS[self]
+
+
+_MLFLOW_STATUS = {
+    Status.COMPLETED: "FINISHED",
+    Status.DIVERGED: "FINISHED",
+    Status.STOPPED: "FINISHED",
+    Status.FAILED: "FAILED",
+    Status.INTERRUPTED: "KILLED",
+    Status.RUNNING: "RUNNING",
+    Status.PENDING: "SCHEDULED",
+}
