@@ -1,0 +1,128 @@
+"""Losses, gradients and curvature products against dense float64 references."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.trainers.dense_reference import MODULES, Problem, build_problem
+from trainers import chain
+from trainers.chain import ChainObjective, chain_of
+from trainers.functional import FunctionalObjective
+from trainers.objective import Objective, build_objective
+
+EXACT = {"rtol": 1e-10, "atol": 1e-11}
+"""Float64 sums of a few hundred terms of order one."""
+
+
+def objectives(problem: Problem) -> list[Objective]:
+    layers = chain_of(problem.module)
+    assert layers is not None
+    return [ChainObjective(layers, problem.loss), FunctionalObjective(problem.module, problem.loss)]
+
+
+def directions(problem: Problem, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    lanes, size = problem.params_NP.shape
+    return torch.randn(lanes, count, size, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("module", MODULES)
+def test_matches_dense_reference(module: str, loss: str) -> None:
+    problem = build_problem(module, loss)
+    block = directions(problem, 4)
+    for objective in objectives(problem):
+        values, gradients = objective.loss_and_gradient(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)
+        products = objective.curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)(block)
+        for lane in range(2):
+            torch.testing.assert_close(values[lane], problem.mean_loss(problem.params_NP[lane], lane), **EXACT)
+            torch.testing.assert_close(gradients[lane], problem.gradient(lane), **EXACT)
+            torch.testing.assert_close(products[lane], block[lane] @ problem.hessian(lane), **EXACT)
+
+
+@pytest.mark.parametrize("module", ["mlp-tanh", "cnn-tanh"])
+def test_matches_finite_differences_of_the_gradient(module: str) -> None:
+    problem = build_problem(module, "cross_entropy")
+    objective = build_objective(problem.module, problem.loss)
+    block = directions(problem, 2)
+    product = objective.curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)(block)
+    step = 1e-6
+
+    def gradient(params: Tensor) -> Tensor:
+        return objective.loss_and_gradient(params, problem.inputs_NBX, problem.targets_NBC)[1]
+
+    for column in range(2):
+        shift = step * block[:, column]
+        difference = (gradient(problem.params_NP + shift) - gradient(problem.params_NP - shift)) / (2 * step)
+        torch.testing.assert_close(product[:, column], difference, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("module", ["mlp-tanh", "cnn-tanh", "cnn-relu"])
+def test_gauss_newton_is_the_outer_product_of_the_jacobian(module: str, loss: str) -> None:
+    problem = build_problem(module, loss)
+    block = directions(problem, 3)
+    for objective in objectives(problem):
+        products = objective.curvature(
+            problem.params_NP, problem.inputs_NBX, problem.targets_NBC, gauss_newton=True
+        )(block)
+        for lane in range(2):
+
+            def outputs(params: Tensor, lane: int = lane) -> Tensor:
+                return objective.outputs(params[None], problem.inputs_NBX[lane][None])[0]
+
+            def mean_loss(values: Tensor, lane: int = lane) -> Tensor:
+                return problem.loss.value(values[None], problem.targets_NBC[lane][None])[0]
+
+            params = problem.params_NP[lane]
+            values = outputs(params)
+            reference = FunctionalObjective(problem.module, problem.loss)
+            jacobian = torch.func.jacrev(lambda p, lane=lane: reference._call(p, problem.inputs_NBX[lane]))(params)
+            middle = torch.func.hessian(mean_loss)(values)
+            dense = torch.einsum("bcp,bcde,deq->pq", jacobian, middle, jacobian)
+            torch.testing.assert_close(products[lane], block[lane] @ dense, **EXACT)
+
+
+@pytest.mark.parametrize("module", ["mlp-relu", "cnn-tanh"])
+@pytest.mark.parametrize("saved_bytes", [0, 2**30])
+def test_chunks_over_examples_add_up(module: str, saved_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = build_problem(module, "mse")
+    whole = objectives(problem)[0]
+    block = directions(problem, 3)
+    expected = whole.curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)(block)
+    monkeypatch.setattr(chain, "TANGENT_BYTES", 1)
+    monkeypatch.setattr(chain, "SAVED_BYTES", saved_bytes)
+    product = objectives(problem)[0].curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)
+    for _ in range(2):
+        torch.testing.assert_close(product(block), expected, **EXACT)
+
+
+def test_product_keeps_its_point_when_parameters_move_on() -> None:
+    problem = build_problem("mlp-tanh", "mse")
+    params = problem.params_NP.clone()
+    for objective in objectives(problem):
+        block = directions(problem, 2)
+        product = objective.curvature(params, problem.inputs_NBX, problem.targets_NBC)
+        before = product(block)
+        params.add_(1.0)
+        torch.testing.assert_close(product(block), before, rtol=0, atol=0)
+        params.copy_(problem.params_NP)
+
+
+def test_a_module_outside_the_known_layers_runs_through_functional_calls() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 6)
+            self.last = nn.Linear(6, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.last(inputs + torch.tanh(self.first(inputs)))
+
+    problem = build_problem("mlp-tanh", "mse")
+    module = Residual().double()
+    objective = build_objective(module, problem.loss)
+    assert isinstance(objective, FunctionalObjective)
+    assert isinstance(build_objective(problem.module, problem.loss), ChainObjective)
+    size = objective.num_params
+    assert size == 6 * 6 + 6 + 6 * 3 + 3

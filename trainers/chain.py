@@ -1,0 +1,242 @@
+"""A sequential model as a chain of laned layers, and its objective.
+
+`chain_of` recognises an `nn.Sequential` of known layers and answers `None` for anything else. The chain's
+parameters lie in the order of `module.named_parameters()`, so both objectives read one flat vector.
+
+The Hessian product follows Pearlmutter (1994): differentiate the forward and the backward pass along the
+directions. With f the outputs, g the loss gradient in them and A its Hessian in them,
+
+    f' = J v,   g' = A f',   H v = J^T g' + (terms with second derivatives of the layers and g).
+
+Leaving out the latter gives the Gauss-Newton product J^T A J v.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from trainers.layers import Layer, Saved
+from trainers.layers.activation import GELU, RELU, SOFTPLUS, TANH
+from trainers.layers.convolution import Convolution, MaxPool
+from trainers.layers.dense import Dense, Flatten
+from trainers.losses import Loss
+from trainers.objective import CurvatureProduct
+
+TANGENT_BYTES = 192 * 2**20
+"""Budget for the tangents of one chunk of examples; chunks are a function of shapes alone."""
+
+SAVED_BYTES = 2 * 2**30
+"""Budget for keeping the linearised forward pass of all chunks; beyond it, it is computed again per product."""
+
+
+def chain_of(module: nn.Module) -> "tuple[Layer, ...] | None":
+    """Return the laned layers of a sequential module, or `None` where a layer is not known."""
+    if not isinstance(module, nn.Sequential):
+        return None
+    layers: list[Layer] = []
+    for child in cast("Sequence[nn.Module]", module):
+        layer = _layer_of(child)
+        if layer is None:
+            return None
+        layers.append(layer)
+    if not any(layer.num_params for layer in layers):
+        return None
+    leading = layers[1:] if isinstance(layers[0], Flatten) else layers
+    if not leading or not isinstance(leading[0], (Dense, Convolution)):
+        return None
+    return tuple(layers)
+
+
+def _layer_of(child: nn.Module) -> Layer | None:
+    match child:
+        case nn.Linear():
+            return Dense(child.in_features, child.out_features, child.bias is not None)
+        case nn.Conv2d() if _plain_convolution(child):
+            return Convolution(
+                child.in_channels,
+                child.out_channels,
+                child.kernel_size[0],
+                cast("tuple[int, ...]", child.padding)[0],
+                child.bias is not None,
+            )
+        case nn.MaxPool2d() if _plain_pooling(child):
+            return MaxPool(cast(int, child.kernel_size))
+        case nn.Flatten(start_dim=1, end_dim=-1):
+            return Flatten()
+        case nn.ReLU():
+            return RELU
+        case nn.Tanh():
+            return TANH
+        case nn.GELU(approximate="none"):
+            return GELU
+        case nn.Softplus(beta=1, threshold=20):
+            return SOFTPLUS
+        case _:
+            return None
+
+
+def _plain_convolution(layer: nn.Conv2d) -> bool:
+    padding = layer.padding
+    return (
+        layer.stride == (1, 1)
+        and layer.dilation == (1, 1)
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+        and layer.kernel_size[0] == layer.kernel_size[1]
+        and not isinstance(padding, str)
+        and padding[0] == padding[1]
+    )
+
+
+def _plain_pooling(layer: nn.MaxPool2d) -> bool:
+    return (
+        isinstance(layer.kernel_size, int)
+        and layer.stride == layer.kernel_size
+        and layer.padding == 0
+        and layer.dilation == 1
+        and not layer.ceil_mode
+        and not layer.return_indices
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Linearised:
+    """A forward and a backward pass over one chunk, kept for the products that follow."""
+
+    saved: list[Saved]
+    grads: list[Tensor]
+    outputs: Tensor
+
+
+class ChainObjective:
+    """`Objective` of a chain of laned layers. One pass at a time; not for concurrent use by threads."""
+
+    def __init__(self, layers: tuple[Layer, ...], loss: Loss) -> None:
+        self._flatten_first = isinstance(layers[0], Flatten)
+        self._layers = layers[1:] if self._flatten_first else layers
+        self._loss = loss
+        offset = 0
+        self._spans: list[slice] = []
+        for layer in self._layers:
+            self._spans.append(slice(offset, offset + layer.num_params))
+            offset += layer.num_params
+        self.num_params = offset
+
+    def _forward(self, params_NP: Tensor, inputs_NBX: Tensor) -> tuple[Tensor, list[Saved]]:
+        values = inputs_NBX.flatten(2) if self._flatten_first else inputs_NBX
+        saved: list[Saved] = []
+        for layer, span in zip(self._layers, self._spans, strict=True):
+            values, kept = layer.forward(params_NP[:, span], values)
+            saved.append(kept)
+        return values, saved
+
+    @torch.no_grad()
+    def outputs(self, params_NP: Tensor, inputs_NBX: Tensor) -> Tensor:
+        """Return the model's outputs, (N, B, C)."""
+        return self._forward(params_NP, inputs_NBX)[0]
+
+    @torch.no_grad()
+    def loss_and_gradient(self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of each lane (N,) and its gradient (N, P)."""
+        values, saved = self._forward(params_NP, inputs_NBX)
+        grad: Tensor | None = self._loss.gradient(values, targets_NBC)
+        parts: list[Tensor] = []
+        for index in reversed(range(len(self._layers))):
+            assert grad is not None
+            own, grad = self._layers[index].backward(
+                params_NP[:, self._spans[index]], saved[index], grad, need_input=index > 0
+            )
+            if own is not None:
+                parts.append(own)
+        return self._loss.value(values, targets_NBC), torch.cat(parts[::-1], 1)
+
+    def _linearise(self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor) -> _Linearised:
+        outputs, saved = self._forward(params_NP, inputs_NBX)
+        grad = self._loss.gradient(outputs, targets_NBC)
+        grads = [grad]
+        for index in reversed(range(1, len(self._layers))):
+            _, before = self._layers[index].backward(
+                params_NP[:, self._spans[index]], saved[index], grad, need_input=True
+            )
+            assert before is not None
+            grad = before
+            grads.append(grad)
+        return _Linearised(saved=saved, grads=grads[::-1], outputs=outputs)
+
+    def _product(
+        self, params_NP: Tensor, point: _Linearised, directions_NRP: Tensor, gauss_newton: bool
+    ) -> list[Tensor]:
+        tangents: Tensor | None = None
+        kept: list[Saved] = []
+        for layer, span, saved in zip(self._layers, self._spans, point.saved, strict=True):
+            tangents, tangent_saved = layer.tangent(params_NP[:, span], saved, directions_NRP[..., span], tangents)
+            kept.append(tangent_saved)
+        assert tangents is not None
+        outward = self._loss.output_hessian(point.outputs, tangents.transpose(1, 2)).transpose(1, 2)
+        back: Tensor | None = outward.contiguous()
+        parts: list[Tensor] = []
+        for index in reversed(range(len(self._layers))):
+            assert back is not None
+            span = self._spans[index]
+            own, back = self._layers[index].backward_tangent(
+                params_NP[:, span],
+                point.saved[index],
+                directions_NRP[..., span],
+                kept[index],
+                None if gauss_newton else point.grads[index],
+                back,
+                need_input=index > 0,
+            )
+            if own is not None:
+                parts.append(own)
+        return parts[::-1]
+
+    @torch.no_grad()
+    def curvature(
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, gauss_newton: bool = False
+    ) -> CurvatureProduct:
+        """Linearise at `params_NP` once and return the product with the Hessian of the mean loss."""
+        params_NP = params_NP.clone()
+        total = inputs_NBX.shape[1]
+        features = self._activation_size(params_NP, inputs_NBX, targets_NBC)
+        element = params_NP.element_size() * params_NP.shape[0]
+        keep = features * total * element <= SAVED_BYTES
+        points: dict[int, _Linearised] = {}
+
+        @torch.no_grad()
+        def product(directions_NRP: Tensor) -> Tensor:
+            per_example = features * directions_NRP.shape[1] * element
+            chunk = max(1, min(total, TANGENT_BYTES // max(1, per_example)))
+            accumulated: list[Tensor] | None = None
+            for start in range(0, total, chunk):
+                stop = min(total, start + chunk)
+                point = points.get(start)
+                if point is None or point.outputs.shape[1] != stop - start:
+                    point = self._linearise(params_NP, inputs_NBX[:, start:stop], targets_NBC[:, start:stop])
+                    if keep:
+                        points[start] = point
+                parts = self._product(params_NP, point, directions_NRP, gauss_newton)
+                if stop - start < total:
+                    for part in parts:
+                        part.mul_((stop - start) / total)
+                if accumulated is None:
+                    accumulated = parts
+                else:
+                    for sum_, part in zip(accumulated, parts, strict=True):
+                        sum_.add_(part)
+            assert accumulated is not None
+            return torch.cat(accumulated, -1)
+
+        return product
+
+    def _activation_size(self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor) -> int:
+        """Return the elements that one example's forward pass leaves behind, over the layers."""
+        values = inputs_NBX[:1, :1].flatten(2) if self._flatten_first else inputs_NBX[:1, :1]
+        size = 0
+        for layer, span in zip(self._layers, self._spans, strict=True):
+            values, _ = layer.forward(params_NP[:1, span], values)
+            size += values.numel()
+        return 2 * size

@@ -1,0 +1,63 @@
+"""Layers with a lane dimension, and their first- and second-order derivatives written out.
+
+A layer owns four maps. With parameters w, input x, output y = f(w, x) and a loss gradient g in y:
+
+    forward           y
+    backward          (g . df/dw,  g . df/dx)
+    tangent           the directional derivative of forward along (w', x')
+    backward_tangent  the directional derivative of backward along (w', x', g')
+
+A chain of them gives gradients, and products of the Hessian (or its Gauss-Newton part) with a whole block of
+directions at the cost of its matrix products and nothing else: no graph is recorded, and the linearised
+forward pass is computed once for the block.
+
+Shape legend: N lanes, B examples, R directions, F features, Q parameters of one layer. Tangents have the
+directions after the examples, (N, B, R, ...): a dense layer then needs no transposition of its inputs.
+"""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+Saved = Any
+"""What a layer keeps from `forward` or `tangent` for the passes that follow; private to the layer."""
+
+
+class Layer(Protocol):
+    """The four maps of one layer."""
+
+    num_params: int
+
+    def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
+        """Return the outputs (N, B, ...) and what the other maps need."""
+        ...
+
+    def backward(
+        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients in the parameters (N, Q) and in the inputs (`None` where there are none)."""
+        ...
+
+    def tangent(
+        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+    ) -> tuple[Tensor, Saved]:
+        """Return the outputs' tangents (N, B, R, ...); `tangents` is `None` for the input of the network."""
+        ...
+
+    def backward_tangent(
+        self,
+        params_NQ: Tensor,
+        saved: Saved,
+        directions_NRQ: Tensor,
+        tangent_saved: Saved,
+        grad_NBF: Tensor | None,
+        grad_tangents: Tensor,
+        *,
+        need_input: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the tangents of both gradients, (N, R, Q) and (N, B, R, ...).
+
+        Without `grad_NBF` the terms that hold second derivatives of the network are left out, which gives
+        the Gauss-Newton product.
+        """
+        ...

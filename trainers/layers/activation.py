@@ -1,0 +1,91 @@
+"""Elementwise activations with their first two derivatives."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainers.layers import Saved
+
+Derivatives = tuple[Tensor, Callable[[], Tensor] | None]
+"""phi'(x), and a function that returns phi''(x), `None` where that is 0 everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """y = phi(x), elementwise.
+
+    Args:
+        value: phi.
+        derivatives: From x and y, phi'(x) and a way to phi''(x).
+    """
+
+    value: Callable[[Tensor], Tensor]
+    derivatives: Callable[[Tensor, Tensor], Derivatives]
+    num_params: int = 0
+
+    def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
+        """Return phi(x)."""
+        outputs = self.value(inputs_NBF)
+        return outputs, (inputs_NBF, outputs)
+
+    def backward(
+        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return phi'(x) g."""
+        return None, self.derivatives(*saved)[0] * grad_NBF
+
+    def tangent(
+        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+    ) -> tuple[Tensor, Saved]:
+        """Return phi'(x) x'."""
+        assert tangents is not None, "a network does not begin with an activation"
+        first, _ = self.derivatives(*saved)
+        return first.unsqueeze(2) * tangents, tangents
+
+    def backward_tangent(
+        self,
+        params_NQ: Tensor,
+        saved: Saved,
+        directions_NRQ: Tensor,
+        tangent_saved: Saved,
+        grad_NBF: Tensor | None,
+        grad_tangents: Tensor,
+        *,
+        need_input: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return phi'(x) g' + phi''(x) x' g."""
+        first, second = self.derivatives(*saved)
+        result = first.unsqueeze(2) * grad_tangents
+        if grad_NBF is not None and second is not None:
+            result.addcmul_((second() * grad_NBF).unsqueeze(2), tangent_saved)
+        return None, result
+
+
+def _relu(inputs: Tensor, outputs: Tensor) -> Derivatives:
+    return (outputs > 0).to(outputs.dtype), None
+
+
+def _tanh(inputs: Tensor, outputs: Tensor) -> Derivatives:
+    first = 1 - outputs.square()
+    return first, lambda: -2 * outputs * first
+
+
+def _softplus(inputs: Tensor, outputs: Tensor) -> Derivatives:
+    first = inputs.sigmoid()
+    return first, lambda: first * (1 - first)
+
+
+def _gelu(inputs: Tensor, outputs: Tensor) -> Derivatives:
+    density = (-0.5 * inputs.square()).exp() / math.sqrt(2 * math.pi)
+    distribution = 0.5 * (1 + torch.erf(inputs / math.sqrt(2)))
+    return distribution + inputs * density, lambda: (2 - inputs.square()) * density
+
+
+RELU = Activation(torch.relu, _relu)
+TANH = Activation(torch.tanh, _tanh)
+SOFTPLUS = Activation(F.softplus, _softplus)
+GELU = Activation(F.gelu, _gelu)

@@ -1,0 +1,193 @@
+"""Two-dimensional convolution and max pooling.
+
+Lanes of a convolution are its groups: (N, B, C, H, W) becomes (B, N C, H, W), which costs nothing for N = 1.
+Directions are extra output channels (through W'), extra examples (through x') or extra input channels (in the
+mixed terms), so every product below is one convolution call.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainers.layers import Saved
+
+_backward = torch.ops.aten.convolution_backward.default
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """y = x * W + b, stride 1, square kernel, zero padding; stored as W (out, in, size, size) then b."""
+
+    num_inputs: int
+    num_outputs: int
+    size: int
+    padding: int
+    bias: bool = True
+
+    @property
+    def _kernel(self) -> tuple[int, int, int, int]:
+        return self.num_outputs, self.num_inputs, self.size, self.size
+
+    @property
+    def _num_weights(self) -> int:
+        return self.num_outputs * self.num_inputs * self.size * self.size
+
+    @property
+    def num_params(self) -> int:
+        """Weights and biases."""
+        return self._num_weights + self.bias * self.num_outputs
+
+    def _weight(self, params: Tensor) -> Tensor:
+        return params[..., : self._num_weights].unflatten(-1, self._kernel)
+
+    def _convolve(self, inputs: Tensor, weight: Tensor, groups: int) -> Tensor:
+        return F.conv2d(inputs, weight, padding=self.padding, groups=groups)
+
+    def _transposed(self, grad: Tensor, weight: Tensor, groups: int) -> Tensor:
+        return F.conv_transpose2d(grad, weight, padding=self.padding, groups=groups)
+
+    def _weight_gradient(self, grad: Tensor, inputs: Tensor, weight: Tensor, groups: int) -> Tensor:
+        pad = [self.padding, self.padding]
+        mask = [False, True, False]
+        result = _backward(grad, inputs, weight, None, [1, 1], pad, [1, 1], False, [0, 0], groups, mask)[1]
+        assert result is not None
+        return result
+
+    def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
+        """Return the outputs (N, B, C, H, W); the inputs are saved with lanes as channels."""
+        lanes = params_NQ.shape[0]
+        merged = _lanes_to_channels(inputs_NBF)
+        bias = params_NQ[:, self._num_weights :].reshape(-1) if self.bias else None
+        weight = self._weight(params_NQ).flatten(0, 1)
+        out = F.conv2d(merged, weight, bias, padding=self.padding, groups=lanes)
+        return _channels_to_lanes(out, lanes), merged
+
+    def backward(
+        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gradients in weights and bias, and in the inputs."""
+        lanes = params_NQ.shape[0]
+        weight = self._weight(params_NQ).flatten(0, 1)
+        grad = _lanes_to_channels(grad_NBF)
+        grads = [self._weight_gradient(grad, saved, weight, lanes).reshape(lanes, self._num_weights)]
+        if self.bias:
+            grads.append(grad_NBF.sum((1, 3, 4)))
+        grad_inputs = _channels_to_lanes(self._transposed(grad, weight, lanes), lanes) if need_input else None
+        return torch.cat(grads, 1), grad_inputs
+
+    def tangent(
+        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+    ) -> tuple[Tensor, Saved]:
+        """Return x * W' + b' + x' * W, (N, B, R, C, H, W)."""
+        lanes, num_directions = directions_NRQ.shape[:2]
+        stacked = self._weight(directions_NRQ).flatten(0, 2)
+        bias = directions_NRQ[..., self._num_weights :].reshape(-1) if self.bias else None
+        out = F.conv2d(saved, stacked, bias, padding=self.padding, groups=lanes)
+        out = _channels_to_lanes(out, lanes).unflatten(2, (num_directions, self.num_outputs))
+        if tangents is None:
+            return out, None
+        merged = _lanes_to_channels(tangents.flatten(1, 2))
+        extra = self._convolve(merged, self._weight(params_NQ).flatten(0, 1), lanes)
+        return out + _channels_to_lanes(extra, lanes).unflatten(1, (-1, num_directions)), tangents
+
+    def backward_tangent(
+        self,
+        params_NQ: Tensor,
+        saved: Saved,
+        directions_NRQ: Tensor,
+        tangent_saved: Saved,
+        grad_NBF: Tensor | None,
+        grad_tangents: Tensor,
+        *,
+        need_input: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the tangents of both gradients; `grad_tangents` is (N, B, R, C, H, W)."""
+        lanes, num_directions = directions_NRQ.shape[:2]
+        result = directions_NRQ.new_empty(lanes, num_directions, self.num_params)
+        stacked = self._weight(directions_NRQ).flatten(0, 2)
+        grad_stacked = _lanes_to_channels(grad_tangents.flatten(2, 3))
+        weight_part = self._weight_gradient(grad_stacked, saved, stacked, lanes)
+        result[..., : self._num_weights].copy_(weight_part.reshape(lanes, num_directions, self._num_weights))
+        if self.bias:
+            result[..., self._num_weights :].copy_(grad_tangents.sum((1, 4, 5)))
+        across = self._weight(directions_NRQ).transpose(1, 2).reshape(
+            lanes * self.num_outputs, num_directions * self.num_inputs, self.size, self.size
+        )
+        grad = None if grad_NBF is None else _lanes_to_channels(grad_NBF)
+        if grad is not None and tangent_saved is not None:
+            inputs = _lanes_to_channels(tangent_saved.flatten(2, 3))
+            mixed = self._weight_gradient(grad, inputs, across, lanes).view(
+                lanes, self.num_outputs, num_directions, self.num_inputs, self.size, self.size
+            )
+            self._weight(result).add_(mixed.transpose(1, 2))
+        if not need_input:
+            return result, None
+        weight = self._weight(params_NQ).flatten(0, 1)
+        through = self._transposed(_lanes_to_channels(grad_tangents.flatten(1, 2)), weight, lanes)
+        grad_inputs = _channels_to_lanes(through, lanes).unflatten(1, (-1, num_directions))
+        if grad is not None:
+            extra = _channels_to_lanes(self._transposed(grad, across, lanes), lanes)
+            grad_inputs = grad_inputs + extra.unflatten(2, (num_directions, self.num_inputs))
+        return result, grad_inputs
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """Non-overlapping max pooling with a square window; rows and columns that do not fill one are dropped."""
+
+    size: int
+    num_params: int = 0
+
+    def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
+        """Return the maxima; the positions of the first maximum of each window are saved."""
+        out, indices = F.max_pool2d(inputs_NBF.flatten(0, 2), self.size, return_indices=True)
+        lead = inputs_NBF.shape[:3]
+        return out.unflatten(0, lead), (indices.unflatten(0, lead), inputs_NBF.shape[-2:])
+
+    def backward(
+        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Put each gradient where its maximum stood."""
+        indices, image = saved
+        return None, _scatter(grad_NBF, indices, image)
+
+    def tangent(
+        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+    ) -> tuple[Tensor, Saved]:
+        """Pick each tangent where the maximum stands."""
+        assert tangents is not None, "a network does not begin with pooling"
+        indices, _ = saved
+        spread = indices.unsqueeze(2).expand(*tangents.shape[:4], *indices.shape[-2:])
+        return tangents.flatten(-2).gather(-1, spread.flatten(-2)).unflatten(-1, indices.shape[-2:]), None
+
+    def backward_tangent(
+        self,
+        params_NQ: Tensor,
+        saved: Saved,
+        directions_NRQ: Tensor,
+        tangent_saved: Saved,
+        grad_NBF: Tensor | None,
+        grad_tangents: Tensor,
+        *,
+        need_input: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Put each gradient's tangent where the maximum stood."""
+        indices, image = saved
+        return None, _scatter(grad_tangents, indices.unsqueeze(2).expand(grad_tangents.shape), image)
+
+
+def _scatter(values: Tensor, indices: Tensor, image: torch.Size) -> Tensor:
+    out = values.new_zeros(*values.shape[:-2], image[0] * image[1])
+    return out.scatter_(-1, indices.flatten(-2), values.flatten(-2)).unflatten(-1, image)
+
+
+def _lanes_to_channels(tensor: Tensor) -> Tensor:
+    """(N, B, C, H, W) to (B, N C, H, W)."""
+    return tensor[0] if tensor.shape[0] == 1 else tensor.transpose(0, 1).flatten(1, 2)
+
+
+def _channels_to_lanes(tensor: Tensor, lanes: int) -> Tensor:
+    """(B, N C, H, W) to (N, B, C, H, W)."""
+    return tensor.unsqueeze(0) if lanes == 1 else tensor.unflatten(1, (lanes, -1)).transpose(0, 1)

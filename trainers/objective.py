@@ -1,0 +1,78 @@
+"""The training objective as the loop sees it: losses, gradients and curvature products of N lanes at once.
+
+Two implementations with one contract: `trainers.chain` for sequential models (layers written with a lane
+dimension) and `trainers.functional` for any other module (`torch.func`). Parameters are one flat vector a
+lane, in the order of the module's `named_parameters()`.
+
+Shape legend: N lanes, P parameters, R directions, B examples, X the axes of one example, C outputs.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainers.errors import ConfigError
+from trainers.losses import Loss
+from trainers.randomness import derived_seed
+
+CurvatureProduct = Callable[[Tensor], Tensor]
+"""Maps a block of directions (N, R, P) to its products (N, R, P)."""
+
+
+class Objective(Protocol):
+    """A model with a loss, over lanes. Nothing here records an autograd graph."""
+
+    num_params: int
+
+    def outputs(self, params_NP: Tensor, inputs_NBX: Tensor) -> Tensor:
+        """Return the model's outputs, (N, B, C)."""
+        ...
+
+    def loss_and_gradient(self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of each lane (N,) and its gradient (N, P)."""
+        ...
+
+    def curvature(
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, gauss_newton: bool = False
+    ) -> CurvatureProduct:
+        """Linearise at `params_NP` once and return the product with the Hessian of the mean loss.
+
+        With `gauss_newton`, with the generalised Gauss-Newton term H_o alone (ZS25 section 5).
+        """
+        ...
+
+
+def build_objective(module: nn.Module, loss: Loss) -> Objective:
+    """Choose the implementation for a module: laned layers where every layer is known, else `torch.func`."""
+    from trainers.chain import ChainObjective, chain_of
+    from trainers.functional import FunctionalObjective
+
+    chain = chain_of(module)
+    return FunctionalObjective(module, loss) if chain is None else ChainObjective(chain, loss)
+
+
+def initial_parameters(build: Callable[[], nn.Module], *, init: str, seed: int) -> Tensor:
+    """Return the flat initial parameters (P,) float32 of a fresh module.
+
+    Args:
+        build: Builds the module; PyTorch's default initialisation draws from the global generator, which is
+            seeded here from (seed, "init") and restored.
+        init: "pytorch", "xavier" or "kaiming" (normal weights, zero biases).
+        seed: The cell's seed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "init"))
+        module = build()
+        if init != "pytorch":
+            scheme = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_}[init]
+            for parameter in module.parameters():
+                if parameter.dim() > 1:
+                    scheme(parameter)
+                else:
+                    nn.init.zeros_(parameter)
+    parts = [parameter.detach().reshape(-1) for parameter in module.parameters()]
+    if not parts:
+        raise ConfigError("the model has no parameters to train.")
+    return torch.cat(parts).float()
