@@ -1,0 +1,60 @@
+"""Divergence: when a run has left for good. An outcome, not an error.
+
+The papers show diverged cells without defining them. This rule belongs to the trajectory, because it ends it:
+
+- the minibatch loss or the full training loss is not finite, at once;
+- the full training loss, measured every `divergence_every` steps, exceeds `divergence_factor` times its value at
+  step 0;
+- at the end, the full training loss is above its value at step 0.
+"""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a lane ended.
+
+    Args:
+        status: "completed" or "diverged".
+        reason: Empty for a completed lane.
+        step: The step at which it ended.
+    """
+
+    status: str
+    reason: str
+    step: int
+
+
+@dataclass(slots=True, kw_only=True)
+class DivergenceDetector:
+    """The rule with its memory: the initial loss.
+
+    Args:
+        factor: Multiple of the initial loss above which a run has diverged.
+        initial_loss: Full training loss at step 0; `None` before it is known.
+    """
+
+    factor: float
+    initial_loss: float | None = None
+
+    def judge_batch(self, loss: float, step: int) -> Outcome | None:
+        """Judge a minibatch loss."""
+        if math.isfinite(loss):
+            return None
+        return Outcome(status="diverged", reason="the minibatch loss is not finite", step=step)
+
+    def judge_loss(self, loss: float, step: int, *, last: bool) -> Outcome | None:
+        """Judge a full training loss; the first one is remembered."""
+        if not math.isfinite(loss):
+            return Outcome(status="diverged", reason="the training loss is not finite", step=step)
+        if self.initial_loss is None:
+            self.initial_loss = loss
+            return None
+        if loss > self.factor * self.initial_loss:
+            reason = f"the training loss exceeds {self.factor:g} times its initial value"
+            return Outcome(status="diverged", reason=reason, step=step)
+        if last and loss > self.initial_loss:
+            return Outcome(status="diverged", reason="the final training loss is above its initial value", step=step)
+        return None

@@ -1,0 +1,167 @@
+"""One lane: a cell's schedule, its fate so far, and what it carries from step to step besides its weights."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.canonical import Stage, canonical_form, cell_id, stages
+from trainers.cell import Cell
+from trainers.checkpoint import LaneState, number_from_json, number_to_json
+from trainers.divergence import DivergenceDetector, Outcome
+from trainers.errors import CheckpointError
+from trainers.history import TEST_ACCURACY, TRAIN_LOSS, HistoryBuffer
+
+WEIGHTS = "weights"
+EIGENSPACE = "eigenspace"
+PROBE_PREFIX = "probe/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledProbe:
+    """A probe of the canonical form: `key` names its state, `options` are complete."""
+
+    key: str
+    name: str
+    every: int
+    options: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Lane:
+    """The part of a run that is not a tensor operation.
+
+    Args:
+        cell: What is trained.
+        stages: Its canonical schedule.
+        block_WP: The tracked eigenspace's block, `None` outside projecting stages.
+        probe_blocks: Each probe's own block, by key.
+        finals: Last finite value of the final metrics.
+        refreshes: Eigenspace refreshes so far.
+        unconverged: Those of them that did not converge.
+        columns: Hessian products (columns) of those refreshes.
+        outcome: How the lane ended, or `None`.
+    """
+
+    cell: Cell
+    cell_id: str
+    stages: tuple[Stage, ...]
+    probes: tuple[ScheduledProbe, ...]
+    detector: DivergenceDetector
+    history: HistoryBuffer = field(default_factory=HistoryBuffer)
+    block_WP: Tensor | None = None
+    probe_blocks: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    finals: dict[str, float] = field(default_factory=dict[str, float])
+    refreshes: int = 0
+    unconverged: int = 0
+    columns: int = 0
+    outcome: Outcome | None = None
+
+    @classmethod
+    def of(cls, cell: Cell) -> "Lane":
+        """Start a lane at step 0."""
+        record = canonical_form(cell)["record"]
+        probes = tuple(
+            ScheduledProbe(
+                key=f"{PROBE_PREFIX}{index}",
+                name=entry["name"],
+                every=entry["every"],
+                options={key: value for key, value in entry.items() if key not in ("name", "every")},
+            )
+            for index, entry in enumerate(record["probes"])
+        )
+        return cls(
+            cell=cell,
+            cell_id=cell_id(cell),
+            stages=stages(cell),
+            probes=probes,
+            detector=DivergenceDetector(factor=cell.divergence_factor),
+        )
+
+    @property
+    def num_steps(self) -> int:
+        """The step at which the lane is completed."""
+        return self.stages[-1].stop
+
+    def stage_at(self, step: int) -> Stage:
+        """Return the stage that does update number `step`."""
+        return next(stage for stage in self.stages if step < stage.stop)
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether `step` is an evaluation point."""
+        return step % self.cell.evaluate_every == 0 or step == self.num_steps
+
+    def judges_at(self, step: int) -> bool:
+        """Whether the full training loss is held against the divergence rule."""
+        return step % self.cell.divergence_every == 0 or step == self.num_steps
+
+    def probes_at(self, step: int) -> list[ScheduledProbe]:
+        """Return the probes that are due."""
+        return [probe for probe in self.probes if step % probe.every == 0 or step == self.num_steps]
+
+    def refreshes_at(self, step: int) -> bool:
+        """Whether the Dominant subspace is recomputed before update number `step`."""
+        stage = self.stage_at(step)
+        return stage.projects and (step - stage.start) % self.cell.refresh_every == 0
+
+    def next_event(self, step: int) -> int:
+        """Return the first step after `step` at which something besides an update happens."""
+        stage = self.stage_at(step)
+        periods = [self.cell.evaluate_every, self.cell.divergence_every, *(probe.every for probe in self.probes)]
+        events = [stage.stop, *(step - step % every + every for every in periods)]
+        if stage.projects:
+            every = self.cell.refresh_every
+            since = step - stage.start
+            events.append(stage.start + since - since % every + every)
+        return min(events)
+
+    def note_finals(self, values: dict[str, float]) -> None:
+        """Remember the last finite loss and accuracy of an evaluation point."""
+        for name in (TRAIN_LOSS, TEST_ACCURACY):
+            if name in values and math.isfinite(values[name]):
+                self.finals[name] = values[name]
+
+    def state(self, step: int, weights_P: Tensor) -> LaneState:
+        """Return everything that is needed to go on bitwise."""
+        tensors = {WEIGHTS: weights_P, **self.probe_blocks}
+        if self.block_WP is not None:
+            tensors[EIGENSPACE] = self.block_WP
+        scalars: dict[str, Any] = {
+            "initial_loss": self.detector.initial_loss,
+            "finals": {name: number_to_json(value) for name, value in self.finals.items()},
+            "refreshes": self.refreshes,
+            "unconverged": self.unconverged,
+            "columns": self.columns,
+            "outcome": None
+            if self.outcome is None
+            else {"status": self.outcome.status, "reason": self.outcome.reason, "step": self.outcome.step},
+        }
+        cpu = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        return LaneState(cell_id=self.cell_id, step=step, tensors=cpu, scalars=scalars)
+
+    def restore(self, state: LaneState, device: torch.device) -> Tensor:
+        """Take over a state and return its weights (P,).
+
+        Raises:
+            CheckpointError: The state is of another cell or lacks a part.
+        """
+        if state.cell_id != self.cell_id:
+            raise CheckpointError(f"the checkpoint is of cell {state.cell_id}, not of {self.cell_id}.")
+        try:
+            scalars = state.scalars
+            self.detector.initial_loss = scalars["initial_loss"]
+            self.finals = {name: number_from_json(value) for name, value in scalars["finals"].items()}
+            self.refreshes = int(scalars["refreshes"])
+            self.unconverged = int(scalars["unconverged"])
+            self.columns = int(scalars["columns"])
+            outcome = scalars["outcome"]
+            self.outcome = None if outcome is None else Outcome(**outcome)
+            tensors = {name: tensor.to(device) for name, tensor in state.tensors.items()}
+            weights = tensors.pop(WEIGHTS)
+            self.block_WP = tensors.pop(EIGENSPACE, None)
+            self.probe_blocks = tensors
+            return weights
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"the checkpoint of cell {self.cell_id} lacks a part: {error!r}.") from error

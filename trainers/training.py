@@ -1,0 +1,365 @@
+"""The training loop: N cells of one shape in lockstep, from step to step and event to event.
+
+The loop owns the cadence: when to evaluate, to judge divergence, to probe, to refresh the eigenspace. Between
+two such events it only takes steps, and looks at their minibatch losses once, at the event. A lane that
+has ended leaves the pack.
+
+The update is the one of ZS25 section 4.1 with the two effective rates,
+
+    theta <- theta - bulk_rate d - (dom_rate - bulk_rate) P_k d.
+
+Shape legend: N lanes, P parameters, K directions, W block width, B batch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainers.canonical import dataset_entry
+from trainers.cell import Cell
+from trainers.checkpoint import LaneState
+from trainers.data import Dataset
+from trainers.divergence import Outcome
+from trainers.eigenspace import block_width, refresh, relative_residual
+from trainers.errors import CheckpointError, ConfigError
+from trainers.evaluation import Split, accuracy, loss_and_gradient, mean_loss
+from trainers.history import (
+    BATCH_LOSS,
+    EIGENSPACE_CONVERGED,
+    EIGENSPACE_PRODUCTS,
+    EIGENSPACE_RESIDUAL,
+    GRAD_NORM,
+    TEST_ACCURACY,
+    TRAIN_LOSS,
+    History,
+)
+from trainers.lane import Lane
+from trainers.losses import LOSSES
+from trainers.models import MODELS
+from trainers.objective import build_objective, initial_parameters
+from trainers.probes.curvature import measure_curvature
+from trainers.randomness import epoch_order, generator, holdout_indices
+
+MAX_STEPS_UNWATCHED = 64
+"""Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
+
+
+class Trainer:
+    """Trains a pack of cells.
+
+    Args:
+        cells: At least one; all of one model, data set, loss, batch size and holdout size.
+        data_folder: Where data sets are kept; used only by data sets that are not shipped.
+        data: The loaded data set, where the caller has it.
+        device: Torch device.
+        dtype: float32; float64 for references.
+
+    Raises:
+        ConfigError: The cells do not fit together, or the data set.
+        DataError: The data set cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        *,
+        data_folder: Path = Path("data"),
+        data: Dataset | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._require_one_shape(cells)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        first = cells[0]
+        self._device = torch.device(device)
+        entry = dataset_entry(first.dataset)
+        data = data or entry.load(data_folder, first.dataset.resolve("dataset", entry.options))
+        self._train = Split(data.train_inputs, data.train_labels, data.num_outputs, dtype, self._device)
+        self._test = Split(data.test_inputs, data.test_labels, data.num_outputs, dtype, self._device)
+        self._num_outputs = data.num_outputs
+        model_entry = MODELS[first.model.name]
+        options = first.model.resolve("model", model_entry.options)
+        shape = tuple(data.train_inputs.shape[1:])
+        self._loss = LOSSES[first.loss.name].build(first.loss.resolve("loss", LOSSES[first.loss.name].options))
+
+        def build() -> torch.nn.Module:
+            return model_entry.build(shape, data.num_outputs, options)
+
+        self._objective = build_objective(build(), self._loss)
+        self.lanes = [Lane.of(cell) for cell in cells]
+        self.step = 0
+        self._active = list(self.lanes)
+        self._params_NP = torch.stack(
+            [initial_parameters(build, init=cell.init, seed=cell.seed) for cell in cells]
+        ).to(device=self._device, dtype=dtype)
+        self._ended_weights: dict[int, Tensor] = {}
+        self._orders: tuple[int, list[Lane], Tensor] | None = None
+        self._holdouts: dict[tuple[int, int], Tensor] = {}
+
+    @staticmethod
+    def _require_one_shape(cells: Sequence[Cell]) -> None:
+        if not cells:
+            raise ConfigError("a pack needs at least one cell.")
+        for name in ("model", "dataset", "loss", "batch_size", "holdout_size"):
+            values = {getattr(cell, name) for cell in cells}
+            if len(values) > 1:
+                found = ", ".join(sorted(map(str, values)))
+                raise ConfigError(f"the cells of a pack must have one {name}; found {found}.")
+
+    @property
+    def finished(self) -> bool:
+        """Whether every lane has an outcome."""
+        return not self._active
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of one lane."""
+        return self._objective.num_params
+
+    def weights(self, index: int) -> Tensor:
+        """Return the weights of lane `index`, (P,)."""
+        lane = self.lanes[index]
+        if id(lane) in self._ended_weights:
+            return self._ended_weights[id(lane)]
+        return self._params_NP[self._active.index(lane)]
+
+    def state(self, index: int) -> LaneState:
+        """Return the state of lane `index`; an ended lane's is that of its last step."""
+        lane = self.lanes[index]
+        step = self.step if lane.outcome is None else lane.outcome.step
+        return lane.state(step, self.weights(index))
+
+    def drain(self, index: int) -> History:
+        """Return what lane `index` has recorded since the last call."""
+        return self.lanes[index].history.drain()
+
+    def restore(self, states: Sequence[LaneState]) -> None:
+        """Take over one state per lane, all of one step except those of ended lanes.
+
+        Raises:
+            CheckpointError: A state is of another cell, lacks a part or does not fit the others.
+        """
+        weights = [lane.restore(state, self._device) for lane, state in zip(self.lanes, states, strict=True)]
+        for lane, weight in zip(self.lanes, weights, strict=True):
+            if weight.shape != self._params_NP.shape[1:]:
+                raise CheckpointError(
+                    f"cell {lane.cell_id}: the checkpoint has {tuple(weight.shape)} weights, "
+                    f"the model {tuple(self._params_NP.shape[1:])}."
+                )
+        steps = {state.step for lane, state in zip(self.lanes, states, strict=True) if lane.outcome is None}
+        if len(steps) > 1:
+            raise CheckpointError(f"the lanes of a pack must be at one step; found {sorted(steps)}.")
+        self.step = steps.pop() if steps else max(state.step for state in states)
+        rows = torch.stack(weights).to(self._params_NP)
+        self._active = [lane for lane in self.lanes if lane.outcome is None]
+        self._ended_weights = {
+            id(lane): row for lane, row in zip(self.lanes, rows, strict=True) if lane.outcome is not None
+        }
+        self._params_NP = rows[[lane.outcome is None for lane in self.lanes]]
+
+    @torch.no_grad()
+    def advance(self, stop: int) -> None:
+        """Train until step `stop`, or until every lane has ended.
+
+        Nothing is measured at `stop` itself, except by lanes that are completed there: a state taken then
+        and continued gives the same record as an undisturbed run.
+        """
+        while self._active and self.step < stop:
+            self._measure(self._active)
+            if not self._active:
+                return
+            self._refresh()
+            nearest = min(lane.next_event(self.step) for lane in self._active)
+            self._take_steps(min(stop, nearest, self.step + MAX_STEPS_UNWATCHED))
+        self._measure([lane for lane in self._active if lane.num_steps == self.step])
+
+    def _rows(self, lanes: Sequence[Lane]) -> Tensor:
+        if len(lanes) == len(self._active):
+            return self._params_NP
+        return self._params_NP[[self._active.index(lane) for lane in lanes]]
+
+    def _end(self, ended: dict[int, Outcome]) -> None:
+        """Take the lanes with an outcome (by id) out of the pack."""
+        if not ended:
+            return
+        staying: list[int] = []
+        for row, lane in enumerate(self._active):
+            if id(lane) in ended:
+                lane.outcome = ended[id(lane)]
+                self._ended_weights[id(lane)] = self._params_NP[row].clone()
+            else:
+                staying.append(row)
+        self._params_NP = self._params_NP[staying]
+        self._active = [self._active[row] for row in staying]
+
+    def _measure(self, lanes: Sequence[Lane]) -> None:
+        """Evaluate, probe and judge at the current step; lanes may end here."""
+        step = self.step
+        full = [lane for lane in lanes if lane.evaluates_at(step) or lane.probes_at(step)]
+        losses: dict[int, float] = {}
+        if full:
+            params = self._rows(full)
+            loss, gradient = loss_and_gradient(self._objective, params, self._train)
+            right = accuracy(self._objective, params, self._test)
+            norms = torch.linalg.vector_norm(gradient.double(), dim=1)
+            for row, lane in enumerate(full):
+                losses[id(lane)] = float(loss[row])
+                values = {
+                    TRAIN_LOSS: float(loss[row]),
+                    TEST_ACCURACY: float(right[row]),
+                    GRAD_NORM: float(norms[row]),
+                }
+                if lane.evaluates_at(step):
+                    lane.note_finals(values)
+                for probe in lane.probes_at(step):
+                    values |= self._curvature(lane, probe.key, probe.options, params[row], gradient[row])
+                lane.history.add(step, values, evaluation=True)
+        judged = [lane for lane in lanes if lane.judges_at(step)]
+        rest = [lane for lane in judged if id(lane) not in losses]
+        if rest:
+            values_N = mean_loss(self._objective, self._rows(rest), self._train, self._loss)
+            losses |= {id(lane): float(value) for lane, value in zip(rest, values_N, strict=True)}
+        ended: dict[int, Outcome] = {}
+        for lane in judged:
+            last = step == lane.num_steps
+            outcome = lane.detector.judge_loss(losses[id(lane)], step, last=last)
+            if outcome is None and last:
+                outcome = Outcome(status="completed", reason="", step=step)
+            if outcome is not None:
+                ended[id(lane)] = outcome
+        self._end(ended)
+
+    def _curvature(
+        self, lane: Lane, key: str, options: dict[str, int], params_P: Tensor, gradient_P: Tensor
+    ) -> dict[str, float]:
+        indices = self._holdout(options["holdout_seed"], options["holdout_size"])
+        inputs, targets = self._train.select(indices.unsqueeze(0))
+        product = self._objective.curvature(params_P.unsqueeze(0), inputs, targets)
+        width = block_width(options["k"], self._num_outputs, lane.cell.solver.guard, self.num_params)
+        values, block = measure_curvature(
+            product,
+            lane.probe_blocks.get(key),
+            self._random_block(lane, f"{key}", width),
+            gradient_P,
+            k=options["k"],
+            tolerance=options["tolerance"],
+            solver=lane.cell.solver,
+        )
+        lane.probe_blocks[key] = block
+        return values
+
+    def _holdout(self, seed: int, size: int) -> Tensor:
+        if (seed, size) not in self._holdouts:
+            self._holdouts[seed, size] = holdout_indices(seed, size, len(self._train)).to(self._device)
+        return self._holdouts[seed, size]
+
+    def _random_block(self, lane: Lane, purpose: str, width: int) -> Tensor:
+        draw = generator(lane.cell.seed, f"block/{purpose}", self.step)
+        block = torch.randn(width, self.num_params, generator=draw)
+        return block.to(self._params_NP)
+
+    def _refresh(self) -> None:
+        """Recompute the Dominant subspace of the lanes that are due, in groups of one block width and k."""
+        groups: dict[tuple[int, bool, object], list[Lane]] = {}
+        for lane in self._active:
+            stage = lane.stage_at(self.step)
+            if not stage.projects or self.step == stage.start:
+                lane.block_WP = None
+            if lane.refreshes_at(self.step):
+                assert stage.k is not None
+                key = (stage.k, lane.block_WP is None, lane.cell.solver)
+                groups.setdefault(key, []).append(lane)
+        for (k, cold, _), lanes in groups.items():
+            self._refresh_group(lanes, k, cold)
+
+    def _refresh_group(self, lanes: list[Lane], k: int, cold: bool) -> None:
+        solver = lanes[0].cell.solver
+        if k > self.num_params:
+            raise ConfigError(f"k: found {k}; the model has only {self.num_params} parameters.")
+        size = lanes[0].cell.holdout_size or len(self._train)
+        indices = torch.stack([self._holdout(lane.cell.holdout_seed, size) for lane in lanes])
+        inputs, targets = self._train.select(indices)
+        width = block_width(k, self._num_outputs, solver.guard, self.num_params)
+        random = torch.stack([self._random_block(lane, "eigenspace", width) for lane in lanes])
+        blocks = [lane.block_WP for lane in lanes]
+        warm = None if cold else torch.stack([block for block in blocks if block is not None])
+        space = refresh(
+            self._objective.curvature(self._rows(lanes), inputs, targets),
+            warm,
+            random,
+            k=k,
+            tolerance=solver.tolerance,
+            max_products=solver.max_products,
+            max_cold_products=solver.max_cold_products,
+        )
+        residuals = relative_residual(space, k)
+        for row, lane in enumerate(lanes):
+            converged = bool(space.converged_N[row])
+            lane.block_WP = space.basis_NWP[row].clone()
+            lane.refreshes += 1
+            lane.unconverged += not converged
+            lane.columns += int(space.products_N[row])
+            lane.history.add(
+                self.step,
+                {
+                    EIGENSPACE_RESIDUAL: float(residuals[row]),
+                    EIGENSPACE_PRODUCTS: float(space.products_N[row]),
+                    EIGENSPACE_CONVERGED: float(converged),
+                },
+            )
+
+    def _dominant(self) -> Tensor | None:
+        """Return the lanes' Dominant bases padded with zero rows, (N, K, P); `None` when no lane projects."""
+        sizes = [lane.stage_at(self.step).k or 0 for lane in self._active]
+        if not any(sizes):
+            return None
+        basis = self._params_NP.new_zeros(len(sizes), max(sizes), self.num_params)
+        for row, (lane, k) in enumerate(zip(self._active, sizes, strict=True)):
+            if k:
+                assert lane.block_WP is not None
+                basis[row, :k] = lane.block_WP[:k]
+        return basis
+
+    def _take_steps(self, stop: int) -> None:
+        """Do the updates up to `stop`; no event lies in between."""
+        start = self.step
+        stages = [lane.stage_at(start) for lane in self._active]
+        bulk = self._params_NP.new_tensor([[-stage.bulk_rate] for stage in stages])
+        extra = self._params_NP.new_tensor([[stage.bulk_rate - stage.dom_rate] for stage in stages])
+        dominant = self._dominant()
+        losses: list[Tensor] = []
+        for step in range(start, stop):
+            inputs, targets = self._train.select(self._batch(step))
+            loss, direction = self._objective.loss_and_gradient(self._params_NP, inputs, targets)
+            losses.append(loss)
+            self._params_NP.addcmul_(direction, bulk)
+            if dominant is not None:
+                coefficients = torch.bmm(dominant, direction.unsqueeze(2)).mT * extra.unsqueeze(2)
+                self._params_NP.add_(torch.bmm(coefficients, dominant).squeeze(1))
+        self.step = stop
+        self._watch(start, torch.stack(losses).double().cpu())
+
+    def _watch(self, start: int, losses_SN: Tensor) -> None:
+        """Record the minibatch losses and end the lanes in which one is not finite, at its step."""
+        ended: dict[int, Outcome] = {}
+        for lane, losses in zip(self._active, losses_SN.mT.tolist(), strict=True):
+            for offset, loss in enumerate(losses):
+                lane.history.add(start + offset, {BATCH_LOSS: loss})
+                outcome = lane.detector.judge_batch(loss, start + offset)
+                if outcome is not None:
+                    ended[id(lane)] = outcome
+                    break
+        self._end(ended)
+
+    def _batch(self, step: int) -> Tensor:
+        """Return the examples of each lane's batch, (N, B); a last partial batch of an epoch is left out."""
+        size = self._active[0].cell.batch_size
+        per_epoch = max(1, len(self._train) // size)
+        epoch, number = divmod(step, per_epoch)
+        if self._orders is None or self._orders[0] != epoch or self._orders[1] != self._active:
+            rows = [epoch_order(lane.cell.seed, epoch, len(self._train)) for lane in self._active]
+            self._orders = (epoch, list(self._active), torch.stack(rows).to(self._device))
+        return self._orders[2][:, number * size : (number + 1) * size]
