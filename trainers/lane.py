@@ -29,7 +29,7 @@ class ScheduledProbe:
     options: dict[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lane:
     """The part of a run that is not a tensor operation.
 
