@@ -27,6 +27,7 @@ FINAL_TRAIN_LOSS = "final/train_loss"
 FINAL_TEST_ACCURACY = "final/test_accuracy"
 FINAL_STEPS = "final/steps"
 STATUS_DIVERGED = "status/diverged"
+EIGENSPACE_UNCONVERGED = "eigenspace/unconverged"
 AXIS_METRIC_PREFIX = "hp/"
 
 ARTIFACT_SPACE = "space.yaml"

@@ -1,0 +1,69 @@
+"""Where things are: `results/` (or `$SWEEP_HOME`) and what explicit options put elsewhere.
+
+Everything is absolute before anything starts, because Ray changes the working folder of its workers.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainers.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """The places of one command.
+
+    Args:
+        home: Folder under which everything without an explicit place lies.
+        tracking_uri: MLflow: `sqlite:///…`, `postgresql://…` or the address of a server.
+        storage: Checkpoint store: a folder or the URI of a pyarrow filesystem.
+        data_folder: Where data sets are kept.
+    """
+
+    home: Path
+    tracking_uri: str
+    storage: str
+    data_folder: Path
+
+    @classmethod
+    def resolve(
+        cls, *, tracking_uri: str | None = None, storage: str | None = None, data_folder: str | None = None
+    ) -> "Places":
+        """Fill in what was not given.
+
+        Raises:
+            ConfigError: `tracking_uri` is a folder; MLflow keeps runs in a database or behind a server.
+        """
+        home = Path(os.environ.get("SWEEP_HOME") or "results").expanduser().absolute()
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+        if "://" not in uri:
+            raise ConfigError(
+                f"--tracking-uri: found {uri!r}; expected sqlite:///path/to/mlflow.db, postgresql://… or http(s)://…"
+            )
+        place = storage or str(home / "storage")
+        if "://" not in place:
+            place = str(Path(place).expanduser().absolute())
+        data = data_folder or os.environ.get("SHARPFLAT_DATA")
+        return cls(
+            home=home,
+            tracking_uri=_absolute_sqlite(uri),
+            storage=place,
+            data_folder=Path(data).expanduser().absolute() if data else home / "data",
+        )
+
+    @property
+    def artifacts(self) -> Path:
+        """Artifacts of an embedded MLflow."""
+        return self.home / "artifacts"
+
+    def reports(self, name: str) -> Path:
+        """Folder of a sweep's reports."""
+        return self.home / "reports" / name
+
+
+def _absolute_sqlite(uri: str) -> str:
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return uri
+    return prefix + str(Path(uri.removeprefix(prefix)).expanduser().absolute())

@@ -1,0 +1,143 @@
+"""The sheet that all figures are drawn on: fixed fonts, sizes in inches, a title, a caption, reproducible bytes.
+
+matplotlib's object interface and its Agg canvas only: no global figure, no display, no user style sheet.
+"""
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from sweep.record import Record
+from sweep.report.points import seeds
+from sweep.report.states import tally
+
+DPI = 160
+TITLE_SIZE = 11.0
+CAPTION_SIZE = 7.0
+CAPTION_LINE = 0.125
+CAPTION_CHARACTER = 0.058
+MARGIN = 0.15
+TITLE_HEIGHT = 0.36
+MIN_WIDTH = 4.8
+
+UNCONVERGED = "eigenspace/unconverged"
+UNCONVERGED_LIMIT = 0.05
+SHORT_COMMIT = 7
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.linewidth": 0.7,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+    "grid.linewidth": 0.5,
+    "grid.color": "#dddddd",
+    "lines.linewidth": 1.3,
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw with matplotlib's own defaults and the house style, whatever the user's style sheet says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+class Canvas:
+    """A figure of a body of given size, with a title above and a caption below it.
+
+    Args:
+        width: Width of the body in inches; the sheet may be wider to hold the title.
+        height: Height of the body in inches.
+        title: Heading; empty for none.
+        caption: What the figure rests on; wrapped to the width.
+    """
+
+    def __init__(self, *, width: float, height: float, title: str, caption: str) -> None:
+        self._width = max(width, MIN_WIDTH)
+        # A body narrower than the sheet stands in its middle.
+        self._left = (self._width - width) / 2
+        lines = textwrap.wrap(caption, width=int((self._width - 2 * MARGIN) / CAPTION_CHARACTER))
+        self._bottom = MARGIN + CAPTION_LINE * len(lines) + 0.06
+        title_lines = textwrap.wrap(title, width=int((self._width - 2 * MARGIN) / 0.092)) if title else []
+        top = TITLE_HEIGHT + 0.17 * (len(title_lines) - 1) if title_lines else MARGIN
+        self._height = self._bottom + height + top
+        self.figure = Figure(figsize=(self._width, self._height), dpi=DPI)
+        FigureCanvasAgg(self.figure)
+        self.figure.text(
+            MARGIN / self._width,
+            MARGIN / self._height,
+            "\n".join(lines),
+            fontsize=CAPTION_SIZE,
+            color="#555555",
+            va="bottom",
+            linespacing=1.25,
+        )
+        if title_lines:
+            self.figure.text(
+                MARGIN / self._width,
+                1 - 0.12 / self._height,
+                "\n".join(title_lines),
+                fontsize=TITLE_SIZE,
+                fontweight="bold",
+                va="top",
+            )
+
+    def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
+        """Add axes at a place of the body, in inches from its lower left corner."""
+        box = (
+            (left + self._left) / self._width,
+            (bottom + self._bottom) / self._height,
+            width / self._width,
+            height / self._height,
+        )
+        return self.figure.add_axes(box)
+
+    def save(self, path: Path) -> None:
+        """Write a PNG that depends on the drawing alone: no software version, no date."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
+
+
+def caption(record: Record, points: Iterable[int], *notes: str) -> str:
+    """Say what a figure rests on: sweep, commit, seeds, the fate of its cells, eigenspaces that did not converge."""
+    points = tuple(points)
+    outcomes = {record.cell_ids[point]: record.outcome(point) for point in points}
+    found = [str(seed) for seed in seeds(record, points)]
+    if len(found) > 1:
+        seed_text = f"seeds {', '.join(found)} (mean ± standard deviation)"
+    else:
+        seed_text = f"seed {found[0]}" if found else "seed unknown"
+    parts = [
+        f"Sweep {record.name}",
+        f"commit {record.commit[:SHORT_COMMIT] or 'unknown'}",
+        seed_text,
+        tally(outcomes.values()),
+    ]
+    shares = [share for outcome in outcomes.values() if (share := outcome.metrics.get(UNCONVERGED)) is not None]
+    if shares:
+        worst = max(shares)
+        text = f"eigenspace refreshes not converged: at most {100 * worst:.2g} % of a run"
+        if worst > UNCONVERGED_LIMIT:
+            above = sum(share > UNCONVERGED_LIMIT for share in shares)
+            text = f"CAUTION: {text}, above {100 * UNCONVERGED_LIMIT:g} % in {above} of {len(outcomes)} cells"
+        parts.append(text)
+    return " · ".join((*parts, *(note for note in notes if note))) + "."

@@ -1,0 +1,123 @@
+"""How axes, metrics and numbers are written in figures and tables: the paper's symbols, one home."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from search_spaces.reports import AxisValue
+from sweep import names
+
+INFINITY = "∞"
+LONGEST_WHOLE = 1e7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisLabel:
+    """The three ways to write an axis: along a figure's axis, within a line's label, in plain text."""
+
+    long: str
+    short: str
+    plain: str
+
+
+_AXES = {
+    "alpha_dom": AxisLabel(long=r"$\alpha_{\mathrm{Dom}}$", short=r"$\alpha_{\mathrm{Dom}}$", plain="α_Dom"),
+    "beta_bulk": AxisLabel(long=r"$\beta_{\mathrm{Bulk}}$", short=r"$\beta_{\mathrm{Bulk}}$", plain="β_Bulk"),
+    "lr": AxisLabel(long=r"learning rate $\eta$", short=r"$\eta$", plain="η"),
+    "k": AxisLabel(long=r"Dominant dimension $k$", short=r"$k$", plain="k"),
+    "holdout_size": AxisLabel(long=r"Hessian holdout size $l$ [examples]", short=r"$l$", plain="l"),
+    "refresh_every": AxisLabel(long=r"refresh period $T$ [steps]", short=r"$T$", plain="T"),
+    "switch_step": AxisLabel(long="switch point [step]", short="switch", plain="switch step"),
+    "batch_size": AxisLabel(long="batch size [examples]", short="batch", plain="batch size"),
+    "seed": AxisLabel(long="seed", short="seed", plain="seed"),
+}
+
+
+def axis_label(axis: str) -> AxisLabel:
+    """Return how an axis is written; one without a symbol by its own name."""
+    text = axis.replace("_", " ")
+    return _AXES.get(axis, AxisLabel(long=text, short=text, plain=text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricLabel:
+    """How a metric is written.
+
+    Args:
+        text: Name with unit.
+        scale: Factor from the recorded to the displayed value.
+        decimals: Decimal places of a displayed value, or `None` for three significant digits.
+        lower_is_better: Whether the best value is the least.
+        positive: Whether a logarithmic scale may be used.
+    """
+
+    text: str
+    scale: float = 1.0
+    decimals: int | None = None
+    lower_is_better: bool = False
+    positive: bool = True
+
+
+_METRICS = {
+    names.FINAL_TRAIN_LOSS: MetricLabel(text="final training loss", lower_is_better=True),
+    "train/loss": MetricLabel(text="training loss", lower_is_better=True),
+    "train/batch_loss": MetricLabel(text="minibatch loss", lower_is_better=True),
+    names.FINAL_TEST_ACCURACY: MetricLabel(text="final test accuracy [%]", scale=100, decimals=1, positive=False),
+    "test/accuracy": MetricLabel(text="test accuracy [%]", scale=100, decimals=1, positive=False),
+    names.FINAL_STEPS: MetricLabel(text="steps trained", decimals=0, positive=False),
+    "train/grad_norm": MetricLabel(text=r"gradient norm $\|g\|$"),
+    "curvature/chi": MetricLabel(text=r"alignment $\chi_k(g)$", positive=False),
+    "curvature/residual": MetricLabel(text="eigenspace residual", lower_is_better=True),
+}
+
+
+def metric_label(metric: str) -> MetricLabel:
+    """Return how a metric is written; an unlisted one by its own name."""
+    if metric.startswith("curvature/lambda_"):
+        index = metric.rpartition("_")[2]
+        return MetricLabel(text=rf"eigenvalue $\lambda_{{{index}}}$", positive=False)
+    return _METRICS.get(metric, MetricLabel(text=metric, lower_is_better="loss" in metric, positive="loss" in metric))
+
+
+def plain(value: AxisValue | None) -> str:
+    """Write an axis value: 0.1, 20000, ∞, text."""
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    if math.isinf(value):
+        return INFINITY if value > 0 else f"−{INFINITY}"
+    if value == int(value) and abs(value) < LONGEST_WHOLE:
+        return str(int(value))
+    return tidy(f"{value:g}")
+
+
+def tidy(number: str) -> str:
+    """Shorten an exponent: 1e-05 to 1e-5."""
+    mantissa, mark, exponent = number.partition("e")
+    return f"{mantissa}e{int(exponent)}" if mark else number
+
+
+def number(value: float, label: MetricLabel) -> str:
+    """Write a metric's value as displayed, unit left out."""
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else plain(value)
+    shown = value * label.scale
+    return tidy(f"{shown:.3g}") if label.decimals is None else f"{shown:.{label.decimals}f}"
+
+
+def spread(value: float, label: MetricLabel) -> str:
+    """Write a standard deviation: "±0.3"."""
+    shown = value * label.scale
+    return "±" + (tidy(f"{shown:.2g}") if label.decimals is None else f"{shown:.{label.decimals}f}")
+
+
+def combination(axes: Sequence[str], values: Sequence[AxisValue | None]) -> str:
+    """Write a combination of axis values: "k = 10, η = 0.1"; axes that are absent are left out."""
+    parts: list[str] = []
+    for axis, value in zip(axes, values, strict=True):
+        if value is None:
+            continue
+        # A word says what it is by itself ("Bulk-SGD"); a number needs its axis.
+        parts.append(value if isinstance(value, str) else f"{axis_label(axis).short} = {plain(value)}")
+    return ", ".join(parts)

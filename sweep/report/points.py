@@ -1,0 +1,96 @@
+"""Which grid points a report shows, and how they are grouped: the arithmetic of axes.
+
+A group is the set of cells that share the values of the axes a report spells out; within it only the seed
+may differ. An axis that a report forgot is found here, so that two experiments are never averaged into one.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from search_spaces.reports import AxisValue, ReportSpec
+from sweep.record import SEED_AXIS, Record
+
+GRID_AXIS = "grid"
+"""Pseudo-axis: the name of the grid that a point belongs to."""
+
+Key = tuple[AxisValue | None, ...]
+
+
+def value_of(record: Record, point: int, axis: str) -> AxisValue | None:
+    """Return the value of an axis at a point; `None` where the point's grid lacks it."""
+    if axis == GRID_AXIS:
+        return record.grids[point]
+    values = record.axes.get(axis)
+    return None if values is None else values[point]
+
+
+def select(record: Record, spec: ReportSpec) -> tuple[int, ...]:
+    """Return the grid points that a report shows, in the order of the record."""
+    return tuple(
+        point
+        for point in range(len(record.cell_ids))
+        if (spec.grids is None or record.grids[point] in spec.grids)
+        and all(value_of(record, point, axis) in allowed for axis, allowed in spec.where.items())
+    )
+
+
+def in_order(values: Iterable[AxisValue | None]) -> tuple[AxisValue, ...]:
+    """Return the distinct values: numbers ascending, infinity last; text as first met; `None` left out."""
+    distinct = [value for value in dict.fromkeys(values) if value is not None]
+    numbers = sorted(value for value in distinct if not isinstance(value, str))
+    return (*numbers, *(value for value in distinct if isinstance(value, str)))
+
+
+def axis_values(record: Record, points: Iterable[int], axis: str) -> tuple[AxisValue, ...]:
+    """Return the values of an axis among the points, ordered for display."""
+    return in_order(value_of(record, point, axis) for point in points)
+
+
+def seeds(record: Record, points: Iterable[int]) -> tuple[AxisValue, ...]:
+    """Return the seeds among the points: the axis, or else the cells' own."""
+    points = tuple(points)
+    if found := axis_values(record, points, SEED_AXIS):
+        return found
+    recorded = (record.outcome(point).params.get(SEED_AXIS) for point in points)
+    return in_order(int(seed) for seed in recorded if seed is not None)
+
+
+def group(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Key, tuple[str, ...]]:
+    """Group points by axes.
+
+    Returns:
+        The values of `axes` to the distinct cells there, by seed; in the order of first appearance.
+    """
+    found: dict[Key, dict[str, AxisValue | None]] = {}
+    for point in points:
+        key = tuple(value_of(record, point, axis) for axis in axes)
+        found.setdefault(key, {}).setdefault(record.cell_ids[point], value_of(record, point, SEED_AXIS))
+    return {
+        key: tuple(sorted(cells, key=lambda cell: (_rank(cells[cell]), cell))) for key, cells in found.items()
+    }
+
+
+def _rank(value: AxisValue | None) -> tuple[float, str]:
+    if value is None:
+        return (-math.inf, "")
+    return (math.inf, value) if isinstance(value, str) else (value, "")
+
+
+def unshown_axes(record: Record, points: Sequence[int], shown: Sequence[str]) -> tuple[str, ...]:
+    """Return the further axes that must be spelled out so that only the seed differs within a group."""
+    added: list[str] = []
+    while True:
+        used = [axis for axis in (*shown, *added, SEED_AXIS) if axis]
+        groups: dict[Key, list[int]] = {}
+        for point in points:
+            groups.setdefault(tuple(value_of(record, point, axis) for axis in used), []).append(point)
+        mixed = [members for members in groups.values() if len({record.cell_ids[m] for m in members}) > 1]
+        candidates = (axis for axis in (*record.axes, GRID_AXIS) if axis not in used)
+        divides = (
+            axis
+            for axis in candidates
+            if any(len({value_of(record, member, axis) for member in members}) > 1 for members in mixed)
+        )
+        if (axis := next(divides, None)) is None:
+            return tuple(added)
+        added.append(axis)

@@ -1,0 +1,120 @@
+"""What became of the cells in one place of a figure, and their mean and spread: one vocabulary for all reports."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from sweep.names import Status
+from sweep.record import CellOutcome
+
+
+class State(StrEnum):
+    """The state of one place (all its seeds together)."""
+
+    OK = "completed"
+    STOPPED = "stopped early"
+    PARTLY_DIVERGED = "some seeds diverged"
+    PARTIAL = "some seeds not finished"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    PENDING = "pending"
+    MISSING = "missing"
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the place shows the mean of the seeds that ended well."""
+        return self in (State.OK, State.STOPPED, State.PARTLY_DIVERGED, State.PARTIAL)
+
+
+_STATE = {
+    Status.COMPLETED: State.OK,
+    Status.STOPPED: State.STOPPED,
+    Status.DIVERGED: State.DIVERGED,
+    Status.FAILED: State.FAILED,
+    Status.INTERRUPTED: State.INTERRUPTED,
+    Status.RUNNING: State.RUNNING,
+    Status.PENDING: State.PENDING,
+}
+
+# Where no seed has a value and the seeds differ, the first of these that occurs names the place.
+_PRECEDENCE = (State.FAILED, State.RUNNING, State.INTERRUPTED, State.PENDING, State.MISSING, State.DIVERGED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """One place of a report: the cells that differ in the seed alone.
+
+    Args:
+        state: What became of them together.
+        mean: Mean of the metric over the seeds that ended well; over all of them where all diverged (their last
+            finite values); NaN when there is none.
+        std: Sample standard deviation over the same seeds; NaN for fewer than two.
+        num_values: How many seeds the mean is over.
+        num_diverged: How many diverged.
+        num_cells: How many there are.
+    """
+
+    state: State
+    mean: float = math.nan
+    std: float = math.nan
+    num_values: int = 0
+    num_diverged: int = 0
+    num_cells: int = 0
+
+
+def state_of(outcome: CellOutcome) -> State:
+    """Return the state of a single cell."""
+    if outcome.diverged:
+        return State.DIVERGED
+    return State.MISSING if outcome.status is None else _STATE[outcome.status]
+
+
+def pool(outcomes: Sequence[CellOutcome], metric: str) -> Pool:
+    """Combine the seeds of one place; no outcome at all is a missing place."""
+    if not outcomes:
+        return Pool(state=State.MISSING)
+    states = [state_of(outcome) for outcome in outcomes]
+    counts = Counter(states)
+    values = [outcome.metrics.get(metric, math.nan) for outcome in outcomes]
+    ended = [
+        value
+        for value, state in zip(values, states, strict=True)
+        if state in (State.OK, State.STOPPED) and math.isfinite(value)
+    ]
+    diverged = counts[State.DIVERGED]
+    if ended:
+        if diverged:
+            state = State.PARTLY_DIVERGED
+        elif len(ended) < len(outcomes):
+            state = State.PARTIAL
+        else:
+            state = State.STOPPED if counts[State.STOPPED] else State.OK
+        mean, std = _moments(ended)
+    else:
+        # A run that ended without this metric has nothing to show: missing.
+        state = next((known for known in _PRECEDENCE if counts[known]), State.MISSING)
+        ended = [value for value in values if math.isfinite(value)] if state is State.DIVERGED else []
+        mean, std = _moments(ended)
+    return Pool(
+        state=state, mean=mean, std=std, num_values=len(ended), num_diverged=diverged, num_cells=len(outcomes)
+    )
+
+
+def _moments(values: Sequence[float]) -> tuple[float, float]:
+    if not values:
+        return math.nan, math.nan
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def tally(outcomes: Iterable[CellOutcome]) -> str:
+    """Count cells by state: "40 cells: 36 completed, 2 diverged, 2 pending"."""
+    counts = Counter(state_of(outcome) for outcome in outcomes)
+    total = counts.total()
+    parts = [f"{counts[state]} {state.value}" for state in State if counts[state]]
+    return f"{total} {'cell' if total == 1 else 'cells'}: {', '.join(parts) or 'none'}"
