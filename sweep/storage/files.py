@@ -1,0 +1,278 @@
+"""Whole files under one root: put atomically, get, list, delete. A local folder or an object store.
+
+A file is either there completely or not at all. On a local folder that takes a temporary name in the same
+folder, fsync, rename and fsync of the folder; an object store's put is atomic by itself.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from sweep.errors import StorageError, StorageUnavailableError
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+class Files(Protocol):
+    """Files by their path relative to the root, with forward slashes."""
+
+    place: str
+    """The root as an absolute path or a URI: opening it again gives the same files."""
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a file atomically and durably, replacing one of that name."""
+        ...
+
+    def get(self, path: str) -> bytes | None:
+        """Return a file's bytes, or `None` when there is no such file."""
+        ...
+
+    def names(self, folder: str) -> list[tuple[str, int]]:
+        """Return the names and sizes of the files in a folder; empty when there is no such folder."""
+        ...
+
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Return the paths and sizes of all files below a folder."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Delete a file; it may be gone already."""
+        ...
+
+    def delete_folder(self, folder: str) -> None:
+        """Delete a folder with all that is in it; it may be gone already."""
+        ...
+
+
+def open_files(place: str | Path) -> Files:
+    """Open a local folder (a path or a file: URI) or any URI that pyarrow knows. Touches nothing yet.
+
+    Raises:
+        StorageUnavailableError: The URI is not one that pyarrow can open.
+    """
+    text = os.fspath(place)
+    parts = urlsplit(text)
+    # A scheme of one letter would be a drive; a path may contain a colon.
+    if len(parts.scheme) < 2 or "://" not in text:
+        return LocalFiles(Path(text))
+    if parts.scheme == "file":
+        return LocalFiles(Path(unquote(parts.path)))
+    try:
+        filesystem, root = fs.FileSystem.from_uri(text)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StorageUnavailableError(
+            f"storage {text!r} cannot be opened: {error}. Expected a folder or a URI such as s3://bucket/path."
+        ) from error
+    return RemoteFiles(text, filesystem, root)
+
+
+class LocalFiles:
+    """Files below a local (or mounted) folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(os.path.abspath(root.expanduser()))
+        self.place = str(self._root)
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Files.put`."""
+        target = self._root / path
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+        try:
+            self._make_folder(target.parent)
+            try:
+                with open(temporary, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                raise
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise _write_error(str(target), error) from error
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and those above it, each durable before something is put into it."""
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+    def get(self, path: str) -> bytes | None:
+        """See `Files.get`."""
+        try:
+            return (self._root / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _read_error(str(self._root / path), error) from error
+
+    def names(self, folder: str) -> list[tuple[str, int]]:
+        """See `Files.names`."""
+        found: list[tuple[str, int]] = []
+        try:
+            with os.scandir(self._root / folder) as entries:
+                for entry in entries:
+                    # Another attempt may rename or delete what was just listed.
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.is_file():
+                            found.append((entry.name, entry.stat().st_size))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _read_error(str(self._root / folder), error) from error
+        return sorted(found)
+
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        """See `Files.sizes`."""
+        for parent, _, files in os.walk(self._root / folder):
+            for name in files:
+                path = Path(parent, name)
+                with contextlib.suppress(FileNotFoundError):
+                    yield path.relative_to(self._root).as_posix(), path.stat().st_size
+
+    def delete(self, path: str) -> None:
+        """See `Files.delete`."""
+        try:
+            (self._root / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise _write_error(str(self._root / path), error) from error
+
+    def delete_folder(self, folder: str) -> None:
+        """See `Files.delete_folder`."""
+        try:
+            shutil.rmtree(self._root / folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _write_error(str(self._root / folder), error) from error
+
+
+OBJECT_STORES = ("s3", "gcs", "abfs")
+"""Names of the file systems without folders, on which a file appears whole when its writer closes it."""
+
+
+class RemoteFiles:
+    """Files below a prefix of any pyarrow file system."""
+
+    def __init__(self, place: str, filesystem: Any, root: str) -> None:
+        self.place = place
+        self._filesystem = filesystem
+        self._root = root.rstrip("/")
+        self._has_folders = filesystem.type_name not in OBJECT_STORES
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def put(self, path: str, data: bytes) -> None:
+        """See `Files.put`."""
+        target = self._at(path)
+        try:
+            if not self._has_folders:
+                self._write(target, data)
+                return
+            folder, _, name = target.rpartition("/")
+            temporary = f"{folder}/.{name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+            self._filesystem.create_dir(folder, recursive=True)
+            try:
+                self._write(temporary, data)
+                self._filesystem.move(temporary, target)
+            except BaseException:
+                with contextlib.suppress(OSError, pa.ArrowException):
+                    self._filesystem.delete_file(temporary)
+                raise
+        except (OSError, pa.ArrowException) as error:
+            raise _write_error(target, error) from error
+
+    def _write(self, path: str, data: bytes) -> None:
+        with self._filesystem.open_output_stream(path) as stream:
+            stream.write(data)
+
+    def get(self, path: str) -> bytes | None:
+        """See `Files.get`."""
+        try:
+            with self._filesystem.open_input_file(self._at(path)) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except (OSError, pa.ArrowException) as error:
+            raise _read_error(self._at(path), error) from error
+
+    def names(self, folder: str) -> list[tuple[str, int]]:
+        """See `Files.names`."""
+        return sorted((info.base_name, info.size) for info in self._list(folder, recursive=False))
+
+    def sizes(self, folder: str) -> Iterator[tuple[str, int]]:
+        """See `Files.sizes`."""
+        for info in self._list(folder, recursive=True):
+            yield info.path.removeprefix(f"{self._root}/"), info.size
+
+    def _list(self, folder: str, *, recursive: bool) -> list[Any]:
+        selector = fs.FileSelector(self._at(folder), recursive=recursive, allow_not_found=True)
+        try:
+            infos = self._filesystem.get_file_info(selector)
+        except (OSError, pa.ArrowException) as error:
+            raise _read_error(self._at(folder), error) from error
+        return [info for info in infos if info.type == fs.FileType.File]
+
+    def delete(self, path: str) -> None:
+        """See `Files.delete`."""
+        try:
+            self._filesystem.delete_file(self._at(path))
+        except FileNotFoundError:
+            return
+        except (OSError, pa.ArrowException) as error:
+            raise _write_error(self._at(path), error) from error
+
+    def delete_folder(self, folder: str) -> None:
+        """See `Files.delete_folder`."""
+        try:
+            self._filesystem.delete_dir(self._at(folder))
+        except FileNotFoundError:
+            return
+        except (OSError, pa.ArrowException) as error:
+            raise _write_error(self._at(folder), error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder; they order a rename by themselves.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+_ADVICE = {
+    errno.ENOSPC: "no space is left; make room, then resume the sweep",
+    errno.EDQUOT: "the disk quota is used up; make room, then resume the sweep",
+    errno.EACCES: "permission denied; give write permission or choose another --storage",
+    errno.EPERM: "permission denied; give write permission or choose another --storage",
+    errno.EROFS: "the file system is read-only; choose another --storage",
+    errno.ENOTDIR: "a file is in the way of a folder; choose another --storage",
+    errno.EEXIST: "a file is in the way of a folder; choose another --storage",
+}
+
+
+def _write_error(path: str, error: Exception) -> StorageError:
+    advice = _ADVICE.get(getattr(error, "errno", None) or 0, str(error))
+    return StorageError(f"storage: {path} could not be written: {advice}. Earlier commits are intact.")
+
+
+def _read_error(path: str, error: Exception) -> StorageError:
+    return StorageError(f"storage: {path} could not be read: {error}.")
