@@ -1,8 +1,8 @@
 """The checkpoint store: what a trial makes durable, on any file system that pyarrow knows.
 
 `files` puts and gets whole files, `parts` is the encoding of histories, `manifest` says what was committed,
-and `store` joins them: a commit is a checkpoint, then a part of the history, then the manifest that names both
-with their digests. What no manifest names does not exist. Nothing in a store is ever unpickled.
+and `store` joins them: a commit is a checkpoint, then a part of the history, then the manifest that names
+both with their digests. What no manifest names does not exist. Nothing in a store is ever unpickled.
 """
 
 from sweep.storage.manifest import Manifest, Part, StoredFile
