@@ -10,7 +10,7 @@ A block Krylov method with Rayleigh-Ritz and thick restarts. It starts from the 
 
 Residuals of a Rayleigh-Ritz block span the next block of the Krylov space (Saad, Numerical Methods for Large
 Eigenvalue Problems, 2011, chapter 6), so one warm block and p products search the Krylov space of order p.
-The block carries guard vectors beyond k: convergence depends on the gap behind the block, and inside the
+Each lane's small eigenproblems are solved in float64. The block carries guard vectors beyond k: convergence depends on the gap behind the block, and inside the
 Dominant subspace there is none (lambda_2 / lambda_1 is near 1 on MNIST).
 
 All lanes go through the same operations; a lane that has converged keeps its result (it is masked), so a lane's
@@ -19,6 +19,7 @@ numbers do not depend on its neighbours.
 Shape legend: N lanes, W block width, M search space, P parameters.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -74,7 +75,7 @@ def solve(
 
     Args:
         product: The operator, (N, R, P) to (N, R, P).
-        start_NWP: Start block; need not be orthonormal.
+        start_NWP: Start block, of full rank; need not be orthonormal.
         k: How many leading pairs must meet the tolerance.
         tolerance: On ||r_i|| / |theta_1|.
         max_products: Budget of block products, at least 1.
@@ -83,30 +84,23 @@ def solve(
         The Ritz pairs of the block; a lane whose products are not finite has NaN values and is not converged.
     """
     width = start_NWP.shape[1]
-    search = orthonormalise(start_NWP, None)
-    images = product(search)
-    best = _rayleigh_ritz(search, images, width)
-    state = _result(best, width, width, k, tolerance)
+    space = _SearchSpace(start_NWP, product(start_NWP))
+    state, residual = space.ritz(width, k, tolerance, products=width)
     blocks = 1
     while blocks < max_products and not bool((state.converged_N | ~state.values_NW[:, 0].isfinite()).all()):
-        ritz, ritz_images, values = best
-        residual = torch.addcmul(ritz_images[:, :width], values[:, :width, None].to(ritz.dtype), ritz[:, :width], value=-1)
-        if ritz.shape[1] + width > BLOCKS_IN_SEARCH_SPACE * width:
-            kept = BLOCKS_AFTER_RESTART * width
-            ritz, ritz_images = ritz[:, :kept], ritz_images[:, :kept]
-        new = orthonormalise(residual, ritz)
-        search = torch.cat([ritz, new], 1)
-        images = torch.cat([ritz_images, product(new)], 1)
-        best = _rayleigh_ritz(search, images, search.shape[1])
+        space.make_room()
+        new = orthonormalise(residual, space.search)
+        space.append(new, product(new))
         blocks += 1
-        state = _merge(state, _result(best, width, blocks * width, k, tolerance))
+        after, residual = space.ritz(width, k, tolerance, products=blocks * width)
+        state = _select(state.converged_N, state, after)
     return state
 
 
 def refresh(
     product: CurvatureProduct,
     warm_NWP: Tensor | None,
-    random_NWP: Tensor,
+    random_block: Callable[[], Tensor],
     *,
     k: int,
     tolerance: float,
@@ -118,19 +112,19 @@ def refresh(
     Args:
         product: The operator.
         warm_NWP: The previous block, or `None` for a cold start.
-        random_NWP: Start block of a cold start.
+        random_block: Draws the start block (N, W, P) of a cold start; called only for one.
         k: Dimension of the Dominant subspace.
         tolerance: On the relative residual.
         max_products: Budget of block products of a warm refresh.
         max_cold_products: Budget of block products of a cold start.
     """
     if warm_NWP is None:
-        return solve(product, random_NWP, k=k, tolerance=tolerance, max_products=max_cold_products)
+        return solve(product, random_block(), k=k, tolerance=tolerance, max_products=max_cold_products)
     state = solve(product, warm_NWP, k=k, tolerance=tolerance, max_products=max_products)
     bad = ~state.converged_N & (relative_residual(state, k) > RESTART_COLD_ABOVE * tolerance)
     if not bool(bad.any()):
         return state
-    cold = solve(product, random_NWP, k=k, tolerance=tolerance, max_products=max_cold_products)
+    cold = solve(product, random_block(), k=k, tolerance=tolerance, max_products=max_cold_products)
     cold.products_N = cold.products_N + state.products_N
     better = bad & (cold.values_NW[:, :k].sum(1) >= state.values_NW[:, :k].sum(1))
     chosen = _select(better, cold, state)
@@ -138,68 +132,124 @@ def refresh(
     return chosen
 
 
-def orthonormalise(block_NWP: Tensor, against_NMP: Tensor | None) -> Tensor:
-    """Orthonormalise the rows of each lane, also against an orthonormal set; twice, for working accuracy.
+def orthonormalise(block_NWP: Tensor, against_NMP: Tensor) -> Tensor:
+    """Make the rows of each lane orthonormal, and orthogonal to `against_NMP`, to within a few digits.
 
-    By the eigenvectors of the scaled Gram matrix (Stathopoulos & Wu 2002, SVQB). Directions that are
-    dependent to rounding become zero rows, so that shapes do not depend on data.
+    By the eigenvectors of the scaled Gram matrix (Stathopoulos & Wu 2002, SVQB), once: Rayleigh-Ritz divides
+    by the Gram matrix of its basis, so what rounding leaves over does no harm. Directions that are dependent
+    to rounding become zero rows, so that shapes do not depend on data.
     """
-    block = block_NWP
-    for _ in range(2):
-        if against_NMP is not None:
-            block = block - torch.bmm(torch.bmm(block, against_NMP.mT), against_NMP)
-        norms = torch.linalg.vector_norm(block, dim=2, keepdim=True)
-        block = block / norms.clamp_min(torch.finfo(block.dtype).tiny)
-        gram = torch.bmm(block, block.mT)
-        values, vectors = _eigh(gram)
-        keep = values > RANK_TOLERANCE[block.dtype] * values.amax(1, keepdim=True)
-        scale = torch.where(keep, values.clamp_min(torch.finfo(values.dtype).tiny).rsqrt(), 0.0)
-        block = torch.bmm((vectors * scale.unsqueeze(1)).mT.to(block.dtype), block)
-    return block
+    block = torch.baddbmm(block_NWP, torch.bmm(block_NWP, against_NMP.mT), against_NMP, alpha=-1)
+    norms = torch.linalg.vector_norm(block, dim=2)
+    inverse = torch.where(norms > 0, norms.reciprocal(), 0.0).double()
+    gram = torch.bmm(block, block.mT).double() * inverse.unsqueeze(1) * inverse.unsqueeze(2)
+    whitening = _whitening(gram, RANK_TOLERANCE[block.dtype])[0] * inverse.unsqueeze(2)
+    return torch.bmm(whitening.mT.to(block.dtype), block)
 
 
-_Ritz = tuple[Tensor, Tensor, Tensor]
+class _SearchSpace:
+    """Basis vectors and their images under H, with both small matrices of Rayleigh-Ritz kept up to date.
+
+    The generalised problem T c = theta G c, with T = S H S^T and G = S S^T, needs no exactly orthonormal S.
+    """
+
+    def __init__(self, start_NWP: Tensor, images_NWP: Tensor) -> None:
+        lanes, width, size = start_NWP.shape
+        self._width = width
+        self._vectors = start_NWP.new_empty(lanes, BLOCKS_IN_SEARCH_SPACE * width, size)
+        self._images = torch.empty_like(self._vectors)
+        self._count = 0
+        self._projected = start_NWP.new_zeros(lanes, 0, 0, dtype=torch.float64)
+        self._gram = self._projected
+        self.append(start_NWP, images_NWP)
+
+    @property
+    def search(self) -> Tensor:
+        """The basis, (N, M, P)."""
+        return self._vectors[:, : self._count]
+
+    @property
+    def _mapped(self) -> Tensor:
+        return self._images[:, : self._count]
+
+    def append(self, vectors_NWP: Tensor, images_NWP: Tensor) -> None:
+        """Add a block and its images."""
+        old = slice(0, self._count)
+        new = slice(self._count, self._count + self._width)
+        self._vectors[:, new] = vectors_NWP
+        self._images[:, new] = images_NWP
+        self._count = new.stop
+        self._projected = _bordered(self._projected, torch.bmm(self.search, images_NWP.mT).double(), old, new)
+        self._gram = _bordered(self._gram, torch.bmm(self.search, vectors_NWP.mT).double(), old, new)
+
+    def make_room(self) -> None:
+        """Before the space overflows, keep only its leading Ritz vectors (thick restart)."""
+        if self._count + self._width <= self._vectors.shape[1]:
+            return
+        kept = BLOCKS_AFTER_RESTART * self._width
+        values, coefficients = self._solve()
+        leading = coefficients[:, :, :kept].mT.to(self._vectors.dtype)
+        vectors, images = torch.bmm(leading, self.search), torch.bmm(leading, self._mapped)
+        self._vectors[:, :kept], self._images[:, :kept] = vectors, images
+        self._count = kept
+        self._projected = torch.diag_embed(torch.where(values.isfinite(), values, 0.0)[:, :kept])
+        self._gram = torch.bmm(vectors, vectors.mT).double()
+
+    def _solve(self) -> tuple[Tensor, Tensor]:
+        """Return the Ritz values (N, M) descending and their coefficients in the basis, (N, M, M) columns."""
+        whitening, absent = _whitening(self._gram, RANK_TOLERANCE[self._vectors.dtype])
+        projected = torch.bmm(torch.bmm(whitening.mT, self._projected), whitening)
+        floor = -2 * projected.abs().amax((1, 2)) * self._count - 1
+        projected = projected + torch.diag_embed(torch.where(absent, floor.unsqueeze(1), 0.0))
+        values, vectors = _eigh(0.5 * (projected + projected.mT))
+        return values.flip(1), torch.bmm(whitening, vectors.flip(2))
+
+    def ritz(self, width: int, k: int, tolerance: float, *, products: int) -> tuple[Eigenspace, Tensor]:
+        """Return the leading `width` Ritz pairs, and their residual vectors (N, W, P)."""
+        values, coefficients = self._solve()
+        theta = values[:, :width]
+        leading = coefficients[:, :, :width].mT
+        basis = torch.bmm(leading.to(self._vectors.dtype), self.search)
+        residual = torch.bmm(leading.to(self._vectors.dtype), self._mapped)
+        residual.addcmul_(theta.unsqueeze(2).to(basis.dtype), basis, value=-1)
+        norms = torch.linalg.vector_norm(residual, dim=2).double()
+        norms = torch.where(theta.isfinite(), norms, torch.nan)
+        converged = norms[:, :k].amax(1) <= tolerance * theta[:, 0].abs()
+        state = Eigenspace(
+            basis_NWP=basis,
+            values_NW=theta,
+            residuals_NW=norms,
+            products_N=torch.full_like(converged, products, dtype=torch.int64),
+            converged_N=converged,
+        )
+        return state, residual
 
 
-def _rayleigh_ritz(search_NMP: Tensor, images_NMP: Tensor, count: int) -> _Ritz:
-    """Return `count` leading Ritz vectors, their images under H, and all Ritz values (N, M) descending."""
-    projected = torch.bmm(search_NMP, images_NMP.mT).double()
-    projected = 0.5 * (projected + projected.mT)
-    absent = torch.linalg.vector_norm(search_NMP, dim=2) < 0.5
-    floor = -2 * projected.abs().amax((1, 2)) * projected.shape[1] - 1
-    projected = projected + torch.diag_embed(torch.where(absent, floor.unsqueeze(1), 0.0))
-    values, vectors = _eigh(projected)
-    order = vectors.flip(2)[:, :, :count].mT.to(search_NMP.dtype)
-    return torch.bmm(order, search_NMP), torch.bmm(order, images_NMP), values.flip(1)
+def _bordered(matrix_NMM: Tensor, columns_NMW: Tensor, old: slice, new: slice) -> Tensor:
+    """Extend a symmetric matrix by the columns that belong to a new block."""
+    size = new.stop
+    result = columns_NMW.new_empty(columns_NMW.shape[0], size, size)
+    result[:, old, old] = matrix_NMM
+    result[:, old, new] = columns_NMW[:, old]
+    result[:, new, old] = columns_NMW[:, old].mT
+    corner = columns_NMW[:, new]
+    result[:, new, new] = 0.5 * (corner + corner.mT)
+    return result
+
+
+def _whitening(gram_NMM: Tensor, rank_tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return W with W^T G W = I on the numerical range of G, and which of its columns are zero instead."""
+    values, vectors = _eigh(gram_NMM)
+    absent = ~(values > rank_tolerance * values.amax(1, keepdim=True))
+    scale = torch.where(absent, 0.0, values.abs().clamp_min(torch.finfo(values.dtype).tiny).rsqrt())
+    return vectors * scale.unsqueeze(1), absent
 
 
 def _eigh(matrix_NMM: Tensor) -> tuple[Tensor, Tensor]:
     """Eigendecompose in float64; lanes with non-finite entries get NaN values and zero vectors, not an error."""
-    matrix = matrix_NMM.double()
-    finite = matrix.isfinite().all(2, keepdim=True).all(1, keepdim=True)
-    values, vectors = torch.linalg.eigh(torch.where(finite, matrix, 0.0))
+    finite = matrix_NMM.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+    values, vectors = torch.linalg.eigh(torch.where(finite, matrix_NMM, 0.0))
     return torch.where(finite.squeeze(2), values, torch.nan), torch.where(finite, vectors, 0.0)
-
-
-def _result(ritz: _Ritz, width: int, products: int, k: int, tolerance: float) -> Eigenspace:
-    vectors, images, values = ritz
-    basis, theta = vectors[:, :width], values[:, :width]
-    residual = torch.addcmul(images[:, :width], theta[:, :, None].to(basis.dtype), basis, value=-1)
-    norms = torch.linalg.vector_norm(residual, dim=2).double()
-    norms = torch.where(theta.isfinite(), norms, torch.nan)
-    converged = norms[:, :k].amax(1) <= tolerance * theta[:, 0].abs()
-    return Eigenspace(
-        basis_NWP=basis,
-        values_NW=theta,
-        residuals_NW=norms,
-        products_N=torch.full_like(converged, products, dtype=torch.int64),
-        converged_N=converged,
-    )
-
-
-def _merge(before: Eigenspace, after: Eigenspace) -> Eigenspace:
-    """Keep the earlier result of the lanes that had converged."""
-    return _select(before.converged_N, before, after)
 
 
 def _select(mask_N: Tensor, left: Eigenspace, right: Eigenspace) -> Eigenspace:

@@ -242,7 +242,7 @@ class Trainer:
         values, block = measure_curvature(
             product,
             lane.probe_blocks.get(key),
-            self._random_block(lane, f"{key}", width),
+            lambda: self._random_blocks([lane], key, width),
             gradient_P,
             k=options["k"],
             tolerance=options["tolerance"],
@@ -256,10 +256,11 @@ class Trainer:
             self._holdouts[seed, size] = holdout_indices(seed, size, len(self._train)).to(self._device)
         return self._holdouts[seed, size]
 
-    def _random_block(self, lane: Lane, purpose: str, width: int) -> Tensor:
-        draw = generator(lane.cell.seed, f"block/{purpose}", self.step)
-        block = torch.randn(width, self.num_params, generator=draw)
-        return block.to(self._params_NP)
+    def _random_blocks(self, lanes: Sequence[Lane], purpose: str, width: int) -> Tensor:
+        """Draw each lane's start block, (N, W, P)."""
+        draws = [generator(lane.cell.seed, f"block/{purpose}", self.step) for lane in lanes]
+        blocks = [torch.randn(width, self.num_params, generator=draw) for draw in draws]
+        return torch.stack(blocks).to(self._params_NP)
 
     def _refresh(self) -> None:
         """Recompute the Dominant subspace of the lanes that are due, in groups of one block width and k."""
@@ -283,13 +284,12 @@ class Trainer:
         indices = torch.stack([self._holdout(lane.cell.holdout_seed, size) for lane in lanes])
         inputs, targets = self._train.select(indices)
         width = block_width(k, self._num_outputs, solver.guard, self.num_params)
-        random = torch.stack([self._random_block(lane, "eigenspace", width) for lane in lanes])
         blocks = [lane.block_WP for lane in lanes]
         warm = None if cold else torch.stack([block for block in blocks if block is not None])
         space = refresh(
             self._objective.curvature(self._rows(lanes), inputs, targets),
             warm,
-            random,
+            lambda: self._random_blocks(lanes, "eigenspace", width),
             k=k,
             tolerance=solver.tolerance,
             max_products=solver.max_products,

@@ -3,6 +3,8 @@
 It tracks an eigenspace of its own (on its own subset of the training data), so it changes nothing.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ from trainers.objective import CurvatureProduct
 def measure_curvature(
     product: CurvatureProduct,
     warm_WP: Tensor | None,
-    random_WP: Tensor,
+    random_block: Callable[[], Tensor],
     gradient_P: Tensor,
     *,
     k: int,
@@ -33,7 +35,7 @@ def measure_curvature(
     Args:
         product: The Hessian at the lane's weights.
         warm_WP: The block of the last measurement, or `None`.
-        random_WP: Start block of a cold start.
+        random_block: Draws the start block (1, W, P) of a cold start.
         gradient_P: Gradient of the full training loss, for chi_k(g) = ||P_k g|| / ||g|| (SAY25 section 2).
         k: Number of eigenvalues.
         tolerance: On their relative residuals.
@@ -46,7 +48,7 @@ def measure_curvature(
     space = refresh(
         product,
         None if warm_WP is None else warm_WP.unsqueeze(0),
-        random_WP.unsqueeze(0),
+        random_block,
         k=k,
         tolerance=tolerance,
         max_products=solver.max_cold_products,
