@@ -5,6 +5,7 @@ name and nothing else; the names it looks for are those of `sweep.names`. Report
 """
 
 import math
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -220,6 +221,8 @@ def open_client(tracking_uri: str) -> MlflowClient:
                 f"no MLflow database at {database or tracking_uri!r}: nothing has been recorded there. "
                 "Run a sweep first, or give the place of its record with --tracking-uri."
             )
+    # A progress bar per artifact would break the lines of the command that reads.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         return MlflowClient(tracking_uri=tracking_uri)
     except (MlflowException, SQLAlchemyError) as error:

@@ -99,7 +99,8 @@ def heatmap_data(record: Record, spec: HeatmapSpec, metric: str) -> HeatmapData:
     shape = (len(panel_keys), len(y_values), len(x_values))
     mean, std = np.full(shape, math.nan), np.full(shape, math.nan)
     num_seeds = np.zeros(shape, dtype=np.int64)
-    states = np.full(shape, State.MISSING, dtype=object)
+    states = np.empty(shape, dtype=object)
+    states.fill(State.MISSING)  # np.full would turn the enumeration into plain text
     # Points that lack a panel's axis come first, so that a point of the panel itself replaces them.
     for key in sorted(groups, key=lambda key: sum(value is not None for value in key)):
         place: Pool = pool([record.outcomes[cell] for cell in groups[key]], metric)

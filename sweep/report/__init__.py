@@ -1,0 +1,73 @@
+"""Reports of a sweep, rebuilt from its record: figures, tables and a summary.
+
+Each kind of report has one module, which first arranges plain data and then draws it. Nothing here writes to
+MLflow: `make_report` writes files and says where each belongs among the parent run's artifacts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.reports import CurvesSpec, FinalsSpec, HeatmapSpec, Report, SpectrumSpec, TableSpec
+from sweep import names
+from sweep.record import Record
+from sweep.report.curves import draw_curves
+from sweep.report.finals import draw_finals
+from sweep.report.heatmap import draw_heatmap
+from sweep.report.spectrum import draw_spectrum
+from sweep.report.summary import summary_csv
+from sweep.report.table import draw_table, table_csv, table_data, table_markdown
+
+SUMMARY = "summary.csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFile:
+    """A written file and the folder of the parent run's artifacts that it belongs in."""
+
+    path: Path
+    artifact_dir: str
+
+
+def make_report(record: Record, folder: Path) -> list[ReportFile]:
+    """Write everything that the space wants drawn, and the summary.
+
+    Args:
+        record: The sweep.
+        folder: Receives `figures/*.png` and `tables/*`; made if it is not there.
+
+    Returns:
+        The files in the order of the specifications; the summary last.
+    """
+    written: list[ReportFile] = []
+    for spec in record.reports:
+        written += _write(record, spec, folder)
+    summary = folder / names.ARTIFACT_TABLES / SUMMARY
+    _write_text(summary, summary_csv(record))
+    return [*written, ReportFile(path=summary, artifact_dir=names.ARTIFACT_TABLES)]
+
+
+def _write(record: Record, spec: Report, folder: Path) -> list[ReportFile]:
+    figure = folder / names.ARTIFACT_FIGURES / f"{spec.name}.png"
+    files = [ReportFile(path=figure, artifact_dir=names.ARTIFACT_FIGURES)]
+    match spec:
+        case HeatmapSpec():
+            draw_heatmap(record, spec, figure)
+        case CurvesSpec():
+            draw_curves(record, spec, figure)
+        case FinalsSpec():
+            draw_finals(record, spec, figure)
+        case SpectrumSpec():
+            draw_spectrum(record, spec, figure)
+        case TableSpec():
+            data = table_data(record, spec)
+            draw_table(record, spec, data, figure)
+            for suffix, text in ((".md", table_markdown(record, spec, data)), (".csv", table_csv(data))):
+                path = folder / names.ARTIFACT_TABLES / f"{spec.name}{suffix}"
+                _write_text(path, text)
+                files.append(ReportFile(path=path, artifact_dir=names.ARTIFACT_TABLES))
+    return files
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())

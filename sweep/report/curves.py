@@ -1,0 +1,302 @@
+"""Curves: a metric against the training step, one line per combination of axes, switch points marked.
+
+The line of a place is the mean over its seeds at the steps that all of them recorded, the band their mean ±
+one standard deviation. A diverged run is drawn by itself up to its last finite value, where a cross ends it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from search_spaces.reports import CurvesSpec
+from sweep.record import Record, Series
+from sweep.report.canvas import Canvas, caption, house_style
+from sweep.report.labels import combination, metric_label
+from sweep.report.lines import Looks, choose_looks, draw_key
+from sweep.report.points import Key, group, in_order, select, unshown_axes
+
+PANEL_WIDTH, PANEL_HEIGHT = 4.3, 2.9
+LEFT, BOTTOM, GAP, ROW_GAP, PANEL_TITLE, KEY_GAP = 0.72, 0.5, 0.8, 0.3, 0.26, 0.2
+MAX_PANELS_IN_ROW = 3
+MAX_RULES = 3
+BAND = 0.16
+# Room above the highest line that ended well; a diverging line leaves the panel beyond it.
+HEADROOM_LOG, HEADROOM_LINEAR = 8.0, 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The seeds of one combination of axes.
+
+    Args:
+        key: Values of the line's axes.
+        steps: Steps of the mean, shape (points,); empty when every seed diverged or nothing was recorded.
+        mean: Mean over the seeds, shape (points,); NaN where one is not finite.
+        std: Sample standard deviation, shape (points,); NaN for a single seed.
+        num_seeds: Seeds in the mean.
+        switches: Steps at which a phase ended and another began.
+        diverged: The seeds that diverged, each by itself and only as far as it was finite.
+    """
+
+    key: Key
+    steps: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    num_seeds: int
+    switches: tuple[int, ...]
+    diverged: tuple[Series, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePanel:
+    """The lines of one metric and one combination of panel axes."""
+
+    metric: str
+    key: Key
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvesData:
+    """All panels, row by row: a row per metric."""
+
+    panel_axes: tuple[str, ...]
+    line_axes: tuple[str, ...]
+    panels: tuple[CurvePanel, ...]
+
+
+def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
+    """Read the histories and arrange them in panels and lines."""
+    points = select(record, spec)
+    panel_axes = (spec.panels,) if spec.panels else ()
+    line_axes = (*spec.lines, *unshown_axes(record, points, (*panel_axes, *spec.lines)))
+    groups = group(record, points, (*panel_axes, *line_axes))
+    run_ids = [run for cells in groups.values() for cell in cells if (run := record.outcomes[cell].run_id)]
+    series = record.histories(run_ids, spec.metrics)
+    split = len(panel_axes)
+    panel_keys = ordered_keys([key[:split] for key in groups]) or [()]
+    panels = [
+        CurvePanel(
+            metric=metric,
+            key=panel,
+            lines=tuple(
+                line
+                for key in ordered_keys(list(groups))
+                if key[:split] == panel
+                and (line := make_line(record, groups[key], metric, series, key[split:], spec.max_step)) is not None
+            ),
+        )
+        for metric in spec.metrics
+        for panel in panel_keys
+    ]
+    return CurvesData(panel_axes=panel_axes, line_axes=line_axes, panels=tuple(panels))
+
+
+def ordered_keys(keys: Sequence[Key]) -> list[Key]:
+    """Return the distinct keys, axis by axis in display order; keys that lack an axis first."""
+    distinct = list(dict.fromkeys(keys))
+    order = [in_order(key[axis] for key in distinct) for axis in range(len(distinct[0]) if distinct else 0)]
+    return sorted(
+        distinct, key=lambda key: [o.index(v) if v is not None else -1 for v, o in zip(key, order, strict=True)]
+    )
+
+
+def make_line(
+    record: Record,
+    cells: Sequence[str],
+    metric: str,
+    series: dict[tuple[str, str], Series],
+    key: Key,
+    max_step: int | None = None,
+) -> Line | None:
+    """Combine the seeds of one place; `None` when nothing was recorded."""
+    whole: list[Series] = []
+    diverged: list[Series] = []
+    switches: set[int] = set()
+    for cell in cells:
+        outcome = record.outcomes[cell]
+        if outcome.run_id is None:
+            continue
+        found = _up_to(series[outcome.run_id, metric], max_step)
+        if not found.steps.size:
+            continue
+        if outcome.diverged:
+            if (finite := _finite_part(found)).steps.size:
+                diverged.append(finite)
+        else:
+            whole.append(found)
+        switches |= {step for step in outcome.switch_steps if max_step is None or step <= max_step}
+    if not whole and not diverged:
+        return None
+    steps, mean, std = _combine(whole)
+    return Line(
+        key=key,
+        steps=steps,
+        mean=mean,
+        std=std,
+        num_seeds=len(whole),
+        switches=tuple(sorted(switches)),
+        diverged=tuple(diverged),
+    )
+
+
+def _up_to(series: Series, max_step: int | None) -> Series:
+    if max_step is None:
+        return series
+    keep = series.steps <= max_step
+    return Series(steps=series.steps[keep], values=series.values[keep])
+
+
+def _finite_part(series: Series) -> Series:
+    broken = np.flatnonzero(~np.isfinite(series.values))
+    stop = int(broken[0]) if broken.size else len(series.values)
+    return Series(steps=series.steps[:stop], values=series.values[:stop])
+
+
+def _combine(runs: Sequence[Series]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if not runs:
+        return np.array([], dtype=np.int64), np.array([]), np.array([])
+    steps = runs[0].steps
+    for run in runs[1:]:
+        steps = np.intersect1d(steps, run.steps, assume_unique=True)
+    values = np.stack([run.values[np.searchsorted(run.steps, steps)] for run in runs])
+    values = np.where(np.isfinite(values), values, math.nan)
+    spread = np.std(values, axis=0, ddof=1) if len(runs) > 1 else np.full(len(steps), math.nan)
+    return steps, np.mean(values, axis=0), spread
+
+
+def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
+    """Draw the curves of a specification as a PNG."""
+    data = curves_data(record, spec)
+    across = len(data.panels) // len(spec.metrics)
+    if across == 1:
+        across = min(len(data.panels), MAX_PANELS_IN_ROW)
+    across = min(across, MAX_PANELS_IN_ROW)
+    down = -(-len(data.panels) // across)
+    keys = ordered_keys([line.key for panel in data.panels for line in panel.lines])
+    looks = choose_looks(data.line_axes, keys)
+    marks = _marks(data)
+    key_width = max(looks.width, 1.35 if marks else 0.0)
+    width = LEFT + across * PANEL_WIDTH + (across - 1) * GAP + (KEY_GAP + key_width if key_width else MARGIN_RIGHT)
+    step_height = BOTTOM + PANEL_HEIGHT + PANEL_TITLE
+    height = down * step_height + (down - 1) * ROW_GAP
+    banded = any(line.num_seeds > 1 for panel in data.panels for line in panel.lines)
+    with house_style():
+        canvas = Canvas(
+            width=width,
+            height=height,
+            title=spec.title or spec.name,
+            caption=caption(record, select(record, spec), "band: ± one standard deviation" if banded else ""),
+        )
+        for index, panel in enumerate(data.panels):
+            row, column = divmod(index, across)
+            bottom = height - row * (step_height + ROW_GAP) - PANEL_TITLE - PANEL_HEIGHT
+            axes = canvas.axes(LEFT + column * (PANEL_WIDTH + GAP), bottom, PANEL_WIDTH, PANEL_HEIGHT)
+            _draw_panel(axes, panel, looks, spec)
+            axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
+        left = LEFT + across * PANEL_WIDTH + (across - 1) * GAP + KEY_GAP
+        draw_key(canvas, looks, left, height - PANEL_TITLE - PANEL_HEIGHT, PANEL_HEIGHT, marks)
+        canvas.save(path)
+
+
+MARGIN_RIGHT = 0.25
+
+
+def _marks(data: CurvesData) -> list[Line2D]:
+    lines = [line for panel in data.panels for line in panel.lines]
+    marks: list[Line2D] = []
+    if any(line.switches for line in lines):
+        common = len({line.switches for line in lines}) == 1 and len(lines[0].switches) <= MAX_RULES
+        if common:
+            marks.append(Line2D([], [], color="#777777", ls=(0, (4, 3)), lw=0.9, label="switch point"))
+        else:
+            marks.append(Line2D([], [], color="#777777", ls="", marker="D", ms=4, mfc="white", label="switch point"))
+    if any(line.diverged for line in lines):
+        marks.append(Line2D([], [], color="#777777", ls="", marker="X", ms=6, label="diverged"))
+    return marks
+
+
+def _draw_panel(axes: Axes, panel: CurvePanel, looks: Looks, spec: CurvesSpec) -> None:
+    label = metric_label(panel.metric)
+    logarithmic = spec.log_y and label.positive
+    axes.set_xlabel("training step")
+    axes.set_ylabel(label.text)
+    if logarithmic:
+        axes.set_yscale("log")
+    axes.grid(visible=True, axis="y")
+    axes.set_axisbelow(True)
+    if not panel.lines:
+        axes.text(0.5, 0.5, "nothing recorded yet", transform=axes.transAxes, ha="center", color="#777777")
+        axes.set_yticks([])
+        return
+    low, high = y_limits(panel, logarithmic=logarithmic)
+    common = len({line.switches for line in panel.lines}) == 1 and len(panel.lines[0].switches) <= MAX_RULES
+    if common:
+        for step in panel.lines[0].switches:
+            axes.axvline(step, color="#777777", ls=(0, (4, 3)), lw=0.9, zorder=1)
+    crowded = len(panel.lines) > MAX_PANELS_IN_ROW * 4
+    for line in panel.lines:
+        look = looks.by_key[line.key]
+        mean = masked(line.mean * label.scale, logarithmic)
+        axes.plot(line.steps, mean, color=look.colour, ls=look.style, lw=0.9 if crowded else 1.3)
+        if line.num_seeds > 1 and not crowded:
+            std = line.std * label.scale
+            floor = low if logarithmic else -math.inf
+            axes.fill_between(
+                line.steps, np.maximum(mean - std, floor), mean + std, color=look.colour, alpha=BAND, lw=0
+            )
+        for run in line.diverged:
+            values = masked(run.values * label.scale, logarithmic)
+            axes.plot(run.steps, values, color=look.colour, ls=look.style, lw=0.8, alpha=0.8)
+            axes.plot(
+                [run.steps[-1]], [min(values[-1], high)],
+                color=look.colour, marker="X", ms=6, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
+            )  # fmt: skip
+        if not common:
+            _mark_switches(axes, line, label.scale, look.colour, high, small=crowded)
+    axes.set_ylim(low, high)
+    last = max(
+        max((int(line.steps[-1]) for line in panel.lines if line.steps.size), default=0),
+        max((int(run.steps[-1]) for line in panel.lines for run in line.diverged), default=0),
+    )
+    axes.set_xlim(0, max(spec.max_step or last, 1))
+
+
+def _mark_switches(axes: Axes, line: Line, scale: float, colour: object, high: float, *, small: bool) -> None:
+    whole = Series(steps=line.steps, values=line.mean)
+    for run in [whole] if line.steps.size else line.diverged:
+        for step in line.switches:
+            if run.steps[0] <= step <= run.steps[-1]:
+                value = float(np.interp(step, run.steps, run.values)) * scale
+                axes.plot(
+                    [step], [min(value, high)],
+                    color=colour, marker="D", ms=2.6 if small else 4.2, mfc="white", mew=0.9, ls="", zorder=4,
+                )  # fmt: skip
+
+
+def masked(values: np.ndarray, logarithmic: bool) -> np.ndarray:
+    """Blank what a logarithmic scale cannot show."""
+    return np.where(values > 0, values, math.nan) if logarithmic else values
+
+
+def y_limits(panel: CurvePanel, *, logarithmic: bool) -> tuple[float, float]:
+    """Return limits that fit the lines that ended well; a diverging line may leave them upwards."""
+    scale = metric_label(panel.metric).scale
+    well = np.concatenate([line.mean for line in panel.lines] or [np.array([])]) * scale
+    bad = np.concatenate([run.values for line in panel.lines for run in line.diverged] or [np.array([])]) * scale
+    well, bad = (values[np.isfinite(values) & ((values > 0) | (not logarithmic))] for values in (well, bad))
+    both = np.concatenate([well, bad])
+    if not both.size:
+        return (0.1, 1.0) if logarithmic else (0.0, 1.0)
+    low, top = float(both.min()), float(well.max() if well.size else both.max())
+    if logarithmic:
+        high = min(float(both.max()), top * HEADROOM_LOG)
+        return low / 1.25, high * 1.25
+    span = max(top - low, abs(top) * 1e-3, 1e-12)
+    high = min(float(both.max()), low + span * HEADROOM_LINEAR)
+    return low - 0.05 * span, high + 0.05 * span

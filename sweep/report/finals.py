@@ -1,0 +1,173 @@
+"""Final values against one axis: the final loss against the switch point (ZS25 fig. 1).
+
+Points lie at the mean over the seeds, bars are ± one standard deviation. Cells that lack the axis (plain SGD
+among switch points) are a horizontal line; a place whose seeds all diverged is a cross at the upper edge.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from search_spaces.reports import AxisValue, FinalsSpec
+from sweep.record import Record
+from sweep.report.canvas import Canvas, caption, house_style
+from sweep.report.curves import ordered_keys
+from sweep.report.labels import axis_label, metric_label, plain
+from sweep.report.lines import Looks, choose_looks, draw_key
+from sweep.report.points import Key, axis_values, group, select, unshown_axes
+from sweep.report.states import Pool, State, pool
+
+PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.0
+LEFT, BOTTOM, TOP, GAP, KEY_GAP, MARGIN_RIGHT = 0.72, 0.5, 0.08, 0.8, 0.2, 0.2
+WIDE_RANGE = 50.0
+MAX_TICKS = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalsLine:
+    """One combination of line axes: a pool per value of the axis, and the one without the axis."""
+
+    key: Key
+    pools: tuple[Pool, ...]
+    level: Pool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalsData:
+    """Final values of one metric; `pools` of every line follow `x_values`."""
+
+    metric: str
+    line_axes: tuple[str, ...]
+    x_values: tuple[AxisValue, ...]
+    lines: tuple[FinalsLine, ...]
+
+
+def finals_data(record: Record, spec: FinalsSpec, metric: str) -> FinalsData:
+    """Arrange the finals of a sweep along one axis."""
+    points = select(record, spec)
+    x_values = axis_values(record, points, spec.x)
+    line_axes = (*spec.lines, *unshown_axes(record, points, (*spec.lines, spec.x)))
+    groups = group(record, points, (*line_axes, spec.x))
+    found = {key: pool([record.outcomes[cell] for cell in cells], metric) for key, cells in groups.items()}
+    lines = tuple(
+        FinalsLine(
+            key=key,
+            pools=tuple(found.get((*key, value), Pool(state=State.MISSING)) for value in x_values),
+            level=found.get((*key, None)),
+        )
+        for key in ordered_keys([key[:-1] for key in groups])
+    )
+    return FinalsData(metric=metric, line_axes=line_axes, x_values=x_values, lines=lines)
+
+
+def draw_finals(record: Record, spec: FinalsSpec, path: Path) -> None:
+    """Draw the finals of a specification, one panel per metric, as a PNG."""
+    tables = [finals_data(record, spec, metric) for metric in spec.metrics]
+    looks = choose_looks(tables[0].line_axes, [line.key for line in tables[0].lines])
+    marks = _marks(tables)
+    key_width = max(looks.width, 1.6 if marks else 0.0)
+    panels = len(tables) * PANEL_WIDTH + (len(tables) - 1) * GAP
+    width = LEFT + panels + (KEY_GAP + key_width if key_width else MARGIN_RIGHT)
+    spread = any(not math.isnan(p.std) for table in tables for line in table.lines for p in line.pools)
+    with house_style():
+        canvas = Canvas(
+            width=width,
+            height=BOTTOM + PANEL_HEIGHT + TOP,
+            title=spec.title or spec.name,
+            caption=caption(record, select(record, spec), "bars: ± one standard deviation" if spread else ""),
+        )
+        for index, table in enumerate(tables):
+            axes = canvas.axes(LEFT + index * (PANEL_WIDTH + GAP), BOTTOM, PANEL_WIDTH, PANEL_HEIGHT)
+            _draw_panel(axes, table, spec, looks)
+        draw_key(canvas, looks, LEFT + panels + KEY_GAP, BOTTOM, PANEL_HEIGHT, marks)
+        canvas.save(path)
+
+
+def _marks(tables: list[FinalsData]) -> list[Line2D]:
+    lines = [line for table in tables for line in table.lines]
+    places = [place for line in lines for place in line.pools]
+    marks: list[Line2D] = []
+    if any(place.state is State.DIVERGED for place in places):
+        marks.append(Line2D([], [], color="#777777", ls="", marker="X", ms=6, label="diverged"))
+    if any(place.state in (State.PARTLY_DIVERGED, State.PARTIAL) for place in places):
+        marks.append(Line2D([], [], color="#777777", ls="", marker="o", mfc="white", ms=5, label="some seeds only"))
+    if any(line.level is not None and line.level.state.has_value for line in lines):
+        marks.append(Line2D([], [], color="#777777", ls=(0, (5, 2)), label="without the axis"))
+    return marks
+
+
+def _positions(values: tuple[AxisValue, ...]) -> tuple[list[float], bool]:
+    """Return where the values stand, and whether by rank (text or infinity has no place on a number line)."""
+    if any(isinstance(value, str) or math.isinf(value) for value in values):
+        return [float(index) for index in range(len(values))], True
+    return [float(value) for value in values], False
+
+
+def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) -> None:
+    label = metric_label(data.metric)
+    positions, by_rank = _positions(data.x_values)
+    logarithmic = spec.log_y and label.positive
+    axes.set_xlabel(axis_label(spec.x).long)
+    axes.set_ylabel(label.text)
+    axes.grid(visible=True, axis="y")
+    axes.set_axisbelow(True)
+    if logarithmic:
+        axes.set_yscale("log")
+    for line in data.lines:
+        look = looks.by_key[line.key]
+        shown = [(x, place) for x, place in zip(positions, line.pools, strict=True) if place.state.has_value]
+        if shown:
+            xs = [x for x, _ in shown]
+            means = np.array([place.mean for _, place in shown]) * label.scale
+            errors = np.nan_to_num(np.array([place.std for _, place in shown]) * label.scale)
+            # A bar to zero or below has no place on a logarithmic scale.
+            below = np.minimum(errors, means * 0.9) if logarithmic else errors
+            axes.plot(xs, means, color=look.colour, ls=look.style)
+            if errors.any():
+                axes.errorbar(xs, means, yerr=[below, errors], color=look.colour, fmt="none", lw=0.9, capsize=2)
+            whole = [place.state in (State.OK, State.STOPPED) for _, place in shown]
+            for filled in (True, False):
+                chosen = [index for index, is_whole in enumerate(whole) if is_whole is filled]
+                axes.plot(
+                    [xs[index] for index in chosen],
+                    [means[index] for index in chosen],
+                    color=look.colour, marker="o", ms=4, ls="", mfc=look.colour if filled else "white",
+                )  # fmt: skip
+        diverged = [
+            x for x, place in zip(positions, line.pools, strict=True) if place.state is State.DIVERGED
+        ]
+        axes.plot(
+            diverged, [1.0] * len(diverged), transform=axes.get_xaxis_transform(),
+            color=look.colour, marker="X", ms=6, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
+        )  # fmt: skip
+        if line.level is not None and line.level.state.has_value:
+            level = line.level.mean * label.scale
+            axes.axhline(level, color=look.colour, ls=(0, (5, 2)), lw=1.1)
+    if not any(p.state.has_value for line in data.lines for p in (*line.pools, *([line.level] if line.level else []))):
+        axes.text(0.5, 0.5, "no value yet", transform=axes.transAxes, ha="center", color="#777777")
+        axes.set_yticks([])
+    _set_x_scale(axes, data.x_values, positions, by_rank=by_rank)
+
+
+def _set_x_scale(axes: Axes, values: tuple[AxisValue, ...], positions: list[float], *, by_rank: bool) -> None:
+    if not positions:
+        axes.set_xticks([])
+        return
+    if by_rank:
+        axes.set_xticks(positions, [plain(value) for value in values])
+        return
+    positive = [x for x in positions if x > 0]
+    wide = len(positive) > 2 and max(positive) > WIDE_RANGE * min(positive)
+    if wide:
+        if min(positions) > 0:
+            axes.set_xscale("log")
+        else:
+            axes.set_xscale("symlog", linthresh=min(positive))
+        every = -(-len(positions) // MAX_TICKS)
+        ticks = positions[::every]
+        axes.set_xticks(ticks, [plain(tick) for tick in ticks])
+        axes.minorticks_off()

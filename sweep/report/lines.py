@@ -1,0 +1,162 @@
+"""How a set of lines is told apart: colours, line styles, and the legend or colour bar that explains them.
+
+Up to ten lines get the colours of Okabe and Ito and a legend. More than ten vary a numeric axis: its values
+become a sequential scale with a colour bar, by rank (switch points 0, 10, …, 6000 are all told apart, and
+infinity has a place), and what else varies becomes the line style.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.lines import Line2D
+
+from search_spaces.reports import AxisValue
+from sweep.report.canvas import Canvas
+from sweep.report.labels import axis_label, combination, plain
+from sweep.report.points import GRID_AXIS, Key, in_order
+
+MAX_COLOURS = 10
+MAX_BAR_LABELS = 10
+MAX_LEGEND = 40
+PALETTE = (
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00",
+    "#56b4e9", "#000000", "#8c564b", "#7f7f7f", "#a6a600",
+)  # fmt: skip
+STYLES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (1, 3)))
+SEQUENTIAL = "viridis"
+# The palest end of the scale cannot be seen on white.
+SEQUENTIAL_END = 0.9
+
+LEGEND_CHARACTER, LEGEND_HANDLE, BAR_WIDTH, BAR_SPACE = 0.068, 0.62, 0.15, 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Colour, line style and label of one line."""
+
+    colour: str | tuple[float, float, float, float]
+    style: str | tuple[int, tuple[float, ...]]
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """How all lines of a figure look.
+
+    Args:
+        by_key: Line to its look.
+        scale_axis: The axis that is shown by a colour bar, or `None`.
+        scale_values: Its values, in order.
+        legend: What the legend lists.
+    """
+
+    by_key: Mapping[Key, Look]
+    scale_axis: str | None
+    scale_values: tuple[AxisValue, ...]
+    legend: tuple[Look, ...]
+
+    @property
+    def width(self) -> float:
+        """Room in inches that the legend or the colour bar needs beside the panels."""
+        bar = BAR_SPACE if self.scale_axis else 0.0
+        longest = max((_visible_length(look.label) for look in self.legend), default=0)
+        return max(bar, longest * LEGEND_CHARACTER + LEGEND_HANDLE if self.legend else 0.0)
+
+
+def _visible_length(label: str) -> int:
+    for markup in (r"\mathrm", r"\alpha", r"\beta", r"\eta", "$", "{", "}", "_"):
+        label = label.replace(markup, "x" if markup in (r"\alpha", r"\beta", r"\eta") else "")
+    return len(label)
+
+
+def choose_looks(axes: Sequence[str], keys: Sequence[Key]) -> Looks:
+    """Choose how lines look from the axes that tell them apart."""
+    values = [in_order(key[axis] for key in keys) for axis in range(len(axes))]
+    varying = [axis for axis in range(len(axes)) if len({key[axis] for key in keys}) > 1]
+    numeric = [a for a in varying if all(not isinstance(value, str) for value in values[a]) and len(values[a]) > 2]
+    if len(keys) > MAX_COLOURS and numeric:
+        return _scaled(axes, keys, varying, max(numeric, key=lambda axis: len(values[axis])), values)
+    if len(keys) > MAX_COLOURS:
+        colours = matplotlib.colormaps[SEQUENTIAL]
+        palette = [colours(SEQUENTIAL_END * index / (len(keys) - 1)) for index in range(len(keys))]
+    else:
+        palette = list(PALETTE)
+    by_key = {
+        key: Look(colour=palette[index], style="-", label=_label(axes, key, varying)) for index, key in enumerate(keys)
+    }
+    return Looks(by_key=by_key, scale_axis=None, scale_values=(), legend=tuple(by_key.values()) if varying else ())
+
+
+def _label(axes: Sequence[str], key: Key, shown: Sequence[int]) -> str:
+    text = combination([axes[axis] for axis in shown], [key[axis] for axis in shown])
+    return text or "others"
+
+
+def _scaled(
+    axes: Sequence[str], keys: Sequence[Key], varying: Sequence[int], scale: int, values: Sequence[tuple[AxisValue, ...]]
+) -> Looks:
+    rest = [axis for axis in varying if axis != scale]
+    styles = list(dict.fromkeys(tuple(key[axis] for axis in rest) for key in keys))
+    colours = matplotlib.colormaps[SEQUENTIAL]
+    steps = max(len(values[scale]) - 1, 1)
+    by_key: dict[Key, Look] = {}
+    plain_lines: list[Look] = []
+    for key in keys:
+        kind = tuple(key[axis] for axis in rest)
+        style = STYLES[styles.index(kind) % len(STYLES)]
+        label = _label(axes, key, rest)
+        value = key[scale]
+        if value is None:
+            # A line without the axis (plain SGD among switch points) is not on the scale.
+            by_key[key] = Look(colour="#000000", style=style, label=label)
+            plain_lines.append(by_key[key])
+        else:
+            colour = colours(SEQUENTIAL_END * values[scale].index(value) / steps)
+            by_key[key] = Look(colour=colour, style=style, label=label)
+    with_scale = dict.fromkeys(tuple(key[axis] for axis in rest) for key in keys if key[scale] is not None)
+    legend = [
+        Look(colour="#555555", style=STYLES[styles.index(kind) % len(STYLES)], label=combination([axes[a] for a in rest], kind))
+        for kind in with_scale
+    ]
+    legend = [*(legend if len(legend) > 1 else []), *plain_lines]
+    return Looks(by_key=by_key, scale_axis=axes[scale], scale_values=values[scale], legend=tuple(legend))
+
+
+def draw_key(canvas: Canvas, looks: Looks, left: float, bottom: float, height: float, marks: Sequence[Line2D]) -> None:
+    """Draw the legend, and the colour bar where there is one, at a place of the body in inches."""
+    width = max(looks.width, LEGEND_HANDLE)
+    handles = [Line2D([], [], color=look.colour, linestyle=look.style, label=look.label) for look in looks.legend]
+    hidden = len(handles) - MAX_LEGEND
+    if hidden > 0:
+        handles = [*handles[:MAX_LEGEND], Line2D([], [], linestyle="", label=f"… and {hidden} more")]
+    handles += marks
+    if handles:
+        room = canvas.axes(left, bottom, width, height)
+        room.set_axis_off()
+        room.legend(handles=handles, loc="upper left", borderaxespad=0, handlelength=1.9, labelspacing=0.35)
+    if looks.scale_axis is not None:
+        taken = (len(handles) + 0.5) * 0.165 if handles else 0.0
+        bar = canvas.axes(left + 0.08, bottom, BAR_WIDTH, max(height - taken, 0.8))
+        _draw_scale(canvas, bar, looks.scale_axis, looks.scale_values)
+
+
+def _draw_scale(canvas: Canvas, bar: Axes, axis: str, values: Sequence[AxisValue]) -> None:
+    colours = matplotlib.colormaps[SEQUENTIAL]
+    steps = max(len(values) - 1, 1)
+    listed = ListedColormap([colours(SEQUENTIAL_END * index / steps) for index in range(len(values))])
+    norm = BoundaryNorm([index - 0.5 for index in range(len(values) + 1)], len(values))
+    drawn = canvas.figure.colorbar(ScalarMappable(norm=norm, cmap=listed), cax=bar)
+    drawn.outline.set_visible(False)
+    every = -(-len(values) // MAX_BAR_LABELS)
+    labelled = sorted({*range(0, len(values), every), len(values) - 1})
+    if len(labelled) > 1 and labelled[-1] - labelled[-2] < every:
+        labelled.pop(-2)
+    drawn.set_ticks(labelled)
+    drawn.ax.set_yticklabels([plain(values[index]) for index in labelled])
+    drawn.ax.tick_params(length=0)
+    drawn.ax.minorticks_off()
+    drawn.set_label("grid" if axis == GRID_AXIS else axis_label(axis).long)

@@ -1,0 +1,286 @@
+"""Tables like ZS25 tables 1 and 2, as Markdown, CSV and PNG.
+
+The best value of each block (each value of the first row axis) is bold, diverged runs are red. A reference
+grid (plain SGD, which has no k and no holdout) fills one further column, matched by the axes it shares.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.reports import AxisValue, TableSpec
+from sweep.record import Record
+from sweep.report.canvas import Canvas, caption, house_style
+from sweep.report.labels import MetricLabel, axis_label, metric_label, plain, tidy
+from sweep.report.points import Key, axis_values, group, in_order, select, unshown_axes, value_of
+from sweep.report.states import Pool, State, pool
+from sweep.report.summary import csv_text, raw
+
+ACCURACY_DECIMALS = 2
+LOSS_DIGITS = 4
+RED, ORANGE, FAINT, RULE = "#c62828", "#b26a00", "#777777", "#222222"
+ROW_HEIGHT, HEADER_HEIGHT, CHARACTER, PAD = 0.25, 0.3, 0.078, 0.3
+TEXT_SIZE = 8.5
+INITIALISMS = ("sgd", "gd", "sam")
+
+# Marks that survive where colours do not.
+_MARK = {State.DIVERGED: "†", State.PARTLY_DIVERGED: "‡", State.PARTIAL: "§", State.STOPPED: "¶"}
+_MEANING = {
+    State.DIVERGED: "the loss diverged; the last finite value is shown (red)",
+    State.PARTLY_DIVERGED: "some seeds diverged; mean over the others",
+    State.PARTIAL: "some seeds have not ended; mean over the others",
+    State.STOPPED: "stopped early",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableData:
+    """A table as plain values.
+
+    Args:
+        metric: The metric.
+        row_axes: Axes that name the rows.
+        column_axis: Axis along the columns.
+        reference: Name of the reference grid, or `None`.
+        row_keys: One key per row, in display order.
+        columns: Values along the columns; `None` stands for the reference column, last.
+        pools: One entry per row and column, in the metric's own unit.
+        best: Places that hold the best value of their block.
+    """
+
+    metric: str
+    row_axes: tuple[str, ...]
+    column_axis: str
+    reference: str | None
+    row_keys: tuple[Key, ...]
+    columns: tuple[AxisValue | None, ...]
+    pools: tuple[tuple[Pool, ...], ...]
+    best: frozenset[tuple[int, int]]
+
+
+def table_data(record: Record, spec: TableSpec) -> TableData:
+    """Arrange a sweep as a table."""
+    chosen = select(record, spec)
+    main = [p for p in chosen if record.grids[p] != spec.reference and value_of(record, p, spec.columns) is not None]
+    row_axes = (*spec.rows, *unshown_axes(record, main, (*spec.rows, spec.columns)))
+    groups = group(record, main, (*row_axes, spec.columns))
+    keys = list(dict.fromkeys(key[:-1] for key in groups))
+    order = [in_order(key[axis] for key in keys) for axis in range(len(row_axes))]
+    row_keys = tuple(
+        sorted(keys, key=lambda key: [o.index(v) if v is not None else -1 for v, o in zip(key, order, strict=True)])
+    )
+    columns: tuple[AxisValue | None, ...] = axis_values(record, main, spec.columns)
+    rows = [
+        [pool([record.outcomes[c] for c in groups.get((*key, column), ())], spec.metric) for column in columns]
+        for key in row_keys
+    ]
+    if spec.reference is not None:
+        columns = (*columns, None)
+        for key, row in zip(row_keys, rows, strict=True):
+            row.append(_reference(record, spec, row_axes, key))
+    pools = tuple(tuple(row) for row in rows)
+    return TableData(
+        metric=spec.metric,
+        row_axes=row_axes,
+        column_axis=spec.columns,
+        reference=spec.reference,
+        row_keys=row_keys,
+        columns=columns,
+        pools=pools,
+        best=_best(row_keys, pools, lower=metric_label(spec.metric).lower_is_better),
+    )
+
+
+def _reference(record: Record, spec: TableSpec, row_axes: Sequence[str], key: Key) -> Pool:
+    """Pool the reference grid's cells that agree with a row wherever they have its axes."""
+    matching = {
+        record.cell_ids[point]: record.outcome(point)
+        for point, grid in enumerate(record.grids)
+        if grid == spec.reference
+        and all(value_of(record, point, axis) in (None, value) for axis, value in zip(row_axes, key, strict=True))
+        and all(value_of(record, point, axis) in (None, *allowed) for axis, allowed in spec.where.items())
+    }
+    return pool(list(matching.values()), spec.metric)
+
+
+def _best(row_keys: Sequence[Key], pools: Sequence[Sequence[Pool]], *, lower: bool) -> frozenset[tuple[int, int]]:
+    blocks: dict[AxisValue | None, list[tuple[int, int]]] = {}
+    for row, key in enumerate(row_keys):
+        blocks.setdefault(key[0], []).extend((row, column) for column in range(len(pools[row])))
+    best: set[tuple[int, int]] = set()
+    for places in blocks.values():
+        means = {at: pools[at[0]][at[1]].mean for at in places if pools[at[0]][at[1]].state.has_value}
+        if means:
+            goal = min(means.values()) if lower else max(means.values())
+            best |= {at for at, mean in means.items() if mean == goal}
+    return frozenset(best)
+
+
+def _spans(data: TableData) -> dict[int, int]:
+    """Return first row to number of rows of each stretch that shows one and the same reference value."""
+    spans: dict[int, int] = {}
+    first = 0
+    for row, key in enumerate(data.row_keys):
+        same = row > 0 and key[0] == data.row_keys[first][0] and data.pools[row][-1] == data.pools[first][-1]
+        first = first if same else row
+        spans[first] = row - first + 1
+    return spans
+
+
+def _text(place: Pool, spec: TableSpec, label: MetricLabel) -> str:
+    """Write the mean and spread of one place, without emphasis; the state in words where there is no value."""
+    if math.isnan(place.mean):
+        return place.state.value
+    percent = spec.percent and label.scale != 1
+    scale = label.scale if percent else 1.0
+
+    def write(value: float) -> str:
+        return f"{value * scale:.{ACCURACY_DECIMALS}f}" if percent else tidy(f"{value:.{LOSS_DIGITS}g}")
+
+    spread = "" if math.isnan(place.std) else f" ± {write(place.std)}"
+    return f"{write(place.mean)}{spread}{_MARK.get(place.state, '')}"
+
+
+def _headers(data: TableData) -> list[str]:
+    column = axis_label(data.column_axis).plain
+    reference = data.reference or ""
+    reference = reference.upper() if reference in INITIALISMS else reference
+    return [
+        *(axis_label(axis).plain for axis in data.row_axes),
+        *(reference if value is None else f"{column} = {plain(value)}" for value in data.columns),
+    ]
+
+
+def _caption_of_metric(spec: TableSpec, label: MetricLabel) -> str:
+    text = label.text if spec.percent else label.text.replace(" [%]", "")
+    return text[0].upper() + text[1:]
+
+
+def _footnotes(data: TableData) -> list[str]:
+    present = {place.state for row in data.pools for place in row}
+    notes = [f"{_MARK[state]} {_MEANING[state]}" for state in _MARK if state in present]
+    return [*notes, f"bold: best for each {axis_label(data.row_axes[0]).plain}"] if data.best else notes
+
+
+def table_markdown(record: Record, spec: TableSpec, data: TableData) -> str:
+    """Return the table as Markdown; the reference is written once per block, as in the paper."""
+    label = metric_label(data.metric)
+    headers = _headers(data)
+    num_axes = len(data.row_axes)
+    spans = _spans(data) if data.reference is not None else {}
+    lines = [
+        f"# {spec.title or spec.name}",
+        "",
+        f"{_caption_of_metric(spec, label)}.",
+        "",
+        "| " + " | ".join(headers) + " |",
+        "| " + " | ".join(["---"] * num_axes + ["---:"] * len(data.columns)) + " |",
+    ]
+    for row, key in enumerate(data.row_keys):
+        texts = [plain(value) for value in key]
+        for column, place in enumerate(data.pools[row]):
+            if data.columns[column] is None and row not in spans:
+                texts.append("〃")
+                continue
+            text = _text(place, spec, label)
+            if (row, column) in data.best:
+                text = f"**{text}**"
+            texts.append(f'<span style="color:red">{text}</span>' if place.state is State.DIVERGED else text)
+        lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
+    notes = _footnotes(data)
+    lines += ["", *(f"{note}.  " for note in notes), "" if notes else "", caption(record, _points(record, spec)), ""]
+    return "\n".join(lines)
+
+
+def _points(record: Record, spec: TableSpec) -> list[int]:
+    chosen = set(select(record, spec))
+    return [p for p in range(len(record.cell_ids)) if p in chosen or record.grids[p] == spec.reference]
+
+
+def table_csv(data: TableData) -> str:
+    """Return the table in long form: one row per place, raw values in the metric's own unit."""
+    columns = [*data.row_axes, data.column_axis, "is_reference", "status", "mean", "std", "seeds", "diverged", "best"]
+    rows = [
+        [
+            *(raw(value) for value in key),
+            raw(data.columns[column]),
+            str(int(data.columns[column] is None)),
+            place.state.value,
+            "" if math.isnan(place.mean) else repr(place.mean),
+            "" if math.isnan(place.std) else repr(place.std),
+            str(place.num_cells),
+            str(place.num_diverged),
+            str(int((row, column) in data.best)),
+        ]
+        for row, key in enumerate(data.row_keys)
+        for column, place in enumerate(data.pools[row])
+    ]
+    return csv_text(columns, rows)
+
+
+def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> None:
+    """Draw the table as a PNG, with the rules of a printed table."""
+    label = metric_label(data.metric)
+    headers = _headers(data)
+    num_axes = len(data.row_axes)
+    body = [
+        [*(plain(value) for value in key), *(_text(place, spec, label) for place in data.pools[row])]
+        for row, key in enumerate(data.row_keys)
+    ]
+    widths = [
+        max(len(headers[column]), *(len(row[column]) for row in body), 1) * CHARACTER + PAD
+        for column in range(len(headers))
+    ] if body else [len(header) * CHARACTER + PAD for header in headers]
+    width, height = sum(widths), HEADER_HEIGHT + ROW_HEIGHT * max(len(body), 1)
+    blocks = [row for row in range(1, len(body)) if data.row_keys[row][0] != data.row_keys[row - 1][0]]
+    notes = _footnotes(data)
+    title = f"{spec.title or spec.name}: {_caption_of_metric(spec, label)}"
+    with house_style():
+        canvas = Canvas(width=width, height=height, title=title, caption=caption(record, _points(record, spec), *notes))
+        axes = canvas.axes(0, 0, width, height)
+        axes.set_axis_off()
+        axes.set_xlim(0, width)
+        axes.set_ylim(height, 0)
+        for y, weight in ((0.02, 1.2), (HEADER_HEIGHT, 0.7), (height - 0.02, 1.2)):
+            axes.plot([0.05, width - 0.05], [y, y], color=RULE, lw=weight)
+        for row in blocks:
+            y = HEADER_HEIGHT + ROW_HEIGHT * row
+            axes.plot([0.05, width - 0.05], [y, y], color="#bbbbbb", lw=0.6)
+        rights = [sum(widths[: column + 1]) - PAD / 2 for column in range(len(widths))]
+        for column, header in enumerate(headers):
+            axes.text(rights[column], HEADER_HEIGHT / 2, header, ha="right", va="center", fontsize=TEXT_SIZE)
+        spans = _spans(data) if data.reference is not None else {}
+        for row, texts in enumerate(body):
+            for column, text in enumerate(texts):
+                y = HEADER_HEIGHT + ROW_HEIGHT * (row + 0.5)
+                is_value = column >= num_axes
+                at = (row, column - num_axes)
+                place = data.pools[row][column - num_axes] if is_value else None
+                if is_value and data.columns[column - num_axes] is None:
+                    if row not in spans:
+                        continue
+                    y += ROW_HEIGHT * (spans[row] - 1) / 2
+                if not is_value and column == 0 and row and row not in blocks:
+                    continue
+                axes.text(
+                    rights[column],
+                    y,
+                    text,
+                    ha="right",
+                    va="center",
+                    fontsize=TEXT_SIZE,
+                    color=_colour(place),
+                    fontweight="bold" if place is not None and at in data.best else "normal",
+                )
+        canvas.save(path)
+
+
+def _colour(place: Pool | None) -> str:
+    if place is None or place.state in (State.OK, State.STOPPED, State.PARTIAL):
+        return "black"
+    if place.state is State.PARTLY_DIVERGED:
+        return ORANGE
+    return RED if place.state in (State.DIVERGED, State.FAILED) else FAINT
+
+
