@@ -72,7 +72,7 @@ class Pack:
         self._storage = storage
         self._environment = environment or {}
         self._ids = [cell_id(cell) for cell in cells]
-        self._attempts = [storage.next_attempt(address) for address in self._ids]
+        self._attempts = [storage.begin_attempt(address) for address in self._ids]
         self.trainer = Trainer(cells, data_folder=data_folder, data=data, device=device)
         self._manifests: list[Manifest | None] = [None] * len(cells)
         self._steps_a_look = 1
@@ -159,6 +159,7 @@ class Pack:
                 outcome=outcome,
                 summary={"finals": finals_of(lane, state.step), "environment": self._environment},
             )
+            self._storage.prune(address)
         status = "running" if lane.outcome is None else lane.outcome.status
         return Committed(
             cell_id=address, step=state.step, attempt=attempt, status=status, num_steps=lane.num_steps

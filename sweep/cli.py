@@ -1,0 +1,298 @@
+"""The `sweep` command. Parses and prints; what the commands do is done elsewhere.
+
+Bad input ends with one clear message, exit code 2 and no traceback; failures at run time with 1; Ctrl-C with
+130 and what to type to go on.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sweep.places import Places
+from trainers.errors import ConfigError, SharpflatError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Grids of projected-SGD training: plan, run, resume, look, report.",
+)
+
+INTERRUPTED = 130
+
+SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A name from `sweep list`, or a YAML file.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
+SmokeOption = Annotated[bool, typer.Option("--smoke", help="The small variant, named SPACE-smoke.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a field or an axis; a YAML value. Repeatable."),
+]
+SweepNameOption = Annotated[str | None, typer.Option("--name", help="Name of the sweep; default: the space's.")]
+TrackingOption = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow; default: a database under results/.")
+]
+StorageOption = Annotated[
+    str | None, typer.Option("--storage", help="Checkpoint store: a folder or s3://…; default: results/storage.")
+]
+DataOption = Annotated[str | None, typer.Option("--data", help="Folder of the data sets; default: results/data.")]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="A Ray cluster; default: Ray on this machine only.")
+]
+CpusOption = Annotated[int | None, typer.Option("--cpus", min=1, help="CPUs of a Ray started here; default: all.")]
+GpusOption = Annotated[float, typer.Option("--gpus-per-trial", min=0.0, help="GPUs of one trial.")]
+ThreadsOption = Annotated[int, typer.Option("--cpus-per-trial", min=1, help="CPUs and threads of one trial.")]
+CommitOption = Annotated[
+    float, typer.Option("--commit-every", min=0.05, help="Seconds of training between two checkpoints.")
+]
+FailuresOption = Annotated[int, typer.Option("--max-failures", min=0, help="Retries of a failed trial.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _out() -> Console:
+    return Console(soft_wrap=True, highlight=False)
+
+
+@app.command("list")
+def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> None:
+    """List the search spaces, and the sweeps that MLflow has."""
+    from search_spaces import list_spaces
+    from sweep.record import list_sweeps
+
+    places = Places.resolve(tracking_uri=tracking_uri)
+    spaces = list_spaces()
+    sweeps = list_sweeps(places.tracking_uri)
+    if as_json:
+        print(json.dumps({"spaces": [name for name, _ in spaces], "sweeps": sweeps}, indent=1))
+        return
+    console = _out()
+    table = Table("space", "what it is", box=None, header_style="bold")
+    for name, description in spaces:
+        table.add_row(name, description.strip().splitlines()[0])
+    console.print(table)
+    if sweeps:
+        console.print()
+        known = Table("sweep", box=None, header_style="bold")
+        for name in sweeps:
+            known.add_row(name)
+        console.print(known)
+
+
+@app.command()
+def plan(
+    space: SpaceArgument,
+    smoke: SmokeOption = False,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what running a space would do, without doing it."""
+    from search_spaces import load_space
+    from sweep.plan import make_plan
+
+    made = make_plan(load_space(space, smoke=smoke, overrides=overrides or ()))
+    values = made.to_json()
+    if as_json:
+        print(json.dumps(values, indent=1))
+        return
+    console = _out()
+    table = Table(box=None, show_header=False)
+    for key in ("name", "cells", "unique_cells", "trials", "steps_naive", "steps_planned"):
+        if key in values:
+            text = f"{values[key]:,}" if isinstance(values[key], int) else str(values[key])
+            table.add_row(key.replace("_", " "), text)
+    console.print(table)
+
+
+@app.command()
+def run(
+    space: SpaceArgument,
+    smoke: SmokeOption = False,
+    overrides: SetOption = None,
+    name: SweepNameOption = None,
+    address: AddressOption = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    data: DataOption = None,
+    cpus: CpusOption = None,
+    threads: ThreadsOption = 1,
+    gpus: GpusOption = 0.0,
+    commit_every: CommitOption = 5.0,
+    max_failures: FailuresOption = 2,
+) -> None:
+    """Run a space, or what is missing of it."""
+    from search_spaces import load_space
+    from sweep.driver import RunOptions, run_sweep
+
+    places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
+    loaded = load_space(space, smoke=smoke, overrides=overrides or ())
+    options = RunOptions(
+        name=name or loaded.name,
+        address=address,
+        cpus=cpus,
+        cpus_per_trial=threads,
+        gpus_per_trial=gpus,
+        commit_seconds=commit_every,
+        max_failures=max_failures,
+    )
+    raise typer.Exit(run_sweep(loaded, places, options, _out()))
+
+
+@app.command()
+def resume(
+    name: NameArgument,
+    address: AddressOption = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    data: DataOption = None,
+    cpus: CpusOption = None,
+    threads: ThreadsOption = 1,
+    gpus: GpusOption = 0.0,
+    commit_every: CommitOption = 5.0,
+    max_failures: FailuresOption = 2,
+) -> None:
+    """Make what is missing of a sweep, from the space that it was begun with."""
+    from sweep.driver import RunOptions, run_sweep
+    from sweep.record import load_stored_space
+
+    places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
+    space = load_stored_space(places.tracking_uri, name)
+    options = RunOptions(
+        name=name,
+        address=address,
+        cpus=cpus,
+        cpus_per_trial=threads,
+        gpus_per_trial=gpus,
+        commit_seconds=commit_every,
+        max_failures=max_failures,
+    )
+    raise typer.Exit(run_sweep(space, places, options, _out()))
+
+
+@app.command()
+def status(name: NameArgument, tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> None:
+    """Count the cells of a sweep by status."""
+    from sweep.record import load_record
+
+    record = load_record(Places.resolve(tracking_uri=tracking_uri).tracking_uri, name)
+    counts = record.counts()
+    if as_json:
+        print(json.dumps({"name": name, "cells": len(record.outcomes), "counts": counts}, indent=1))
+        return
+    console = _out()
+    console.print(f"{name}: {len(record.outcomes)} cells, {len(record.cell_ids)} grid points")
+    for key, count in counts.items():
+        console.print(f"  {count:6d} {key}")
+    for outcome in record.outcomes.values():
+        if outcome.status is not None and outcome.status.value == "failed":
+            console.print(f"  failed: cell {outcome.cell_id}: {outcome.reason}", markup=False)
+
+
+@app.command()
+def stop(name: NameArgument, tracking_uri: TrackingOption = None) -> None:
+    """Ask the driver of a running sweep to stop after the next checkpoints."""
+    from sweep.ledger import Ledger
+
+    Ledger(Places.resolve(tracking_uri=tracking_uri).tracking_uri).request_stop(name)
+    _out().print(f"asked {name} to stop; its driver does so after the next checkpoints.")
+
+
+@app.command()
+def report(
+    name: NameArgument,
+    tracking_uri: TrackingOption = None,
+    out: Annotated[str | None, typer.Option("--out", help="Folder; default: results/reports/NAME.")] = None,
+) -> None:
+    """Rebuild the figures and tables of a sweep from MLflow alone."""
+    from sweep.finding import publish_report
+
+    places = Places.resolve(tracking_uri=tracking_uri)
+    folder = Path(out).expanduser().absolute() if out else places.reports(name)
+    publish_report(places.tracking_uri, name, folder, _out())
+
+
+@app.command()
+def export(
+    name: NameArgument,
+    tracking_uri: TrackingOption = None,
+    out: Annotated[str | None, typer.Option("--out", help="File ending in .csv or .parquet; default: standard output as CSV.")] = None,
+    histories: Annotated[bool, typer.Option("--histories", help="Every recorded point instead of one row a grid point.")] = False,
+) -> None:
+    """Write a sweep as one tidy table."""
+    from sweep.export import export_table, write_table
+    from sweep.record import load_record
+
+    record = load_record(Places.resolve(tracking_uri=tracking_uri).tracking_uri, name)
+    write_table(export_table(record, histories=histories), None if out is None else Path(out))
+
+
+@app.command()
+def ui(
+    tracking_uri: TrackingOption = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
+) -> None:
+    """Open MLflow's own pages on this machine (localhost only)."""
+    from sweep.record import require_store
+
+    places = Places.resolve(tracking_uri=tracking_uri)
+    if places.tracking_uri.startswith("http"):
+        _out().print(f"MLflow is at {places.tracking_uri}")
+        return
+    require_store(places.tracking_uri)
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    _out().print(f"MLflow is at http://127.0.0.1:{port} (Ctrl-C ends it)")
+    command = ["-m", "mlflow", "server", "--backend-store-uri", places.tracking_uri]
+    command += ["--default-artifact-root", places.artifacts.as_uri(), "--host", "127.0.0.1", "--port", str(port)]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *command, "--workers", "1"])
+
+
+@app.command()
+def cell(
+    cell_id: Annotated[str, typer.Argument(metavar="CELL_ID", help="16 hex digits, or the first few.")],
+    space: Annotated[
+        str | None, typer.Option("--space", help="Where to look for it; default: the sweeps that MLflow has.")
+    ] = None,
+    smoke: SmokeOption = False,
+    overrides: SetOption = None,
+    tracking_uri: TrackingOption = None,
+    data: DataOption = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Stop after this many steps.")] = None,
+) -> None:
+    """Run one cell in this process, without Ray and without recording it, for debugging."""
+    from sweep.single import find_cell, run_cell
+
+    places = Places.resolve(tracking_uri=tracking_uri, data_folder=data)
+    found = find_cell(cell_id, places.tracking_uri, space, smoke=smoke, overrides=overrides or ())
+    run_cell(found, places.data_folder, _out(), steps=steps)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit the process with its code."""
+    try:
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except SharpflatError as error:
+        _fail(str(error), error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted.", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (sweep … | head).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)
+        if usage is None:
+            raise
+        _fail(usage(), getattr(error, "exit_code", ConfigError.exit_code))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {message}", markup=False, style="red")
+    sys.exit(code)

@@ -1,0 +1,84 @@
+"""A sweep as one tidy table: a row per grid point, or a row per recorded point of every series."""
+
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as parquet
+
+from sweep.record import Record
+from trainers.errors import ConfigError
+
+
+def export_table(record: Record, *, histories: bool = False) -> pa.Table:
+    """Arrange a record as a table.
+
+    Args:
+        record: The sweep.
+        histories: One row per (cell, series, step) instead of one per grid point.
+
+    Returns:
+        Columns `grid`, each axis by its name, `cell_id`, `run_id`, `status`, `status_reason` and every metric's last
+        value; or `cell_id`, `series`, `step`, `value`.
+    """
+    return _histories(record) if histories else _points(record)
+
+
+def _points(record: Record) -> pa.Table:
+    outcomes = [record.outcome(point) for point in range(len(record.cell_ids))]
+    columns: dict[str, pa.Array] = {"grid": pa.array(record.grids)}
+    for axis, values in record.axes.items():
+        columns[axis] = pa.array(values)
+    columns["cell_id"] = pa.array(record.cell_ids)
+    columns["run_id"] = pa.array([outcome.run_id for outcome in outcomes], pa.string())
+    columns["status"] = pa.array([None if o.status is None else o.status.value for o in outcomes], pa.string())
+    columns["status_reason"] = pa.array([outcome.reason for outcome in outcomes])
+    for metric in sorted({name for outcome in outcomes for name in outcome.metrics}):
+        columns[metric] = pa.array([outcome.metrics.get(metric) for outcome in outcomes], pa.float64())
+    return pa.table(columns)
+
+
+def _histories(record: Record) -> pa.Table:
+    cells: list[str] = []
+    series: list[str] = []
+    steps: list[int] = []
+    values: list[float] = []
+    for outcome in record.outcomes.values():
+        if outcome.run_id is None:
+            continue
+        keys = sorted(name for name in outcome.metrics if not name.startswith(("final/", "hp/", "status/")))
+        for (_, key), points in sorted(record.histories([outcome.run_id], keys).items()):
+            cells += [outcome.cell_id] * len(points.steps)
+            series += [key] * len(points.steps)
+            steps += points.steps.tolist()
+            values += points.values.tolist()
+    return pa.table(
+        {
+            "cell_id": pa.array(cells, pa.string()),
+            "series": pa.array(series, pa.string()),
+            "step": pa.array(steps, pa.int64()),
+            "value": pa.array(values, pa.float64()),
+        }
+    )
+
+
+def write_table(table: pa.Table, path: Path | None) -> None:
+    """Write a table to a file by its suffix, or as CSV to standard output.
+
+    Raises:
+        ConfigError: The suffix is neither .csv nor .parquet.
+    """
+    if path is None:
+        csv.write_csv(table, pa.PythonFile(sys.stdout.buffer, mode="w"))
+        sys.stdout.flush()
+        return
+    match path.suffix:
+        case ".csv":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            csv.write_csv(table, str(path))
+        case ".parquet":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parquet.write_table(table, str(path))
+        case _:
+            raise ConfigError(f"--out: found {path.name!r}; expected a name that ends in .csv or .parquet.")

@@ -1,0 +1,96 @@
+"""Publishing a report: rebuild it, log it to the parent run, and say in words what it shows."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+
+from sweep import names
+from sweep.names import Status
+from sweep.record import SEED_AXIS, Record, load_record
+from sweep.report import make_report
+
+
+def publish_report(tracking_uri: str, name: str, folder: Path, console: Console) -> None:
+    """Write a sweep's figures and tables, log them to its parent run, and print what was found.
+
+    Args:
+        tracking_uri: MLflow, the only source.
+        name: The sweep.
+        folder: Receives `figures/` and `tables/`.
+        console: Where to say it.
+    """
+    record = load_record(tracking_uri, name)
+    files = make_report(record, folder)
+    for file in files:
+        record.client.log_artifact(record.parent_run_id, str(file.path), file.artifact_dir)
+    for line in findings(record):
+        console.print(line)
+    console.print("\nfigures and tables:")
+    for file in files:
+        console.print(f"  {file.path}")
+    console.print(f"\nopen them beside the runs in MLflow:  sweep ui   (experiment {name!r})")
+
+
+def findings(record: Record) -> list[str]:
+    """Say in a few lines what a sweep shows: its outcomes, and where the best loss and accuracy lie."""
+    counts = record.counts()
+    text = ", ".join(f"{count} {status}" for status, count in counts.items())
+    lines = [f"{record.name}: {len(record.cell_ids)} grid points, {len(record.outcomes)} distinct cells: {text}."]
+    shared = len(record.cell_ids) - len(record.outcomes)
+    if shared:
+        lines.append(f"{shared} grid points share a cell with another one (the same experiment, run once).")
+    for metric, better, label in (
+        (names.FINAL_TRAIN_LOSS, min, "lowest training loss"),
+        (names.FINAL_TEST_ACCURACY, max, "best test accuracy"),
+    ):
+        means = _means(record, metric)
+        if means:
+            where = better(means, key=lambda key: means[key])
+            lines.append(f"{label}: {means[where]:.4g} at {_place(where)}.")
+    diverged = [_place(key) for key in _settings(record) if _all_diverged(record, key)]
+    if diverged:
+        shown = "; ".join(diverged[:4]) + ("; …" if len(diverged) > 4 else "")
+        lines.append(f"diverged: {shown}.")
+    return lines
+
+
+_Setting = tuple[tuple[str, object], ...]
+
+
+def _setting(record: Record, point: int) -> _Setting:
+    """A grid point without its seed."""
+    return tuple(
+        (axis, values[point])
+        for axis, values in record.axes.items()
+        if axis != SEED_AXIS and values[point] is not None
+    )
+
+
+def _settings(record: Record) -> Mapping[_Setting, list[int]]:
+    settings: dict[_Setting, list[int]] = {}
+    for point in range(len(record.cell_ids)):
+        settings.setdefault(_setting(record, point), []).append(point)
+    return settings
+
+
+def _means(record: Record, metric: str) -> dict[_Setting, float]:
+    """Mean over the seeds of the settings that completed with all of them."""
+    means: dict[_Setting, float] = {}
+    for setting, points in _settings(record).items():
+        outcomes = [record.outcome(point) for point in points]
+        values = [outcome.metrics.get(metric, math.nan) for outcome in outcomes]
+        completed = all(outcome.status is Status.COMPLETED and not outcome.diverged for outcome in outcomes)
+        if completed and all(math.isfinite(value) for value in values):
+            means[setting] = fmean(values)
+    return means
+
+
+def _all_diverged(record: Record, setting: _Setting) -> bool:
+    return all(record.outcome(point).diverged for point in _settings(record)[setting])
+
+
+def _place(setting: _Setting) -> str:
+    return " ".join(f"{axis}={value:g}" if isinstance(value, float) else f"{axis}={value}" for axis, value in setting)
