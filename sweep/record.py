@@ -148,7 +148,9 @@ class Record:
         if not self.remote:
             return {pair: read_series(self.client, *pair) for pair in wanted}
         with ThreadPoolExecutor(HTTP_READERS) as pool:
-            return dict(zip(wanted, pool.map(lambda pair: read_series(self.client, *pair), wanted), strict=True))
+            return dict(
+                zip(wanted, pool.map(lambda pair: read_series(self.client, *pair), wanted), strict=True)
+            )
 
 
 def read_series(client: MlflowClient, run_id: str, key: str) -> Series:
@@ -240,7 +242,9 @@ def _first_line(error: Exception) -> str:
 def _experiment(client: MlflowClient, name: str) -> Experiment:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        raise unknown_name("sweep", name, (found.name for found in _all_experiments(client) if found.name != "Default"))
+        raise unknown_name(
+            "sweep", name, (found.name for found in _all_experiments(client) if found.name != "Default")
+        )
     if experiment.lifecycle_stage != "active":
         raise ConfigError(f"sweep {name!r} has been deleted; it is in MLflow's trash until that is emptied.")
     return experiment
@@ -263,7 +267,9 @@ def _parent(client: MlflowClient, experiment: Experiment) -> Run:
         order_by=["attributes.start_time ASC"],
     )
     if not found:
-        raise ConfigError(f"the MLflow experiment {experiment.name!r} holds no sweep: no run is tagged as its parent.")
+        raise ConfigError(
+            f"the MLflow experiment {experiment.name!r} holds no sweep: no run is tagged as its parent."
+        )
     return found[0]
 
 
@@ -273,8 +279,8 @@ def _artifact(client: MlflowClient, run: Run, path: str) -> bytes:
             return Path(client.download_artifacts(run.info.run_id, path, folder)).read_bytes()
         except OSError as error:
             raise RecordError(
-                f"the record of the sweep has no {path}: {_first_line(error)}. The sweep may have been interrupted "
-                "before its plan was stored; run it again."
+                f"the record of the sweep has no {path}: {_first_line(error)}. The sweep may have been "
+                "interrupted before its plan was stored; run it again."
             ) from error
 
 
@@ -282,7 +288,9 @@ def _columns(data: bytes, name: str) -> dict[str, list[Any]]:
     try:
         columns: dict[str, list[Any]] = parquet.read_table(pyarrow.BufferReader(data)).to_pydict()
     except pyarrow.ArrowException as error:
-        raise RecordError(f"{names.ARTIFACT_CELLS} of sweep {name!r} is damaged: {_first_line(error)}") from error
+        raise RecordError(
+            f"{names.ARTIFACT_CELLS} of sweep {name!r} is damaged: {_first_line(error)}"
+        ) from error
     if missing := {"grid", "cell_id", "run_id"} - columns.keys():
         raise RecordError(f"{names.ARTIFACT_CELLS} of sweep {name!r} lacks {', '.join(sorted(missing))}.")
     return columns
@@ -314,7 +322,8 @@ def _outcomes(
         chosen[cell_id] = run
     initial = _initial_losses(client, [run for run in chosen.values() if run is not None])
     return {
-        cell_id: _outcome(cell_id, run, gone=cell_id in referred, initial=initial) for cell_id, run in chosen.items()
+        cell_id: _outcome(cell_id, run, gone=cell_id in referred, initial=initial)
+        for cell_id, run in chosen.items()
     }
 
 
@@ -332,7 +341,9 @@ def _status(run: Run) -> Status:
     try:
         return Status(tag)
     except ValueError as error:
-        raise RecordError(f"run {run.info.run_id}: tag {names.TAG_STATUS} is {tag!r}, which is no status.") from error
+        raise RecordError(
+            f"run {run.info.run_id}: tag {names.TAG_STATUS} is {tag!r}, which is no status."
+        ) from error
 
 
 def _preference(run: Run) -> tuple[bool, int, str]:

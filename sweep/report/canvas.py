@@ -1,4 +1,4 @@
-"""The sheet that all figures are drawn on: fixed fonts, sizes in inches, a title, a caption, reproducible bytes.
+"""The sheet that all figures are drawn on: fixed fonts, inches, a title, a caption, reproducible bytes.
 
 matplotlib's object interface and its Agg canvas only: no global figure, no display, no user style sheet.
 """
@@ -72,6 +72,7 @@ class Canvas:
     """
 
     def __init__(self, *, width: float, height: float, title: str, caption: str) -> None:
+        """Lay out the sheet."""
         self._width = max(width, MIN_WIDTH)
         # A body narrower than the sheet stands in its middle.
         self._left = (self._width - width) / 2
@@ -117,22 +118,31 @@ class Canvas:
         self.figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
 
 
+def blank(axes: Axes, message: str) -> None:
+    """Say in an empty panel why it is empty, instead of numbering axes that mean nothing."""
+    axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color="#777777")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
 def caption(record: Record, points: Iterable[int], *notes: str) -> str:
-    """Say what a figure rests on: sweep, commit, seeds, the fate of its cells, eigenspaces that did not converge."""
+    """Say what a figure rests on: sweep, commit, seeds, fates of cells, eigenspaces that did not converge."""
     points = tuple(points)
     outcomes = {record.cell_ids[point]: record.outcome(point) for point in points}
     found = [str(seed) for seed in seeds(record, points)]
     if len(found) > 1:
         seed_text = f"seeds {', '.join(found)} (mean ± standard deviation)"
     else:
-        seed_text = f"seed {found[0]}" if found else "seed unknown"
+        seed_text = f"seed {found[0]}" if found else ""
     parts = [
         f"Sweep {record.name}",
         f"commit {record.commit[:SHORT_COMMIT] or 'unknown'}",
         seed_text,
         tally(outcomes.values()),
     ]
-    shares = [share for outcome in outcomes.values() if (share := outcome.metrics.get(UNCONVERGED)) is not None]
+    shares = [
+        share for outcome in outcomes.values() if (share := outcome.metrics.get(UNCONVERGED)) is not None
+    ]
     if shares:
         worst = max(shares)
         text = f"eigenspace refreshes not converged: at most {100 * worst:.2g} % of a run"
@@ -140,4 +150,4 @@ def caption(record: Record, points: Iterable[int], *notes: str) -> str:
             above = sum(share > UNCONVERGED_LIMIT for share in shares)
             text = f"CAUTION: {text}, above {100 * UNCONVERGED_LIMIT:g} % in {above} of {len(outcomes)} cells"
         parts.append(text)
-    return " · ".join((*parts, *(note for note in notes if note))) + "."
+    return " · ".join(part for part in (*parts, *notes) if part) + "."

@@ -5,28 +5,31 @@ one standard deviation. A diverged run is drawn by itself up to its last finite 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from search_spaces.reports import CurvesSpec
 from sweep.record import Record, Series
-from sweep.report.canvas import Canvas, caption, house_style
-from sweep.report.labels import combination, metric_label
+from sweep.report.canvas import Canvas, blank, caption, house_style
+from sweep.report.labels import combination, metric_label, plain
 from sweep.report.lines import Looks, choose_looks, draw_key
-from sweep.report.points import Key, group, in_order, select, unshown_axes
+from sweep.report.points import Key, fits, grid_names, group, ordered_keys, panel_keys, select, unshown_axes
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.3, 2.9
-LEFT, BOTTOM, GAP, ROW_GAP, PANEL_TITLE, KEY_GAP = 0.72, 0.5, 0.8, 0.3, 0.26, 0.2
+LEFT, BOTTOM, GAP, ROW_GAP, PANEL_TITLE, PANEL_TOP, KEY_GAP = 0.72, 0.5, 0.8, 0.06, 0.26, 0.08, 0.2
+MARGIN_RIGHT = 0.25
 MAX_PANELS_IN_ROW = 3
 MAX_RULES = 3
 BAND = 0.16
 # Room above the highest line that ended well; a diverging line leaves the panel beyond it.
 HEADROOM_LOG, HEADROOM_LINEAR = 8.0, 1.5
+DECADE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +66,12 @@ class CurvePanel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvesData:
-    """All panels, row by row: a row per metric."""
+    """All panels, row by row: a row per metric; and what to call a line that has none of the axes."""
 
     panel_axes: tuple[str, ...]
     line_axes: tuple[str, ...]
     panels: tuple[CurvePanel, ...]
+    fallback: Mapping[Key, str]
 
 
 def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
@@ -79,30 +83,26 @@ def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
     run_ids = [run for cells in groups.values() for cell in cells if (run := record.outcomes[cell].run_id)]
     series = record.histories(run_ids, spec.metrics)
     split = len(panel_axes)
-    panel_keys = ordered_keys([key[:split] for key in groups]) or [()]
     panels = [
         CurvePanel(
             metric=metric,
             key=panel,
             lines=tuple(
                 line
-                for key in ordered_keys(list(groups))
-                if key[:split] == panel
-                and (line := make_line(record, groups[key], metric, series, key[split:], spec.max_step)) is not None
+                for key in ordered_keys(groups)
+                if fits(key[:split], panel)
+                and (line := make_line(record, groups[key], metric, series, key[split:], spec.max_step))
+                is not None
             ),
         )
         for metric in spec.metrics
-        for panel in panel_keys
+        for panel in panel_keys([key[:split] for key in groups])
     ]
-    return CurvesData(panel_axes=panel_axes, line_axes=line_axes, panels=tuple(panels))
-
-
-def ordered_keys(keys: Sequence[Key]) -> list[Key]:
-    """Return the distinct keys, axis by axis in display order; keys that lack an axis first."""
-    distinct = list(dict.fromkeys(keys))
-    order = [in_order(key[axis] for key in distinct) for axis in range(len(distinct[0]) if distinct else 0)]
-    return sorted(
-        distinct, key=lambda key: [o.index(v) if v is not None else -1 for v, o in zip(key, order, strict=True)]
+    return CurvesData(
+        panel_axes=panel_axes,
+        line_axes=line_axes,
+        panels=tuple(panels),
+        fallback=grid_names(record, points, line_axes),
     )
 
 
@@ -179,11 +179,17 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
     across = min(across, MAX_PANELS_IN_ROW)
     down = -(-len(data.panels) // across)
     keys = ordered_keys([line.key for panel in data.panels for line in panel.lines])
-    looks = choose_looks(data.line_axes, keys)
+    looks = choose_looks(data.line_axes, keys, data.fallback)
     marks = _marks(data)
     key_width = max(looks.width, 1.35 if marks else 0.0)
-    width = LEFT + across * PANEL_WIDTH + (across - 1) * GAP + (KEY_GAP + key_width if key_width else MARGIN_RIGHT)
-    step_height = BOTTOM + PANEL_HEIGHT + PANEL_TITLE
+    width = (
+        LEFT
+        + across * PANEL_WIDTH
+        + (across - 1) * GAP
+        + (KEY_GAP + key_width if key_width else MARGIN_RIGHT)
+    )
+    heading = PANEL_TITLE if data.panel_axes else PANEL_TOP
+    step_height = BOTTOM + PANEL_HEIGHT + heading
     height = down * step_height + (down - 1) * ROW_GAP
     banded = any(line.num_seeds > 1 for panel in data.panels for line in panel.lines)
     with house_style():
@@ -195,16 +201,14 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
         )
         for index, panel in enumerate(data.panels):
             row, column = divmod(index, across)
-            bottom = height - row * (step_height + ROW_GAP) - PANEL_TITLE - PANEL_HEIGHT
+            bottom = height - row * (step_height + ROW_GAP) - heading - PANEL_HEIGHT
             axes = canvas.axes(LEFT + column * (PANEL_WIDTH + GAP), bottom, PANEL_WIDTH, PANEL_HEIGHT)
-            _draw_panel(axes, panel, looks, spec)
+            together = [line for other in data.panels if other.metric == panel.metric for line in other.lines]
+            _draw_panel(axes, panel, looks, spec, together)
             axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
         left = LEFT + across * PANEL_WIDTH + (across - 1) * GAP + KEY_GAP
-        draw_key(canvas, looks, left, height - PANEL_TITLE - PANEL_HEIGHT, PANEL_HEIGHT, marks)
+        draw_key(canvas, looks, left, height - heading - PANEL_HEIGHT, PANEL_HEIGHT, marks)
         canvas.save(path)
-
-
-MARGIN_RIGHT = 0.25
 
 
 def _marks(data: CurvesData) -> list[Line2D]:
@@ -215,26 +219,30 @@ def _marks(data: CurvesData) -> list[Line2D]:
         if common:
             marks.append(Line2D([], [], color="#777777", ls=(0, (4, 3)), lw=0.9, label="switch point"))
         else:
-            marks.append(Line2D([], [], color="#777777", ls="", marker="D", ms=4, mfc="white", label="switch point"))
+            marks.append(
+                Line2D([], [], color="#777777", ls="", marker="D", ms=4, mfc="white", label="switch point")
+            )
     if any(line.diverged for line in lines):
         marks.append(Line2D([], [], color="#777777", ls="", marker="X", ms=6, label="diverged"))
     return marks
 
 
-def _draw_panel(axes: Axes, panel: CurvePanel, looks: Looks, spec: CurvesSpec) -> None:
+def _draw_panel(
+    axes: Axes, panel: CurvePanel, looks: Looks, spec: CurvesSpec, together: Sequence[Line]
+) -> None:
+    """Draw one panel; its limits fit the lines of all panels of the metric, so that they can be compared."""
     label = metric_label(panel.metric)
     logarithmic = spec.log_y and label.positive
     axes.set_xlabel("training step")
     axes.set_ylabel(label.text)
+    if not panel.lines:
+        blank(axes, "nothing recorded yet")
+        return
     if logarithmic:
         axes.set_yscale("log")
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
-    if not panel.lines:
-        axes.text(0.5, 0.5, "nothing recorded yet", transform=axes.transAxes, ha="center", color="#777777")
-        axes.set_yticks([])
-        return
-    low, high = y_limits(panel, logarithmic=logarithmic)
+    low, high = y_limits(together, label.scale, logarithmic=logarithmic)
     common = len({line.switches for line in panel.lines}) == 1 and len(panel.lines[0].switches) <= MAX_RULES
     if common:
         for step in panel.lines[0].switches:
@@ -254,17 +262,34 @@ def _draw_panel(axes: Axes, panel: CurvePanel, looks: Looks, spec: CurvesSpec) -
             values = masked(run.values * label.scale, logarithmic)
             axes.plot(run.steps, values, color=look.colour, ls=look.style, lw=0.8, alpha=0.8)
             axes.plot(
-                [run.steps[-1]], [min(values[-1], high)],
+                *leaving_point(run.steps, values, high),
                 color=look.colour, marker="X", ms=6, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
             )  # fmt: skip
         if not common:
             _mark_switches(axes, line, label.scale, look.colour, high, small=crowded)
     axes.set_ylim(low, high)
-    last = max(
-        max((int(line.steps[-1]) for line in panel.lines if line.steps.size), default=0),
-        max((int(run.steps[-1]) for line in panel.lines for run in line.diverged), default=0),
-    )
+    if logarithmic:
+        # Within a decade the minor ticks need numbers; beyond it they would only crowd the axis.
+        few = FuncFormatter(lambda value, _: plain(float(f"{value:.3g}")))
+        axes.yaxis.set_minor_formatter(NullFormatter() if high > DECADE * low else few)
+    last = max((int(steps[-1]) for line in together for steps in _all_steps(line)), default=1)
     axes.set_xlim(0, max(spec.max_step or last, 1))
+
+
+def _all_steps(line: Line) -> list[np.ndarray]:
+    return [steps for steps in (line.steps, *(run.steps for run in line.diverged)) if steps.size]
+
+
+def leaving_point(steps: np.ndarray, values: np.ndarray, high: float) -> tuple[list[float], list[float]]:
+    """Return where a line ends, or where it leaves the panel through its upper limit."""
+    above = np.flatnonzero(values > high)
+    if not above.size:
+        return [float(steps[-1])], [float(values[-1])]
+    after = int(above[0])
+    before = max(after - 1, 0)
+    low_value, high_value = float(values[before]), float(values[after])
+    share = (high - low_value) / (high_value - low_value) if high_value > low_value else 0.0
+    return [float(steps[before] + share * (steps[after] - steps[before]))], [high]
 
 
 def _mark_switches(axes: Axes, line: Line, scale: float, colour: object, high: float, *, small: bool) -> None:
@@ -284,11 +309,10 @@ def masked(values: np.ndarray, logarithmic: bool) -> np.ndarray:
     return np.where(values > 0, values, math.nan) if logarithmic else values
 
 
-def y_limits(panel: CurvePanel, *, logarithmic: bool) -> tuple[float, float]:
+def y_limits(lines: Sequence[Line], scale: float, *, logarithmic: bool) -> tuple[float, float]:
     """Return limits that fit the lines that ended well; a diverging line may leave them upwards."""
-    scale = metric_label(panel.metric).scale
-    well = np.concatenate([line.mean for line in panel.lines] or [np.array([])]) * scale
-    bad = np.concatenate([run.values for line in panel.lines for run in line.diverged] or [np.array([])]) * scale
+    well = np.concatenate([line.mean for line in lines] or [np.array([])]) * scale
+    bad = np.concatenate([run.values for line in lines for run in line.diverged] or [np.array([])]) * scale
     well, bad = (values[np.isfinite(values) & ((values > 0) | (not logarithmic))] for values in (well, bad))
     both = np.concatenate([well, bad])
     if not both.size:

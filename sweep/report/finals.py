@@ -5,26 +5,28 @@ among switch points) are a horizontal line; a place whose seeds all diverged is 
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from search_spaces.reports import AxisValue, FinalsSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, caption, house_style
-from sweep.report.curves import ordered_keys
-from sweep.report.labels import axis_label, metric_label, plain
+from sweep.report.labels import axis_label, metric_label, plain, spaced
 from sweep.report.lines import Looks, choose_looks, draw_key
-from sweep.report.points import Key, axis_values, group, select, unshown_axes
+from sweep.report.points import Key, axis_values, grid_names, group, ordered_keys, select, unshown_axes
 from sweep.report.states import Pool, State, pool
 
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.0
 LEFT, BOTTOM, TOP, GAP, KEY_GAP, MARGIN_RIGHT = 0.72, 0.5, 0.08, 0.8, 0.2, 0.2
 WIDE_RANGE = 50.0
 MAX_TICKS = 9
+LEVEL = (0, (5, 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,13 @@ class FinalsLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalsData:
-    """Final values of one metric; `pools` of every line follow `x_values`."""
+    """Final values of one metric; pools follow `x_values`; `fallback` names lines that have no axis."""
 
     metric: str
     line_axes: tuple[str, ...]
     x_values: tuple[AxisValue, ...]
     lines: tuple[FinalsLine, ...]
+    fallback: Mapping[Key, str]
 
 
 def finals_data(record: Record, spec: FinalsSpec, metric: str) -> FinalsData:
@@ -59,15 +62,21 @@ def finals_data(record: Record, spec: FinalsSpec, metric: str) -> FinalsData:
             pools=tuple(found.get((*key, value), Pool(state=State.MISSING)) for value in x_values),
             level=found.get((*key, None)),
         )
-        for key in ordered_keys([key[:-1] for key in groups])
+        for key in ordered_keys(key[:-1] for key in groups)
     )
-    return FinalsData(metric=metric, line_axes=line_axes, x_values=x_values, lines=lines)
+    return FinalsData(
+        metric=metric,
+        line_axes=line_axes,
+        x_values=x_values,
+        lines=lines,
+        fallback=grid_names(record, points, line_axes),
+    )
 
 
 def draw_finals(record: Record, spec: FinalsSpec, path: Path) -> None:
     """Draw the finals of a specification, one panel per metric, as a PNG."""
     tables = [finals_data(record, spec, metric) for metric in spec.metrics]
-    looks = choose_looks(tables[0].line_axes, [line.key for line in tables[0].lines])
+    looks = _looks(tables[0])
     marks = _marks(tables)
     key_width = max(looks.width, 1.6 if marks else 0.0)
     panels = len(tables) * PANEL_WIDTH + (len(tables) - 1) * GAP
@@ -87,6 +96,15 @@ def draw_finals(record: Record, spec: FinalsSpec, path: Path) -> None:
         canvas.save(path)
 
 
+def _looks(data: FinalsData) -> Looks:
+    """Choose the looks; a line that has no value of the axis is a level, and dashed in the legend as well."""
+    looks = choose_looks(data.line_axes, [line.key for line in data.lines], data.fallback)
+    levels = {line.key for line in data.lines if all(place.state is State.MISSING for place in line.pools)}
+    by_key = {k: replace(look, style=LEVEL) if k in levels else look for k, look in looks.by_key.items()}
+    dashed = {id(look): by_key[key] for key, look in looks.by_key.items()}
+    return replace(looks, by_key=by_key, legend=tuple(dashed.get(id(look), look) for look in looks.legend))
+
+
 def _marks(tables: list[FinalsData]) -> list[Line2D]:
     lines = [line for table in tables for line in table.lines]
     places = [place for line in lines for place in line.pools]
@@ -94,9 +112,9 @@ def _marks(tables: list[FinalsData]) -> list[Line2D]:
     if any(place.state is State.DIVERGED for place in places):
         marks.append(Line2D([], [], color="#777777", ls="", marker="X", ms=6, label="diverged"))
     if any(place.state in (State.PARTLY_DIVERGED, State.PARTIAL) for place in places):
-        marks.append(Line2D([], [], color="#777777", ls="", marker="o", mfc="white", ms=5, label="some seeds only"))
-    if any(line.level is not None and line.level.state.has_value for line in lines):
-        marks.append(Line2D([], [], color="#777777", ls=(0, (5, 2)), label="without the axis"))
+        marks.append(
+            Line2D([], [], color="#777777", ls="", marker="o", mfc="white", ms=5, label="some seeds only")
+        )
     return marks
 
 
@@ -128,7 +146,9 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
             below = np.minimum(errors, means * 0.9) if logarithmic else errors
             axes.plot(xs, means, color=look.colour, ls=look.style)
             if errors.any():
-                axes.errorbar(xs, means, yerr=[below, errors], color=look.colour, fmt="none", lw=0.9, capsize=2)
+                axes.errorbar(
+                    xs, means, yerr=[below, errors], color=look.colour, fmt="none", lw=0.9, capsize=2
+                )
             whole = [place.state in (State.OK, State.STOPPED) for _, place in shown]
             for filled in (True, False):
                 chosen = [index for index, is_whole in enumerate(whole) if is_whole is filled]
@@ -146,8 +166,10 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
         )  # fmt: skip
         if line.level is not None and line.level.state.has_value:
             level = line.level.mean * label.scale
-            axes.axhline(level, color=look.colour, ls=(0, (5, 2)), lw=1.1)
-    if not any(p.state.has_value for line in data.lines for p in (*line.pools, *([line.level] if line.level else []))):
+            axes.axhline(level, color=look.colour, ls=LEVEL, lw=1.1)
+    if not any(
+        p.state.has_value for line in data.lines for p in (*line.pools, *([line.level] if line.level else []))
+    ):
         axes.text(0.5, 0.5, "no value yet", transform=axes.transAxes, ha="center", color="#777777")
         axes.set_yticks([])
     _set_x_scale(axes, data.x_values, positions, by_rank=by_rank)
@@ -167,7 +189,7 @@ def _set_x_scale(axes: Axes, values: tuple[AxisValue, ...], positions: list[floa
             axes.set_xscale("log")
         else:
             axes.set_xscale("symlog", linthresh=min(positive))
-        every = -(-len(positions) // MAX_TICKS)
-        ticks = positions[::every]
+    if wide or len(positions) <= MAX_TICKS:
+        ticks = [positions[index] for index in spaced(len(positions), MAX_TICKS)]
         axes.set_xticks(ticks, [plain(tick) for tick in ticks])
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())

@@ -19,20 +19,20 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from search_spaces.reports import AxisValue, HeatmapSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, caption, house_style
+from sweep.report.canvas import MIN_WIDTH, Canvas, caption, house_style
 from sweep.report.labels import MetricLabel, axis_label, combination, metric_label, number, plain, spread
-from sweep.report.points import Key, axis_values, group, in_order, select, unshown_axes, value_of
+from sweep.report.points import Key, axis_values, fits, group, panel_keys, select, unshown_axes, value_of
 from sweep.report.states import Pool, State, pool
 
 MAX_PANELS_IN_ROW = 4
 DECADE = 10.0
 
-CELL_WIDTH, CELL_HEIGHT = 0.66, 0.5
+CELL_WIDTH, CELL_HEIGHT = 0.68, 0.5
 LEAST_TEXT_CELL = 0.36
 LARGEST_PANEL = 9.0
-SMALLEST_PANEL = 1.0
-LEFT, BOTTOM, GAP, ROW_GAP, BAR_SPACE, BAR_WIDTH, PANEL_TITLE = 0.62, 0.52, 0.28, 0.3, 1.05, 0.16, 0.24
-LEGEND_HEIGHT = 0.3
+SMALLEST_PANEL = 1.35
+LEFT, BOTTOM, GAP, ROW_GAP, BAR_SPACE, BAR_WIDTH, PANEL_TITLE = 0.62, 0.5, 0.28, 0.06, 1.05, 0.16, 0.24
+LEGEND_LINE, LEGEND_PAD, LEGEND_CHARACTER, LEGEND_HANDLE = 0.19, 0.12, 0.068, 0.42
 VALUE_SIZE, SPREAD_SIZE = 8.5, 6.2
 
 # Bright is better in both: low losses and high accuracies.
@@ -90,13 +90,17 @@ def heatmap_data(record: Record, spec: HeatmapSpec, metric: str) -> HeatmapData:
     A point whose grid lacks a panel's axis stands in every panel that has no other point at its place.
     """
     chosen = select(record, spec)
-    placed = [p for p in chosen if value_of(record, p, spec.x) is not None and value_of(record, p, spec.y) is not None]
+    placed = [
+        p
+        for p in chosen
+        if value_of(record, p, spec.x) is not None and value_of(record, p, spec.y) is not None
+    ]
     named = (spec.panels,) if spec.panels else ()
     panel_axes = (*named, *unshown_axes(record, placed, (spec.x, spec.y, *named)))
     x_values, y_values = axis_values(record, placed, spec.x), axis_values(record, placed, spec.y)
     groups = group(record, placed, (*panel_axes, spec.y, spec.x))
-    panel_keys = _panel_keys([key[:-2] for key in groups], len(panel_axes))
-    shape = (len(panel_keys), len(y_values), len(x_values))
+    panels = panel_keys([key[:-2] for key in groups])
+    shape = (len(panels), len(y_values), len(x_values))
     mean, std = np.full(shape, math.nan), np.full(shape, math.nan)
     num_seeds = np.zeros(shape, dtype=np.int64)
     states = np.empty(shape, dtype=object)
@@ -105,8 +109,8 @@ def heatmap_data(record: Record, spec: HeatmapSpec, metric: str) -> HeatmapData:
     for key in sorted(groups, key=lambda key: sum(value is not None for value in key)):
         place: Pool = pool([record.outcomes[cell] for cell in groups[key]], metric)
         row, column = y_values.index(_present(key[-2])), x_values.index(_present(key[-1]))
-        for index, panel in enumerate(panel_keys):
-            if all(mine is None or mine == other for mine, other in zip(key[:-2], panel, strict=True)):
+        for index, panel in enumerate(panels):
+            if fits(key[:-2], panel):
                 at = (index, row, column)
                 states[at], num_seeds[at] = place.state, place.num_values if place.state.has_value else 0
                 mean[at], std[at] = (place.mean, place.std) if place.state.has_value else (math.nan, math.nan)
@@ -117,7 +121,7 @@ def heatmap_data(record: Record, spec: HeatmapSpec, metric: str) -> HeatmapData:
         x_values=x_values,
         y_values=y_values,
         panel_axes=panel_axes,
-        panel_keys=panel_keys,
+        panel_keys=panels,
         mean=mean,
         std=std,
         num_seeds=num_seeds,
@@ -129,16 +133,6 @@ def heatmap_data(record: Record, spec: HeatmapSpec, metric: str) -> HeatmapData:
 def _present(value: AxisValue | None) -> AxisValue:
     assert value is not None
     return value
-
-
-def _panel_keys(keys: Sequence[Key], num_axes: int) -> tuple[Key, ...]:
-    """Order the panels by their axes; keys that lack an axis make no panel of their own if others have it."""
-    order = [in_order(key[axis] for key in keys) for axis in range(num_axes)]
-    complete = [key for key in keys if all(v is not None or not o for v, o in zip(key, order, strict=True))]
-    distinct = dict.fromkeys(complete or keys or [()])
-    return tuple(
-        sorted(distinct, key=lambda key: [o.index(v) if v in o else -1 for v, o in zip(key, order, strict=True)])
-    )
 
 
 def draw_heatmap(record: Record, spec: HeatmapSpec, path: Path) -> None:
@@ -161,16 +155,21 @@ def _draw(record: Record, spec: HeatmapSpec, tables: Sequence[HeatmapData], path
     block_width = LEFT + in_row * width + (in_row - 1) * GAP + BAR_SPACE
     block_height = rows_of_metric * (BOTTOM + height + PANEL_TITLE) + ROW_GAP * (rows_of_metric - 1)
     body = blocks_down * block_height + (blocks_down - 1) * ROW_GAP
-    left_out = f"{first.left_out} grid points without {spec.x} or {spec.y} are not shown" if first.left_out else ""
+    entries = _legend_entries(tables)
+    columns = _legend_columns(entries, max(blocks_across * block_width, MIN_WIDTH))
+    legend = LEGEND_PAD + LEGEND_LINE * math.ceil(len(entries) / columns)
+    left_out = (
+        f"{first.left_out} grid points without {spec.x} or {spec.y} are not shown" if first.left_out else ""
+    )
     canvas = Canvas(
         width=blocks_across * block_width,
-        height=body + LEGEND_HEIGHT,
+        height=body + legend,
         title=spec.title or spec.name,
         caption=caption(record, select(record, spec), left_out),
     )
     for block, data in enumerate(tables):
         left = (block % blocks_across) * block_width + LEFT
-        top = LEGEND_HEIGHT + body - (block // blocks_across) * (block_height + ROW_GAP)
+        top = legend + body - (block // blocks_across) * (block_height + ROW_GAP)
         label = metric_label(data.metric)
         norm, colours = colour_scale(data, label)
         for panel in range(num_panels):
@@ -191,7 +190,7 @@ def _draw(record: Record, spec: HeatmapSpec, tables: Sequence[HeatmapData], path
             block_height - BOTTOM - PANEL_TITLE,
         )
         _draw_colour_bar(canvas, bar, data, label, norm, colours)
-    _draw_legend(canvas, tables, blocks_across * block_width)
+    _draw_legend(canvas, entries, columns, blocks_across * block_width, legend)
     canvas.save(path)
 
 
@@ -234,7 +233,14 @@ def _draw_panel(
             state: State = data.states[at]
             if not state.has_value:
                 face, hatch, edge = _FACE[state]
-                axes.add_patch(Rectangle((column, row), 1, 1, facecolor=face, edgecolor=edge, hatch=hatch, lw=0))
+                axes.add_patch(
+                    Rectangle((column, row), 1, 1, facecolor=face, edgecolor=edge, hatch=hatch, lw=0)
+                )
+                if state in (State.PENDING, State.MISSING):
+                    # White neighbours would run into one another.
+                    axes.add_patch(
+                        Rectangle((column, row), 1, 1, fill=False, edgecolor="#bbbbbb", lw=0.6, zorder=3)
+                    )
                 if state is State.MISSING:
                     axes.plot([column, column + 1], [row, row + 1], color=edge, lw=0.7, zorder=1)
                 continue
@@ -290,29 +296,51 @@ def _draw_colour_bar(
     drawn.outline.set_visible(False)
     drawn.set_label(label.text)
     if not np.isfinite(data.mean).any():
-        drawn.set_ticks([])
-        drawn.set_label(f"{label.text} (no value yet)")
+        bar.clear()
+        bar.set_axis_off()
+        bar.text(
+            0, 0.5, f"no {label.text.replace(' [%]', '')} yet", rotation=90, va="center", color="#777777"
+        )
     elif isinstance(norm, LogNorm):
         assert norm.vmin is not None and norm.vmax is not None
-        steps = [m * 10.0**e for e in range(-30, 31) for m in (1, 2, 5)]
+        steps = [float(f"{m}e{e}") for e in range(-30, 31) for m in (1, 2, 5)]
         ticks = [tick for tick in steps if norm.vmin <= tick <= norm.vmax]
         drawn.ax.yaxis.set_minor_locator(NullLocator())
         drawn.set_ticks(ticks[:: max(1, len(ticks) // 7)])
         drawn.ax.set_yticklabels([plain(tick) for tick in ticks[:: max(1, len(ticks) // 7)]])
 
 
-def _draw_legend(canvas: Canvas, tables: Sequence[HeatmapData], width: float) -> None:
+def _legend_entries(tables: Sequence[HeatmapData]) -> list[Patch]:
     present = {state for data in tables for state in data.states.flat}
-    handles: list[Patch] = []
+    entries: list[Patch] = []
     for state in State:
-        if state not in present:
-            continue
-        if state in _FACE:
+        if state in present and state in _FACE:
             face, hatch, edge = _FACE[state]
-            handles.append(Patch(facecolor=face, edgecolor=edge, hatch=hatch, lw=0.5, label=state.value))
-        elif state in _CORNER:
-            handles.append(Patch(facecolor=_CORNER[state], edgecolor="#333333", lw=0.4, label=f"◥ {state.value}"))
-    if handles:
-        axes = canvas.axes(0, 0, width, LEGEND_HEIGHT)
+            entries.append(Patch(facecolor=face, edgecolor=edge, hatch=hatch, lw=0.5, label=state.value))
+        elif state in present and state in _CORNER:
+            label = f"corner: {state.value}"
+            entries.append(Patch(facecolor=_CORNER[state], edgecolor="#333333", lw=0.4, label=label))
+    return entries
+
+
+def _legend_columns(entries: Sequence[Patch], width: float) -> int:
+    """Return how many entries fit side by side, all columns as wide as the longest."""
+    longest = max((len(str(entry.get_label())) for entry in entries), default=0)
+    total = sum(len(str(entry.get_label())) * LEGEND_CHARACTER + LEGEND_HANDLE for entry in entries)
+    if total <= width:
+        return max(len(entries), 1)
+    return max(int(width / (longest * LEGEND_CHARACTER + LEGEND_HANDLE)), 1)
+
+
+def _draw_legend(canvas: Canvas, entries: Sequence[Patch], columns: int, width: float, height: float) -> None:
+    if entries:
+        axes = canvas.axes(0, 0, width, height)
         axes.set_axis_off()
-        axes.legend(handles=handles, loc="center", ncols=len(handles), handlelength=1.4, handleheight=1.1, columnspacing=1.4)
+        axes.legend(
+            handles=entries,
+            loc="center",
+            ncols=columns,
+            handlelength=1.4,
+            handleheight=1.1,
+            columnspacing=1.4,
+        )

@@ -9,6 +9,7 @@ from sweep import names
 
 INFINITY = "∞"
 LONGEST_WHOLE = 1e7
+INITIALISMS = ("sgd", "gd", "sam")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,9 @@ _METRICS = {
     names.FINAL_TRAIN_LOSS: MetricLabel(text="final training loss", lower_is_better=True),
     "train/loss": MetricLabel(text="training loss", lower_is_better=True),
     "train/batch_loss": MetricLabel(text="minibatch loss", lower_is_better=True),
-    names.FINAL_TEST_ACCURACY: MetricLabel(text="final test accuracy [%]", scale=100, decimals=1, positive=False),
+    names.FINAL_TEST_ACCURACY: MetricLabel(
+        text="final test accuracy [%]", scale=100, decimals=1, positive=False
+    ),
     "test/accuracy": MetricLabel(text="test accuracy [%]", scale=100, decimals=1, positive=False),
     names.FINAL_STEPS: MetricLabel(text="steps trained", decimals=0, positive=False),
     "train/grad_norm": MetricLabel(text=r"gradient norm $\|g\|$"),
@@ -76,7 +79,9 @@ def metric_label(metric: str) -> MetricLabel:
     if metric.startswith("curvature/lambda_"):
         index = metric.rpartition("_")[2]
         return MetricLabel(text=rf"eigenvalue $\lambda_{{{index}}}$", positive=False)
-    return _METRICS.get(metric, MetricLabel(text=metric, lower_is_better="loss" in metric, positive="loss" in metric))
+    return _METRICS.get(
+        metric, MetricLabel(text=metric, lower_is_better="loss" in metric, positive="loss" in metric)
+    )
 
 
 def plain(value: AxisValue | None) -> str:
@@ -103,13 +108,36 @@ def number(value: float, label: MetricLabel) -> str:
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else plain(value)
     shown = value * label.scale
-    return tidy(f"{shown:.3g}") if label.decimals is None else f"{shown:.{label.decimals}f}"
+    return significant(shown, 3) if label.decimals is None else f"{shown:.{label.decimals}f}"
+
+
+def significant(value: float, digits: int) -> str:
+    """Write a number with significant digits, as a power of ten where that is shorter: 0.00233, 4.18e-4."""
+    text = tidy(f"{value:.{digits}g}")
+    power = tidy(f"{value:.{digits - 1}e}")
+    return power if len(power) < len(text) else text
 
 
 def spread(value: float, label: MetricLabel) -> str:
     """Write a standard deviation: "±0.3"."""
     shown = value * label.scale
-    return "±" + (tidy(f"{shown:.2g}") if label.decimals is None else f"{shown:.{label.decimals}f}")
+    return "±" + (significant(shown, 2) if label.decimals is None else f"{shown:.{label.decimals}f}")
+
+
+def spaced(count: int, most: int) -> list[int]:
+    """Return at most about `most` of `count` indices, evenly spaced, the last one among them."""
+    every = -(-count // most)
+    chosen = list(range(0, count, every))
+    if chosen and chosen[-1] != count - 1:
+        # The last label replaces one that would crowd it.
+        keep = chosen if count - 1 - chosen[-1] > every // 2 else chosen[:-1]
+        chosen = [*keep, count - 1]
+    return chosen
+
+
+def grid_label(name: str) -> str:
+    """Write the name of a grid: initialisms in capitals."""
+    return name.upper() if name in INITIALISMS else name.replace("_", " ")
 
 
 def combination(axes: Sequence[str], values: Sequence[AxisValue | None]) -> str:

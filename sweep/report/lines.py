@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from search_spaces.reports import AxisValue
 from sweep.report.canvas import Canvas
-from sweep.report.labels import axis_label, combination, plain
+from sweep.report.labels import axis_label, combination, plain, spaced
 from sweep.report.points import GRID_AXIS, Key, in_order
 
 MAX_COLOURS = 10
@@ -73,63 +73,86 @@ def _visible_length(label: str) -> int:
     return len(label)
 
 
-def choose_looks(axes: Sequence[str], keys: Sequence[Key]) -> Looks:
-    """Choose how lines look from the axes that tell them apart."""
+def choose_looks(axes: Sequence[str], keys: Sequence[Key], fallback: Mapping[Key, str]) -> Looks:
+    """Choose how lines look from the axes that tell them apart.
+
+    Args:
+        axes: Names of the axes.
+        keys: Their values, one key per line.
+        fallback: What to call a line that has none of the axes (the name of its grid).
+    """
     values = [in_order(key[axis] for key in keys) for axis in range(len(axes))]
     varying = [axis for axis in range(len(axes)) if len({key[axis] for key in keys}) > 1]
-    numeric = [a for a in varying if all(not isinstance(value, str) for value in values[a]) and len(values[a]) > 2]
+    numeric = [
+        a for a in varying if all(not isinstance(value, str) for value in values[a]) and len(values[a]) > 2
+    ]
     if len(keys) > MAX_COLOURS and numeric:
-        return _scaled(axes, keys, varying, max(numeric, key=lambda axis: len(values[axis])), values)
+        return _scaled(
+            axes, keys, fallback, varying, max(numeric, key=lambda axis: len(values[axis])), values
+        )
     if len(keys) > MAX_COLOURS:
         colours = matplotlib.colormaps[SEQUENTIAL]
         palette = [colours(SEQUENTIAL_END * index / (len(keys) - 1)) for index in range(len(keys))]
     else:
         palette = list(PALETTE)
     by_key = {
-        key: Look(colour=palette[index], style="-", label=_label(axes, key, varying)) for index, key in enumerate(keys)
+        key: Look(colour=palette[index], style="-", label=_label(axes, key, varying, fallback))
+        for index, key in enumerate(keys)
     }
-    return Looks(by_key=by_key, scale_axis=None, scale_values=(), legend=tuple(by_key.values()) if varying else ())
+    return Looks(
+        by_key=by_key, scale_axis=None, scale_values=(), legend=tuple(by_key.values()) if varying else ()
+    )
 
 
-def _label(axes: Sequence[str], key: Key, shown: Sequence[int]) -> str:
-    text = combination([axes[axis] for axis in shown], [key[axis] for axis in shown])
-    return text or "others"
+def _label(axes: Sequence[str], key: Key, shown: Sequence[int], fallback: Mapping[Key, str]) -> str:
+    return combination([axes[axis] for axis in shown], [key[axis] for axis in shown]) or fallback.get(key, "")
 
 
 def _scaled(
-    axes: Sequence[str], keys: Sequence[Key], varying: Sequence[int], scale: int, values: Sequence[tuple[AxisValue, ...]]
+    axes: Sequence[str],
+    keys: Sequence[Key],
+    fallback: Mapping[Key, str],
+    varying: Sequence[int],
+    scale: int,
+    values: Sequence[tuple[AxisValue, ...]],
 ) -> Looks:
     rest = [axis for axis in varying if axis != scale]
-    styles = list(dict.fromkeys(tuple(key[axis] for axis in rest) for key in keys))
+    kinds = list(dict.fromkeys(tuple(key[axis] for axis in rest) for key in keys if key[scale] is not None))
     colours = matplotlib.colormaps[SEQUENTIAL]
     steps = max(len(values[scale]) - 1, 1)
     by_key: dict[Key, Look] = {}
     plain_lines: list[Look] = []
     for key in keys:
-        kind = tuple(key[axis] for axis in rest)
-        style = STYLES[styles.index(kind) % len(STYLES)]
-        label = _label(axes, key, rest)
+        label = _label(axes, key, rest, fallback)
         value = key[scale]
         if value is None:
             # A line without the axis (plain SGD among switch points) is not on the scale.
-            by_key[key] = Look(colour="#000000", style=style, label=label)
+            by_key[key] = Look(colour="#000000", style=STYLES[len(plain_lines) % len(STYLES)], label=label)
             plain_lines.append(by_key[key])
         else:
             colour = colours(SEQUENTIAL_END * values[scale].index(value) / steps)
-            by_key[key] = Look(colour=colour, style=style, label=label)
-    with_scale = dict.fromkeys(tuple(key[axis] for axis in rest) for key in keys if key[scale] is not None)
+            kind = kinds.index(tuple(key[axis] for axis in rest))
+            by_key[key] = Look(colour=colour, style=STYLES[kind % len(STYLES)], label=label)
     legend = [
-        Look(colour="#555555", style=STYLES[styles.index(kind) % len(STYLES)], label=combination([axes[a] for a in rest], kind))
-        for kind in with_scale
+        Look(
+            colour="#555555",
+            style=STYLES[index % len(STYLES)],
+            label=combination([axes[a] for a in rest], kind),
+        )
+        for index, kind in enumerate(kinds)
     ]
     legend = [*(legend if len(legend) > 1 else []), *plain_lines]
     return Looks(by_key=by_key, scale_axis=axes[scale], scale_values=values[scale], legend=tuple(legend))
 
 
-def draw_key(canvas: Canvas, looks: Looks, left: float, bottom: float, height: float, marks: Sequence[Line2D]) -> None:
+def draw_key(
+    canvas: Canvas, looks: Looks, left: float, bottom: float, height: float, marks: Sequence[Line2D]
+) -> None:
     """Draw the legend, and the colour bar where there is one, at a place of the body in inches."""
     width = max(looks.width, LEGEND_HANDLE)
-    handles = [Line2D([], [], color=look.colour, linestyle=look.style, label=look.label) for look in looks.legend]
+    handles = [
+        Line2D([], [], color=look.colour, linestyle=look.style, label=look.label) for look in looks.legend
+    ]
     hidden = len(handles) - MAX_LEGEND
     if hidden > 0:
         handles = [*handles[:MAX_LEGEND], Line2D([], [], linestyle="", label=f"… and {hidden} more")]
@@ -151,10 +174,7 @@ def _draw_scale(canvas: Canvas, bar: Axes, axis: str, values: Sequence[AxisValue
     norm = BoundaryNorm([index - 0.5 for index in range(len(values) + 1)], len(values))
     drawn = canvas.figure.colorbar(ScalarMappable(norm=norm, cmap=listed), cax=bar)
     drawn.outline.set_visible(False)
-    every = -(-len(values) // MAX_BAR_LABELS)
-    labelled = sorted({*range(0, len(values), every), len(values) - 1})
-    if len(labelled) > 1 and labelled[-1] - labelled[-2] < every:
-        labelled.pop(-2)
+    labelled = spaced(len(values), MAX_BAR_LABELS)
     drawn.set_ticks(labelled)
     drawn.ax.set_yticklabels([plain(values[index]) for index in labelled])
     drawn.ax.tick_params(length=0)

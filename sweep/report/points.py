@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from search_spaces.reports import AxisValue, ReportSpec
 from sweep.record import SEED_AXIS, Record
+from sweep.report.labels import grid_label
 
 GRID_AXIS = "grid"
 """Pseudo-axis: the name of the grid that a point belongs to."""
@@ -68,6 +69,41 @@ def group(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Ke
     return {
         key: tuple(sorted(cells, key=lambda cell: (_rank(cells[cell]), cell))) for key, cells in found.items()
     }
+
+
+def grid_names(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Key, str]:
+    """Return the grids that the points of each group come from, as text."""
+    found: dict[Key, dict[str, None]] = {}
+    for point in points:
+        key = tuple(value_of(record, point, axis) for axis in axes)
+        found.setdefault(key, {})[grid_label(record.grids[point])] = None
+    return {key: ", ".join(grids) for key, grids in found.items()}
+
+
+def fits(key: Key, panel: Key) -> bool:
+    """Whether a group belongs to a panel: equal in every axis that the group has."""
+    return all(mine is None or mine == other for mine, other in zip(key, panel, strict=True))
+
+
+def panel_keys(keys: Sequence[Key]) -> tuple[Key, ...]:
+    """Return the panels in display order; a group that lacks an axis makes none if others have it."""
+    order = [in_order(column) for column in zip(*keys, strict=True)]
+    complete = [key for key in keys if all(v is not None or not o for v, o in zip(key, order, strict=True))]
+    return tuple(ordered_keys(complete or keys)) or ((),)
+
+
+def ordered_keys(keys: Iterable[Key]) -> list[Key]:
+    """Return the distinct keys, axis by axis in display order; keys that lack an axis first."""
+    distinct = list(dict.fromkeys(keys))
+    order = [
+        {value: rank for rank, value in enumerate(in_order(column))} for column in zip(*distinct, strict=True)
+    ]
+    return sorted(
+        distinct,
+        key=lambda key: [
+            ranks.get(v, -1) if v is not None else -1 for v, ranks in zip(key, order, strict=True)
+        ],
+    )
 
 
 def _rank(value: AxisValue | None) -> tuple[float, str]:

@@ -1,4 +1,4 @@
-"""The leading Hessian eigenvalues against the training step (ZS25 fig. 2), one panel per combination of axes.
+"""The leading Hessian eigenvalues against the step (ZS25 fig. 2), one panel per combination of axes.
 
 Each line is the mean over the seeds that did not diverge, or over all of them where all did, at the steps that
 they share. One eigenvalue may be drawn in black: number k + 1, the first that a Bulk update keeps.
@@ -16,14 +16,14 @@ from matplotlib.lines import Line2D
 
 from search_spaces.reports import SpectrumSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, caption, house_style
-from sweep.report.curves import Line, make_line, masked, ordered_keys
-from sweep.report.labels import combination
-from sweep.report.points import Key, group, select, unshown_axes
+from sweep.report.canvas import Canvas, blank, caption, house_style
+from sweep.report.curves import Line, make_line, masked
+from sweep.report.labels import combination, spaced
+from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
 
 EIGENVALUE_PREFIX = "curvature/lambda_"
 PANEL_WIDTH, PANEL_HEIGHT = 3.7, 2.8
-LEFT, BOTTOM, GAP, ROW_GAP, PANEL_TITLE, BAR_SPACE, BAR_WIDTH = 0.66, 0.5, 0.66, 0.25, 0.26, 1.1, 0.15
+LEFT, BOTTOM, GAP, ROW_GAP, PANEL_TITLE, BAR_SPACE, BAR_WIDTH = 0.66, 0.5, 0.66, 0.06, 0.26, 1.1, 0.15
 MAX_PANELS_IN_ROW = 3
 COLOURMAP, COLOURMAP_END = "plasma_r", 0.12
 MAX_TICKS = 8
@@ -52,7 +52,9 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
     panel_axes = (*spec.panels, *unshown_axes(record, points, spec.panels))
     groups = group(record, points, panel_axes)
     outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
-    recorded = {metric for outcome in outcomes for metric in outcome.metrics if metric.startswith(EIGENVALUE_PREFIX)}
+    recorded = {
+        metric for outcome in outcomes for metric in outcome.metrics if metric.startswith(EIGENVALUE_PREFIX)
+    }
     indices = tuple(sorted(int(metric.removeprefix(EIGENVALUE_PREFIX)) for metric in recorded))
     metrics = [f"{EIGENVALUE_PREFIX}{index}" for index in indices]
     series = record.histories([outcome.run_id for outcome in outcomes if outcome.run_id], metrics)
@@ -65,19 +67,27 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
                 if (line := make_line(record, groups[key], metric, series, key)) is not None
             },
         )
-        for key in ordered_keys(list(groups))
+        for key in ordered_keys(groups)
     )
-    return SpectrumData(panel_axes=panel_axes, panels=panels or (SpectrumPanel(key=(), lines={}),), indices=indices)
+    return SpectrumData(
+        panel_axes=panel_axes, panels=panels or (SpectrumPanel(key=(), lines={}),), indices=indices
+    )
 
 
 def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
     """Draw the eigenvalues of a specification as a PNG."""
     data = spectrum_data(record, spec)
-    across = min(len(data.panels), MAX_PANELS_IN_ROW)
+    # Four read better as two by two than as three and one.
+    across = 2 if len(data.panels) == 4 else min(len(data.panels), MAX_PANELS_IN_ROW)
     down = -(-len(data.panels) // across)
     step_height = BOTTOM + PANEL_HEIGHT + PANEL_TITLE
     height = down * step_height + (down - 1) * ROW_GAP
     right = LEFT + across * PANEL_WIDTH + (across - 1) * GAP
+    lines = [line for panel in data.panels for line in panel.lines.values()]
+    ends = [
+        steps[-1] for line in lines for steps in (line.steps, *(r.steps for r in line.diverged)) if steps.size
+    ]
+    last = int(max(ends, default=1))
     black = f"black: eigenvalue number {spec.highlight}" if spec.highlight in data.indices else ""
     with house_style():
         canvas = Canvas(
@@ -90,7 +100,7 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
             row, column = divmod(number, across)
             bottom = height - row * (step_height + ROW_GAP) - PANEL_TITLE - PANEL_HEIGHT
             axes = canvas.axes(LEFT + column * (PANEL_WIDTH + GAP), bottom, PANEL_WIDTH, PANEL_HEIGHT)
-            _draw_panel(axes, panel, data.indices, spec)
+            _draw_panel(axes, panel, data.indices, spec, last)
             axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
         if data.indices:
             bar = canvas.axes(right + 0.18, height - PANEL_TITLE - PANEL_HEIGHT, BAR_WIDTH, PANEL_HEIGHT)
@@ -102,31 +112,40 @@ def _colours(indices: tuple[int, ...], highlight: int | None) -> list[tuple[floa
     scale = matplotlib.colormaps[COLOURMAP]
     steps = max(len(indices) - 1, 1)
     spread = np.linspace(1.0, COLOURMAP_END, steps + 1)
-    return [(0.0, 0.0, 0.0, 1.0) if index == highlight else scale(spread[n]) for n, index in enumerate(indices)]
+    return [
+        (0.0, 0.0, 0.0, 1.0) if index == highlight else scale(spread[n]) for n, index in enumerate(indices)
+    ]
 
 
-def _draw_panel(axes: Axes, panel: SpectrumPanel, indices: tuple[int, ...], spec: SpectrumSpec) -> None:
+def _draw_panel(
+    axes: Axes, panel: SpectrumPanel, indices: tuple[int, ...], spec: SpectrumSpec, last: int
+) -> None:
     axes.set_xlabel("training step")
     axes.set_ylabel(r"Hessian eigenvalue $\lambda_i$")
+    if not panel.lines:
+        blank(axes, "no eigenvalue recorded")
+        return
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
     if spec.log_y:
         axes.set_yscale("log")
-    if not panel.lines:
-        axes.text(0.5, 0.5, "no eigenvalue recorded", transform=axes.transAxes, ha="center", color="#777777")
-        axes.set_yticks([])
-        return
-    last = 1
     for index, colour in reversed(list(zip(indices, _colours(indices, spec.highlight), strict=True))):
         if (line := panel.lines.get(index)) is None:
             continue
         front = index == spec.highlight
-        drawn = [(line.steps, line.mean)] if line.steps.size else [(run.steps, run.values) for run in line.diverged]
+        drawn = (
+            [(line.steps, line.mean)]
+            if line.steps.size
+            else [(run.steps, run.values) for run in line.diverged]
+        )
         for steps, values in drawn:
             axes.plot(
-                steps, masked(values, spec.log_y), color=colour, lw=1.5 if front else 0.9, zorder=4 if front else 2
+                steps,
+                masked(values, spec.log_y),
+                color=colour,
+                lw=1.5 if front else 0.9,
+                zorder=4 if front else 2,
             )
-            last = max(last, int(steps[-1]))
         if not line.steps.size:
             for run in line.diverged:
                 axes.plot(
@@ -147,8 +166,7 @@ def _draw_scale(canvas: Canvas, bar: Axes, indices: tuple[int, ...], highlight: 
     colours = ListedColormap(_colours(indices, highlight))
     drawn = canvas.figure.colorbar(ScalarMappable(norm=norm, cmap=colours), cax=bar)
     drawn.outline.set_visible(False)
-    every = -(-len(indices) // MAX_TICKS)
-    ticks = list(range(0, len(indices), every))
+    ticks = spaced(len(indices), MAX_TICKS)
     drawn.set_ticks(ticks)
     drawn.ax.set_yticklabels([str(indices[tick]) for tick in ticks])
     drawn.ax.tick_params(length=0)

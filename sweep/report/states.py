@@ -1,4 +1,4 @@
-"""What became of the cells in one place of a figure, and their mean and spread: one vocabulary for all reports."""
+"""What became of the cells in one place of a report, with their mean and spread: one vocabulary for all."""
 
 import math
 from collections import Counter
@@ -52,8 +52,8 @@ class Pool:
 
     Args:
         state: What became of them together.
-        mean: Mean of the metric over the seeds that ended well; over all of them where all diverged (their last
-            finite values); NaN when there is none.
+        mean: Mean of the metric over the seeds that ended well; where all diverged, over their last finite
+            values; NaN when there is none.
         std: Sample standard deviation over the same seeds; NaN for fewer than two.
         num_values: How many seeds the mean is over.
         num_diverged: How many diverged.

@@ -19,7 +19,7 @@ FINALS = {
 
 
 def summary_csv(record: Record) -> str:
-    """Return every grid point with its axes, cell, status, reason and finals; `shown_as` is how figures show it."""
+    """Return one row per grid point; `shown_as` is how figures show it."""
     columns = ["grid", *record.axes, "cell_id", "status", "status_reason", "shown_as", *FINALS]
     rows: list[list[str]] = []
     for point, cell_id in enumerate(record.cell_ids):

@@ -12,8 +12,8 @@ from pathlib import Path
 from search_spaces.reports import AxisValue, TableSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, caption, house_style
-from sweep.report.labels import MetricLabel, axis_label, metric_label, plain, tidy
-from sweep.report.points import Key, axis_values, group, in_order, select, unshown_axes, value_of
+from sweep.report.labels import MetricLabel, axis_label, grid_label, metric_label, plain, tidy
+from sweep.report.points import Key, axis_values, group, ordered_keys, select, unshown_axes, value_of
 from sweep.report.states import Pool, State, pool
 from sweep.report.summary import csv_text, raw
 
@@ -22,7 +22,6 @@ LOSS_DIGITS = 4
 RED, ORANGE, FAINT, RULE = "#c62828", "#b26a00", "#777777", "#222222"
 ROW_HEIGHT, HEADER_HEIGHT, CHARACTER, PAD = 0.25, 0.3, 0.078, 0.3
 TEXT_SIZE = 8.5
-INITIALISMS = ("sgd", "gd", "sam")
 
 # Marks that survive where colours do not.
 _MARK = {State.DIVERGED: "†", State.PARTLY_DIVERGED: "‡", State.PARTIAL: "§", State.STOPPED: "¶"}
@@ -62,17 +61,20 @@ class TableData:
 def table_data(record: Record, spec: TableSpec) -> TableData:
     """Arrange a sweep as a table."""
     chosen = select(record, spec)
-    main = [p for p in chosen if record.grids[p] != spec.reference and value_of(record, p, spec.columns) is not None]
+    main = [
+        p
+        for p in chosen
+        if record.grids[p] != spec.reference and value_of(record, p, spec.columns) is not None
+    ]
     row_axes = (*spec.rows, *unshown_axes(record, main, (*spec.rows, spec.columns)))
     groups = group(record, main, (*row_axes, spec.columns))
-    keys = list(dict.fromkeys(key[:-1] for key in groups))
-    order = [in_order(key[axis] for key in keys) for axis in range(len(row_axes))]
-    row_keys = tuple(
-        sorted(keys, key=lambda key: [o.index(v) if v is not None else -1 for v, o in zip(key, order, strict=True)])
-    )
+    row_keys = tuple(ordered_keys(key[:-1] for key in groups))
     columns: tuple[AxisValue | None, ...] = axis_values(record, main, spec.columns)
     rows = [
-        [pool([record.outcomes[c] for c in groups.get((*key, column), ())], spec.metric) for column in columns]
+        [
+            pool([record.outcomes[c] for c in groups.get((*key, column), ())], spec.metric)
+            for column in columns
+        ]
         for key in row_keys
     ]
     if spec.reference is not None:
@@ -98,13 +100,17 @@ def _reference(record: Record, spec: TableSpec, row_axes: Sequence[str], key: Ke
         record.cell_ids[point]: record.outcome(point)
         for point, grid in enumerate(record.grids)
         if grid == spec.reference
-        and all(value_of(record, point, axis) in (None, value) for axis, value in zip(row_axes, key, strict=True))
+        and all(
+            value_of(record, point, axis) in (None, value) for axis, value in zip(row_axes, key, strict=True)
+        )
         and all(value_of(record, point, axis) in (None, *allowed) for axis, allowed in spec.where.items())
     }
     return pool(list(matching.values()), spec.metric)
 
 
-def _best(row_keys: Sequence[Key], pools: Sequence[Sequence[Pool]], *, lower: bool) -> frozenset[tuple[int, int]]:
+def _best(
+    row_keys: Sequence[Key], pools: Sequence[Sequence[Pool]], *, lower: bool
+) -> frozenset[tuple[int, int]]:
     blocks: dict[AxisValue | None, list[tuple[int, int]]] = {}
     for row, key in enumerate(row_keys):
         blocks.setdefault(key[0], []).extend((row, column) for column in range(len(pools[row])))
@@ -129,7 +135,7 @@ def _spans(data: TableData) -> dict[int, int]:
 
 
 def _text(place: Pool, spec: TableSpec, label: MetricLabel) -> str:
-    """Write the mean and spread of one place, without emphasis; the state in words where there is no value."""
+    """Write the mean and spread of one place, without emphasis; the state where there is no value."""
     if math.isnan(place.mean):
         return place.state.value
     percent = spec.percent and label.scale != 1
@@ -142,12 +148,13 @@ def _text(place: Pool, spec: TableSpec, label: MetricLabel) -> str:
     return f"{write(place.mean)}{spread}{_MARK.get(place.state, '')}"
 
 
-def _headers(data: TableData) -> list[str]:
-    column = axis_label(data.column_axis).plain
-    reference = data.reference or ""
-    reference = reference.upper() if reference in INITIALISMS else reference
+def _headers(data: TableData, *, markup: bool = False) -> list[str]:
+    def name(axis: str) -> str:
+        return axis_label(axis).short if markup else axis_label(axis).plain
+
+    column, reference = name(data.column_axis), grid_label(data.reference or "")
     return [
-        *(axis_label(axis).plain for axis in data.row_axes),
+        *(name(axis) for axis in data.row_axes),
         *(reference if value is None else f"{column} = {plain(value)}" for value in data.columns),
     ]
 
@@ -189,7 +196,13 @@ def table_markdown(record: Record, spec: TableSpec, data: TableData) -> str:
             texts.append(f'<span style="color:red">{text}</span>' if place.state is State.DIVERGED else text)
         lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
     notes = _footnotes(data)
-    lines += ["", *(f"{note}.  " for note in notes), "" if notes else "", caption(record, _points(record, spec)), ""]
+    lines += [
+        "",
+        *(f"{note}.  " for note in notes),
+        "" if notes else "",
+        caption(record, _points(record, spec)),
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -200,7 +213,17 @@ def _points(record: Record, spec: TableSpec) -> list[int]:
 
 def table_csv(data: TableData) -> str:
     """Return the table in long form: one row per place, raw values in the metric's own unit."""
-    columns = [*data.row_axes, data.column_axis, "is_reference", "status", "mean", "std", "seeds", "diverged", "best"]
+    columns = [
+        *data.row_axes,
+        data.column_axis,
+        "is_reference",
+        "status",
+        "mean",
+        "std",
+        "seeds",
+        "diverged",
+        "best",
+    ]
     rows = [
         [
             *(raw(value) for value in key),
@@ -228,16 +251,22 @@ def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> 
         [*(plain(value) for value in key), *(_text(place, spec, label) for place in data.pools[row])]
         for row, key in enumerate(data.row_keys)
     ]
-    widths = [
-        max(len(headers[column]), *(len(row[column]) for row in body), 1) * CHARACTER + PAD
-        for column in range(len(headers))
-    ] if body else [len(header) * CHARACTER + PAD for header in headers]
+    widths = (
+        [
+            max(len(headers[column]), *(len(row[column]) for row in body), 1) * CHARACTER + PAD
+            for column in range(len(headers))
+        ]
+        if body
+        else [len(header) * CHARACTER + PAD for header in headers]
+    )
     width, height = sum(widths), HEADER_HEIGHT + ROW_HEIGHT * max(len(body), 1)
     blocks = [row for row in range(1, len(body)) if data.row_keys[row][0] != data.row_keys[row - 1][0]]
     notes = _footnotes(data)
     title = f"{spec.title or spec.name}: {_caption_of_metric(spec, label)}"
     with house_style():
-        canvas = Canvas(width=width, height=height, title=title, caption=caption(record, _points(record, spec), *notes))
+        canvas = Canvas(
+            width=width, height=height, title=title, caption=caption(record, _points(record, spec), *notes)
+        )
         axes = canvas.axes(0, 0, width, height)
         axes.set_axis_off()
         axes.set_xlim(0, width)
@@ -248,7 +277,7 @@ def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> 
             y = HEADER_HEIGHT + ROW_HEIGHT * row
             axes.plot([0.05, width - 0.05], [y, y], color="#bbbbbb", lw=0.6)
         rights = [sum(widths[: column + 1]) - PAD / 2 for column in range(len(widths))]
-        for column, header in enumerate(headers):
+        for column, header in enumerate(_headers(data, markup=True)):
             axes.text(rights[column], HEADER_HEIGHT / 2, header, ha="right", va="center", fontsize=TEXT_SIZE)
         spans = _spans(data) if data.reference is not None else {}
         for row, texts in enumerate(body):
@@ -282,5 +311,3 @@ def _colour(place: Pool | None) -> str:
     if place.state is State.PARTLY_DIVERGED:
         return ORANGE
     return RED if place.state in (State.DIVERGED, State.FAILED) else FAINT
-
-
