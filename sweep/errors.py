@@ -14,7 +14,16 @@ class StorageUnavailableError(StorageError):
 
 
 class LedgerError(SharpflatError):
-    """MLflow refused or did not answer while a sweep was running."""
+    """MLflow refused or did not answer while a sweep was running.
+
+    Args:
+        message: What failed and why.
+        transient: Whether trying again later can help.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class LedgerUnavailableError(LedgerError):
@@ -37,3 +46,9 @@ class LeaseHeldError(SharpflatError):
 
 class LeaseLostError(SharpflatError):
     """Another process has taken the sweep over; this one must write nothing more."""
+
+
+class ClusterError(SharpflatError):
+    """There is no Ray cluster, or it cannot run a trial."""
+
+    exit_code = 2
