@@ -1,37 +1,74 @@
-"""Makes `mnist_5k.xz`, the data set that ships with the package, from the IDX archives of MNIST.
+"""Makes the MNIST-5k file that ships with the package, from MNIST's four IDX files.
 
     python -m trainers.data.build_mnist_5k --source FOLDER
 
-FOLDER holds the four files of LeCun, Cortes & Burges (1998), with or without `.gz`; the decompressed bytes are
-checked against their canonical MD5 sums. The result is the same bytes on every machine.
+FOLDER holds the four files, plain or as `.gz`. The result is one xz stream of five IDX records: the first 5,000
+training images and their labels, all test images and their labels, and, so that `standardize` means the same
+as for the whole of MNIST, the sums of values and of squares of each pixel over all 60,000 training images.
 """
 
 import argparse
 import lzma
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from trainers.data.idx import read_idx
-from trainers.data.mnist import PACKAGED, PACKAGED_TRAIN, RAW_MD5
+import numpy as np
+
+from trainers.data.digests import verify
+from trainers.data.idx import record_bytes
+from trainers.data.mnist import MNIST_SOURCE, NUM_SHIPPED, SHIPPED_FILE, SHIPPED_SHA256, read_source
+from trainers.data.normalization import PixelSums
+from trainers.errors import DataError
+
+# Images of one byte a pixel: no alignment to exploit (pb = lp = 0) and long literal contexts.
+FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 4, "lp": 0, "pb": 0}]
 
 
-def build(source: Path) -> bytes:
-    """Return the packaged file: images of the first 5,000 training and all test examples, then their labels."""
-    parts = [read_idx(source, name, md5).tobytes() for name, md5 in RAW_MD5.items()]
-    train_images, train_labels, test_images, test_labels = parts
-    pixels = 28 * 28
-    raw = train_images[: PACKAGED_TRAIN * pixels] + test_images + train_labels[:PACKAGED_TRAIN] + test_labels
-    return lzma.compress(raw, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, preset=9 | lzma.PRESET_EXTREME)
+def content(source: Path) -> bytes:
+    """Return the decompressed content of the file, from the verified IDX files in `source`.
+
+    Raises:
+        DataError: A file is missing or is not the canonical one.
+    """
+    train_images, train_labels, test_images, test_labels = read_source(source, MNIST_SOURCE)
+    sums = PixelSums.of(train_images)
+    parts = (
+        train_images[:NUM_SHIPPED],
+        train_labels[:NUM_SHIPPED],
+        test_images,
+        test_labels,
+        np.stack((sums.values, sums.squares)).astype(np.float64),
+    )
+    return b"".join(record_bytes(part) for part in parts)
 
 
-def main() -> None:
-    """Write the file into the package."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name(PACKAGED))
-    arguments = parser.parse_args()
-    arguments.out.write_bytes(build(arguments.source))
-    print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
+def build(source: Path, target: Path) -> None:
+    """Write the file; the same source gives the same bytes.
+
+    Raises:
+        DataError: A source file is not the canonical one, or the result is not what `load_shipped` expects.
+    """
+    made = content(source)
+    verify(made, SHIPPED_SHA256, what="the content that was made", algorithm="sha256")
+    target.write_bytes(lzma.compress(made, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=FILTERS))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script."""
+    parser = argparse.ArgumentParser(prog="python -m trainers.data.build_mnist_5k", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--source", type=Path, required=True, help="folder with MNIST's four IDX files")
+    parser.add_argument("--target", type=Path, default=Path(__file__).with_name(SHIPPED_FILE))
+    given = parser.parse_args(arguments)
+    try:
+        build(given.source, given.target)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print(f"{given.target}: {given.target.stat().st_size:,} bytes")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

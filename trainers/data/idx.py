@@ -1,44 +1,101 @@
-"""The IDX format of MNIST and its kin: big-endian sizes, then bytes."""
+"""The IDX format of MNIST's files: a header of big-endian sizes, then the values.
+
+Several records may follow each other in one stream; the shipped MNIST-5k is made of such records.
+"""
 
 import gzip
-import hashlib
-import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.data.digests import verify
 from trainers.errors import DataError
 
-_MAGIC_BYTES = b"\x00\x00\x08"
+Values = NDArray[Any]
+
+TYPES = {0x08: np.dtype(">u1"), 0x0E: np.dtype(">f8")}
+"""IDX type codes; the format has more, which no data set here uses."""
+
+HEADER_BYTES = 4
 
 
-def read_idx(folder: Path, name: str, md5: str) -> NDArray[np.uint8]:
-    """Read `name` or `name.gz` from a folder.
+def parse_records(content: bytes, *, origin: str) -> list[Values]:
+    """Return the arrays of all records in `content`, in native byte order.
 
     Args:
-        folder: Where the file is.
-        name: File name without `.gz`.
-        md5: Of the decompressed bytes.
+        content: One or more IDX records.
+        origin: Where the bytes come from, for the error message.
 
     Raises:
-        DataError: The file is missing, damaged, or not the one that was asked for.
+        DataError: The bytes are not IDX, or end early.
     """
-    plain, packed = folder / name, folder / f"{name}.gz"
-    path = plain if plain.is_file() else packed
-    if not path.is_file():
-        raise DataError(f"data file {plain} (or {packed.name}) is missing.")
-    data = path.read_bytes()
-    if path == packed:
+    records: list[Values] = []
+    position = 0
+    while position < len(content):
+        header = content[position : position + HEADER_BYTES]
+        if len(header) < HEADER_BYTES or header[:2] != b"\0\0" or header[2] not in TYPES:
+            raise DataError(f"{origin}: expected an IDX record at byte {position}, found {header.hex()}.")
+        dtype, num_axes = TYPES[header[2]], header[3]
+        start = position + HEADER_BYTES + 4 * num_axes
+        shape = tuple(
+            int.from_bytes(content[offset : offset + 4], "big")
+            for offset in range(position + HEADER_BYTES, start, 4)
+        )
+        count = int(np.prod(shape, dtype=np.int64))
+        position = start + count * dtype.itemsize
+        if position > len(content):
+            raise DataError(f"{origin}: the file ends early; its header promises an array of shape {shape}.")
+        values = np.frombuffer(content, dtype, count, start).reshape(shape)
+        records.append(values.astype(dtype.newbyteorder("="), copy=False))
+    return records
+
+
+def record_bytes(values: Values) -> bytes:
+    """Return `values` as one IDX record.
+
+    Raises:
+        ValueError: The array's type is neither uint8 nor float64.
+    """
+    for code, dtype in TYPES.items():
+        if values.dtype == dtype.newbyteorder("="):
+            sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+            return bytes([0, 0, code, values.ndim]) + sizes + values.astype(dtype).tobytes()
+    raise ValueError(f"expected an array of uint8 or float64, found {values.dtype}")
+
+
+def find_file(folder: Path, name: str, *, archive_only: bool = False) -> Path | None:
+    """Return the IDX file `name` in `folder`, plain or as `.gz`, or `None`."""
+    candidates = [folder / f"{name}.gz"] if archive_only else [folder / name, folder / f"{name}.gz"]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_file(path: Path, *, md5: str, archive_md5: bool = False) -> Values:
+    """Return the array in an IDX file.
+
+    Args:
+        path: The file, decompressed when its name ends in `.gz`.
+        md5: What the MD5 sum must be.
+        archive_md5: Whether the sum is that of the archive; otherwise it is that of the decompressed content,
+            because archives of the same content differ from mirror to mirror.
+
+    Raises:
+        DataError: Another sum, or a damaged file.
+    """
+    stored = path.read_bytes()
+    if archive_md5:
+        verify(stored, md5, what=str(path), algorithm="md5")
+    content = stored
+    if path.suffix == ".gz":
         try:
-            data = gzip.decompress(data)
+            content = gzip.decompress(stored)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"data file {path} is damaged: {error}.") from error
-    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise DataError(f"data file {path}: expected MD5 {md5} (decompressed), found {found}.")
-    if not data.startswith(_MAGIC_BYTES):
-        raise DataError(f"data file {path} is not in IDX format.")
-    shape = struct.unpack_from(f">{data[3]}I", data, 4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+            raise DataError(f"{path}: not a whole gzip archive ({error}). Remove it and provide it again.") from error
+    if not archive_md5:
+        verify(content, md5, what=f"the content of {path}", algorithm="md5")
+    records = parse_records(content, origin=str(path))
+    if len(records) != 1:
+        raise DataError(f"{path}: expected one IDX record, found {len(records)}.")
+    return records[0]

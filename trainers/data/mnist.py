@@ -1,117 +1,205 @@
-"""MNIST: the whole set from a folder, and MNIST-5k, which ships with the package.
+"""MNIST, its shipped subset MNIST-5k, and FashionMNIST, which has the same format."""
 
-Pixels are divided by 255 and no more (`normalize: scale`); `standardize` centres and scales by the training
-set's mean and standard deviation over all pixels.
-"""
-
-import hashlib
 import lzma
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
+
+from trainers.data import idx
+from trainers.data.digests import verify
 from trainers.data.entry import Dataset, DatasetEntry
+from trainers.data.first_use import provide
+from trainers.data.normalization import Images, PixelSums, normalize_option, normalized
 from trainers.errors import DataError
-from trainers.options import Option, OptionValue
+from trainers.options import OptionValue
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-PACKAGED = "mnist_5k.xz"
-PACKAGED_TRAIN = 5_000
+NUM_TRAIN = 60_000
 NUM_TEST = 10_000
-PIXELS = 28 * 28
-SHA256_PACKAGED = "52af3a9ed63ba75314fdd28331c2c92bc0d3ba33c9d8e4f71fd242f9722a5d83"
+NUM_SHIPPED = 5_000
+IMAGE_SHAPE = (1, 28, 28)
+NUM_CLASSES = 10
 
-RAW_MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-"""MD5 sums of the decompressed files of LeCun, Cortes & Burges (1998)."""
+SHIPPED_FILE = "mnist_5k.idx.xz"
+SHIPPED_SHA256 = "f0b4353a4bbb2cdac70bae412743bf8dfafbfd0e6321e1cbf8e351f46ddcaa1e"
+"""Of the decompressed content, which does not depend on the version of the compressor."""
 
-OPTIONS = {"normalize": Option(default="scale", allowed=("scale", "standardize"))}
+PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def load_mnist_5k(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
-    """Read the packaged file; `folder` is not used."""
-    import numpy as np
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdxSource:
+    """Where a data set of four IDX files comes from.
 
-    path = Path(__file__).with_name(PACKAGED)
-    try:
-        packed = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"data file {path} cannot be read: {error}. Install the package again.") from error
-    found = hashlib.sha256(packed).hexdigest()
-    if found != SHA256_PACKAGED:
-        raise DataError(
-            f"data file {path}: expected SHA-256 {SHA256_PACKAGED}, found {found}. Install the package again."
-        )
-    raw = np.frombuffer(lzma.decompress(packed), np.uint8)
-    sizes = [PACKAGED_TRAIN * PIXELS, NUM_TEST * PIXELS, PACKAGED_TRAIN]
-    train_images, test_images, train_labels, test_labels = np.split(raw, np.cumsum(sizes))
-    return prepare(train_images, train_labels, test_images, test_labels, options)
+    Args:
+        name: The key in `DATASETS`.
+        torchvision_class: The class of `torchvision.datasets` that downloads it; also its folder's name.
+        md5s: The MD5 sum of each of `PARTS`.
+        of_archives: Whether these are sums of the `.gz` archives; otherwise of their content.
+    """
+
+    name: str
+    torchvision_class: str
+    md5s: tuple[str, str, str, str]
+    of_archives: bool
+
+    @property
+    def digest(self) -> str:
+        """The address of the exact bytes."""
+        return "md5:" + "+".join(self.md5s)
 
 
-def load_mnist(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
-    """Read `folder/MNIST/raw`, where torchvision keeps MNIST too; downloaded by it when absent.
+MNIST_SOURCE = IdxSource(
+    name="mnist",
+    torchvision_class="MNIST",
+    md5s=(
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    of_archives=False,
+)
+
+FASHION_SOURCE = IdxSource(
+    name="fashion-mnist",
+    torchvision_class="FashionMNIST",
+    md5s=(
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    ),
+    of_archives=True,
+)
+
+
+def load_shipped(path: Path | None, options: Mapping[str, OptionValue]) -> Dataset:
+    """Load MNIST-5k from `path`; `None` is the file in the package.
 
     Raises:
-        DataError: The files are damaged, or absent and cannot be downloaded.
+        DataError: The file is missing, damaged or another version.
     """
-    from trainers.data.idx import read_idx
-
-    raw = folder / "MNIST" / "raw"
-    if not any((raw / f"{name}{suffix}").is_file() for name in RAW_MD5 for suffix in ("", ".gz")):
-        from trainers.data.download import download
-
-        download("MNIST", folder)
-    arrays = [read_idx(raw, name, md5) for name, md5 in RAW_MD5.items()]
-    return prepare(arrays[0], arrays[1], arrays[2], arrays[3], options)
-
-
-def prepare(
-    train_images: "NDArray[np.uint8]",
-    train_labels: "NDArray[np.uint8]",
-    test_images: "NDArray[np.uint8]",
-    test_labels: "NDArray[np.uint8]",
-    options: Mapping[str, OptionValue],
-) -> Dataset:
-    """Turn bytes into a data set of (1, 28, 28) images."""
-    import torch
-
-    train = torch.tensor(train_images).reshape(-1, 1, 28, 28).float() / 255
-    test = torch.tensor(test_images).reshape(-1, 1, 28, 28).float() / 255
-    if options["normalize"] == "standardize":
-        mean, std = train.double().mean(), train.double().std(correction=0)
-        train, test = ((train - mean) / std).float(), ((test - mean) / std).float()
-    return Dataset(
-        train_inputs=train,
-        train_labels=torch.tensor(train_labels).long(),
-        test_inputs=test,
-        test_labels=torch.tensor(test_labels).long(),
-        num_outputs=10,
+    where = path or Path(str(files("trainers.data") / SHIPPED_FILE))
+    try:
+        content = lzma.decompress(where.read_bytes())
+    except (OSError, lzma.LZMAError) as error:
+        raise DataError(
+            f"{where}: cannot be read ({error}). It belongs to the package: install it again, or make the file with "
+            "python -m trainers.data.build_mnist_5k --source FOLDER."
+        ) from error
+    verify(content, SHIPPED_SHA256, what=f"the content of {where}", algorithm="sha256")
+    train_images, train_labels, test_images, test_labels, sums = idx.parse_records(content, origin=str(where))
+    values, squares = sums.astype(np.int64)
+    return _dataset(
+        (train_images, train_labels, test_images, test_labels),
+        PixelSums(count=NUM_TRAIN, values=values[None], squares=squares[None]),
+        options,
     )
 
 
-MNIST_5K = DatasetEntry(
-    load=load_mnist_5k,
-    digest=f"sha256:{SHA256_PACKAGED}",
-    num_train=PACKAGED_TRAIN,
-    num_test=NUM_TEST,
-    input_shape=(1, 28, 28),
-    num_outputs=10,
-    options=OPTIONS,
-)
+def read_source(raw: Path, source: IdxSource) -> tuple[Any, Any, Any, Any]:
+    """Read and verify the four files in the folder `raw`: training images and labels, test images and labels.
 
-MNIST = DatasetEntry(
-    load=load_mnist,
-    digest="md5:" + "+".join(RAW_MD5.values()),
-    num_train=60_000,
+    Raises:
+        DataError: A file is missing or damaged.
+    """
+    arrays: list[Any] = []
+    for name, md5 in zip(PARTS, source.md5s, strict=True):
+        found = idx.find_file(raw, name, archive_only=source.of_archives)
+        if found is None:
+            raise DataError(f"{raw}: expected {name}.gz{'' if source.of_archives else f' or {name}'}, found neither.")
+        arrays.append(idx.read_file(found, md5=md5, archive_md5=source.of_archives))
+    return arrays[0], arrays[1], arrays[2], arrays[3]
+
+
+def load_source(folder: Path, options: Mapping[str, OptionValue], source: IdxSource) -> Dataset:
+    """Load a whole data set from `folder`, downloading it on first use.
+
+    Raises:
+        DataError: No data and no network, or a damaged file.
+    """
+    raw = folder / source.torchvision_class / "raw"
+
+    def present() -> bool:
+        return all(idx.find_file(raw, name, archive_only=source.of_archives) for name in PARTS)
+
+    def fetch(scratch: Path) -> None:
+        from torchvision import datasets
+
+        getattr(datasets, source.torchvision_class)(root=str(scratch), download=True)
+
+    provide(
+        folder,
+        present=present,
+        fetch=fetch,
+        missing=(
+            f"data set {source.name!r} is not in {folder}: looked for {raw}/{PARTS[0]}.gz and the three files that "
+            "belong to it. Put them there, or set SHARPFLAT_DATA to the folder that holds "
+            f"{source.torchvision_class}/raw, or run once with a network."
+        ),
+    )
+    arrays = read_source(raw, source)
+    return _dataset(arrays, PixelSums.of(_with_channel(arrays[0])), options)
+
+
+def _with_channel(images: Images) -> Images:
+    return images[:, None]
+
+
+def _dataset(arrays: tuple[Any, Any, Any, Any], sums: PixelSums, options: Mapping[str, OptionValue]) -> Dataset:
+    import torch
+
+    train_images, train_labels, test_images, test_labels = arrays
+    how = str(options["normalize"])
+    return Dataset(
+        train_inputs=torch.from_numpy(normalized(_with_channel(train_images), how, sums)),
+        train_labels=torch.from_numpy(train_labels.astype(np.int64)),
+        test_inputs=torch.from_numpy(normalized(_with_channel(test_images), how, sums)),
+        test_labels=torch.from_numpy(test_labels.astype(np.int64)),
+        num_outputs=NUM_CLASSES,
+    )
+
+
+def _load_mnist_5k(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
+    return load_shipped(None, options)
+
+
+def _load_mnist(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
+    return load_source(folder, options, MNIST_SOURCE)
+
+
+def _load_fashion(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
+    return load_source(folder, options, FASHION_SOURCE)
+
+
+MNIST_5K = DatasetEntry(
+    load=_load_mnist_5k,
+    digest=f"sha256:{SHIPPED_SHA256}",
+    num_train=NUM_SHIPPED,
     num_test=NUM_TEST,
-    input_shape=(1, 28, 28),
-    num_outputs=10,
-    options=OPTIONS,
+    input_shape=IMAGE_SHAPE,
+    num_outputs=NUM_CLASSES,
+    options={"normalize": normalize_option("scale")},
+)
+MNIST = DatasetEntry(
+    load=_load_mnist,
+    digest=MNIST_SOURCE.digest,
+    num_train=NUM_TRAIN,
+    num_test=NUM_TEST,
+    input_shape=IMAGE_SHAPE,
+    num_outputs=NUM_CLASSES,
+    options={"normalize": normalize_option("scale")},
+)
+FASHION_MNIST = DatasetEntry(
+    load=_load_fashion,
+    digest=FASHION_SOURCE.digest,
+    num_train=NUM_TRAIN,
+    num_test=NUM_TEST,
+    input_shape=IMAGE_SHAPE,
+    num_outputs=NUM_CLASSES,
+    options={"normalize": normalize_option("scale")},
 )
