@@ -1,0 +1,33 @@
+"""The ledger: which sweeps there are, which cells have a run, and how each stands. MLflow is its memory.
+
+One experiment a sweep's name, one parent run a sweep, one run a cell. Every method is safe to repeat; what
+writes the record of a running sweep does so under a lease (`sweep.lease`). Histories are the recorder's.
+"""
+
+from pathlib import Path
+
+from sweep.ledger.cells import CellRun, CellRuns
+from sweep.ledger.connection import connect
+from sweep.ledger.sweeps import SpaceLike, Sweep, Sweeps
+
+__all__ = ["CellRun", "Ledger", "SpaceLike", "Sweep"]
+
+
+class Ledger(Sweeps, CellRuns):
+    """A connection to the record."""
+
+    @classmethod
+    def open(cls, tracking_uri: str, *, artifacts_root: Path | None = None, create: bool = True) -> "Ledger":
+        """Connect within seconds.
+
+        Args:
+            tracking_uri: sqlite:///path, another database's URI, or a server's address.
+            artifacts_root: Folder for artifacts where MLflow is a bare database; ignored for a server.
+            create: Make the SQLite database where there is none; a reader passes False.
+
+        Raises:
+            LedgerUnavailableError: MLflow cannot be used.
+        """
+        client = connect(tracking_uri, create=create)
+        server = tracking_uri.startswith("http")
+        return cls(client, artifacts_root=None if server else artifacts_root)

@@ -1,0 +1,226 @@
+"""Cells in MLflow: one run a cell in the whole store, found by its address, whichever sweep ran it."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mlflow.entities import Metric, Param, Run, RunTag
+
+from sweep import names
+from sweep.grid_table import AxisValue
+from sweep.ledger.connection import translated
+from sweep.ledger.description import axis_metrics, cell_document, cell_params, run_name
+from sweep.ledger.runs import TaggedRuns, now_ms
+from sweep.ledger.sweeps import Sweep
+from sweep.names import Status
+from trainers.cell import Cell
+
+FEW_CELLS = 8
+"""Up to so many cells are looked up one by one; more by reading all of them."""
+
+REASON_LENGTH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRun:
+    """The run of a cell, as recorded. Satisfies `grid_table.CellFate`.
+
+    Args:
+        cell_id: The cell.
+        run_id: Its run.
+        sweep: Name of the sweep that ran it.
+        experiment_id: That sweep's experiment.
+        status: From the tag; `RUNNING` without a live lease is an interrupted one.
+        reason: Why.
+        run_status: MLflow's own status of the run.
+        started_ms: When the run was made.
+        metrics: Latest values.
+    """
+
+    cell_id: str
+    run_id: str
+    sweep: str
+    experiment_id: str
+    status: Status
+    reason: str = ""
+    run_status: str = "RUNNING"
+    started_ms: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+class CellRuns(TaggedRuns):
+    """The runs of cells in a store."""
+
+    def lookup(self, cell_ids: Collection[str]) -> dict[str, CellRun]:
+        """Return the run of each of these cells that has one, whichever sweep ran it.
+
+        Of several runs of one cell the ended one counts, else the oldest.
+        """
+        with translated("looking for the runs of cells"):
+            experiments = self._experiment_ids()
+            if len(cell_ids) <= FEW_CELLS:
+                runs = [
+                    run
+                    for cell_id in cell_ids
+                    for run in self._search(experiments, names.TAG_CELL_ID, cell_id)
+                    if run.data.tags.get(names.TAG_ROLE) == names.ROLE_CELL
+                ]
+            else:
+                runs = self._search(experiments, names.TAG_ROLE, names.ROLE_CELL)
+        return _chosen(runs, set(cell_ids))
+
+    def cells_of(self, sweep: Sweep) -> dict[str, CellRun]:
+        """Return the cells that this sweep ran itself."""
+        with translated(f"listing the cells of sweep {sweep.name!r}"):
+            runs = self._search([sweep.experiment_id], names.TAG_ROLE, names.ROLE_CELL)
+        return _chosen(runs, None)
+
+    def remove_duplicates(self, sweep: Sweep) -> list[str]:
+        """Delete runs of cells that a retried request left behind in this sweep; returns their ids.
+
+        The caller holds the sweep's lease.
+        """
+        with translated("removing duplicates"):
+            runs = self._search([sweep.experiment_id], names.TAG_ROLE, names.ROLE_CELL)
+            kept = {run.run_id for run in _chosen(runs, None).values()}
+            doomed = [run.info.run_id for run in runs if run.info.run_id not in kept]
+            for run_id in doomed:
+                self.client.delete_run(run_id)
+        return doomed
+
+    def start_cell(
+        self,
+        sweep: Sweep,
+        *,
+        cell_id: str,
+        cell: Cell,
+        axes: Mapping[str, AxisValue],
+        epoch: int = 0,
+    ) -> CellRun:
+        """Make the run of a cell.
+
+        Args:
+            sweep: Whose child it becomes.
+            cell_id: The cell's address.
+            cell: The cell as stated.
+            axes: The axes of the first grid point that asks for it.
+            epoch: The writer's lease epoch.
+        """
+        tags = {
+            names.TAG_ROLE: names.ROLE_CELL,
+            names.TAG_NAME: sweep.name,
+            names.TAG_CELL_ID: cell_id,
+            names.TAG_STATUS: Status.RUNNING,
+            names.TAG_STATUS_REASON: "",
+            names.TAG_EPOCH: str(epoch),
+            names.TAG_PARENT: sweep.run_id,
+            names.TAG_SOURCE_NAME: "sharpflat",
+        }
+        with translated(f"starting the run of cell {cell_id}"):
+            run = self.client.create_run(
+                sweep.experiment_id, start_time=now_ms(), tags=tags, run_name=run_name(axes, cell_id)
+            )
+            self.artifacts.remember(run.info.run_id, run.info.artifact_uri)
+            self._describe(run, cell, axes, cell_params(cell, axes))
+        return _cell_run(run)
+
+    def resume_cell(
+        self, known: CellRun, *, cell: Cell, axes: Mapping[str, AxisValue], epoch: int = 0
+    ) -> CellRun:
+        """Take up the run of an interrupted or failed cell; completes what a kill may have left out."""
+        with translated(f"resuming the run of cell {known.cell_id}"):
+            run = self.client.get_run(known.run_id)
+            wanted = cell_params(cell, axes)
+            # Params are write-once, and an older space may have named other axes.
+            params = {key: value for key, value in wanted.items() if key not in run.data.params}
+            self._describe(run, cell, axes, params)
+            self._set_tags(
+                known.run_id,
+                {
+                    names.TAG_STATUS: Status.RUNNING,
+                    names.TAG_STATUS_REASON: "",
+                    names.TAG_EPOCH: str(epoch),
+                },
+            )
+            self.client.update_run(known.run_id, status=Status.RUNNING.mlflow_status)
+        return _cell_run(self.client.get_run(known.run_id))
+
+    def _describe(
+        self, run: Run, cell: Cell, axes: Mapping[str, AxisValue], params: Mapping[str, str]
+    ) -> None:
+        # The run's own start makes a repeated metric an exact repeat, which MLflow drops.
+        metrics = [
+            Metric(name, value, run.info.start_time, 0) for name, value in axis_metrics(cell, axes).items()
+        ]
+        self.client.log_batch(
+            run.info.run_id,
+            metrics=metrics,
+            params=[Param(name, value) for name, value in params.items()],
+        )
+        self.artifacts.put(run.info.run_id, names.ARTIFACT_CELL, cell_document(cell))
+
+    def finish_cell(
+        self,
+        run_id: str,
+        status: Status,
+        reason: str = "",
+        *,
+        finals: Mapping[str, float] | None = None,
+        step: int = 0,
+        timestamp_ms: int = 0,
+    ) -> None:
+        """Record how a cell ended, failed or was interrupted: finals, then the tag, then the run's status.
+
+        Args:
+            run_id: The cell's run.
+            status: Not `RUNNING` or `PENDING`.
+            reason: Why, in a line.
+            finals: Final metrics, for a cell that has ended for good.
+            step: The step that the finals belong to.
+            timestamp_ms: Time of the finals; the same on every repetition.
+        """
+        metrics = [Metric(name, value, timestamp_ms, step) for name, value in (finals or {}).items()]
+        tags = {names.TAG_STATUS: str(status), names.TAG_STATUS_REASON: reason[:REASON_LENGTH]}
+        with translated(f"recording how run {run_id} ended"):
+            self.client.log_batch(
+                run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()]
+            )
+            self.client.set_terminated(run_id, status.mlflow_status)
+
+
+def _cell_run(run: Run) -> CellRun:
+    tags = run.data.tags
+    return CellRun(
+        cell_id=tags[names.TAG_CELL_ID],
+        run_id=run.info.run_id,
+        sweep=tags.get(names.TAG_NAME, ""),
+        experiment_id=run.info.experiment_id,
+        status=_status(tags.get(names.TAG_STATUS)),
+        reason=tags.get(names.TAG_STATUS_REASON, ""),
+        run_status=run.info.status,
+        started_ms=run.info.start_time,
+        metrics=run.data.metrics,
+    )
+
+
+def _status(text: str | None) -> Status:
+    """Read the tag; what this version does not know is taken as running, so that nothing is skipped."""
+    return next((status for status in Status if status.value == text), Status.RUNNING)
+
+
+def _chosen(runs: Iterable[Run], wanted: set[str] | None) -> dict[str, CellRun]:
+    """Choose one run per cell: the ended one, else the oldest."""
+    chosen: dict[str, CellRun] = {}
+    for run in runs:
+        if (cell_id := run.data.tags.get(names.TAG_CELL_ID)) is None:
+            continue
+        if wanted is not None and cell_id not in wanted:
+            continue
+        found = _cell_run(run)
+        known = chosen.get(cell_id)
+        if known is None or _rank(found) < _rank(known):
+            chosen[cell_id] = found
+    return chosen
+
+
+def _rank(run: CellRun) -> tuple[bool, int, str]:
+    return not run.status.ended, run.started_ms, run.run_id

@@ -1,0 +1,246 @@
+"""The connection to MLflow: opening it within seconds, one kind of error, artifacts in few operations.
+
+MLflow's client retries for minutes by default and reports failures through three libraries' exceptions. Here
+a call either succeeds, or raises `LedgerError` soon and says whether trying again can help. Who may wait (the
+recorder) tries again; who may not (a command that starts) says so at once.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow.artifacts
+import requests
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
+from sqlalchemy.engine import make_url
+
+from sweep.errors import LedgerError, LedgerUnavailableError
+
+OPENING_SECONDS = 5
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVERS = ("http", "https")
+EXPERIMENTS_PER_PAGE = 1000
+PLACES_REMEMBERED = 4096
+_PERMANENT = (
+    "INVALID_PARAMETER_VALUE",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_ALREADY_EXISTS",
+    "INVALID_STATE",
+)
+
+
+def connect(tracking_uri: str, *, create: bool) -> MlflowClient:
+    """Open MLflow and see that it answers.
+
+    Args:
+        tracking_uri: sqlite:///path, another database's URI, or a server's http(s) address.
+        create: Make the SQLite database, and its folder, where there is none.
+
+    Raises:
+        LedgerUnavailableError: It does not answer, is of another version, or its kind is not supported.
+    """
+    scheme = tracking_uri.partition(":")[0].partition("+")[0]
+    # MLflow reports its migrations, and every failure in addition to raising it.
+    for noisy in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    try:
+        if scheme == "sqlite":
+            return _open_sqlite(tracking_uri, create=create)
+        if scheme in DATABASES:
+            _ping_database(tracking_uri, scheme)
+            return _opened(tracking_uri)
+        if scheme in SERVERS:
+            with _environment(
+                MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(OPENING_SECONDS)
+            ):
+                return _opened(tracking_uri)
+    except LedgerUnavailableError:
+        raise
+    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        raise LedgerUnavailableError(
+            f"MLflow at {_public(tracking_uri)} does not answer: {_short(error)} Start it, or choose another "
+            "--tracking-uri."
+        ) from error
+    raise LedgerUnavailableError(
+        f"--tracking-uri {tracking_uri!r}: expected {', '.join((*DATABASES, *SERVERS))}, found {scheme!r}. "
+        "MLflow's folder of files has no atomic operation, so it cannot hold a sweep."
+    )
+
+
+def _opened(tracking_uri: str) -> MlflowClient:
+    client = MlflowClient(tracking_uri=tracking_uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _open_sqlite(tracking_uri: str, *, create: bool) -> MlflowClient:
+    database = make_url(tracking_uri).database
+    if not database or database == ":memory:":
+        raise LedgerUnavailableError(f"--tracking-uri {tracking_uri!r}: a sweep needs a database in a file.")
+    path = Path(database)
+    if not path.exists():
+        if not create:
+            raise LedgerUnavailableError(
+                f"there is no MLflow database {path}; nothing has been recorded there."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not create:
+        return _opened(tracking_uri)
+    # MLflow's migrations of a new database are not safe against another process doing the same.
+    with open(path.with_name(f".{path.name}.lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _opened(tracking_uri)
+
+
+def _ping_database(tracking_uri: str, scheme: str) -> None:
+    """Connect once with a time limit: MLflow by itself would try for minutes."""
+    limit = {"postgresql": "connect_timeout", "mysql": "connect_timeout", "mssql": "timeout"}[scheme]
+    engine = sqlalchemy.create_engine(tracking_uri, connect_args={limit: OPENING_SECONDS})
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn every failure of MLflow into `LedgerError`, with whether trying again can help.
+
+    Args:
+        doing: What was attempted, for the message.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        permanent = error.error_code in _PERMANENT
+        raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=not permanent) from error
+    except (requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=True) from error
+
+
+def _short(error: Exception) -> str:
+    """Return the first line of a message: MLflow appends statements and links."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:500].rstrip(".") + "."
+
+
+def _public(tracking_uri: str) -> str:
+    """Return a URI without its password."""
+    try:
+        return make_url(tracking_uri).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return tracking_uri
+
+
+def all_experiments(client: MlflowClient) -> list[Experiment]:
+    """Return every active experiment."""
+    found: list[Experiment] = []
+    token = None
+    while True:
+        page = client.search_experiments(
+            view_type=ViewType.ACTIVE_ONLY, max_results=EXPERIMENTS_PER_PAGE, page_token=token
+        )
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+class Artifacts:
+    """Files beside runs, by run id and path.
+
+    Where MLflow keeps them in a local folder a file appears whole or not at all; MLflow's own copy could be
+    cut short by a kill.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+        self._places: dict[str, str] = {}
+
+    def remember(self, run_id: str, uri: str) -> None:
+        """Take note of where a run's files are, which MLflow would otherwise be asked for."""
+        while len(self._places) >= PLACES_REMEMBERED:
+            self._places.pop(next(iter(self._places)), None)
+        self._places[run_id] = uri
+
+    def _place(self, run_id: str) -> str:
+        uri = self._places.get(run_id)
+        if uri is None:
+            uri = self._client.get_run(run_id).info.artifact_uri
+            self.remember(run_id, uri)
+        return uri
+
+    def put(self, run_id: str, path: str, data: bytes) -> None:
+        """Write a file; one of that name is replaced."""
+        with translated(f"writing {path}"):
+            uri = self._place(run_id)
+            if is_local_uri(uri):
+                _put_local(Path(local_file_uri_to_path(uri), path), data)
+                return
+            folder, _, name = path.rpartition("/")
+            with tempfile.TemporaryDirectory() as temporary:
+                local = Path(temporary, name)
+                local.write_bytes(data)
+                repository: Any = get_artifact_repository(uri, tracking_uri=self._client.tracking_uri)
+                repository.log_artifact(str(local), folder or None)
+
+    def get(self, run_id: str, path: str) -> bytes | None:
+        """Read a file, or return `None` when there is none."""
+        with translated(f"reading {path}"):
+            uri = self._place(run_id)
+            if is_local_uri(uri):
+                local = Path(local_file_uri_to_path(uri), path)
+                return local.read_bytes() if local.exists() else None
+            folder = path.rpartition("/")[0]
+            listed = self._client.list_artifacts(run_id, folder or None)
+            if all(entry.path != path for entry in listed):
+                return None
+            with tempfile.TemporaryDirectory() as temporary:
+                found = mlflow.artifacts.download_artifacts(
+                    run_id=run_id,
+                    artifact_path=path,
+                    dst_path=temporary,
+                    tracking_uri=self._client.tracking_uri,
+                )
+                return Path(found).read_bytes()
+
+
+def _put_local(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

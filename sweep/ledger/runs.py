@@ -1,0 +1,56 @@
+"""What sweeps and cells in MLflow have in common: an opened client, artifacts, searches by tag."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunTag
+
+from sweep.ledger.connection import Artifacts, all_experiments, translated
+
+RUNS_PER_PAGE = 2000
+
+
+class TaggedRuns:
+    """Runs by their tags.
+
+    Args:
+        client: An opened MLflow.
+        artifacts_root: Where experiments made here keep their artifacts; `None` leaves it to MLflow's server.
+    """
+
+    def __init__(self, client: MlflowClient, *, artifacts_root: Path | None = None) -> None:
+        self.client = client
+        self.artifacts = Artifacts(client)
+        self._artifacts_root = artifacts_root
+
+    def _experiment_ids(self) -> list[str]:
+        return [experiment.experiment_id for experiment in all_experiments(self.client)]
+
+    def _search(self, experiment_ids: list[str], tag: str, value: str) -> list[Run]:
+        found: dict[str, Run] = {}
+        token = None
+        while experiment_ids:
+            page = self.client.search_runs(
+                experiment_ids,
+                filter_string=f"tags.`{tag}` = '{value}'",
+                max_results=RUNS_PER_PAGE,
+                # Oldest first: a run that is made meanwhile does not move the pages.
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found.update((run.info.run_id, run) for run in page)
+            token = page.token
+            if not token:
+                break
+        return list(found.values())
+
+    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        with translated("setting tags"):
+            self.client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+
+
+def now_ms() -> int:
+    """Return the time as MLflow counts it."""
+    return time.time_ns() // 1_000_000

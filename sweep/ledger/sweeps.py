@@ -1,0 +1,282 @@
+"""Sweeps in MLflow: one experiment a name, one parent run, the stored space and plan, the request to stop."""
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote
+
+import pyarrow as pa
+from mlflow.entities import Experiment, LifecycleStage, Run
+from mlflow.exceptions import MlflowException
+
+from sweep import names
+from sweep.environment import source_state
+from sweep.errors import LedgerError, SweepExistsError
+from sweep.grid_table import decode_table, encode_table, missing_points
+from sweep.ledger.connection import translated
+from sweep.ledger.runs import TaggedRuns, now_ms
+from sweep.names import Status
+from trainers.errors import unknown_name
+
+POINTS_SHOWN = 3
+PARENT_PATIENCE_SECONDS = 5.0
+"""How long whoever made an experiment is given to make its parent run."""
+
+PARENT_SETTLE_SECONDS = 0.5
+
+
+class SpaceLike(Protocol):
+    """What the ledger needs of a search space."""
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Markdown."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """YAML that loads to an equal space."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Digest of `text`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A sweep's place in MLflow.
+
+    Args:
+        name: Its name, and that of its experiment.
+        experiment_id: The experiment.
+        run_id: The parent run.
+        created_ms: When the parent run was made.
+        space_sha256: Digest of the space that it was last run with; empty before the first plan.
+    """
+
+    name: str
+    experiment_id: str
+    run_id: str
+    created_ms: int
+    space_sha256: str = ""
+
+
+class Sweeps(TaggedRuns):
+    """The sweeps of a store."""
+
+    def open_sweep(self, space: SpaceLike, cells: pa.Table) -> Sweep:
+        """Find the sweep of this name, or make it. Changes nothing of an existing one; see `write_plan`.
+
+        Args:
+            space: What to run.
+            cells: Its plan, from `grid_table`.
+
+        Raises:
+            SweepExistsError: The name is taken by cells that the new plan lacks, or by something else.
+        """
+        with translated(f"opening sweep {space.name!r}"):
+            experiment, made_here = self._experiment(space.name)
+            parent = self._parent(experiment, space, made_here=made_here)
+        sweep = _sweep_of(parent)
+        self._require_all_cells(sweep, cells)
+        return sweep
+
+    def write_plan(self, sweep: Sweep, space: SpaceLike, cells: pa.Table) -> None:
+        """Store the space and the plan with the sweep; the caller holds its lease.
+
+        Raises:
+            SweepExistsError: Stored cells are not in the plan.
+        """
+        self._require_all_cells(sweep, cells)
+        commit, dirty = source_state()
+        tags = {
+            names.TAG_SPACE: space.name,
+            names.TAG_SPACE_SHA256: space.sha256,
+            names.TAG_NOTE: space.description,
+            names.TAG_SOURCE_NAME: "sharpflat",
+        }
+        if commit is not None:
+            tags |= {names.TAG_GIT_COMMIT: commit, names.TAG_GIT_DIRTY: str(dirty).lower()}
+        self.artifacts.put(sweep.run_id, names.ARTIFACT_SPACE, space.text.encode())
+        self.write_cells(sweep, cells)
+        self._set_tags(sweep.run_id, tags)
+
+    def write_cells(self, sweep: Sweep, cells: pa.Table) -> None:
+        """Replace `cells.parquet`."""
+        self.artifacts.put(sweep.run_id, names.ARTIFACT_CELLS, encode_table(cells))
+
+    def read_cells(self, sweep: Sweep) -> pa.Table | None:
+        """Return `cells.parquet`, or `None` before the first plan.
+
+        Raises:
+            LedgerError: It is damaged.
+        """
+        data = self.artifacts.get(sweep.run_id, names.ARTIFACT_CELLS)
+        return None if data is None else decode_table(data)
+
+    def read_space(self, sweep: Sweep) -> str:
+        """Return the stored space, YAML.
+
+        Raises:
+            LedgerError: There is none: the sweep was given up before its plan was stored.
+        """
+        data = self.artifacts.get(sweep.run_id, names.ARTIFACT_SPACE)
+        if data is None:
+            raise LedgerError(f"sweep {sweep.name!r} has no stored space; start it again with `sweep run`.")
+        return data.decode()
+
+    def find_sweep(self, name: str) -> Sweep:
+        """Return an existing sweep.
+
+        Raises:
+            ConfigError: There is none of that name; the message gives the nearest one.
+        """
+        with translated(f"looking for sweep {name!r}"):
+            experiment = self.client.get_experiment_by_name(name)
+            if experiment is not None and experiment.lifecycle_stage == LifecycleStage.ACTIVE:
+                parents = self._parents(experiment.experiment_id)
+                if parents:
+                    return _sweep_of(parents[0])
+        raise unknown_name("sweep", name, [sweep.name for sweep in self.list_sweeps()])
+
+    def list_sweeps(self) -> list[Sweep]:
+        """Return all sweeps of the store, the newest first."""
+        with translated("listing sweeps"):
+            found = self._search(self._experiment_ids(), names.TAG_ROLE, names.ROLE_SWEEP)
+        sweeps = {}
+        for run in sorted(found, key=_preference):
+            sweeps.setdefault(run.info.experiment_id, _sweep_of(run))
+        return sorted(sweeps.values(), key=lambda sweep: sweep.created_ms, reverse=True)
+
+    def remove_duplicate_parents(self, sweep: Sweep) -> list[str]:
+        """Delete parent runs that a retried request left behind; returns their ids. Under the lease."""
+        with translated("removing duplicates"):
+            doomed = [
+                run.info.run_id
+                for run in self._parents(sweep.experiment_id)
+                if run.info.run_id != sweep.run_id and not _leased(run)
+            ]
+            for run_id in doomed:
+                self.client.delete_run(run_id)
+        return doomed
+
+    def request_stop(self, sweep: Sweep) -> None:
+        """Ask the sweep's driver to stop."""
+        self._set_tags(sweep.run_id, {names.TAG_STOP_REQUESTED: str(now_ms())})
+
+    def stop_requested(self, sweep: Sweep) -> bool:
+        """Whether a stop was requested since `clear_stop`."""
+        with translated("looking for a stop request"):
+            return bool(self.client.get_run(sweep.run_id).data.tags.get(names.TAG_STOP_REQUESTED))
+
+    def clear_stop(self, sweep: Sweep) -> None:
+        """Forget an earlier request."""
+        self._set_tags(sweep.run_id, {names.TAG_STOP_REQUESTED: ""})
+
+    def finish_sweep(self, sweep: Sweep, status: Status) -> None:
+        """End the parent run with the MLflow status that goes with `status`."""
+        with translated(f"ending sweep {sweep.name!r}"):
+            self.client.set_terminated(sweep.run_id, status.mlflow_status)
+
+    def reopen_sweep(self, sweep: Sweep) -> None:
+        """Show the parent run as running again."""
+        with translated(f"opening sweep {sweep.name!r}"):
+            self.client.update_run(sweep.run_id, status=Status.RUNNING.mlflow_status)
+
+    def _experiment(self, name: str) -> tuple[Experiment, bool]:
+        """Return the experiment of a name, and whether this call made it."""
+        made_here = False
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            location = None
+            if self._artifacts_root is not None:
+                location = (self._artifacts_root.absolute() / quote(name, safe=" ")).as_uri()
+            try:
+                self.client.create_experiment(name, artifact_location=location)
+                made_here = True
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            experiment = self.client.get_experiment_by_name(name)
+        if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise SweepExistsError(
+                f"sweep {name!r} was deleted in MLflow, which keeps its name. Choose another with --name, "
+                "restore it (`mlflow experiments restore`), or remove it for good (`mlflow gc`)."
+            )
+        return experiment, made_here
+
+    def _parent(self, experiment: Experiment, space: SpaceLike, *, made_here: bool) -> Run:
+        """Return the sweep's parent run; of several, that on which all contenders agree."""
+        deadline = time.monotonic() + (0 if made_here else PARENT_PATIENCE_SECONDS)
+        while not (parents := self._parents(experiment.experiment_id)):
+            strangers = self.client.search_runs([experiment.experiment_id], max_results=1)
+            if any(names.TAG_ROLE not in run.data.tags for run in strangers):
+                raise SweepExistsError(
+                    f"MLflow has an experiment {experiment.name!r} that is not a sweep; choose another name "
+                    "with --name."
+                )
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.1)
+        if parents:
+            return parents[0]
+        tags = {names.TAG_ROLE: names.ROLE_SWEEP, names.TAG_NAME: space.name}
+        self.client.create_run(experiment.experiment_id, start_time=now_ms(), tags=tags, run_name=space.name)
+        if not made_here:
+            # Others who waited as long have made theirs by then, and all choose the same one.
+            time.sleep(PARENT_SETTLE_SECONDS)
+        return self._parents(experiment.experiment_id)[0]
+
+    def _parents(self, experiment_id: str) -> list[Run]:
+        return sorted(self._search([experiment_id], names.TAG_ROLE, names.ROLE_SWEEP), key=_preference)
+
+    def _cells_run(self, sweep: Sweep) -> list[str]:
+        with translated(f"listing the cells of sweep {sweep.name!r}"):
+            runs = self._search([sweep.experiment_id], names.TAG_ROLE, names.ROLE_CELL)
+        return sorted({run.data.tags[names.TAG_CELL_ID] for run in runs})
+
+    def _require_all_cells(self, sweep: Sweep, cells: pa.Table) -> None:
+        try:
+            old = self.read_cells(sweep)
+        except LedgerError:
+            old = None
+        if old is not None:
+            missing = missing_points(old, cells)
+        else:
+            # Given up before the plan was stored, or the file is damaged: the runs say what must be kept.
+            planned = set(cells["cell_id"].to_pylist())
+            missing = [f"cell {cell_id}" for cell_id in self._cells_run(sweep) if cell_id not in planned]
+        if missing:
+            shown = "".join(f"\n  {line}" for line in missing[:POINTS_SHOWN])
+            more = f"\n  and {len(missing) - POINTS_SHOWN} more" if len(missing) > POINTS_SHOWN else ""
+            raise SweepExistsError(
+                f"sweep {sweep.name!r} exists and has {len(missing)} grid points that the new plan lacks:"
+                f"{shown}{more}\n"
+                "Nothing was changed. Choose another name with --name, or keep the old axis values."
+            )
+
+
+def _leased(run: Run) -> bool:
+    return any(name.startswith(names.PARAM_LEASE_PREFIX) for name in run.data.params)
+
+
+def _preference(run: Run) -> tuple[bool, int, str]:
+    """Order parent runs: one that was ever leased first, then the oldest."""
+    return not _leased(run), run.info.start_time, run.info.run_id
+
+
+def _sweep_of(run: Run) -> Sweep:
+    return Sweep(
+        name=run.data.tags[names.TAG_NAME],
+        experiment_id=run.info.experiment_id,
+        run_id=run.info.run_id,
+        created_ms=run.info.start_time,
+        space_sha256=run.data.tags.get(names.TAG_SPACE_SHA256, ""),
+    )
