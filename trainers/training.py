@@ -248,7 +248,9 @@ class Trainer:
             tolerance=options["tolerance"],
             solver=lane.cell.solver,
         )
-        lane.probe_blocks[key] = block
+        if self.step < lane.num_steps:
+            # The last state stays as it was before the last measurement: a longer run goes on from it bitwise.
+            lane.probe_blocks[key] = block
         return values
 
     def _holdout(self, seed: int, size: int) -> Tensor:
