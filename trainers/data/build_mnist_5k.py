@@ -2,9 +2,8 @@
 
     python -m trainers.data.build_mnist_5k --source FOLDER
 
-FOLDER holds the four files, plain or as `.gz`. The result is one xz stream of five IDX records: the first 5,000
-training images and their labels, all test images and their labels, and, so that `standardize` means the same
-as for the whole of MNIST, the sums of values and of squares of each pixel over all 60,000 training images.
+FOLDER holds the four files, plain or as `.gz`. The result is one xz stream of four IDX records: the first
+5,000 training images, their labels, all test images, their labels.
 """
 
 import argparse
@@ -13,12 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from trainers.data.digests import verify
 from trainers.data.idx import record_bytes
 from trainers.data.mnist import MNIST_SOURCE, NUM_SHIPPED, SHIPPED_FILE, SHIPPED_SHA256, read_source
-from trainers.data.normalization import PixelSums
 from trainers.errors import DataError
 
 # Images of one byte a pixel: no alignment to exploit (pb = lp = 0) and long literal contexts.
@@ -32,14 +28,7 @@ def content(source: Path) -> bytes:
         DataError: A file is missing or is not the canonical one.
     """
     train_images, train_labels, test_images, test_labels = read_source(source, MNIST_SOURCE)
-    sums = PixelSums.of(train_images)
-    parts = (
-        train_images[:NUM_SHIPPED],
-        train_labels[:NUM_SHIPPED],
-        test_images,
-        test_labels,
-        np.stack((sums.values, sums.squares)).astype(np.float64),
-    )
+    parts = (train_images[:NUM_SHIPPED], train_labels[:NUM_SHIPPED], test_images, test_labels)
     return b"".join(record_bytes(part) for part in parts)
 
 

@@ -1,4 +1,4 @@
-"""Verification of data files: nothing is used, and nothing unpickled, before its digest is known to be right."""
+"""Verification of data files: nothing is used, least of all unpickled, before its digest is known."""
 
 import hashlib
 

@@ -15,7 +15,9 @@ STALLED_SECONDS = 30.0
 """Without it a network that swallows packets would hold a run up for ever."""
 
 
-def provide(folder: Path, *, present: Callable[[], bool], fetch: Callable[[Path], None], missing: str) -> None:
+def provide(
+    folder: Path, *, present: Callable[[], bool], fetch: Callable[[Path], None], missing: str
+) -> None:
     """Make the files of a data set present in `folder`.
 
     Nothing is written when they already are, so a read-only folder that is complete works.
@@ -23,7 +25,7 @@ def provide(folder: Path, *, present: Callable[[], bool], fetch: Callable[[Path]
     Args:
         folder: The data folder; created if it is not there.
         present: Whether every file is there.
-        fetch: `fetch(scratch)` puts the files under `scratch`, with the paths they are to have under `folder`.
+        fetch: `fetch(scratch)` puts the files under `scratch`, with the paths they will have under `folder`.
         missing: The data set, what was looked for and how to provide it, for the message.
 
     Raises:

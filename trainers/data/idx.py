@@ -5,8 +5,8 @@ Several records may follow each other in one stream; the shipped MNIST-5k is mad
 
 import gzip
 import zlib
+from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from trainers.data.digests import verify
 from trainers.errors import DataError
 
-Values = NDArray[Any]
+Values = NDArray[np.uint8]
 
-TYPES = {0x08: np.dtype(">u1"), 0x0E: np.dtype(">f8")}
-"""IDX type codes; the format has more, which no data set here uses."""
+MAGIC = b"\0\0\x08"
+"""Two zero bytes and the code of unsigned bytes; the format has other types, which no data set here uses."""
 
-HEADER_BYTES = 4
+SIZE_BYTES = 4
 
 
 def parse_records(content: bytes, *, origin: str) -> list[Values]:
@@ -35,35 +35,26 @@ def parse_records(content: bytes, *, origin: str) -> list[Values]:
     records: list[Values] = []
     position = 0
     while position < len(content):
-        header = content[position : position + HEADER_BYTES]
-        if len(header) < HEADER_BYTES or header[:2] != b"\0\0" or header[2] not in TYPES:
-            raise DataError(f"{origin}: expected an IDX record at byte {position}, found {header.hex()}.")
-        dtype, num_axes = TYPES[header[2]], header[3]
-        start = position + HEADER_BYTES + 4 * num_axes
+        start = position + len(MAGIC) + 1
+        if content[position : start - 1] != MAGIC or len(content) < start:
+            found = content[position:start].hex()
+            raise DataError(f"{origin}: expected an IDX record of bytes at byte {position}, found {found}.")
+        first = start + SIZE_BYTES * content[start - 1]
         shape = tuple(
-            int.from_bytes(content[offset : offset + 4], "big")
-            for offset in range(position + HEADER_BYTES, start, 4)
+            int.from_bytes(content[offset : offset + SIZE_BYTES], "big")
+            for offset in range(start, first, SIZE_BYTES)
         )
-        count = int(np.prod(shape, dtype=np.int64))
-        position = start + count * dtype.itemsize
+        position = first + prod(shape)
         if position > len(content):
             raise DataError(f"{origin}: the file ends early; its header promises an array of shape {shape}.")
-        values = np.frombuffer(content, dtype, count, start).reshape(shape)
-        records.append(values.astype(dtype.newbyteorder("="), copy=False))
+        records.append(np.frombuffer(content, np.uint8, prod(shape), first).reshape(shape))
     return records
 
 
 def record_bytes(values: Values) -> bytes:
-    """Return `values` as one IDX record.
-
-    Raises:
-        ValueError: The array's type is neither uint8 nor float64.
-    """
-    for code, dtype in TYPES.items():
-        if values.dtype == dtype.newbyteorder("="):
-            sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
-            return bytes([0, 0, code, values.ndim]) + sizes + values.astype(dtype).tobytes()
-    raise ValueError(f"expected an array of uint8 or float64, found {values.dtype}")
+    """Return `values` as one IDX record."""
+    sizes = b"".join(size.to_bytes(SIZE_BYTES, "big") for size in values.shape)
+    return MAGIC + bytes([values.ndim]) + sizes + values.tobytes()
 
 
 def find_file(folder: Path, name: str, *, archive_only: bool = False) -> Path | None:
@@ -92,7 +83,9 @@ def read_file(path: Path, *, md5: str, archive_md5: bool = False) -> Values:
         try:
             content = gzip.decompress(stored)
         except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: not a whole gzip archive ({error}). Remove it and provide it again.") from error
+            raise DataError(
+                f"{path}: not a whole gzip archive ({error}). Remove it and provide it again."
+            ) from error
     if not archive_md5:
         verify(content, md5, what=f"the content of {path}", algorithm="md5")
     records = parse_records(content, origin=str(path))

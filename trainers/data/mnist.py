@@ -1,11 +1,15 @@
-"""MNIST, its shipped subset MNIST-5k, and FashionMNIST, which has the same format."""
+"""MNIST, its shipped subset MNIST-5k, and FashionMNIST, which has the same format.
+
+Pixels are divided by 255. `normalize: standardize` then takes one mean and one standard deviation over all
+pixels of the full training set (0.1307 and 0.3081 for MNIST): pixel by pixel, a corner that is inked in one
+image would become a value in the hundreds.
+"""
 
 import lzma
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +17,7 @@ from trainers.data import idx
 from trainers.data.digests import verify
 from trainers.data.entry import Dataset, DatasetEntry
 from trainers.data.first_use import provide
-from trainers.data.normalization import Images, PixelSums, normalize_option, normalized
+from trainers.data.normalization import PixelSums, normalize_option, normalized
 from trainers.errors import DataError
 from trainers.options import OptionValue
 
@@ -24,10 +28,18 @@ IMAGE_SHAPE = (1, 28, 28)
 NUM_CLASSES = 10
 
 SHIPPED_FILE = "mnist_5k.idx.xz"
-SHIPPED_SHA256 = "f0b4353a4bbb2cdac70bae412743bf8dfafbfd0e6321e1cbf8e351f46ddcaa1e"
+SHIPPED_SHA256 = "02f365ab8df2439ca4dc73777c0c93253f83b63f25fcb7a0641e08d786570a5b"
 """Of the decompressed content, which does not depend on the version of the compressor."""
 
-PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+PARTS = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+Arrays = tuple[idx.Values, idx.Values, idx.Values, idx.Values]
+"""Training images and labels, test images and labels, as stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +76,13 @@ MNIST_SOURCE = IdxSource(
     of_archives=False,
 )
 
+MNIST_SUMS = PixelSums(
+    count=NUM_TRAIN * 28 * 28,
+    values=np.array(1_567_298_545, np.int64),
+    squares=np.array(342_590_800_147, np.int64),
+)
+"""Over all 60,000 training images, so that `standardize` does to MNIST-5k what it does to MNIST."""
+
 FASHION_SOURCE = IdxSource(
     name="fashion-mnist",
     torchvision_class="FashionMNIST",
@@ -88,30 +107,26 @@ def load_shipped(path: Path | None, options: Mapping[str, OptionValue]) -> Datas
         content = lzma.decompress(where.read_bytes())
     except (OSError, lzma.LZMAError) as error:
         raise DataError(
-            f"{where}: cannot be read ({error}). It belongs to the package: install it again, or make the file with "
-            "python -m trainers.data.build_mnist_5k --source FOLDER."
+            f"{where}: cannot be read ({error}). It belongs to the package: install it again, or make it "
+            "with python -m trainers.data.build_mnist_5k --source FOLDER."
         ) from error
     verify(content, SHIPPED_SHA256, what=f"the content of {where}", algorithm="sha256")
-    train_images, train_labels, test_images, test_labels, sums = idx.parse_records(content, origin=str(where))
-    values, squares = sums.astype(np.int64)
-    return _dataset(
-        (train_images, train_labels, test_images, test_labels),
-        PixelSums(count=NUM_TRAIN, values=values[None], squares=squares[None]),
-        options,
-    )
+    train_images, train_labels, test_images, test_labels = idx.parse_records(content, origin=str(where))
+    return _dataset((train_images, train_labels, test_images, test_labels), MNIST_SUMS, options)
 
 
-def read_source(raw: Path, source: IdxSource) -> tuple[Any, Any, Any, Any]:
+def read_source(raw: Path, source: IdxSource) -> Arrays:
     """Read and verify the four files in the folder `raw`: training images and labels, test images and labels.
 
     Raises:
         DataError: A file is missing or damaged.
     """
-    arrays: list[Any] = []
+    arrays: list[idx.Values] = []
     for name, md5 in zip(PARTS, source.md5s, strict=True):
         found = idx.find_file(raw, name, archive_only=source.of_archives)
         if found is None:
-            raise DataError(f"{raw}: expected {name}.gz{'' if source.of_archives else f' or {name}'}, found neither.")
+            looked_for = f"{name}.gz" if source.of_archives else f"{name} or {name}.gz"
+            raise DataError(f"{raw}: expected to hold {looked_for}, which is not there.")
         arrays.append(idx.read_file(found, md5=md5, archive_md5=source.of_archives))
     return arrays[0], arrays[1], arrays[2], arrays[3]
 
@@ -137,28 +152,24 @@ def load_source(folder: Path, options: Mapping[str, OptionValue], source: IdxSou
         present=present,
         fetch=fetch,
         missing=(
-            f"data set {source.name!r} is not in {folder}: looked for {raw}/{PARTS[0]}.gz and the three files that "
-            "belong to it. Put them there, or set SHARPFLAT_DATA to the folder that holds "
+            f"data set {source.name!r} is not in {folder}: looked for {raw}/{PARTS[0]}.gz and the three "
+            "that belong to it. Put them there, or set SHARPFLAT_DATA to the folder that holds "
             f"{source.torchvision_class}/raw, or run once with a network."
         ),
     )
     arrays = read_source(raw, source)
-    return _dataset(arrays, PixelSums.of(_with_channel(arrays[0])), options)
+    return _dataset(arrays, PixelSums.of(arrays[0]).pooled(), options)
 
 
-def _with_channel(images: Images) -> Images:
-    return images[:, None]
-
-
-def _dataset(arrays: tuple[Any, Any, Any, Any], sums: PixelSums, options: Mapping[str, OptionValue]) -> Dataset:
+def _dataset(arrays: Arrays, sums: PixelSums, options: Mapping[str, OptionValue]) -> Dataset:
     import torch
 
     train_images, train_labels, test_images, test_labels = arrays
     how = str(options["normalize"])
     return Dataset(
-        train_inputs=torch.from_numpy(normalized(_with_channel(train_images), how, sums)),
+        train_inputs=torch.from_numpy(normalized(train_images[:, None], how, sums)),
         train_labels=torch.from_numpy(train_labels.astype(np.int64)),
-        test_inputs=torch.from_numpy(normalized(_with_channel(test_images), how, sums)),
+        test_inputs=torch.from_numpy(normalized(test_images[:, None], how, sums)),
         test_labels=torch.from_numpy(test_labels.astype(np.int64)),
         num_outputs=NUM_CLASSES,
     )

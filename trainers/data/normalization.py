@@ -1,4 +1,4 @@
-"""From stored bytes to inputs: division by 255, and standardisation per pixel.
+"""From stored bytes to inputs: division by 255, and standardisation.
 
 Statistics are sums of whole numbers and therefore exact: they do not depend on the order of summation, the
 library or the machine, and a constant pixel has a variance of exactly 0.
@@ -21,18 +21,18 @@ CHUNK = 1000
 
 
 def normalize_option(default: str) -> Option:
-    """Declare `normalize`: "scale" divides by 255, "standardize" centres and standardises every pixel."""
+    """Declare `normalize`: "scale" divides by 255, "standardize" also centres and standardises."""
     return Option(default=default, allowed=("scale", "standardize"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelSums:
-    """Sums over a training set, pixel by pixel.
+    """Sums over a training set, pixel by pixel or over all pixels.
 
     Args:
-        count: Number of examples.
-        values: Sum of each pixel's values, in 0 to 255.
-        squares: Sum of each pixel's squared values.
+        count: Number of values summed.
+        values: Sum of the values, each in 0 to 255; the shape of one example, or no axis.
+        squares: Sum of the squared values.
     """
 
     count: int
@@ -50,16 +50,30 @@ class PixelSums:
             squares += (chunk * chunk).sum(0)
         return cls(count=len(images), values=values, squares=squares)
 
+    def pooled(self) -> "PixelSums":
+        """Return the sums over all pixels."""
+        return PixelSums(
+            count=self.count * self.values.size,
+            values=np.array(self.values.sum()),
+            squares=np.array(self.squares.sum()),
+        )
+
+    def spread(self) -> NDArray[np.float64]:
+        """Return sqrt(n Q - S^2), n times the standard deviation; exactly 0 where the values are constant."""
+        # Python's integers: over all pixels of a data set the products do not fit in 64 bits.
+        values, squares = self.values.astype(object), self.squares.astype(object)
+        return np.sqrt(np.asarray(self.count * squares - values * values, np.float64))
+
 
 def normalized(images: Images, how: str, sums: PixelSums) -> Inputs:
     r"""Return the inputs (n, ...) in float32.
 
-    "scale" is x / 255. "standardize" is (x / 255 - mean) / std with each pixel's mean and standard deviation
-    (of the population) over the set that `sums` describes, computed as (n x - S) / sqrt(n Q - S^2) with
-    S and Q the sums of x and x^2; a pixel that is constant there becomes 0.
+    "scale" is x / 255. "standardize" is (x / 255 - mean) / std with the mean and standard deviation (of the
+    population) of the set that `sums` describes, computed as (n x - S) / sqrt(n Q - S^2) with S and Q the
+    sums of x and x^2; a pixel that is constant there becomes 0.
     """
     inputs = np.empty(images.shape, np.float32)
-    spread = np.sqrt((sums.count * sums.squares - sums.values**2).astype(np.float64))
+    spread = sums.spread()
     varies = spread > 0
     divisor = np.where(varies, spread, 1.0)
     for start in range(0, len(images), CHUNK):

@@ -23,6 +23,8 @@ POOL_SIZE = 2
 def mlp(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]) -> nn.Sequential:
     """Build a multilayer perceptron: linear layers with an activation between any two.
 
+    The default, two hidden layers of 100, is the "3 layers" of ZS25: 89,610 parameters on MNIST.
+
     Args:
         input_shape: Shape of one example; it is flattened.
         num_outputs: Width of the last layer.
@@ -40,7 +42,7 @@ def mlp(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, Op
 
 
 def cnn(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]) -> nn.Sequential:
-    """Build a convolutional network: 3 x 3 convolutions, each with activation and 2 x 2 pooling, then a linear layer.
+    """Build a convolutional network: 3 x 3 convolutions, activations and 2 x 2 pooling, then a linear layer.
 
     Args:
         input_shape: (channels, height, width).
@@ -52,7 +54,7 @@ def cnn(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, Op
     """
     if len(input_shape) != 3:
         raise ConfigError(
-            f"model 'cnn': expected images of shape (channels, height, width), found inputs of shape {input_shape}."
+            f"model 'cnn': expected images (channels, height, width), found inputs of shape {input_shape}."
         )
     num_convolutions = cast(int, options["num_convolutions"])
     channels = cast(int, options["channels"])
@@ -61,8 +63,8 @@ def cnn(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, Op
     most = min(height, width).bit_length() - 1
     if num_convolutions > most:
         raise ConfigError(
-            f"model.num_convolutions: found {num_convolutions}; each is followed by pooling that halves the image, and "
-            f"one of {height} x {width} pixels allows at most {most}."
+            f"model.num_convolutions: found {num_convolutions}; each is followed by pooling that halves the "
+            f"image, and one of {height} x {width} pixels allows at most {most}."
         )
     layers: list[nn.Module] = []
     for _ in range(num_convolutions):
