@@ -1,0 +1,10 @@
+"""What to run: the schema of a search space, and one file per experiment.
+
+A space is a YAML file; `load_space` turns it into grid points, each with the cell that it asks for. Imports
+`trainers` for what a cell is, and nothing of how a sweep runs.
+"""
+
+from search_spaces.expansion import GridPoint
+from search_spaces.space import Space, list_spaces, load_space, load_space_text
+
+__all__ = ["GridPoint", "Space", "list_spaces", "load_space", "load_space_text"]

@@ -5,12 +5,14 @@ The axis named `seed` is never a row, column or line: every report shows the mea
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from search_spaces.strict import StrictModel, infinity
 
 AxisValue = float | int | str
 
 
-class ReportSpec(BaseModel):
+class ReportSpec(StrictModel):
     """What all reports share.
 
     Attributes:
@@ -20,16 +22,16 @@ class ReportSpec(BaseModel):
         where: Keeps only grid points whose axis has one of the listed values.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     title: str = ""
     grids: tuple[str, ...] | None = None
-    where: dict[str, tuple[AxisValue, ...]] = Field(default_factory=dict)
+    where: dict[str, tuple[Annotated[AxisValue, BeforeValidator(infinity)], ...]] = Field(
+        default_factory=dict
+    )
 
 
 class HeatmapSpec(ReportSpec):
-    """A heatmap per metric (and per value of `panels`): axis `y` against axis `x`, the value printed in each cell."""
+    """A heatmap per metric (and value of `panels`): axis `y` against axis `x`, the value printed in each cell."""
 
     kind: Literal["heatmap"]
     x: str
@@ -39,7 +41,7 @@ class HeatmapSpec(ReportSpec):
 
 
 class TableSpec(ReportSpec):
-    """A table like ZS25 table 1: rows by `rows`, columns by `columns`; the best of each value of `rows[0]` in bold.
+    """A table like ZS25 table 1: `rows` by `columns`; the best of each value of `rows[0]` in bold.
 
     `reference` names a grid whose points fill one further column (the SGD column), matched by shared axes.
     """
@@ -53,7 +55,7 @@ class TableSpec(ReportSpec):
 
 
 class CurvesSpec(ReportSpec):
-    """Series against the step; one line per combination of `lines`, one panel per metric and value of `panels`.
+    """Series against the step: a line per combination of `lines`, a panel per metric and value of `panels`.
 
     Switch points (ends of phases but the last) are marked.
     """
@@ -67,7 +69,7 @@ class CurvesSpec(ReportSpec):
 
 
 class FinalsSpec(ReportSpec):
-    """A final metric against one numeric axis (final loss against switch point), one line per combination of `lines`."""
+    """A final metric against one numeric axis (the switch point), one line per combination of `lines`."""
 
     kind: Literal["finals"]
     x: str
@@ -77,7 +79,7 @@ class FinalsSpec(ReportSpec):
 
 
 class SpectrumSpec(ReportSpec):
-    """The leading eigenvalues against the step, one panel per combination of `panels`; number `highlight` in black."""
+    """The leading eigenvalues against the step, a panel per combination of `panels`; one of them in black."""
 
     kind: Literal["spectrum"]
     panels: tuple[str, ...] = ()

@@ -1,0 +1,335 @@
+"""From a grid to its points: which parts of the cell the axes touch, and a cell for each combination.
+
+A cell is put together from parts (its fields, and each phase and probe by itself). Parts that no axis touches
+are built once; a part that some axes touch is built once per combination of those axes, so that the points
+of a large grid share almost everything.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from search_spaces.cell_schema import BaseSpec
+from search_spaces.reports import AxisValue
+from search_spaces.schema import GridSpec, SpaceSpec, plain_data
+from search_spaces.strict import config_error, shown
+from trainers.canonical import canonical_form
+from trainers.cell import Cell, Phase, Probe, Solver
+from trainers.errors import ConfigError, unknown_name
+from trainers.options import Choice
+
+MAX_POINTS = 10_000_000
+MAX_REMEMBERED = 65_536
+"""Combinations of one part that are kept for the points to come."""
+
+Slot = tuple[str, int | None]
+"""A part of the cell: a field, or a field and an index into it."""
+
+Assignment = tuple[Slot, str | None, Any]
+"""A part, the name within it (`None`: the whole part), and the value."""
+
+LISTS = ("phases", "probes")
+CHOICES = ("model", "dataset", "loss")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridPoint:
+    """One combination of a grid's axes, and the cell that it asks for.
+
+    Args:
+        grid: Name of the grid.
+        axes: Axis name to value, in the grid's order.
+        cell: The cell.
+    """
+
+    grid: str
+    axes: dict[str, AxisValue]
+    cell: Cell
+
+
+@dataclass(slots=True)
+class _Part:
+    """A part that axes touch: its plain values, the axes, and what has been built of it."""
+
+    slot: Slot
+    values: Any
+    axes: tuple[int, ...]
+    built: dict[tuple[int, ...], Any] = field(default_factory=dict[tuple[int, ...], Any])
+
+
+class Expansion:
+    """The points of one grid.
+
+    Args:
+        base: The space's base cell.
+        grid: The grid.
+
+    Raises:
+        ConfigError: `set` or an axis does not fit the base cell, or the grid has no point.
+    """
+
+    def __init__(self, base: BaseSpec, grid: GridSpec) -> None:
+        self.name = grid.name
+        self._at = f"grids.{grid.name}"
+        values = plain_data(self._base_of(base, grid))
+        self.axis_names = tuple(grid.axes)
+        self._labels = [axis.labels for axis in grid.axes.values()]
+        self._steps: list[list[list[Assignment]]] = [
+            [
+                [
+                    assignment
+                    for path, value in pairs
+                    for assignment in self._resolve(name, path, value, values)
+                ]
+                for pairs in axis.assignments()
+            ]
+            for name, axis in grid.axes.items()
+        ]
+        self._require_independent_axes()
+        self._excluded = [
+            {self.axis_names.index(axis): frozenset(found) for axis, found in rule.items()}
+            for rule in grid.exclude
+        ]
+        self._parts = self._touched(values)
+        touched = {part.slot for part in self._parts}
+        self._fixed = {name: _built((name, None), item) for name, item in values.items() if name not in LISTS}
+        for name in LISTS:
+            self._fixed[name] = tuple(
+                None if (name, index) in touched else _built((name, index), item)
+                for index, item in enumerate(values[name])
+            )
+
+    @property
+    def num_combinations(self) -> int:
+        """Number of combinations of the axes, excluded ones among them."""
+        product = 1
+        for labels in self._labels:
+            product *= len(labels)
+        return product
+
+    def points(self) -> Iterator[GridPoint]:
+        """Yield the points, the last axis running fastest.
+
+        Raises:
+            ConfigError: A combination is no valid cell.
+        """
+        for indices in itertools.product(*(range(len(labels)) for labels in self._labels)):
+            if not self._is_excluded(indices):
+                yield self._point(indices)
+
+    def check(self) -> None:
+        """Make sure that every axis value makes a valid cell with the first values of the other axes.
+
+        Raises:
+            ConfigError: One does not, or every point is excluded.
+        """
+        first = next(
+            (
+                indices
+                for indices in itertools.product(*(range(len(labels)) for labels in self._labels))
+                if not self._is_excluded(indices)
+            ),
+            None,
+        )
+        if first is None:
+            raise ConfigError(f"{self._at}: `exclude` leaves no point; a grid needs at least one.")
+        self._check_point(first)
+        for axis, labels in enumerate(self._labels):
+            for index in range(len(labels)):
+                indices = (*first[:axis], index, *first[axis + 1 :])
+                if index != first[axis] and not self._is_excluded(indices):
+                    self._check_point(indices)
+
+    def _check_point(self, indices: tuple[int, ...]) -> None:
+        point = self._point(indices)
+        try:
+            canonical_form(point.cell)
+        except ConfigError as error:
+            raise ConfigError(f"{describe(self.name, point.axes)}: {error}") from error
+
+    def _base_of(self, base: BaseSpec, grid: GridSpec) -> BaseSpec:
+        if not grid.set:
+            return base
+        values = plain_data(base)
+        for path, value in grid.set.items():
+            _assign(values, path, value, f"{self._at}.set.{path}")
+        try:
+            return BaseSpec.model_validate(values)
+        except ValidationError as error:
+            raise config_error(error, f"{self._at}.set") from error
+
+    def _resolve(self, axis: str, path: str, value: Any, values: Mapping[str, Any]) -> Iterator[Assignment]:
+        head, *rest = path.split(".")
+        if head not in LISTS:
+            yield (head, None), (rest[0] if rest else None), value
+            return
+        length = len(values[head])
+        for index in range(length) if rest[0] == "*" else [int(rest[0])]:
+            if not -length <= index < length:
+                raise ConfigError(
+                    f"{self._at}.axes.{axis}: found path {path!r}; the cell has {length} {head}, "
+                    f"allowed: {_range_of(length)}."
+                )
+            yield (head, index % length), rest[1], value
+
+    def _require_independent_axes(self) -> None:
+        """Refuse two axes that set the same thing: one of them would be without effect."""
+        seen: dict[tuple[Slot, str | None], int] = {}
+        for axis, steps in enumerate(self._steps):
+            for slot, name in {(slot, name) for step in steps for slot, name, _ in step}:
+                other = seen.setdefault((slot, name), axis)
+                if name is None:
+                    other = next((o for (s, _), o in seen.items() if s == slot and o != axis), other)
+                if other != axis:
+                    what = ".".join(str(part) for part in (*slot, name) if part is not None)
+                    raise ConfigError(
+                        f"{self._at}.axes.{self.axis_names[axis]}: sets {what}, which the axis "
+                        f"{self.axis_names[other]!r} sets too; of two axes one would have no effect."
+                    )
+
+    def _touched(self, values: Mapping[str, Any]) -> list[_Part]:
+        axes_of: dict[Slot, list[int]] = {}
+        for axis, steps in enumerate(self._steps):
+            for slot in dict.fromkeys(slot for step in steps for slot, _, _ in step):
+                axes_of.setdefault(slot, []).append(axis)
+        return [
+            _Part(slot, values[slot[0]] if slot[1] is None else values[slot[0]][slot[1]], tuple(axes))
+            for slot, axes in axes_of.items()
+        ]
+
+    def _is_excluded(self, indices: tuple[int, ...]) -> bool:
+        return any(
+            all(self._labels[axis][indices[axis]] in values for axis, values in rule.items())
+            for rule in self._excluded
+        )
+
+    def _point(self, indices: tuple[int, ...]) -> GridPoint:
+        axes = {
+            name: labels[index]
+            for name, labels, index in zip(self.axis_names, self._labels, indices, strict=True)
+        }
+        fields = dict(self._fixed)
+        try:
+            for part in self._parts:
+                head, index = part.slot
+                piece = self._piece(part, indices)
+                if index is None:
+                    fields[head] = piece
+                else:
+                    items = fields[head]
+                    fields[head] = (*items[:index], piece, *items[index + 1 :])
+            return GridPoint(grid=self.name, axes=axes, cell=Cell(**fields))
+        except ConfigError as error:
+            raise ConfigError(f"{describe(self.name, axes)}: {error}") from error
+
+    def _piece(self, part: _Part, indices: tuple[int, ...]) -> Any:
+        key = tuple(indices[axis] for axis in part.axes)
+        if key in part.built:
+            return part.built[key]
+        values = part.values
+        for axis, index in zip(part.axes, key, strict=True):
+            for slot, name, value in self._steps[axis][index]:
+                if slot == part.slot:
+                    values = value if name is None else {**values, name: value}
+        if len(part.built) >= MAX_REMEMBERED:
+            part.built.clear()
+        piece = part.built[key] = _built(part.slot, values)
+        return piece
+
+
+def expansions(spec: SpaceSpec) -> tuple[Expansion, ...]:
+    """Return the grids of a space, checked.
+
+    Raises:
+        ConfigError: A grid does not fit, has an invalid value, no point, or together they have too many.
+    """
+    found = tuple(Expansion(spec.base, grid) for grid in spec.grids)
+    total = sum(expansion.num_combinations for expansion in found)
+    if total > MAX_POINTS:
+        raise ConfigError(
+            f"grids: found {total:,} combinations of axis values; allowed: at most {MAX_POINTS:,}."
+        )
+    for expansion in found:
+        expansion.check()
+    return found
+
+
+def describe(grid: str, axes: Mapping[str, AxisValue]) -> str:
+    """Name a grid point: "grids.main at lr=0.1, k=10"."""
+    values = ", ".join(f"{name}={value}" for name, value in axes.items())
+    return f"grids.{grid} at {values}" if values else f"grids.{grid}"
+
+
+def base_cell(base: BaseSpec) -> Cell:
+    """Build the base cell itself.
+
+    Raises:
+        ConfigError: It is not valid.
+    """
+    values = plain_data(base)
+    fields: dict[str, Any] = {
+        name: _built((name, None), item) for name, item in values.items() if name not in LISTS
+    }
+    lists: dict[str, Any] = {
+        name: tuple(_built((name, index), item) for index, item in enumerate(values[name])) for name in LISTS
+    }
+    return Cell(**fields, **lists)
+
+
+def _built(slot: Slot, values: Any) -> Any:
+    match slot[0]:
+        case "phases":
+            return Phase(**values)
+        case "probes":
+            options = {key: value for key, value in values.items() if key not in ("name", "every")}
+            return Probe(
+                name=values["name"],
+                every=values.get("every"),
+                options=Choice.of(values["name"], **options).options,
+            )
+        case "solver":
+            return Solver(**values)
+        case name if name in CHOICES:
+            options = {key: value for key, value in values.items() if key != "name"}
+            return Choice.of(values["name"], **options)
+        case _:
+            return values
+
+
+def _assign(values: dict[str, Any], path: str, value: Any, at: str) -> None:
+    """Set a dotted path of a plain cell, in place."""
+    *parents, last = path.split(".")
+    target: Any = values
+    for part in parents:
+        target = _entered(target, part, at)
+    if isinstance(target, list):
+        items = cast("list[Any]", target)
+        if last == "*":
+            items[:] = [value] * len(items)
+            return
+        _entered(items, last, at)
+        items[int(last)] = value
+    elif isinstance(target, dict):
+        cast("dict[str, Any]", target)[last] = value
+    else:
+        raise ConfigError(f"{at}: no such path; {parents[-1]} has no parts.")
+
+
+def _entered(target: Any, part: str, at: str) -> Any:
+    if isinstance(target, list):
+        items = cast("Sequence[Any]", target)
+        if not part.removeprefix("-").isdigit() or not -len(items) <= int(part) < len(items):
+            raise ConfigError(f"{at}: found index {shown(part)}; allowed: {_range_of(len(items))}.")
+        return items[int(part)]
+    if isinstance(target, dict):
+        if part not in target:
+            raise ConfigError(f"{at}: {unknown_name('field', part, cast('dict[str, Any]', target))}")
+        return target[part]
+    raise ConfigError(f"{at}: no such path; there is nothing below {part!r}.")
+
+
+def _range_of(length: int) -> str:
+    return f"0 to {length - 1}, or -{length} to -1" if length else "none, since there are none"

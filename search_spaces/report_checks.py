@@ -1,0 +1,176 @@
+"""Whether the reports of a space fit its grids: a report must not turn out empty after hours of training."""
+
+from collections.abc import Iterable
+
+from search_spaces.reports import (
+    AxisValue,
+    CurvesSpec,
+    FinalsSpec,
+    HeatmapSpec,
+    Report,
+    SpectrumSpec,
+    TableSpec,
+)
+from search_spaces.schema import GridSpec, SpaceSpec
+from search_spaces.strict import shown
+from trainers.errors import ConfigError, unknown_name
+from trainers.history import (
+    EIGENSPACE_CONVERGED,
+    EIGENSPACE_PRODUCTS,
+    EIGENSPACE_RESIDUAL,
+    GRAD_NORM,
+    TEST_ACCURACY,
+    TRAIN_LOSS,
+)
+from trainers.probes import PROBES
+
+SEED = "seed"
+GRID = "grid"
+CURVATURE = "curvature"
+
+FINAL_METRICS = (
+    "final/train_loss",
+    "final/test_accuracy",
+    "final/steps",
+    "status/diverged",
+    "eigenspace/unconverged",
+)
+SERIES = (
+    TRAIN_LOSS,
+    TEST_ACCURACY,
+    GRAD_NORM,
+    EIGENSPACE_RESIDUAL,
+    EIGENSPACE_PRODUCTS,
+    EIGENSPACE_CONVERGED,
+)
+
+
+def check_reports(spec: SpaceSpec) -> None:
+    """Raise `ConfigError` for the first report that names a grid, axis, value or metric which does not exist."""
+    for report in spec.reports:
+        at = f"reports.{report.name}"
+        grids = _shown_grids(spec, report, at)
+        _check_axes(report, grids, at)
+        _check_metrics(spec, report, grids, at)
+
+
+def fit_filters(spec: SpaceSpec) -> SpaceSpec:
+    """Drop the values of `where` that the axes have no more, after their values were overridden.
+
+    A filter of which nothing is left goes altogether: the report then shows every value of that axis.
+    """
+    reports = [
+        report.model_copy(
+            update={"where": _fitting(report, [grid for grid in spec.grids if _shows(report, grid)])}
+        )
+        for report in spec.reports
+    ]
+    return spec.model_copy(update={"reports": tuple(reports)})
+
+
+def _fitting(report: Report, grids: list[GridSpec]) -> dict[str, tuple[AxisValue, ...]]:
+    kept = {
+        axis: tuple(v for v in values if v in _labels(axis, grids)) for axis, values in report.where.items()
+    }
+    return {axis: values for axis, values in kept.items() if values}
+
+
+def _shows(report: Report, grid: GridSpec) -> bool:
+    return report.grids is None or grid.name in report.grids
+
+
+def _labels(axis: str, grids: list[GridSpec]) -> list[AxisValue]:
+    if axis == GRID:
+        return [grid.name for grid in grids]
+    return [label for grid in grids if axis in grid.axes for label in grid.axes[axis].labels]
+
+
+def _shown_grids(spec: SpaceSpec, report: Report, at: str) -> list[GridSpec]:
+    names = [grid.name for grid in spec.grids]
+    for index, name in enumerate(report.grids or ()):
+        if name not in names:
+            raise ConfigError(f"{at}.grids[{index}]: {unknown_name('grid', name, names)}")
+    if isinstance(report, TableSpec) and report.reference is not None and report.reference not in names:
+        raise ConfigError(f"{at}.reference: {unknown_name('grid', report.reference, names)}")
+    shown_grids = [grid for grid in spec.grids if _shows(report, grid)]
+    if not shown_grids:
+        raise ConfigError(f"{at}.grids: found none; allowed: {', '.join(names)}.")
+    return shown_grids
+
+
+def _check_axes(report: Report, grids: list[GridSpec], at: str) -> None:
+    known = {axis for grid in grids for axis in grid.axes} | {GRID}
+    for field, axis in _axes_of(report):
+        if axis == SEED:
+            raise ConfigError(
+                f"{at}.{field}: the axis 'seed' is not shown by itself; reports show the spread over it."
+            )
+        if axis not in known:
+            raise ConfigError(f"{at}.{field}: {unknown_name('axis', axis, known - {SEED})}")
+    for axis, values in report.where.items():
+        if axis not in known:
+            raise ConfigError(f"{at}.where: {unknown_name('axis', axis, known)}")
+        labels = _labels(axis, grids)
+        for value in values:
+            if value not in labels:
+                allowed = ", ".join(dict.fromkeys(map(str, labels)))
+                raise ConfigError(f"{at}.where.{axis}: found {shown(value)}; allowed: {allowed}.")
+
+
+def _axes_of(report: Report) -> Iterable[tuple[str, str]]:
+    match report:
+        case HeatmapSpec():
+            yield from (("x", report.x), ("y", report.y))
+            if report.panels is not None:
+                yield "panels", report.panels
+        case TableSpec():
+            yield from ((f"rows[{index}]", axis) for index, axis in enumerate(report.rows))
+            yield "columns", report.columns
+        case CurvesSpec():
+            yield from ((f"lines[{index}]", axis) for index, axis in enumerate(report.lines))
+            if report.panels is not None:
+                yield "panels", report.panels
+        case FinalsSpec():
+            yield "x", report.x
+            yield from ((f"lines[{index}]", axis) for index, axis in enumerate(report.lines))
+        case SpectrumSpec():
+            yield from ((f"panels[{index}]", axis) for index, axis in enumerate(report.panels))
+
+
+def _check_metrics(spec: SpaceSpec, report: Report, grids: list[GridSpec], at: str) -> None:
+    match report:
+        case HeatmapSpec() | FinalsSpec():
+            named, valid = list(report.metrics), FINAL_METRICS
+        case TableSpec():
+            named, valid = [report.metric], FINAL_METRICS
+        case CurvesSpec():
+            named, valid = list(report.metrics), (*SERIES, *_probe_series(spec, grids))
+        case SpectrumSpec():
+            if not _probe_series(spec, grids):
+                raise ConfigError(
+                    f"{at}: shows eigenvalues, which no shown grid measures; add the probe {CURVATURE!r}."
+                )
+            named, valid = [], ()
+    if not named and not isinstance(report, SpectrumSpec):
+        raise ConfigError(f"{at}.metrics: found none; allowed: {', '.join(valid)}.")
+    for metric in named:
+        if metric not in valid:
+            raise ConfigError(f"{at}: {unknown_name('metric', metric, valid)}")
+
+
+def _probe_series(spec: SpaceSpec, grids: list[GridSpec]) -> list[str]:
+    probes = [*spec.base.probes, *(probe for grid in grids for probe in grid.set.get("probes", ()))]
+    names = {probe if isinstance(probe, str) else probe["name"] for probe in probes}
+    series = [name for probe in names if probe in PROBES for name in PROBES[probe].series]
+    dimension = max((_dimension(probe) for probe in probes), default=0)
+    return [
+        name.replace("<i>", str(index))
+        for name in series
+        for index in (range(1, dimension + 1) if "<i>" in name else (1,))
+    ]
+
+
+def _dimension(probe: object) -> int:
+    """Return how many eigenvalues a probe may record: its k, or 10 where that is left to the data set."""
+    k = probe.get("k") if isinstance(probe, dict) else None
+    return k if isinstance(k, int) else 10

@@ -1,0 +1,197 @@
+"""A search space, loaded: from its name or file, through `smoke` and `--set`, to its grid points.
+
+    YAML -> plain data -> SpaceSpec -> overrides on its plain data -> SpaceSpec -> Expansion -> points
+
+`Space.text` is the whole space with everything spelled out; it is what a sweep stores and what `resume`
+reads back, so that a later default changes nothing about an earlier sweep.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from search_spaces.expansion import Expansion, GridPoint, base_cell, expansions
+from search_spaces.overrides import override, parse_override
+from search_spaces.report_checks import check_reports, fit_filters
+from search_spaces.reports import Report
+from search_spaces.schema import SpaceSpec, plain_data
+from search_spaces.strict import config_error, shown
+from search_spaces.yaml_text import read_yaml, write_yaml
+from trainers.canonical import canonical_form
+from trainers.errors import ConfigError, unknown_name
+
+SUFFIXES = (".yaml", ".yml")
+SMOKE_SUFFIX = "-smoke"
+
+
+@dataclass(frozen=True)
+class Space:
+    """A validated search space.
+
+    Args:
+        spec: Everything that it says.
+        grids: Its grids, ready to be expanded.
+    """
+
+    spec: SpaceSpec
+    grids: tuple[Expansion, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name; a smoke variant's ends in "-smoke"."""
+        return self.spec.name
+
+    @property
+    def description(self) -> str:
+        """What it is; the first line is a summary."""
+        return self.spec.description
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """What is to be drawn."""
+        return self.spec.reports
+
+    @cached_property
+    def text(self) -> str:
+        """The space as canonical YAML; `load_space_text` gives an equal space."""
+        return write_yaml(plain_data(self.spec, compact=True))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of `text`."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """All axes of all grids, in order of first appearance."""
+        return tuple(dict.fromkeys(axis for grid in self.grids for axis in grid.axis_names))
+
+    def points(self) -> Iterator[GridPoint]:
+        """Yield the grid points, grid by grid, the last axis of a grid running fastest.
+
+        Raises:
+            ConfigError: A combination of axis values is no valid cell.
+        """
+        for grid in self.grids:
+            yield from grid.points()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def load_space(reference: str | Path, *, smoke: bool = False, overrides: Sequence[str] = ()) -> Space:
+    """Load a space by name or from a YAML file.
+
+    Args:
+        reference: A name of `list_spaces`, or the path of a file.
+        smoke: Take the small variant.
+        overrides: `path=value` each, applied after `smoke`.
+
+    Raises:
+        ConfigError: It does not exist or is not valid.
+    """
+    path = _path_of(reference)
+    return _space(
+        _read(path), str(reference), smoke=smoke, overrides=[parse_override(text) for text in overrides]
+    )
+
+
+def load_space_text(text: str, *, origin: str = "<stored>") -> Space:
+    """Load a space from its YAML text.
+
+    Args:
+        text: The YAML.
+        origin: What to call it in messages.
+
+    Raises:
+        ConfigError: It is not valid.
+    """
+    return _space(read_yaml(text, origin), origin)
+
+
+def list_spaces() -> list[tuple[str, str]]:
+    """Return name and description of the spaces of the package, in alphabetical order."""
+    found = {path.stem: _read(path) for path in _package_files()}
+    return [(name, str(found[name].get("description", ""))) for name in sorted(found)]
+
+
+def _package_files() -> list[Path]:
+    return [Path(str(entry)) for entry in files("search_spaces").iterdir() if entry.name.endswith(SUFFIXES)]
+
+
+def _path_of(reference: str | Path) -> Path:
+    named = {path.stem: path for path in _package_files()}
+    if isinstance(reference, str):
+        if reference in named:
+            return named[reference]
+        if not reference.endswith(SUFFIXES) and "/" not in reference:
+            error = unknown_name("search space", reference, named)
+            raise ConfigError(f"{error} A file is given by a path that ends in .yaml.")
+    return Path(reference).expanduser()
+
+
+def _read(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); a space is a YAML file.") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    return read_yaml(text, str(path))
+
+
+def _space(
+    values: Any, origin: str, *, smoke: bool = False, overrides: Sequence[tuple[str, Any]] = ()
+) -> Space:
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{origin}: expected a mapping with name, base, axes or grids; found {shown(values)}."
+        )
+    values = dict(cast("dict[str, Any]", values))
+    small = values.pop("smoke", None)
+    if not isinstance(small, Mapping) and (small is not None or smoke):
+        raise ConfigError(f"{origin}: smoke: expected a mapping of paths to values, found {shown(small)}.")
+    spec = _validated(values, origin)
+    if smoke or overrides:
+        _checked_reports(spec, origin)
+        plain = plain_data(spec)
+        if smoke:
+            plain["name"] += SMOKE_SUFFIX
+            for path, value in cast("Mapping[str, Any]", small).items():
+                override(plain, str(path), value, "smoke")
+        for path, value in overrides:
+            override(plain, path, value, "--set")
+        spec = fit_filters(_validated(plain, f"{origin} with {'smoke' if smoke else '--set'}"))
+    try:
+        canonical_form(base_cell(spec.base))
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: base: {error}") from error
+    try:
+        grids = expansions(spec)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+    _checked_reports(spec, origin)
+    return Space(spec, grids)
+
+
+def _checked_reports(spec: SpaceSpec, origin: str) -> None:
+    try:
+        check_reports(spec)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+
+
+def _validated(values: Any, origin: str) -> SpaceSpec:
+    try:
+        return SpaceSpec.model_validate(values)
+    except ValidationError as error:
+        raise config_error(error, origin) from error
