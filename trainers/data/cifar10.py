@@ -98,8 +98,8 @@ def load(
         fetch=lambda scratch: _fetch(folder, scratch, source),
         missing=(
             f"data set 'cifar10' is not in {folder}: looked for {source.archive[0]} (MD5 "
-            f"{source.archive[1]}) and for {BATCHES_FOLDER}/ from it. Put the archive there, or set SHARPFLAT_DATA to the folder "
-            "that holds it, or run once with a network."
+            f"{source.archive[1]}) and for {BATCHES_FOLDER}/ from it. Put the archive there, or set "
+            "SHARPFLAT_DATA to the folder that holds it, or run once with a network."
         ),
     )
     for path, md5 in source.files.items():
