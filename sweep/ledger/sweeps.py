@@ -167,9 +167,13 @@ class Sweeps(TaggedRuns):
                 self.client.delete_run(run_id)
         return doomed
 
-    def request_stop(self, sweep: Sweep) -> None:
-        """Ask the sweep's driver to stop."""
-        self._set_tags(sweep.run_id, {names.TAG_STOP_REQUESTED: str(now_ms())})
+    def request_stop(self, name: str) -> None:
+        """Ask the driver of a sweep to stop.
+
+        Raises:
+            ConfigError: There is no sweep of that name.
+        """
+        self._set_tags(self.find_sweep(name).run_id, {names.TAG_STOP_REQUESTED: str(now_ms())})
 
     def stop_requested(self, sweep: Sweep) -> bool:
         """Whether a stop was requested since `clear_stop`."""

@@ -297,7 +297,7 @@ def test_more_runs_than_a_page_are_found(ledger: Ledger, monkeypatch: pytest.Mon
 def test_a_stop_request_stays_until_it_is_cleared(ledger: Ledger) -> None:
     sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
     assert not ledger.stop_requested(sweep)
-    ledger.request_stop(sweep)
+    ledger.request_stop(sweep.name)
     assert ledger.stop_requested(sweep)
     ledger.clear_stop(sweep)
     assert not ledger.stop_requested(sweep)

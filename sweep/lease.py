@@ -1,0 +1,325 @@
+"""Who may write a sweep's record: a lease on its parent run, since two drivers may start at once anywhere.
+
+MLflow has one atomic operation that serves: a param can be written once. So the holder of epoch n is whoever
+wrote the param `lease.<n>`, and it holds for as long as no higher epoch is written. It renews a counter in a tag.
+A contender takes over when the holder's process is gone (seen from the same machine), when it has released, or
+when the counter has not moved for `stale_seconds` by the contender's own clock; clocks are never compared.
+
+A holder that was stopped for longer than that finds out before it writes: `check` looks at MLflow again
+whenever the last look is older than a quarter of the stale time.
+"""
+
+import json
+import os
+import platform
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from mlflow.entities import Run
+
+from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
+from sweep.ledger import Ledger, Sweep
+from sweep.ledger.connection import translated
+from sweep.names import PARAM_LEASE_PREFIX, TAG_LEASE_BEAT, TAG_LEASE_RELEASED
+
+RENEW_SECONDS = 2.0
+STALE_SECONDS = 20.0
+MAX_TAKINGS_WATCHED = 10
+"""How many others may take the lease and die while one waits for it."""
+
+_STOPPED = "Tt"
+_DEAD = "ZX"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Which process holds a lease.
+
+    Args:
+        host: Host name, for people.
+        machine: Boot and process namespace, where they are known: within them a pid says which process.
+        pid: Process id.
+        process_started: When the kernel started it, in its own ticks; tells a reused pid apart.
+        since_ms: When the lease was taken.
+        token: Random; no two takings are equal.
+    """
+
+    host: str
+    machine: str
+    pid: int
+    process_started: str
+    since_ms: int
+    token: str
+
+    @classmethod
+    def this_process(cls) -> "Holder":
+        """Describe the caller."""
+        pid = os.getpid()
+        return cls(
+            host=socket.gethostname(),
+            machine=_machine(),
+            pid=pid,
+            process_started=(_process(pid) or ("", ""))[1],
+            since_ms=time.time_ns() // 1_000_000,
+            token=secrets.token_hex(8),
+        )
+
+    @classmethod
+    def read(cls, text: str) -> "Holder":
+        """Read what `to_text` wrote; what cannot be read is a holder on an unknown machine."""
+        try:
+            facts = json.loads(text)
+            return cls(**{name: facts[name] for name in cls.__dataclass_fields__})
+        except (ValueError, KeyError, TypeError):
+            return cls(host="unknown", machine="", pid=0, process_started="", since_ms=0, token=text)
+
+    def to_text(self) -> str:
+        """Return the param's value."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def process_state(self) -> str | None:
+        """Return "running", "stopped" or "gone"; `None` where this machine cannot know."""
+        if not self.machine or self.machine != _machine():
+            return None
+        found = _process(self.pid)
+        if found is None or found[1] != self.process_started or found[0] in _DEAD:
+            return "gone"
+        return "stopped" if found[0] in _STOPPED else "running"
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since_ms / 1000))
+        return f"process {self.pid} on {self.host}, since {since}"
+
+
+class Lease:
+    """The right to write a sweep's record. `acquire` makes one; it renews itself until `release`.
+
+    Attributes:
+        epoch: Counts the takings of this sweep's lease; the highest one holds.
+        holder: This process.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        sweep: Sweep,
+        *,
+        epoch: int,
+        holder: Holder,
+        renew_seconds: float,
+        stale_seconds: float,
+    ) -> None:
+        self.epoch = epoch
+        self.holder = holder
+        self._ledger = ledger
+        self._sweep = sweep
+        self._renew_seconds = renew_seconds
+        self._stale_seconds = stale_seconds
+        self._count = 0
+        self._seen = time.monotonic()
+        self._taken_by: Holder | None = None
+        self._lock = threading.Lock()
+        self._released = threading.Event()
+        self._renewer = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
+
+    @classmethod
+    def acquire(
+        cls,
+        ledger: Ledger,
+        sweep: Sweep,
+        *,
+        renew_seconds: float = RENEW_SECONDS,
+        stale_seconds: float = STALE_SECONDS,
+    ) -> "Lease":
+        """Take the lease; waits at most `stale_seconds`, and only for a holder that cannot be looked at.
+
+        Raises:
+            LeaseHeldError: Another process holds it; the message says which.
+            LedgerError: MLflow does not answer.
+        """
+        me = Holder.this_process()
+        for _ in range(MAX_TAKINGS_WATCHED):
+            run = _parent(ledger, sweep)
+            epochs = _epochs(run.data.params)
+            epoch = max(epochs, default=0)
+            if epoch:
+                _require_free(ledger, sweep, run, epoch, epochs[epoch], stale_seconds)
+            try:
+                with translated("taking the lease"):
+                    ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}{epoch + 1}", me.to_text())
+            except LedgerError as error:
+                if error.transient:
+                    raise
+            # Where another contender was first, the next look says who, and whether it lives.
+            if _epochs(_parent(ledger, sweep).data.params).get(epoch + 1) != me:
+                continue
+            lease = cls(
+                ledger,
+                sweep,
+                epoch=epoch + 1,
+                holder=me,
+                renew_seconds=renew_seconds,
+                stale_seconds=stale_seconds,
+            )
+            lease._renew()
+            lease._renewer.start()
+            return lease
+        raise LedgerError(f"the lease of sweep {sweep.name!r} could not be taken: is its parent run deleted?")
+
+    @property
+    def held(self) -> bool:
+        """Whether no higher epoch was seen at the last look."""
+        return self._taken_by is None
+
+    def check(self) -> None:
+        """Call before writing: looks again if the last look is not recent.
+
+        Raises:
+            LeaseLostError: Another process has taken over; the caller must stop.
+            LedgerError: MLflow does not answer, so the caller cannot know.
+        """
+        if self._taken_by is None and time.monotonic() - self._seen > self._stale_seconds / 4:
+            self._renew()
+        if self._taken_by is not None:
+            raise LeaseLostError(
+                f"sweep {self._sweep.name!r} was taken over by {self._taken_by}, while this process did not "
+                "answer. This process has stopped writing; nothing is lost."
+            )
+
+    def release(self) -> None:
+        """Give the lease back, so that the next one need not wait."""
+        if self._released.is_set():
+            return
+        self._released.set()
+        if self._renewer.is_alive():
+            self._renewer.join()
+        if self._taken_by is None:
+            with translated("releasing the lease"):
+                self._ledger.client.set_tag(self._sweep.run_id, TAG_LEASE_RELEASED, str(self.epoch))
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.release()
+        except LedgerError:
+            # MLflow is away; a contender sees that this process is gone, or waits for the stale time.
+            if error is None:
+                raise
+
+    def _keep_renewing(self) -> None:
+        while not self._released.wait(self._renew_seconds):
+            try:
+                self._renew()
+            except LedgerError:
+                # While MLflow is away nobody can take over either; `check` tells who wants to write.
+                continue
+            if not self.held:
+                return
+
+    def _renew(self) -> None:
+        """Look whether the epoch is still the highest, and if so move the counter."""
+        with self._lock:
+            begun = time.monotonic()
+            epochs = _epochs(_parent(self._ledger, self._sweep).data.params)
+            if max(epochs) > self.epoch:
+                self._taken_by = epochs[max(epochs)]
+                return
+            self._count += 1
+            with translated("renewing the lease"):
+                self._ledger.client.set_tag(self._sweep.run_id, TAG_LEASE_BEAT, f"{self.epoch}:{self._count}")
+            # From before the look: what happened during it is not known.
+            self._seen = begun
+
+
+def current_holder(ledger: Ledger, sweep: Sweep) -> Holder | None:
+    """Return who holds a sweep's lease, or `None` when it is free.
+
+    Free is: never taken, released, or the process is gone. A holder on another machine that died is still reported; only waiting can tell.
+    """
+    run = _parent(ledger, sweep)
+    epochs = _epochs(run.data.params)
+    epoch = max(epochs, default=0)
+    if not epoch or _was_released(run, epoch) or epochs[epoch].process_state == "gone":
+        return None
+    return epochs[epoch]
+
+
+def _require_free(
+    ledger: Ledger, sweep: Sweep, run: Run, epoch: int, holder: Holder, stale_seconds: float
+) -> None:
+    """Return once the lease of `epoch` no longer holds, or raise `LeaseHeldError`."""
+    state = holder.process_state
+    if state == "gone" or _was_released(run, epoch):
+        return
+    if state == "running":
+        raise _held(sweep, holder)
+    # Stopped, or elsewhere: only time tells. The counter is compared with itself, on this machine's clock.
+    beat = run.data.tags.get(TAG_LEASE_BEAT)
+    begun = time.monotonic()
+    while time.monotonic() - begun < stale_seconds:
+        time.sleep(min(0.5, stale_seconds / 10))
+        run = _parent(ledger, sweep)
+        if max(_epochs(run.data.params)) > epoch or _was_released(run, epoch):
+            return
+        if run.data.tags.get(TAG_LEASE_BEAT) != beat:
+            raise _held(sweep, holder)
+        if holder.process_state == "gone":
+            return
+
+
+def _held(sweep: Sweep, holder: Holder) -> LeaseHeldError:
+    return LeaseHeldError(
+        f"sweep {sweep.name!r} is being run by {holder}. Wait for it, or stop it with "
+        f"`sweep stop {sweep.name}`."
+    )
+
+
+def _parent(ledger: Ledger, sweep: Sweep) -> Run:
+    with translated("reading the lease"):
+        return ledger.client.get_run(sweep.run_id)
+
+
+def _epochs(params: Mapping[str, str]) -> dict[int, Holder]:
+    numbers = {
+        name.removeprefix(PARAM_LEASE_PREFIX): text for name, text in params.items() if _is_lease(name)
+    }
+    return {int(number): Holder.read(text) for number, text in numbers.items()}
+
+
+def _is_lease(name: str) -> bool:
+    return name.startswith(PARAM_LEASE_PREFIX) and name.removeprefix(PARAM_LEASE_PREFIX).isdecimal()
+
+
+def _was_released(run: Run, epoch: int) -> bool:
+    return run.data.tags.get(TAG_LEASE_RELEASED) == str(epoch)
+
+
+def _machine() -> str:
+    """Return what makes a pid meaningful: the boot and the process namespace; empty where unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{platform.node()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _process(pid: int) -> tuple[str, str] | None:
+    """Return a process's state letter and start time, or `None` when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name, in parentheses, may hold anything, so what follows the last parenthesis is split.
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], fields[19]

@@ -1,0 +1,294 @@
+"""The lease on a real SQLite store, with real processes that are killed and stopped."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
+from sweep.lease import Holder, Lease, current_holder
+from sweep.ledger import Ledger, Sweep
+from sweep.names import PARAM_LEASE_PREFIX, TAG_LEASE_BEAT
+from tests.sweep.test_ledger import FakeSpace, make_plan, open_ledger
+
+CONTENDERS = 8
+PARAMS = ("once.0", "once.1", "once.2")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("template")
+    open_ledger(folder)
+    return (folder / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, template: bytes) -> Path:
+    (tmp_path / "mlflow.db").write_bytes(template)
+    return tmp_path
+
+
+@pytest.fixture
+def ledger(folder: Path) -> Ledger:
+    return open_ledger(folder)
+
+
+@pytest.fixture
+def sweep(ledger: Ledger) -> Sweep:
+    return ledger.open_sweep(FakeSpace(), make_plan(0.1))
+
+
+def pretend(holder: Holder, ledger: Ledger, sweep: Sweep, epoch: int = 1) -> None:
+    ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}{epoch}", holder.to_text())
+
+
+def elsewhere() -> Holder:
+    return Holder(host="far", machine="another", pid=1, process_started="1", since_ms=0, token="t")
+
+
+def test_one_process_holds_it_and_another_is_told_who(ledger: Ledger, sweep: Sweep) -> None:
+    with Lease.acquire(ledger, sweep) as lease:
+        assert lease.epoch == 1
+        lease.check()
+        assert current_holder(ledger, sweep) == lease.holder
+        begun = time.monotonic()
+        with pytest.raises(LeaseHeldError, match=f"process {os.getpid()} on ") as info:
+            Lease.acquire(ledger, sweep)
+        assert time.monotonic() - begun < 2
+        assert info.value.exit_code == 2
+    assert current_holder(ledger, sweep) is None
+    with Lease.acquire(ledger, sweep) as lease:
+        assert lease.epoch == 2
+
+
+def test_the_counter_moves(ledger: Ledger, sweep: Sweep) -> None:
+    def beat() -> str:
+        return ledger.client.get_run(sweep.run_id).data.tags[TAG_LEASE_BEAT]
+
+    with Lease.acquire(ledger, sweep, renew_seconds=0.05):
+        first, deadline = beat(), time.monotonic() + 10
+        while beat() == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_a_holder_elsewhere_that_renews_keeps_it(ledger: Ledger, sweep: Sweep) -> None:
+    pretend(elsewhere(), ledger, sweep)
+    ledger.client.set_tag(sweep.run_id, TAG_LEASE_BEAT, "1:1")
+    renewer = subprocess.Popen(
+        [sys.executable, "-c", RENEWER, ledger.client.tracking_uri, sweep.run_id], stdout=subprocess.PIPE
+    )
+    try:
+        assert renewer.stdout is not None
+        renewer.stdout.readline()
+        with pytest.raises(LeaseHeldError, match="process 1 on far"):
+            Lease.acquire(ledger, sweep, stale_seconds=15)
+    finally:
+        renewer.kill()
+        renewer.communicate()
+
+
+RENEWER = """
+import sys, time
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1])
+for count in range(1000):
+    client.set_tag(sys.argv[2], "sweep.lease_beat", f"1:{count + 2}")
+    print(count, flush=True)
+    time.sleep(0.2)
+"""
+
+
+def test_a_holder_elsewhere_that_is_silent_loses_it_after_the_stale_time(
+    ledger: Ledger, sweep: Sweep
+) -> None:
+    pretend(elsewhere(), ledger, sweep)
+    begun = time.monotonic()
+    with Lease.acquire(ledger, sweep, stale_seconds=1.0) as lease:
+        assert time.monotonic() - begun >= 1.0
+        assert lease.epoch == 2
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"host": 1}'])
+def test_a_lease_that_cannot_be_read_is_watched(ledger: Ledger, sweep: Sweep, text: str) -> None:
+    ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}1", text)
+    ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}x", text)
+    with Lease.acquire(ledger, sweep, stale_seconds=0.3) as lease:
+        assert lease.epoch == 2
+
+
+def test_a_reused_process_id_is_not_the_holder(ledger: Ledger, sweep: Sweep) -> None:
+    me = Holder.this_process()
+    other = Holder(host=me.host, machine=me.machine, pid=me.pid, process_started="1", since_ms=0, token="t")
+    assert other.process_state == "gone"
+    pretend(other, ledger, sweep)
+    assert current_holder(ledger, sweep) is None
+    with Lease.acquire(ledger, sweep, stale_seconds=3600) as lease:
+        assert lease.epoch == 2
+
+
+def test_a_higher_epoch_ends_the_right_to_write(ledger: Ledger, sweep: Sweep) -> None:
+    lease = Lease.acquire(ledger, sweep, renew_seconds=0.05)
+    pretend(elsewhere(), ledger, sweep, epoch=2)
+    deadline = time.monotonic() + 10
+    while lease.held:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with pytest.raises(LeaseLostError, match="taken over by process 1 on far"):
+        lease.check()
+    beat = ledger.client.get_run(sweep.run_id).data.tags[TAG_LEASE_BEAT]
+    lease.release()
+    tags = ledger.client.get_run(sweep.run_id).data.tags
+    assert tags[TAG_LEASE_BEAT] == beat
+    assert "sweep.lease_released" not in tags
+
+
+def _contend(
+    uri: str, sweep: Sweep, number: int, barrier: Barrier, results: "multiprocessing.Queue[tuple[str, int]]"
+) -> None:
+    ledger = Ledger.open(uri)
+    for name in PARAMS:
+        barrier.wait()
+        try:
+            ledger.client.log_param(sweep.run_id, name, str(number))
+        except MlflowException:
+            continue
+        results.put((name, number))
+    barrier.wait()
+    try:
+        lease = Lease.acquire(ledger, sweep)
+    except LeaseHeldError:
+        results.put(("refused", number))
+    else:
+        results.put(("taken", lease.epoch))
+    barrier.wait()
+
+
+def test_of_many_processes_one_writes_a_param_and_one_gets_the_lease(ledger: Ledger, sweep: Sweep) -> None:
+    """Write-once params are what the lease rests on."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(CONTENDERS), context.Queue()
+    workers = [
+        context.Process(target=_contend, args=(ledger.client.tracking_uri, sweep, number, barrier, results))
+        for number in range(CONTENDERS)
+    ]
+    for worker in workers:
+        worker.start()
+    answers = [results.get(timeout=120) for _ in range(len(PARAMS) + CONTENDERS)]
+    for worker in workers:
+        worker.join()
+    params = ledger.client.get_run(sweep.run_id).data.params
+    for name in PARAMS:
+        assert [number for key, number in answers if key == name] == [int(params[name])]
+    assert [epoch for key, epoch in answers if key == "taken"] == [1]
+    assert len([key for key, _ in answers if key == "refused"]) == CONTENDERS - 1
+
+
+def test_a_deleted_sweep_has_no_lease(ledger: Ledger, sweep: Sweep) -> None:
+    ledger.client.delete_run(sweep.run_id)
+    with pytest.raises(LedgerError, match="deleted"):
+        Lease.acquire(ledger, sweep)
+
+
+HOLDER = """
+import sys, time
+from sweep.errors import LeaseLostError
+from sweep.ledger import Ledger
+from sweep.lease import Lease
+ledger = Ledger.open(sys.argv[1])
+sweep = ledger.find_sweep("little")
+lease = Lease.acquire(ledger, sweep, renew_seconds=0.1, stale_seconds=float(sys.argv[2]))
+print("held", flush=True)
+for line in sys.stdin:
+    try:
+        lease.check()
+        print("may write", flush=True)
+    except LeaseLostError as error:
+        print("lost", error, flush=True)
+"""
+
+
+@pytest.fixture
+def holder(ledger: Ledger, sweep: Sweep) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, ledger.client.tracking_uri, "2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert ask(process, None) == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def ask(process: "subprocess.Popen[str]", line: str | None = "go") -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if line is not None:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+    return process.stdout.readline()
+
+
+def test_a_killed_holder_frees_it_at_once(
+    ledger: Ledger, sweep: Sweep, holder: "subprocess.Popen[str]"
+) -> None:
+    assert ask(holder) == "may write\n"
+    with pytest.raises(LeaseHeldError, match=f"process {holder.pid} on "):
+        Lease.acquire(ledger, sweep)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    begun = time.monotonic()
+    with Lease.acquire(ledger, sweep, stale_seconds=3600) as lease:
+        assert time.monotonic() - begun < 2
+        assert lease.epoch == 2
+
+
+def test_a_stopped_holder_is_followed_after_the_stale_time_and_writes_no_more(
+    ledger: Ledger, sweep: Sweep, holder: "subprocess.Popen[str]"
+) -> None:
+    holder.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    with Lease.acquire(ledger, sweep, stale_seconds=2) as lease:
+        assert time.monotonic() - begun >= 2
+        holder.send_signal(signal.SIGCONT)
+        # Its very first question after waking is answered rightly, whichever thread runs first.
+        assert ask(holder).startswith("lost sweep 'little' was taken over by process")
+        lease.check()
+
+
+def test_a_stopped_holder_that_wakes_in_time_keeps_it(
+    ledger: Ledger, sweep: Sweep, holder: "subprocess.Popen[str]"
+) -> None:
+    holder.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    holder.send_signal(signal.SIGCONT)
+    assert ask(holder) == "may write\n"
+    with pytest.raises(LeaseHeldError):
+        Lease.acquire(ledger, sweep)
+
+
+def test_without_mlflow_nobody_may_write(
+    ledger: Ledger, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lease.acquire(ledger, sweep, renew_seconds=3600, stale_seconds=0.2) as lease:
+        time.sleep(0.1)
+
+        def away(run_id: str) -> None:
+            raise ConnectionError("away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger.client, "get_run", away)
+            with pytest.raises(LedgerError) as info:
+                lease.check()
+            assert info.value.transient
+        lease.check()
