@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from search_spaces.reports import AxisValue, Report
+from search_spaces.space import load_space_text
 from sweep import names
 from sweep.names import Status
 from trainers.errors import ConfigError, SharpflatError, unknown_name
@@ -179,9 +180,6 @@ def load_record(tracking_uri: str, name: str) -> Record:
         ConfigError: There is no such store or no such sweep.
         RecordError: The store does not answer or the record is damaged.
     """
-    # Imported here: the space's schema pulls in the data sets' entries, which reading finals does not need.
-    from search_spaces.space import load_space_text
-
     client = open_client(tracking_uri)
     try:
         experiment = _experiment(client, name)

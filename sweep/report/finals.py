@@ -16,7 +16,7 @@ from matplotlib.ticker import NullLocator
 
 from search_spaces.reports import AxisValue, FinalsSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, caption, house_style
+from sweep.report.canvas import Canvas, blank, caption, house_style
 from sweep.report.labels import axis_label, metric_label, plain, spaced
 from sweep.report.lines import Looks, choose_looks, draw_key
 from sweep.report.points import Key, axis_values, grid_names, group, ordered_keys, select, unshown_axes
@@ -131,6 +131,10 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
     logarithmic = spec.log_y and label.positive
     axes.set_xlabel(axis_label(spec.x).long)
     axes.set_ylabel(label.text)
+    places = [place for line in data.lines for place in (*line.pools, line.level) if place is not None]
+    if not any(place.state.has_value for place in places):
+        blank(axes, "no value yet")
+        return
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
     if logarithmic:
@@ -167,11 +171,6 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
         if line.level is not None and line.level.state.has_value:
             level = line.level.mean * label.scale
             axes.axhline(level, color=look.colour, ls=LEVEL, lw=1.1)
-    if not any(
-        p.state.has_value for line in data.lines for p in (*line.pools, *([line.level] if line.level else []))
-    ):
-        axes.text(0.5, 0.5, "no value yet", transform=axes.transAxes, ha="center", color="#777777")
-        axes.set_yticks([])
     _set_x_scale(axes, data.x_values, positions, by_rank=by_rank)
 
 

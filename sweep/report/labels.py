@@ -126,7 +126,7 @@ def spread(value: float, label: MetricLabel) -> str:
 
 def spaced(count: int, most: int) -> list[int]:
     """Return at most about `most` of `count` indices, evenly spaced, the last one among them."""
-    every = -(-count // most)
+    every = max(-(-count // most), 1)
     chosen = list(range(0, count, every))
     if chosen and chosen[-1] != count - 1:
         # The last label replaces one that would crowd it.

@@ -5,7 +5,7 @@ So the reader and the reports are tested against the format and not against the 
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
@@ -133,6 +134,37 @@ def grid(name: str, axes: Mapping[str, Sequence[Any]]) -> list[Point]:
     return [(name, point, f"{name}:" + ",".join(f"{a}={v}" for a, v in point.items())) for point in points]
 
 
+def space_text(name: str, points: Sequence[Point], reports: Sequence[Mapping[str, Any]]) -> str:
+    """Return a space with the grids and axes of the points, as YAML that the project's own loader reads."""
+    grids: dict[str, dict[str, dict[Any, None]]] = {}
+    for grid_name, values, _ in points:
+        axes = grids.setdefault(grid_name, {})
+        for axis, value in values.items():
+            axes.setdefault(axis, {})[value] = None
+    space = {
+        "name": name,
+        "description": "A space of the tests.",
+        "base": {
+            "model": "mlp",
+            "dataset": "mnist-5k",
+            "probes": [{"name": "curvature"}],
+            "phases": [{"lr": 0.1, "until": 100}, {"lr": 0.1, "until": 400}],
+        },
+        "grids": [
+            {"name": grid_name, "axes": {axis: _axis(list(values)) for axis, values in axes.items()}}
+            for grid_name, axes in grids.items()
+        ],
+        "reports": [dict(report) for report in reports],
+    }
+    return yaml.safe_dump(space, sort_keys=False, allow_unicode=True)
+
+
+def _axis(values: list[Any]) -> Any:
+    if any(isinstance(value, str) for value in values):
+        return {"choices": {value: {"batch_size": 10 * (index + 1)} for index, value in enumerate(values)}}
+    return values
+
+
 def ended(
     loss: float, accuracy: float = 0.9, *, status: Status = Status.COMPLETED, steps: int = 400, **params: Any
 ) -> StoredCell:
@@ -166,6 +198,3 @@ def decay(
                 break
         curve.append((step, value))
     return curve
-
-
-LoadSweep = Callable[[str], Any]
