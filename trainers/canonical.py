@@ -6,6 +6,7 @@ grid that asks for it. The trainer runs the canonical form, so what is hashed is
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -48,11 +49,17 @@ class Stage:
     k: int | None
 
     @property
+    def rule(self) -> tuple[str, float, float, int | None]:
+        """What is done at each step, whenever it is done."""
+        return (self.optimizer, self.dom_rate, self.bulk_rate, self.k)
+
+    @property
     def projects(self) -> bool:
         """Whether the update needs the Dominant subspace."""
         return self.k is not None
 
 
+@lru_cache(maxsize=4096)
 def effective_rate(lr: float, divisor: float) -> float:
     """Divide two decimal literals: 0.3 / 3 and 0.1 / 1 give the same float. Infinity gives 0."""
     quotient = Decimal(repr(float(lr))) / Decimal(repr(float(divisor)))
@@ -72,7 +79,7 @@ def stages(cell: Cell) -> tuple[Stage, ...]:
         if phase.until <= start:
             continue
         stage = _stage(phase, start, num_classes)
-        if reduced and _same_rule(reduced[-1], stage):
+        if reduced and reduced[-1].rule == stage.rule:
             previous = reduced.pop()
             stage = _stage(phase, previous.start, num_classes)
         reduced.append(stage)
@@ -88,18 +95,14 @@ def _stage(phase: Phase, start: int, num_classes: int) -> Stage:
     bulk_rate = effective_rate(phase.lr, phase.beta_bulk)
     if dom_rate == 0 and bulk_rate == 0:
         raise ConfigError("both effective rates are 0: nothing would train.")
+    if math.isinf(dom_rate) or math.isinf(bulk_rate):
+        raise ConfigError(
+            f"lr {phase.lr!r} over alpha_dom {phase.alpha_dom!r} or beta_bulk {phase.beta_bulk!r} "
+            "is too large for a number: an effective rate must be finite."
+        )
     k = None if dom_rate == bulk_rate else (phase.k if phase.k is not None else num_classes)
     return Stage(
         start=start, stop=phase.until, optimizer=phase.optimizer, dom_rate=dom_rate, bulk_rate=bulk_rate, k=k
-    )
-
-
-def _same_rule(left: Stage, right: Stage) -> bool:
-    return (left.optimizer, left.dom_rate, left.bulk_rate, left.k) == (
-        right.optimizer,
-        right.dom_rate,
-        right.bulk_rate,
-        right.k,
     )
 
 
@@ -133,16 +136,26 @@ def trajectory_form(cell: Cell, *, until: int | None = None) -> dict[str, Any]:
         "schedule": schedule,
     }
     if any("k" in entry for entry in schedule):
-        form["eigenspace"] = {
-            "holdout_size": _bounded("holdout_size", cell.holdout_size, cell.dataset),
-            "holdout_seed": cell.holdout_seed,
-            "refresh_every": cell.refresh_every,
-            "tolerance": float(cell.solver.tolerance),
-            "guard": cell.solver.guard,
-            "max_products": cell.solver.max_products,
-            "max_cold_products": cell.solver.max_cold_products,
-        }
+        form["eigenspace"] = eigenspace_form(cell)
     return form
+
+
+def eigenspace_form(cell: Cell) -> dict[str, Any]:
+    """Return what a projecting stage depends on besides its own rule."""
+    return {
+        "holdout_size": _bounded("holdout_size", cell.holdout_size, cell.dataset),
+        "holdout_seed": cell.holdout_seed,
+        "refresh_every": cell.refresh_every,
+        "tolerance": float(cell.solver.tolerance),
+        "guard": cell.solver.guard,
+        "max_products": cell.solver.max_products,
+        "max_cold_products": cell.solver.max_cold_products,
+    }
+
+
+def shape_key(cell: Cell) -> str:
+    """Return model, data set and loss as canonical text: equal for cells that may share a trajectory."""
+    return _shape_text(cell.model, cell.dataset, cell.loss)
 
 
 def record_form(cell: Cell) -> dict[str, Any]:
@@ -152,7 +165,9 @@ def record_form(cell: Cell) -> dict[str, Any]:
     for probe in cell.probes:
         if probe.name not in PROBES:
             raise unknown_name("probe", probe.name, PROBES)
-        options = Choice(probe.name, tuple(sorted(probe.options))).resolve("probe", PROBES[probe.name].options)
+        options = Choice(probe.name, tuple(sorted(probe.options))).resolve(
+            "probe", PROBES[probe.name].options
+        )
         options = PROBES[probe.name].complete(options, entry)
         probes.append({"name": probe.name, "every": probe.every or cell.evaluate_every, **options})
     probes.sort(key=canonical_json)
@@ -166,7 +181,10 @@ def canonical_form(cell: Cell) -> dict[str, Any]:
 
 def canonical_json(form: dict[str, Any]) -> str:
     """Serialise with sorted keys and no white space; floats as their shortest exact decimal."""
-    return json.dumps(form, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(form)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def address(form: dict[str, Any]) -> str:
@@ -196,8 +214,15 @@ def _bounded(label: str, size: int | None, dataset: Choice) -> int:
     if size is None:
         return num_train
     if size > num_train:
-        raise ConfigError(f"{label}: found {size}; data set {dataset.name!r} has {num_train} training examples.")
+        raise ConfigError(
+            f"{label}: found {size}; data set {dataset.name!r} has {num_train} training examples."
+        )
     return size
+
+
+@lru_cache(maxsize=4096)
+def _shape_text(model: Choice, dataset: Choice, loss: Choice) -> str:
+    return canonical_json(_shape_form(model, dataset, loss))
 
 
 @lru_cache(maxsize=4096)
