@@ -71,19 +71,21 @@ class Sweep:
 class Sweeps(TaggedRuns):
     """The sweeps of a store."""
 
-    def open_sweep(self, space: SpaceLike, cells: pa.Table) -> Sweep:
+    def open_sweep(self, space: SpaceLike, cells: pa.Table, *, name: str | None = None) -> Sweep:
         """Find the sweep of this name, or make it. Changes nothing of an existing one; see `write_plan`.
 
         Args:
             space: What to run.
             cells: Its plan, from `grid_table`.
+            name: The sweep's name; default: the space's.
 
         Raises:
             SweepExistsError: The name is taken by cells that the new plan lacks, or by something else.
         """
-        with translated(f"opening sweep {space.name!r}"):
-            experiment, made_here = self._experiment(space.name)
-            parent = self._parent(experiment, space, made_here=made_here)
+        name = name or space.name
+        with translated(f"opening sweep {name!r}"):
+            experiment, made_here = self._experiment(name)
+            parent = self._parent(experiment, made_here=made_here)
         sweep = _sweep_of(parent)
         self._require_all_cells(sweep, cells)
         return sweep
@@ -216,7 +218,7 @@ class Sweeps(TaggedRuns):
             )
         return experiment, made_here
 
-    def _parent(self, experiment: Experiment, space: SpaceLike, *, made_here: bool) -> Run:
+    def _parent(self, experiment: Experiment, *, made_here: bool) -> Run:
         """Return the sweep's parent run; of several, that on which all contenders agree."""
         deadline = time.monotonic() + (0 if made_here else PARENT_PATIENCE_SECONDS)
         while not (parents := self._parents(experiment.experiment_id)):
@@ -231,8 +233,8 @@ class Sweeps(TaggedRuns):
             time.sleep(0.1)
         if parents:
             return parents[0]
-        tags = {names.TAG_ROLE: names.ROLE_SWEEP, names.TAG_NAME: space.name}
-        self.client.create_run(experiment.experiment_id, start_time=now_ms(), tags=tags, run_name=space.name)
+        tags = {names.TAG_ROLE: names.ROLE_SWEEP, names.TAG_NAME: experiment.name}
+        self.client.create_run(experiment.experiment_id, start_time=now_ms(), tags=tags, run_name=experiment.name)
         if not made_here:
             # Others who waited as long have made theirs by then, and all choose the same one.
             time.sleep(PARENT_SETTLE_SECONDS)
