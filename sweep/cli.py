@@ -64,11 +64,11 @@ def _out() -> Console:
 def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> None:
     """List the search spaces, and the sweeps that MLflow has."""
     from search_spaces import list_spaces
-    from sweep.record import list_sweeps
+    from sweep.stored import stored_sweeps
 
     places = Places.resolve(tracking_uri=tracking_uri)
     spaces = list_spaces()
-    sweeps = list_sweeps(places.tracking_uri)
+    sweeps = stored_sweeps(places.tracking_uri)
     if as_json:
         print(json.dumps({"spaces": [name for name, _ in spaces], "sweeps": sweeps}, indent=1))
         return
@@ -159,10 +159,10 @@ def resume(
 ) -> None:
     """Make what is missing of a sweep, from the space that it was begun with."""
     from sweep.driver import RunOptions, run_sweep
-    from sweep.record import load_stored_space
+    from sweep.stored import stored_space
 
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
-    space = load_stored_space(places.tracking_uri, name)
+    space = stored_space(places.tracking_uri, name)
     options = RunOptions(
         name=name,
         address=address,
@@ -199,7 +199,8 @@ def stop(name: NameArgument, tracking_uri: TrackingOption = None) -> None:
     """Ask the driver of a running sweep to stop after the next checkpoints."""
     from sweep.ledger import Ledger
 
-    Ledger(Places.resolve(tracking_uri=tracking_uri).tracking_uri).request_stop(name)
+    ledger = Ledger.open(Places.resolve(tracking_uri=tracking_uri).tracking_uri, create=False)
+    ledger.request_stop(ledger.find_sweep(name))
     _out().print(f"asked {name} to stop; its driver does so after the next checkpoints.")
 
 
@@ -238,13 +239,13 @@ def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow's own pages on this machine (localhost only)."""
-    from sweep.record import require_store
+    from sweep.ledger import Ledger
 
     places = Places.resolve(tracking_uri=tracking_uri)
     if places.tracking_uri.startswith("http"):
         _out().print(f"MLflow is at {places.tracking_uri}")
         return
-    require_store(places.tracking_uri)
+    Ledger.open(places.tracking_uri, create=False)
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     _out().print(f"MLflow is at http://127.0.0.1:{port} (Ctrl-C ends it)")
     command = ["-m", "mlflow", "server", "--backend-store-uri", places.tracking_uri]

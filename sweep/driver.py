@@ -10,7 +10,7 @@ recorded, and running again makes the rest.
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -19,8 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from search_spaces import Space
-from sweep.desk import Desk
-from sweep.errors import LedgerError
+from sweep.errors import LeaseLostError, LedgerError
 from sweep.grid_table import grid_table, with_fates
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.lease import Lease, current_holder
@@ -123,37 +122,37 @@ class _Run:
         self._options = options
         self._console = console
         self._stop = threading.Event()
+        self._over = threading.Event()
         self._why_stopped = ""
-        self._lost: SharpflatError | None = None
-        self._recorder = Recorder(ledger, storage, sweep, lease)
 
     def run(self) -> int:
         known = self._ledger.lookup(list(self._plan.cells))
-        known = self._recorder.reconcile(known)
         elsewhere = self._running_elsewhere(known)
-        missing = [
-            cell_id
-            for cell_id in self._plan.cells
-            if cell_id not in elsewhere and not (cell_id in known and known[cell_id].status.ended)
-        ]
-        progress = self._progress(known, missing)
-        done = len(self._plan.cells) - len(missing) - len(elsewhere)
-        self._say(f"{self._sweep.name}: {len(self._plan.cells)} cells, {done} done before, {len(missing)} to do")
-        desk = Desk(
+        mine = [cell_id for cell_id in self._plan.cells if cell_id not in elsewhere]
+        recorder = Recorder(
             self._ledger,
+            self._storage,
             self._sweep,
             self._lease,
-            self._recorder,
-            self._plan,
-            known,
-            progress,
-            self._on_lost,
+            describe=lambda cell_id: (self._plan.cells[cell_id], self._plan.axes_of(cell_id)),
+            runs=known,
         )
+        done = recorder.reconcile(mine)
+        missing = [cell_id for cell_id in mine if cell_id not in done]
+        progress = self._progress(known, missing)
+        self._say(f"{self._sweep.name}: {len(self._plan.cells)} cells, {len(done)} done before, {len(missing)} to do")
+        recorder.start()
         if missing:
-            self._train(missing, desk, progress)
-        unrecorded = desk.close(self._options.record_seconds)
-        unrecorded += self._recorder.drain(self._options.record_seconds)
-        return self._finish(desk, unrecorded, elsewhere)
+            self._train(missing, recorder, progress)
+        unrecorded = self._drain(recorder)
+        recorder.close()
+        return self._finish(recorder, unrecorded, elsewhere)
+
+    def _drain(self, recorder: Recorder) -> list[str]:
+        """Wait for the record, longer when MLflow is away; returns the cells that are not recorded."""
+        if (unrecorded := recorder.drain(self._options.record_seconds)) and (away := recorder.away):
+            self._say(away)
+        return unrecorded
 
     def _running_elsewhere(self, known: Mapping[str, CellRun]) -> dict[str, str]:
         """Return the cells that another sweep is running right now, with its name."""
@@ -176,7 +175,7 @@ class _Run:
         total = sum(self._plan.cells[cell_id].num_steps for cell_id in missing)
         return Progress(name=self._sweep.name, total_steps=total, statuses=statuses)
 
-    def _train(self, missing: Sequence[str], desk: Desk, progress: Progress) -> None:
+    def _train(self, missing: Sequence[str], recorder: Recorder, progress: Progress) -> None:
         resources = Resources(cpus=self._options.cpus_per_trial, gpus=self._options.gpus_per_trial)
         packs = [(cell_id,) for cell_id in missing]
         with self._interruptible():
@@ -185,8 +184,9 @@ class _Run:
                 slots = cluster.slots(resources)
                 self._say(f"{slots} trials at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly")
                 display = Display(progress, self._console)
-                watcher = threading.Thread(target=self._watch, args=(display,), name="watch", daemon=True)
-                watcher.start()
+                handler = _PackEvents(self._plan, packs, recorder, progress, self._say)
+                watch = threading.Thread(target=self._watch, args=(display, recorder), name="watch", daemon=True)
+                watch.start()
                 try:
                     run_packs(
                         [[self._plan.cells[cell_id] for cell_id in pack] for pack in packs],
@@ -195,45 +195,34 @@ class _Run:
                         seconds=self._options.commit_seconds,
                         resources=resources,
                         max_failures=self._options.max_failures,
-                        events=Events(
-                            started=lambda pack: desk.started(packs[pack]),
-                            reported=lambda pack, commits, problems: self._report(desk, commits, problems),
-                            failed=lambda pack, reason, log: desk.failed(packs[pack], reason, log),
-                        ),
+                        events=Events(started=handler.started, reported=handler.reported, failed=handler.failed),
                         stop=self._stop.is_set,
                     )
                 finally:
-                    self._stop.set()
-                    watcher.join()
+                    self._over.set()
+                    watch.join()
                     display.close()
             finally:
                 cluster.close()
 
-    def _report(self, desk: Desk, commits: Sequence[Mapping[str, Any]], problems: Sequence[str]) -> None:
-        for problem in problems:
-            self._say(problem)
-        desk.reported(commits)
-
-    def _watch(self, display: Display) -> None:
-        """Look for stop requests and print progress until training is over."""
-        while not self._stop.wait(SECONDS_BETWEEN_POLLS):
+    def _watch(self, display: Display, recorder: Recorder) -> None:
+        """Look for stop requests and a lost lease, and print progress, until training is over."""
+        while not self._over.wait(SECONDS_BETWEEN_POLLS):
             display.tick()
             try:
-                requested = self._ledger.stop_requested(self._sweep)
+                recorder.check()
+                if self._ledger.stop_requested(self._sweep):
+                    self._ask_to_stop("as `sweep stop` asked")
             except LedgerError:
-                # MLflow is away; the desk waits for it, and so does the request.
+                # MLflow is away; the recorder waits for it, and so does the request.
                 continue
-            if requested:
-                self._ask_to_stop("as `sweep stop` asked")
+            except LeaseLostError:
+                self._ask_to_stop("because another process has taken over")
 
     def _ask_to_stop(self, why: str) -> None:
         if not self._stop.is_set():
             self._why_stopped = why
             self._stop.set()
-
-    def _on_lost(self, error: SharpflatError) -> None:
-        self._lost = error
-        self._ask_to_stop("another process has taken over")
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -253,20 +242,21 @@ class _Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _finish(self, desk: Desk, unrecorded: Sequence[str], elsewhere: Mapping[str, str]) -> int:
+    def _finish(self, recorder: Recorder, unrecorded: Sequence[str], elsewhere: Mapping[str, str]) -> int:
         """Record how the sweep stands, and say so."""
-        if self._lost is not None:
-            raise self._lost
         name = self._sweep.name
+        refused = recorder.refused
         try:
             self._lease.check()
-            for run in desk.interrupted():
-                self._ledger.finish_cell(run.run_id, Status.INTERRUPTED, self._why_stopped)
+            for run in recorder.runs.values():
+                if run.status is Status.RUNNING and run.cell_id not in elsewhere:
+                    self._ledger.finish_cell(run.run_id, Status.INTERRUPTED, f"stopped {self._why_stopped}".strip())
             fates = self._ledger.lookup(list(self._plan.cells))
             table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)
             self._ledger.write_cells(self._sweep, with_fates(table, fates))
             left = [c for c in self._plan.cells if c not in fates or not fates[c].status.ended]
-            over = Status.FAILED if desk.failures else Status.INTERRUPTED if left else Status.COMPLETED
+            failed = [c for c in left if c in fates and fates[c].status is Status.FAILED]
+            over = Status.FAILED if failed else Status.INTERRUPTED if left else Status.COMPLETED
             self._ledger.finish_sweep(self._sweep, over)
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
@@ -281,7 +271,11 @@ class _Run:
             cells = sum(1 for sweep in elsewhere.values() if sweep == other)
             self._say(f"  {cells} cells are being run by sweep {other!r}; run again when it has ended")
         if unrecorded:
-            self._say(f"trained, not recorded: {'; '.join(unrecorded[:3])}. Go on with: sweep resume {name}")
+            shown = ", ".join(unrecorded[:3]) + (", …" if len(unrecorded) > 3 else "")
+            self._say(f"trained, not recorded: {len(unrecorded)} cells ({shown})")
+            for cell_id, reason in list(refused.items())[:3]:
+                self._say(f"  cell {cell_id}: {reason}")
+            self._say(f"record them with: sweep resume {name}")
             return EXIT_FAILED
         if self._why_stopped:
             self._say(f"stopped {self._why_stopped}; go on with: sweep resume {name}")
@@ -294,3 +288,46 @@ class _Run:
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)
+
+
+class _PackEvents:
+    """Passes what happens to packs on to the recorder and the display; none of it waits."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        packs: Sequence[Sequence[str]],
+        recorder: Recorder,
+        progress: Progress,
+        say: Callable[[str], None],
+    ) -> None:
+        self._plan = plan
+        self._packs = packs
+        self._recorder = recorder
+        self._progress = progress
+        self._say = say
+        self._ended: set[str] = set()
+
+    def started(self, pack: int) -> None:
+        for cell_id in self._packs[pack]:
+            if cell_id not in self._ended:
+                self._recorder.started(cell_id)
+                self._progress.begin(cell_id)
+
+    def reported(self, pack: int, commits: list[dict[str, Any]], problems: list[str]) -> None:
+        for problem in problems:
+            self._say(problem)
+        for commit in commits:
+            cell_id, status = commit["cell_id"], Status(commit["status"])
+            if cell_id in self._ended:
+                continue
+            self._recorder.submit(cell_id, step=commit["step"], attempt=commit["attempt"])
+            self._progress.update(cell_id, status, commit["step"], commit["num_steps"])
+            if status.ended:
+                self._ended.add(cell_id)
+
+    def failed(self, pack: int, reason: str, log: str) -> None:
+        for cell_id in self._packs[pack]:
+            if cell_id not in self._ended:
+                self._recorder.ended(cell_id, Status.FAILED, reason, log=log)
+                self._progress.update(cell_id, Status.FAILED, 0, self._plan.cells[cell_id].num_steps)

@@ -1,9 +1,10 @@
 """Who may write a sweep's record: a lease on its parent run, since two drivers may start at once anywhere.
 
 MLflow has one atomic operation that serves: a param can be written once. So the holder of epoch n is whoever
-wrote the param `lease.<n>`, and it holds for as long as no higher epoch is written. It renews a counter in a tag.
-A contender takes over when the holder's process is gone (seen from the same machine), when it has released, or
-when the counter has not moved for `stale_seconds` by the contender's own clock; clocks are never compared.
+wrote the param `lease.<n>`, and it holds for as long as no higher epoch is written. It renews a counter in a
+tag. A contender takes over when the holder's process is gone (seen from the same machine), when it has
+released, or when the counter has not moved for `stale_seconds` by the contender's own clock; clocks are never
+compared.
 
 A holder that was stopped for longer than that finds out before it writes: `check` looks at MLflow again
 whenever the last look is older than a quarter of the stale time.
@@ -245,7 +246,8 @@ class Lease:
 def current_holder(ledger: Ledger, sweep: Sweep) -> Holder | None:
     """Return who holds a sweep's lease, or `None` when it is free.
 
-    Free is: never taken, released, or the process is gone. A holder on another machine that died is still reported; only waiting can tell.
+    Free is: never taken, released, or the process is gone. A holder on another machine that died is still
+    reported; only waiting can tell.
     """
     run = _parent(ledger, sweep)
     epochs = _epochs(run.data.params)

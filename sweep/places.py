@@ -9,6 +9,8 @@ from pathlib import Path
 
 from trainers.errors import ConfigError
 
+_SQLITE = "sqlite:///"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
@@ -62,8 +64,13 @@ class Places:
         return self.home / "reports" / name
 
 
+def sqlite_path(tracking_uri: str) -> Path | None:
+    """Return the file of an SQLite database, `None` for anything else."""
+    if not tracking_uri.startswith(_SQLITE):
+        return None
+    return Path(tracking_uri.removeprefix(_SQLITE)).expanduser().absolute()
+
+
 def _absolute_sqlite(uri: str) -> str:
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
-        return uri
-    return prefix + str(Path(uri.removeprefix(prefix)).expanduser().absolute())
+    path = sqlite_path(uri)
+    return uri if path is None else f"{_SQLITE}{path}"

@@ -40,23 +40,19 @@ class Progress:
     total_steps: int
     statuses: dict[str, Status]
     _steps: dict[str, int] = field(default_factory=dict[str, int])
-    _spared: int = 0
     _begun: float = field(default_factory=time.monotonic)
-    _first: dict[str, int] = field(default_factory=dict[str, int])
     _lock: Lock = field(default_factory=Lock)
 
     def update(self, cell_id: str, status: Status, step: int, num_steps: int) -> None:
         """Note where a cell is; a cell that ended early spares the rest of its steps."""
         with self._lock:
             self.statuses[cell_id] = status
-            self._first.setdefault(cell_id, 0)
             self._steps[cell_id] = num_steps if status.ended else step
 
-    def note_resumed(self, cell_id: str, step: int) -> None:
-        """Note that a cell goes on from `step`, which does not count towards the rate."""
+    def begin(self, cell_id: str) -> None:
+        """Note that a worker has begun a cell."""
         with self._lock:
-            self._first[cell_id] = step
-            self._steps[cell_id] = step
+            self.statuses[cell_id] = Status.RUNNING
 
     def counts(self) -> dict[str, int]:
         """Return the number of cells by status, in a fixed order, without zeros."""
@@ -74,11 +70,10 @@ class Progress:
         """Return the seconds left at the rate so far; `None` before there is one."""
         with self._lock:
             done = sum(self._steps.values())
-            trained = done - sum(self._first.values())
         elapsed = time.monotonic() - self._begun
-        if trained <= 0:
+        if done <= 0:
             return None
-        return max(0.0, (self.total_steps - done) * elapsed / trained)
+        return max(0.0, (self.total_steps - done) * elapsed / done)
 
     def line(self) -> str:
         """Return the state in one line of text."""

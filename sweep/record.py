@@ -7,6 +7,7 @@ name and nothing else; the names it looks for are those of `sweep.names`. Report
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -115,6 +116,7 @@ class Record:
         axes: Axis name to the value at each point; `None` where the point's grid lacks the axis.
         cell_ids: The cell of each point.
         outcomes: Cell to what is known about it.
+        parent_run_id: The sweep's own run, where reports are kept.
         client: For reading histories.
         remote: Whether MLflow is behind HTTP, where reading in parallel pays.
     """
@@ -128,12 +130,19 @@ class Record:
     axes: Mapping[str, tuple[AxisValue | None, ...]]
     cell_ids: tuple[str, ...]
     outcomes: Mapping[str, CellOutcome]
+    parent_run_id: str
     client: MlflowClient
     remote: bool = False
 
     def outcome(self, point: int) -> CellOutcome:
         """Return the outcome of the cell of a grid point."""
         return self.outcomes[self.cell_ids[point]]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of distinct cells by status, without zeros; "missing" where a run is gone."""
+        counted = Counter("missing" if o.status is None else o.status.value for o in self.outcomes.values())
+        order = [*(status.value for status in Status), "missing"]
+        return {name: counted[name] for name in order if counted[name]}
 
     def histories(self, run_ids: Iterable[str], keys: Sequence[str]) -> dict[tuple[str, str], Series]:
         """Read metric histories.
@@ -144,14 +153,19 @@ class Record:
 
         Returns:
             (run, metric) to its series; empty series where nothing was recorded.
+
+        Raises:
+            RecordError: The store does not answer.
         """
         wanted = [(run_id, key) for run_id in dict.fromkeys(run_ids) for key in keys]
-        if not self.remote:
-            return {pair: read_series(self.client, *pair) for pair in wanted}
-        with ThreadPoolExecutor(HTTP_READERS) as pool:
-            return dict(
-                zip(wanted, pool.map(lambda pair: read_series(self.client, *pair), wanted), strict=True)
-            )
+        try:
+            if not self.remote:
+                return {pair: read_series(self.client, *pair) for pair in wanted}
+            with ThreadPoolExecutor(HTTP_READERS) as pool:
+                futures = [pool.submit(read_series, self.client, *pair) for pair in wanted]
+                return {pair: future.result() for pair, future in zip(wanted, futures, strict=True)}
+        except (MlflowException, SQLAlchemyError) as error:
+            raise RecordError(f"cannot read the histories of {self.name!r}: {_first_line(error)}") from error
 
 
 def read_series(client: MlflowClient, run_id: str, key: str) -> Series:
@@ -202,6 +216,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         axes={key.removeprefix(prefix): tuple(columns[key]) for key in columns if key.startswith(prefix)},
         cell_ids=cell_ids,
         outcomes=outcomes,
+        parent_run_id=parent.info.run_id,
         client=client,
         remote=_is_remote(tracking_uri),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search_spaces import Space, list_spaces, load_space
-from sweep.record import list_sweeps, load_stored_space
+from sweep.stored import stored_space, stored_sweeps
 from trainers.canonical import canonical_form, cell_id
 from trainers.cell import Cell
 from trainers.errors import ConfigError
@@ -56,8 +56,8 @@ def _spaces(tracking_uri: str, space: str | None, smoke: bool, overrides: Sequen
     if space is not None:
         yield load_space(space, smoke=smoke, overrides=overrides)
         return
-    for name in list_sweeps(tracking_uri):
-        yield load_stored_space(tracking_uri, name)
+    for name in stored_sweeps(tracking_uri):
+        yield stored_space(tracking_uri, name)
     for name, _ in list_spaces():
         yield load_space(name)
         yield load_space(name, smoke=True)

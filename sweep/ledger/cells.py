@@ -1,6 +1,6 @@
 """Cells in MLflow: one run a cell in the whole store, found by its address, whichever sweep ran it."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -18,6 +18,8 @@ FEW_CELLS = 8
 """Up to so many cells are looked up one by one; more by reading all of them."""
 
 REASON_LENGTH = 1000
+POINTS_PER_CALL = 1000
+"""As many as MLflow takes at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class CellRun:
         reason: Why.
         run_status: MLflow's own status of the run.
         started_ms: When the run was made.
+        recorded_until: Rows of the history before this step have been sent.
+        num_steps: The cell's planned end; 0 where the run does not say.
         metrics: Latest values.
     """
 
@@ -44,6 +48,8 @@ class CellRun:
     reason: str = ""
     run_status: str = "RUNNING"
     started_ms: int = 0
+    recorded_until: int = 0
+    num_steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -73,6 +79,11 @@ class CellRuns(TaggedRuns):
         with translated(f"listing the cells of sweep {sweep.name!r}"):
             runs = self._search([sweep.experiment_id], names.TAG_ROLE, names.ROLE_CELL)
         return _chosen(runs, None)
+
+    def read_cell(self, run_id: str) -> CellRun:
+        """Return a cell's run as it stands."""
+        with translated(f"reading run {run_id}"):
+            return _cell_run(self.client.get_run(run_id))
 
     def remove_duplicates(self, sweep: Sweep) -> list[str]:
         """Delete runs of cells that a retried request left behind in this sweep; returns their ids.
@@ -158,6 +169,19 @@ class CellRuns(TaggedRuns):
         )
         self.artifacts.put(run.info.run_id, names.ARTIFACT_CELL, cell_document(cell))
 
+    def log_history(self, run_id: str, metrics: Sequence[Metric], *, recorded_until: int) -> None:
+        """Send points of a cell's history, then how far it is sent; MLflow drops exact repeats.
+
+        Args:
+            run_id: The cell's run.
+            metrics: The points.
+            recorded_until: Every row before this step is among these or earlier ones.
+        """
+        with translated(f"recording the history of run {run_id}"):
+            for start in range(0, len(metrics), POINTS_PER_CALL):
+                self.client.log_batch(run_id, metrics=metrics[start : start + POINTS_PER_CALL])
+            self.client.set_tag(run_id, names.TAG_RECORDED_UNTIL, str(recorded_until))
+
     def finish_cell(
         self,
         run_id: str,
@@ -198,8 +222,14 @@ def _cell_run(run: Run) -> CellRun:
         reason=tags.get(names.TAG_STATUS_REASON, ""),
         run_status=run.info.status,
         started_ms=run.info.start_time,
+        recorded_until=_whole(tags.get(names.TAG_RECORDED_UNTIL)),
+        num_steps=_whole(run.data.params.get("num_steps")),
         metrics=run.data.metrics,
     )
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text is not None and text.isdecimal() else 0
 
 
 def _status(text: str | None) -> Status:

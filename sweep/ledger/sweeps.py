@@ -234,7 +234,9 @@ class Sweeps(TaggedRuns):
         if parents:
             return parents[0]
         tags = {names.TAG_ROLE: names.ROLE_SWEEP, names.TAG_NAME: experiment.name}
-        self.client.create_run(experiment.experiment_id, start_time=now_ms(), tags=tags, run_name=experiment.name)
+        self.client.create_run(
+            experiment.experiment_id, start_time=now_ms(), tags=tags, run_name=experiment.name
+        )
         if not made_here:
             # Others who waited as long have made theirs by then, and all choose the same one.
             time.sleep(PARENT_SETTLE_SECONDS)

@@ -4,10 +4,10 @@ matplotlib's object interface and its Agg canvas only: no global figure, no disp
 """
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -53,11 +53,11 @@ STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
+def house_style() -> Generator[None, None, None]:
     """Draw with matplotlib's own defaults and the house style, whatever the user's style sheet says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+        cast("Any", matplotlib.rcParams).update(STYLE)
         yield
 
 
@@ -72,11 +72,12 @@ class Canvas:
     """
 
     def __init__(self, *, width: float, height: float, title: str, caption: str) -> None:
-        """Lay out the sheet."""
         self._width = max(width, MIN_WIDTH)
         # A body narrower than the sheet stands in its middle.
         self._left = (self._width - width) / 2
-        lines = textwrap.wrap(caption, width=int((self._width - 2 * MARGIN) / CAPTION_CHARACTER))
+        # A separator stays at the end of its line: the space before it does not break.
+        text = caption.replace(" · ", "\N{NO-BREAK SPACE}· ")
+        lines = textwrap.wrap(text, width=int((self._width - 2 * MARGIN) / CAPTION_CHARACTER))
         self._bottom = MARGIN + CAPTION_LINE * len(lines) + 0.06
         title_lines = textwrap.wrap(title, width=int((self._width - 2 * MARGIN) / 0.092)) if title else []
         top = TITLE_HEIGHT + 0.17 * (len(title_lines) - 1) if title_lines else MARGIN

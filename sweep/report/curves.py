@@ -21,8 +21,9 @@ from sweep.report.labels import combination, metric_label, plain
 from sweep.report.lines import Looks, choose_looks, draw_key
 from sweep.report.points import Key, fits, grid_names, group, ordered_keys, panel_keys, select, unshown_axes
 
-PANEL_WIDTH, PANEL_HEIGHT = 4.3, 2.9
-LEFT, BOTTOM, GAP, ROW_GAP, PANEL_TITLE, PANEL_TOP, KEY_GAP = 0.72, 0.5, 0.8, 0.06, 0.26, 0.08, 0.2
+PANEL, SMALL_PANEL = (4.3, 2.9), (3.2, 2.3)
+LEFT, BOTTOM, GAP, SHARED_GAP, ROW_GAP = 0.72, 0.5, 0.8, 0.5, 0.06
+PANEL_TITLE, PANEL_TOP, KEY_GAP = 0.26, 0.08, 0.2
 MARGIN_RIGHT = 0.25
 MAX_PANELS_IN_ROW = 3
 MAX_RULES = 3
@@ -178,18 +179,22 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
         across = min(len(data.panels), MAX_PANELS_IN_ROW)
     across = min(across, MAX_PANELS_IN_ROW)
     down = -(-len(data.panels) // across)
+    panel_width, panel_height = SMALL_PANEL if across > 2 else PANEL
+    # Panels of one metric share its axis, so only the first of a row needs its name.
+    same = len(data.panels) // len(spec.metrics) >= across > 1
+    gap = SHARED_GAP if same else GAP
     keys = ordered_keys([line.key for panel in data.panels for line in panel.lines])
     looks = choose_looks(data.line_axes, keys, data.fallback)
     marks = _marks(data)
     key_width = max(looks.width, 1.35 if marks else 0.0)
     width = (
         LEFT
-        + across * PANEL_WIDTH
-        + (across - 1) * GAP
+        + across * panel_width
+        + (across - 1) * gap
         + (KEY_GAP + key_width if key_width else MARGIN_RIGHT)
     )
     heading = PANEL_TITLE if data.panel_axes else PANEL_TOP
-    step_height = BOTTOM + PANEL_HEIGHT + heading
+    step_height = BOTTOM + panel_height + heading
     height = down * step_height + (down - 1) * ROW_GAP
     banded = any(line.num_seeds > 1 for panel in data.panels for line in panel.lines)
     with house_style():
@@ -201,13 +206,15 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
         )
         for index, panel in enumerate(data.panels):
             row, column = divmod(index, across)
-            bottom = height - row * (step_height + ROW_GAP) - heading - PANEL_HEIGHT
-            axes = canvas.axes(LEFT + column * (PANEL_WIDTH + GAP), bottom, PANEL_WIDTH, PANEL_HEIGHT)
+            bottom = height - row * (step_height + ROW_GAP) - heading - panel_height
+            axes = canvas.axes(LEFT + column * (panel_width + gap), bottom, panel_width, panel_height)
             together = [line for other in data.panels if other.metric == panel.metric for line in other.lines]
             _draw_panel(axes, panel, looks, spec, together)
+            if same and column:
+                axes.set_ylabel("")
             axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
-        left = LEFT + across * PANEL_WIDTH + (across - 1) * GAP + KEY_GAP
-        draw_key(canvas, looks, left, height - heading - PANEL_HEIGHT, PANEL_HEIGHT, marks)
+        left = LEFT + across * panel_width + (across - 1) * gap + KEY_GAP
+        draw_key(canvas, looks, left, height - heading - panel_height, panel_height, marks)
         canvas.save(path)
 
 
@@ -270,10 +277,14 @@ def _draw_panel(
     axes.set_ylim(low, high)
     if logarithmic:
         # Within a decade the minor ticks need numbers; beyond it they would only crowd the axis.
-        few = FuncFormatter(lambda value, _: plain(float(f"{value:.3g}")))
+        few = FuncFormatter(_minor_label)
         axes.yaxis.set_minor_formatter(NullFormatter() if high > DECADE * low else few)
     last = max((int(steps[-1]) for line in together for steps in _all_steps(line)), default=1)
     axes.set_xlim(0, max(spec.max_step or last, 1))
+
+
+def _minor_label(value: float, _position: int | None) -> str:
+    return plain(float(f"{value:.3g}"))
 
 
 def _all_steps(line: Line) -> list[np.ndarray]:

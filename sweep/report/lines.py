@@ -7,6 +7,7 @@ infinity has a place), and what else varies becomes the line style.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -34,12 +35,16 @@ SEQUENTIAL_END = 0.9
 LEGEND_CHARACTER, LEGEND_HANDLE, BAR_WIDTH, BAR_SPACE = 0.068, 0.62, 0.15, 0.95
 
 
+LineStyle = Any
+"""What matplotlib takes as a line style: a name, or an offset with a pattern of lengths."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """Colour, line style and label of one line."""
 
     colour: str | tuple[float, float, float, float]
-    style: str | tuple[int, tuple[float, ...]]
+    style: LineStyle
     label: str
 
 

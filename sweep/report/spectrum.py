@@ -1,7 +1,7 @@
 """The leading Hessian eigenvalues against the step (ZS25 fig. 2), a panel per combination of axes.
 
-Each line is the mean over the seeds that did not diverge, at the steps that they share; where all diverged, each
-is drawn by itself. One eigenvalue may be black: number k + 1, the first that a Bulk update keeps.
+Each line is the mean over the seeds that did not diverge, at the steps that they share; where all diverged,
+each is drawn by itself. One eigenvalue may be black: number k + 1, the first that a Bulk update keeps.
 """
 
 from dataclasses import dataclass

@@ -46,6 +46,7 @@ class TableData:
         columns: Values along the columns; `None` stands for the reference column, last.
         pools: One entry per row and column, in the metric's own unit.
         best: Places that hold the best value of their block.
+        left_out: Grid points outside the reference that lack the column axis and so have no place.
     """
 
     metric: str
@@ -56,6 +57,7 @@ class TableData:
     columns: tuple[AxisValue | None, ...]
     pools: tuple[tuple[Pool, ...], ...]
     best: frozenset[tuple[int, int]]
+    left_out: int
 
 
 def table_data(record: Record, spec: TableSpec) -> TableData:
@@ -91,6 +93,7 @@ def table_data(record: Record, spec: TableSpec) -> TableData:
         columns=columns,
         pools=pools,
         best=_best(row_keys, pools, lower=metric_label(spec.metric).lower_is_better),
+        left_out=sum(record.grids[p] != spec.reference for p in chosen) - len(main),
     )
 
 
@@ -167,6 +170,8 @@ def _caption_of_metric(spec: TableSpec, label: MetricLabel) -> str:
 def _footnotes(data: TableData) -> list[str]:
     present = {place.state for row in data.pools for place in row}
     notes = [f"{_MARK[state]} {_MEANING[state]}" for state in _MARK if state in present]
+    if data.left_out:
+        notes.append(f"{data.left_out} grid points without {data.column_axis} are not shown")
     return [*notes, f"bold: best for each {axis_label(data.row_axes[0]).plain}"] if data.best else notes
 
 
@@ -262,11 +267,10 @@ def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> 
     width, height = sum(widths), HEADER_HEIGHT + ROW_HEIGHT * max(len(body), 1)
     blocks = [row for row in range(1, len(body)) if data.row_keys[row][0] != data.row_keys[row - 1][0]]
     notes = _footnotes(data)
-    title = f"{spec.title or spec.name}: {_caption_of_metric(spec, label)}"
+    title = spec.title or spec.name
+    below = f"{_caption_of_metric(spec, label)}. {caption(record, _points(record, spec), *notes)}"
     with house_style():
-        canvas = Canvas(
-            width=width, height=height, title=title, caption=caption(record, _points(record, spec), *notes)
-        )
+        canvas = Canvas(width=width, height=height, title=title, caption=below)
         axes = canvas.axes(0, 0, width, height)
         axes.set_axis_off()
         axes.set_xlim(0, width)

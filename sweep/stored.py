@@ -1,0 +1,28 @@
+"""What MLflow remembers of earlier sweeps: their names and the spaces that they were begun with."""
+
+from search_spaces import Space, load_space_text
+from sweep.errors import LedgerUnavailableError
+from sweep.ledger import Ledger
+from sweep.places import sqlite_path
+
+
+def stored_sweeps(tracking_uri: str) -> list[str]:
+    """Return the names of the sweeps, the newest first; none where there is no database yet."""
+    path = sqlite_path(tracking_uri)
+    if path is not None and not path.exists():
+        return []
+    return [sweep.name for sweep in Ledger.open(tracking_uri, create=False).list_sweeps()]
+
+
+def stored_space(tracking_uri: str, name: str) -> Space:
+    """Return the space that a sweep was last run with.
+
+    Raises:
+        ConfigError: There is no sweep of that name.
+        LedgerUnavailableError: There is no record at all.
+    """
+    path = sqlite_path(tracking_uri)
+    if path is not None and not path.exists():
+        raise LedgerUnavailableError(f"there is no sweep {name!r}: no MLflow database {path}. Begin with: sweep run SPACE")
+    ledger = Ledger.open(tracking_uri, create=False)
+    return load_space_text(ledger.read_space(ledger.find_sweep(name)), origin=f"<sweep {name}>")
