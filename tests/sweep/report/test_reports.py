@@ -13,7 +13,7 @@ from matplotlib import image
 from search_spaces.reports import CurvesSpec, FinalsSpec, HeatmapSpec, SpectrumSpec, TableSpec
 from sweep import names
 from sweep.names import Status
-from sweep.record import CellOutcome, Record
+from sweep.record import CellOutcome, Record, load_record
 from sweep.report import make_report
 from sweep.report.canvas import caption
 from sweep.report.curves import curves_data, leaving_point
@@ -211,6 +211,15 @@ def test_table_markdown(store: Store) -> None:
     assert any(line.startswith("† the loss diverged") for line in lines)
 
 
+def test_points_without_a_column_are_counted(store: Store) -> None:
+    record = table_record(store)
+    assert table_data(record, TABLE).left_out == 0
+    alone = TABLE.model_copy(update={"reference": None})
+    data = table_data(record, alone)
+    assert (data.left_out, data.columns) == (4, (1, 5))
+    assert "4 grid points without k are not shown" in table_markdown(record, alone, data)
+
+
 def test_table_csv_is_raw(store: Store) -> None:
     rows = list(csv.DictReader(io.StringIO(table_csv(table_data(table_record(store), TABLE)))))
     assert len(rows) == 12
@@ -384,7 +393,9 @@ def test_every_report_comes_out_in_any_state(store: Store, tmp_path: Path, statu
 
 def test_the_same_record_gives_the_same_bytes(store: Store, tmp_path: Path) -> None:
     record = full_record(store)
-    first, second = (make_report(record, tmp_path / name) for name in ("one", "two"))
+    first = make_report(record, tmp_path / "one")
+    # Read from MLflow a second time, into another folder.
+    second = make_report(load_record(store.uri, record.name), tmp_path / "elsewhere" / "two")
     for left, right in zip(first, second, strict=True):
         assert left.path.read_bytes() == right.path.read_bytes(), left.path.name
     assert b"matplotlib" not in first[0].path.read_bytes()
