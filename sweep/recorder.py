@@ -1,99 +1,152 @@
-"""Histories and outcomes from the store to MLflow, on a thread of its own: the only one that sends them.
+"""The one writer of cells' records: from the store to MLflow, on a thread of its own, beside Tune's loop.
 
-Only what a durable commit covers is sent, with the original timestamps, so that a replay adds nothing. A cell's
-final status is the last thing written, after its files have been read back. MLflow being away delays the
-record and never the training: the thread tries again, and what is missing at the end the next run records.
+Trials commit to the store; the driver passes on what happened; this thread makes the runs and sends. Only what a
+durable commit covers is sent, with the original timestamps, so that a replay adds nothing. A cell's final
+status is the last thing written, after its files have been read back. MLflow being away delays the record and
+never the training: the thread tries again, and what is missing at the end the next run records (`reconcile`).
 """
 
-import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any
 
 import pyarrow.compute as compute
 
 from sweep import names
 from sweep.errors import LedgerError, StorageError
+from sweep.grid_table import AxisValue
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.storage import Manifest, Storage
 from sweep.storage.parts import STEP, TIMESTAMP
 from sweep.thinning import Thinning
+from trainers.cell import Cell
 
 FIRST_RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 15.0
 LOST_REASON = "its driver was lost"
 
+Describe = Callable[[str], tuple[Cell, Mapping[str, AxisValue]]]
+"""Gives a cell, and the axes of the first grid point that asks for it, by its id."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
-    """A durable commit that is to be recorded.
+class End:
+    """How a cell stops without an outcome of its own."""
+
+    status: Status
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be recorded of one cell; a later request includes the earlier ones.
 
     Args:
-        cell_id: The cell.
-        run_id: Its MLflow run.
-        step: Updates done.
-        attempt: By which attempt.
+        begins: A worker has begun, which overtakes an earlier end.
+        commit: (step, attempt) of the newest commit that was passed on.
+        end: Set when the cell stops here.
     """
 
-    cell_id: str
-    run_id: str
-    step: int
-    attempt: int
+    begins: bool = False
+    commit: tuple[int, int] | None = None
+    end: End | None = None
 
-
-@dataclass(slots=True)
-class _Session:
-    """What this recorder knows about one run: how it stands in MLflow and which points were chosen."""
-
-    run: CellRun
-    thinning: Thinning
+    def then(self, later: "Wanted") -> "Wanted":
+        """Join two requests."""
+        return Wanted(
+            begins=self.begins or later.begins,
+            commit=later.commit or self.commit,
+            end=later.end if later.end is not None or later.begins else self.end,
+        )
 
 
 class Recorder:
-    """Records the cells of one sweep; starts at once and works until `close`.
+    """Records the cells of one sweep.
 
     Args:
         ledger: Where to.
         storage: Where from.
         sweep: The sweep.
         lease: Checked before anything is written.
+        describe: Gives a cell by its id.
+        runs: The runs that cells have already (`Ledger.lookup`).
     """
 
-    def __init__(self, ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        storage: Storage,
+        sweep: Sweep,
+        lease: Lease,
+        *,
+        describe: Describe,
+        runs: Mapping[str, CellRun],
+    ) -> None:
         self._ledger = ledger
         self._storage = storage
         self._sweep = sweep
         self._lease = lease
-        self._sessions: dict[str, _Session] = {}
-        self._waiting: dict[str, Commit] = {}
+        self._describe = describe
+        self._runs = dict(runs)
+        self._open: dict[str, Thinning] = {}
+        self._uncertain: set[str] = set()
+        self._wanted: dict[str, Wanted] = {}
         self._refused: dict[str, str] = {}
-        self._busy: Commit | None = None
+        self._busy: str | None = None
         self._away: str | None = None
         self._failure: BaseException | None = None
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begin to record."""
         self._thread.start()
 
-    def submit(self, cell_id: str, run_id: str, *, step: int, attempt: int) -> None:
-        """Queue a commit; returns at once. A later one of the same cell includes it.
+    # What the driver says; none of these waits for MLflow.
 
-        A commit with an outcome ends the cell's run.
-        """
+    def started(self, cell_id: str) -> None:
+        """Say that a worker has begun with the cell: it gets its run, shown as running."""
+        self._want(cell_id, Wanted(begins=True))
+
+    def submit(self, cell_id: str, *, step: int, attempt: int) -> None:
+        """Say that a commit of the cell is durable. One with an outcome ends the cell's run."""
+        self._want(cell_id, Wanted(commit=(step, attempt)))
+
+    def ended(self, cell_id: str, status: Status, reason: str, *, log: str = "") -> None:
+        """Say that the cell stops here without an outcome of its own: failed, interrupted, or stopped."""
+        self._want(cell_id, Wanted(end=End(status=status, reason=reason, log=log)))
+
+    def _want(self, cell_id: str, wanted: Wanted) -> None:
         with self._changed:
-            self._waiting[cell_id] = Commit(cell_id=cell_id, run_id=run_id, step=step, attempt=attempt)
+            self._wanted[cell_id] = self._wanted.get(cell_id, Wanted()).then(wanted)
+            self._refused.pop(cell_id, None)
             self._changed.notify_all()
+
+    # What the driver asks.
+
+    @property
+    def runs(self) -> dict[str, CellRun]:
+        """The cells' runs as recorded so far."""
+        with self._changed:
+            return dict(self._runs)
 
     @property
     def away(self) -> str | None:
         """Why MLflow cannot be written at present, or `None`."""
         return self._away
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Cells that could not be recorded for a reason that waiting does not mend."""
+        with self._changed:
+            return dict(self._refused)
 
     def check(self) -> None:
         """Raise what ended the recorder's thread, such as `LeaseLostError`, if anything did."""
@@ -101,79 +154,67 @@ class Recorder:
             raise self._failure
 
     def drain(self, timeout: float) -> list[str]:
-        """Wait until all is recorded, at most `timeout` seconds; returns a line for each cell that is not.
+        """Wait until all is recorded, at most `timeout` seconds; returns the cells that are not.
 
         Raises:
             LeaseLostError: Another process writes this sweep's record now.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
-            while (self._waiting or self._busy) and self._failure is None:
+            while (self._wanted or self._busy) and self._failure is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
-            late = set(self._waiting) | ({self._busy.cell_id} if self._busy else set[str]())
-            missing = dict.fromkeys(late, self._away or "there was no time left") | self._refused
+            missing = {*self._wanted, *self._refused}
+            if self._busy is not None:
+                missing.add(self._busy)
         self.check()
-        return [f"cell {cell_id}: {why}" for cell_id, why in sorted(missing.items())]
+        return sorted(missing)
 
     def close(self) -> None:
         """End the thread after the cell at hand. What is not recorded by then is left to the next run."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
-    def __enter__(self) -> "Recorder":
-        return self
+    def reconcile(self, cell_ids: Collection[str]) -> set[str]:
+        """Make MLflow agree with the store after a crash; call before `start`.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def reconcile(self, known: Mapping[str, CellRun]) -> dict[str, CellRun]:
-        """Make the runs of this sweep agree with the store after a crash; call before training.
-
-        An outcome that was committed and not recorded is recorded; a run that a lost driver left as running is
-        shown as interrupted; one with a final status that is still open is closed. Runs of other sweeps are
-        left as they are: their driver may live.
+        An outcome that was committed and not recorded is queued; a run that a lost driver left as running is
+        shown as interrupted; one with a final status that is still open is closed.
 
         Args:
-            known: The runs of the plan's cells (`Ledger.lookup`).
+            cell_ids: The plan's cells, without those that another driver is running now.
 
         Returns:
-            The runs as they stand now.
+            The cells that need no training: ended in MLflow, or in the store.
         """
-        now = dict(known)
-        for cell_id, run in known.items():
-            if run.experiment_id != self._sweep.experiment_id:
-                continue
-            if run.status.ended:
+        done: set[str] = set()
+        for cell_id in cell_ids:
+            run = self._runs.get(cell_id)
+            if run is not None and run.status.ended:
+                done.add(cell_id)
                 if run.run_status != run.status.mlflow_status:
                     self._end(run, run.status, run.reason)
                 continue
             newest, _ = self._storage.latest(cell_id)
             if newest is not None and newest.outcome is not None:
-                self._record(
-                    Commit(cell_id=cell_id, run_id=run.run_id, step=newest.step, attempt=newest.attempt)
-                )
-                now[cell_id] = self._ledger.read_cell(run.run_id)
-            elif run.status is Status.RUNNING:
+                done.add(cell_id)
+                self.submit(cell_id, step=newest.step, attempt=newest.attempt)
+            elif run is not None and run.status is Status.RUNNING:
                 self._end(run, Status.INTERRUPTED, LOST_REASON)
-                now[cell_id] = replace(run, status=Status.INTERRUPTED, reason=LOST_REASON)
-        return now
+        return done
 
-    def _end(self, run: CellRun, status: Status, reason: str) -> None:
-        self._lease.check()
-        self._ledger.finish_cell(run.run_id, status, reason)
+    # The thread.
 
     def _work(self) -> None:
         try:
             delay = FIRST_RETRY_SECONDS
-            while (commit := self._next()) is not None:
-                if self._try(commit):
+            while (cell_id := self._next()) is not None:
+                if self._try(cell_id):
                     delay = FIRST_RETRY_SECONDS
                     continue
                 with self._changed:
@@ -184,22 +225,21 @@ class Recorder:
             self._failure = failure
         finally:
             with self._changed:
-                self._busy = None
                 self._changed.notify_all()
 
-    def _next(self) -> Commit | None:
+    def _next(self) -> str | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing)
-            if self._closing:
-                return None
-            self._busy = self._waiting.pop(next(iter(self._waiting)))
-            return self._busy
+            self._changed.wait_for(lambda: self._wanted or self._closing)
+            return None if self._closing else next(iter(self._wanted))
 
-    def _try(self, commit: Commit) -> bool:
-        """Record one commit; returns whether MLflow answered."""
+    def _try(self, cell_id: str) -> bool:
+        """Record one cell; returns whether MLflow answered."""
+        with self._changed:
+            wanted = self._wanted.pop(cell_id)
+            self._busy = cell_id
         answered, refused = True, None
         try:
-            self._record(commit)
+            self._record(cell_id, wanted)
             self._away = None
         except LedgerError as error:
             if error.transient:
@@ -210,65 +250,87 @@ class Recorder:
             refused = str(error)
         with self._changed:
             if not answered:
-                self._waiting.setdefault(commit.cell_id, commit)
-            if refused is None:
-                self._refused.pop(commit.cell_id, None)
-            else:
-                self._refused[commit.cell_id] = refused
+                # At the end of the queue, joined with what was said meanwhile.
+                newer = self._wanted.pop(cell_id, Wanted())
+                self._wanted[cell_id] = wanted.then(newer)
+            if refused is not None:
+                self._refused[cell_id] = refused
             self._busy = None
             self._changed.notify_all()
         return answered
 
-    def _record(self, commit: Commit) -> None:
+    def _record(self, cell_id: str, wanted: Wanted) -> None:
         self._lease.check()
-        session = self._sessions.get(commit.run_id)
-        if session is None:
-            run = self._ledger.read_cell(commit.run_id)
-            if run.status.ended:
+        known = self._runs.get(cell_id)
+        if known is not None and known.status.ended:
+            return
+        run = self._take_up(cell_id, known)
+        if wanted.commit is not None:
+            manifest = self._manifest(cell_id, *wanted.commit)
+            run = self._send_history(run, manifest)
+            if manifest.outcome is not None:
+                self._finish(run, manifest)
                 return
-            session = self._sessions[commit.run_id] = self._session(run)
-        manifest = self._manifest(commit)
-        self._send_history(session, manifest)
-        if manifest.outcome is not None:
-            self._finish(session.run, manifest)
-            del self._sessions[commit.run_id]
+        if wanted.end is not None:
+            if wanted.end.log:
+                self._put(run.run_id, names.ARTIFACT_ERROR, wanted.end.log.encode())
+            self._end(run, wanted.end.status, wanted.end.reason)
 
-    def _session(self, run: CellRun) -> _Session:
-        """Bring the choice of points to where an earlier session stopped, without sending."""
-        thinning = Thinning(run.num_steps)
+    def _take_up(self, cell_id: str, known: CellRun | None) -> CellRun:
+        """Return the cell's run; the first time it is made, or reopened."""
+        if known is not None and cell_id in self._open:
+            return known
+        cell, axes = self._describe(cell_id)
+        if known is None and cell_id in self._uncertain:
+            # A request that seemed to fail may have made the run.
+            known = self._ledger.lookup([cell_id]).get(cell_id)
+        epoch = self._lease.epoch
+        if known is None:
+            self._uncertain.add(cell_id)
+            run = self._ledger.start_cell(self._sweep, cell_id=cell_id, cell=cell, axes=axes, epoch=epoch)
+        else:
+            run = self._ledger.resume_cell(known, cell=cell, axes=axes, epoch=epoch)
+        self._uncertain.discard(cell_id)
+        thinning = Thinning(cell.num_steps)
         if run.recorded_until:
-            newest, _ = self._storage.latest(run.cell_id)
-            if newest is not None:
-                table = self._storage.read_parts(newest)
-                thinning.choose(table.filter(compute.less(table[STEP], run.recorded_until)))
-        return _Session(run, thinning)
+            self._replay(run, thinning)
+        self._open[cell_id] = thinning
+        self._know(run)
+        return run
 
-    def _manifest(self, commit: Commit) -> Manifest:
+    def _replay(self, run: CellRun, thinning: Thinning) -> None:
+        """Bring the choice of points to where an earlier session stopped, without sending."""
+        newest, _ = self._storage.latest(run.cell_id)
+        if newest is not None:
+            table = self._storage.read_parts(newest)
+            thinning.choose(table.filter(compute.less(table[STEP], run.recorded_until)))
+
+    def _manifest(self, cell_id: str, step: int, attempt: int) -> Manifest:
         try:
-            return self._storage.manifest(commit.cell_id, commit.step, commit.attempt)
+            return self._storage.manifest(cell_id, step, attempt)
         except StorageError:
             # Pruned since, because a later commit exists; or damaged, and then the one before it counts.
-            newest, problems = self._storage.latest(commit.cell_id)
+            newest, problems = self._storage.latest(cell_id)
             if newest is None:
-                raise StorageError(
-                    " ".join([f"no commit of cell {commit.cell_id} is left.", *problems])
-                ) from None
+                raise StorageError(" ".join([f"no commit of cell {cell_id} is left.", *problems])) from None
             return newest
 
-    def _send_history(self, session: _Session, manifest: Manifest) -> None:
-        run, ended = session.run, manifest.outcome is not None
+    def _send_history(self, run: CellRun, manifest: Manifest) -> CellRun:
+        ended = manifest.outcome is not None
         if manifest.step <= run.recorded_until and not ended:
-            return
+            return run
         table = self._storage.read_parts(manifest, from_step=run.recorded_until)
         rows = table.filter(compute.greater_equal(table[STEP], run.recorded_until))
-        thinning = session.thinning.copy()
+        thinning = self._open[run.cell_id].copy()
         metrics = thinning.choose(rows, ended=ended)
         # A row at the commit's very step is there only if the cell ended with it.
         until = manifest.step + 1 if ended else manifest.step
         if metrics:
             self._ledger.log_history(run.run_id, metrics, recorded_until=until)
-        session.thinning = thinning
-        session.run = replace(run, recorded_until=until)
+        self._open[run.cell_id] = thinning
+        run = replace(run, recorded_until=until)
+        self._know(run)
+        return run
 
     def _finish(self, run: CellRun, manifest: Manifest) -> None:
         """Store the files and read them back, then the finals, and the status last."""
@@ -283,9 +345,8 @@ class Recorder:
         finals[names.STATUS_DIVERGED] = float(status is Status.DIVERGED)
         # A time that every repetition finds again, so that a repetition adds no second point.
         last = compute.max(self._storage.read_parts(manifest)[TIMESTAMP]).as_py()
-        self._lease.check()
-        self._ledger.finish_cell(
-            run.run_id,
+        self._end(
+            replace(run, metrics={**run.metrics, **finals}),
             status,
             str(outcome.get("reason") or ""),
             finals=finals,
@@ -293,10 +354,19 @@ class Recorder:
             timestamp_ms=run.started_ms if last is None else last,
         )
 
+    def _end(self, run: CellRun, status: Status, reason: str, **finals: Any) -> None:
+        self._lease.check()
+        self._ledger.finish_cell(run.run_id, status, reason, **finals)
+        self._open.pop(run.cell_id, None)
+        self._know(replace(run, status=status, reason=reason, run_status=status.mlflow_status))
+
+    def _know(self, run: CellRun) -> None:
+        with self._changed:
+            self._runs[run.cell_id] = run
+
     def _put(self, run_id: str, path: str, data: bytes) -> None:
         self._ledger.artifacts.put(run_id, path, data)
-        stored = self._ledger.artifacts.get(run_id, path)
-        if stored is None or hashlib.sha256(stored).digest() != hashlib.sha256(data).digest():
+        if self._ledger.artifacts.get(run_id, path) != data:
             raise LedgerError(
                 f"MLflow: artifact {path} of run {run_id} is not what was sent.", transient=True
             )

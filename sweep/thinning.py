@@ -1,7 +1,7 @@
 """Which points of a history become MLflow metrics: a few hundred a series, the same ones on every replay.
 
-The steps of a run are divided into equal buckets; of each series the first value in a bucket is sent, and at the
-end of the run its very last value. So the choice depends on the history alone, not on how it was cut into
+The steps of a run are divided into equal buckets; of each series the first value in a bucket is sent, and at
+the end of the run its very last value. So the choice depends on the history alone, not on how it was cut into
 parts, and what was sent before a kill is what would be sent again.
 """
 

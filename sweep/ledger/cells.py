@@ -36,7 +36,6 @@ class CellRun:
         run_status: MLflow's own status of the run.
         started_ms: When the run was made.
         recorded_until: Rows of the history before this step have been sent.
-        num_steps: The cell's planned end; 0 where the run does not say.
         metrics: Latest values.
     """
 
@@ -49,7 +48,6 @@ class CellRun:
     run_status: str = "RUNNING"
     started_ms: int = 0
     recorded_until: int = 0
-    num_steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -79,11 +77,6 @@ class CellRuns(TaggedRuns):
         with translated(f"listing the cells of sweep {sweep.name!r}"):
             runs = self._search([sweep.experiment_id], names.TAG_ROLE, names.ROLE_CELL)
         return _chosen(runs, None)
-
-    def read_cell(self, run_id: str) -> CellRun:
-        """Return a cell's run as it stands."""
-        with translated(f"reading run {run_id}"):
-            return _cell_run(self.client.get_run(run_id))
 
     def remove_duplicates(self, sweep: Sweep) -> list[str]:
         """Delete runs of cells that a retried request left behind in this sweep; returns their ids.
@@ -223,7 +216,6 @@ def _cell_run(run: Run) -> CellRun:
         run_status=run.info.status,
         started_ms=run.info.start_time,
         recorded_until=_whole(tags.get(names.TAG_RECORDED_UNTIL)),
-        num_steps=_whole(run.data.params.get("num_steps")),
         metrics=run.data.metrics,
     )
 
