@@ -185,7 +185,14 @@ def _trial_name(trial: Trial) -> str:
     return f"pack-{trial.config['pack']:06d}"
 
 
-class _StopAll(tune.Stopper):
+class _Unsaved:
+    """Tune saves its callbacks and stoppers for a restore, which is not used here; these stay behind."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _StopAll(_Unsaved, tune.Stopper):
     """Ends the experiment when the driver says so, and nothing else."""
 
     def __init__(self, stop: Callable[[], bool]) -> None:
@@ -198,7 +205,7 @@ class _StopAll(tune.Stopper):
         return self._stop()
 
 
-class _Forward(tune.Callback):
+class _Forward(_Unsaved, tune.Callback):
     """Passes Tune's events on."""
 
     def __init__(self, events: Events) -> None:
@@ -219,7 +226,7 @@ class _Forward(tune.Callback):
 
 def _why(trial: Trial) -> tuple[str, str]:
     """Return the last error of a trial in a line, and in full."""
-    error = trial.get_error() or trial.get_pickled_error()
+    error = trial.get_pickled_error() or trial.get_error()
     if error is None:
         return "the trial failed without an error", ""
     cause = getattr(error, "cause", None) or error
