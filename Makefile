@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 
 PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
+CREATED = $(VENV)/.created
 INSTALLED = $(VENV)/.installed
 INSTALLED_TEST = $(VENV)/.installed-test
 INSTALLED_DEV = $(VENV)/.installed-dev
@@ -38,16 +39,21 @@ clean:
 	rm -rf "$(VENV)" build .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python:
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	    echo "make: $(PYTHON) is missing or older than Python 3.11 ($$("$(PYTHON)" --version 2>&1));" \
-	        "name another one, for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
-	    echo "make: $(PYTHON) cannot make virtual environments; on Debian or Ubuntu install python3-venv" >&2; \
+# A stamp and not bin/python is the target: that appears first and is left behind by an interrupted venv.
+$(CREATED):
+	@command -v "$(PYTHON)" >/dev/null || { \
+	    echo "make: $(PYTHON) is not installed; name a Python 3.11 or newer, for example:" \
+	        "make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "make: $(PYTHON) is $$("$(PYTHON)" --version 2>&1); Python 3.11 or newer is needed, for example:" \
+	        "make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' || { \
+	    echo "make: $(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv" >&2; \
 	    exit 1; }
 	"$(PYTHON)" -m venv "$(VENV)"
+	@touch "$@"
 
-$(INSTALLED): $(PINS) | $(VENV)/bin/python
+$(INSTALLED): $(PINS) | $(CREATED)
 	@echo "Installing pinned dependencies into $(VENV); the first time this downloads a few GB."
 	$(PIP_INSTALL) -e .
 	@touch "$@"

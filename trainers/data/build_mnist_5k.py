@@ -32,15 +32,20 @@ def content(source: Path) -> bytes:
     return b"".join(record_bytes(part) for part in parts)
 
 
+def compressed(made: bytes) -> bytes:
+    """Return the bytes of the file, which depend on the content and the version of the compressor alone."""
+    return lzma.compress(made, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=FILTERS)
+
+
 def build(source: Path, target: Path) -> None:
-    """Write the file; the same source gives the same bytes.
+    """Write the file.
 
     Raises:
         DataError: A source file is not the canonical one, or the result is not what `load_shipped` expects.
     """
     made = content(source)
     verify(made, SHIPPED_SHA256, what="the content that was made", algorithm="sha256")
-    target.write_bytes(lzma.compress(made, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=FILTERS))
+    target.write_bytes(compressed(made))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

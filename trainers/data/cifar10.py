@@ -163,7 +163,7 @@ def _reader(source: CifarSource) -> "type[TorchvisionCIFAR10]":
 def _read(folder: Path, source: CifarSource, *, train: bool) -> tuple[Images, list[int]]:
     """Return images (n, 3, 32, 32) and labels."""
     with warnings.catch_warnings():
-        # The published pickles describe their dtype in the words of a numpy of 2009.
+        # The published pickles describe their dtype as numpy did in 2009, which some versions of 2.4 report.
         warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed", category=Warning)
         opened: Any = _reader(source)(root=str(folder), train=train, download=False)
     return np.ascontiguousarray(opened.data.transpose(0, 3, 1, 2)), list(opened.targets)
