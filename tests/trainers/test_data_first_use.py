@@ -1,4 +1,7 @@
-"""Downloads on first use: once, whole or not at all, and with one clear message when they fail."""
+"""Downloads on first use: once, whole or not at all, and with one clear message when they fail.
+
+torchvision is imported where it is used, because the processes that are started here import this module.
+"""
 
 import multiprocessing
 import os
@@ -7,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from torchvision import datasets
 
 from trainers.data import DATASETS
 from trainers.data.first_use import STALLED_SECONDS, provide
@@ -107,7 +109,7 @@ def test_no_data_and_no_network_is_one_message(
     name: str, cls: type[datasets.MNIST], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The discard port of this machine: nothing listens there, and no name has to be resolved.
-    monkeypatch.setattr(cls, "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr(getattr(datasets, cls), "mirrors", ["http://127.0.0.1:9/"])
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(DataError) as raised:
         DATASETS[name].load(tmp_path, {"normalize": "scale"})
@@ -117,6 +119,8 @@ def test_no_data_and_no_network_is_one_message(
 
 
 def test_constants_of_fashion_mnist_are_torchvisions() -> None:
+    from torchvision import datasets
+
     from trainers.data.mnist import FASHION_SOURCE, PARTS
 
     assert list(zip([f"{part}.gz" for part in PARTS], FASHION_SOURCE.md5s, strict=True)) == [
