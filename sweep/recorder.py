@@ -1,7 +1,7 @@
 """The one writer of cells' records: from the store to MLflow, on a thread of its own, beside Tune's loop.
 
-Trials commit to the store; the driver passes on what happened; this thread makes the runs and sends. Only what
-a durable commit covers is sent, with the original timestamps, so that a replay adds nothing. A cell's final
+Trials commit to the store; the driver passes on what happened; this thread makes the runs and sends. Only
+what a durable commit covers is sent, with the original timestamps, so that a replay adds nothing. A cell's final
 status is the last thing written, after its files have been read back. MLflow being away delays the record and
 never the training: the thread tries again, and what is missing at the end the next run records (`reconcile`).
 """

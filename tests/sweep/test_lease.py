@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -17,28 +16,10 @@ from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
 from sweep.lease import Holder, Lease, current_holder
 from sweep.ledger import Ledger, Sweep
 from sweep.names import PARAM_LEASE_PREFIX, TAG_LEASE_BEAT
-from tests.sweep.test_ledger import FakeSpace, make_plan, open_ledger
+from tests.sweep.small_sweep import FakeSpace, make_plan
 
 CONTENDERS = 8
 PARAMS = ("once.0", "once.1", "once.2")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    folder = tmp_path_factory.mktemp("template")
-    open_ledger(folder)
-    return (folder / "mlflow.db").read_bytes()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, template: bytes) -> Path:
-    (tmp_path / "mlflow.db").write_bytes(template)
-    return tmp_path
-
-
-@pytest.fixture
-def ledger(folder: Path) -> Ledger:
-    return open_ledger(folder)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The ledger on a real SQLite store: names as agreed, repetition harmless, refusals clear."""
 
-import hashlib
 import json
 import math
 import multiprocessing
@@ -21,58 +20,10 @@ from sweep.errors import LedgerError, LedgerUnavailableError, SweepExistsError
 from sweep.grid_table import AxisValue, decode_table, encode_table, grid_table, with_fates
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
+from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger
 from trainers.canonical import cell_id
-from trainers.cell import Cell, Phase
 from trainers.cell_json import cell_from_json
 from trainers.errors import ConfigError
-from trainers.options import Choice
-
-
-@dataclass(frozen=True)
-class FakeSpace:
-    name: str = "little"
-    description: str = "A *little* space."
-    text: str = "name: little\n"
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-
-def make_cell(lr: float = 0.1, *, seed: int = 0, alpha_dom: float = math.inf) -> Cell:
-    return Cell(
-        model=Choice("mlp"),
-        dataset=Choice("mnist-5k"),
-        seed=seed,
-        phases=(Phase(lr=lr, until=20), Phase(lr=lr, alpha_dom=alpha_dom, k=3, until=100)),
-    )
-
-
-def make_plan(*lrs: float) -> pa.Table:
-    return grid_table(["grid"] * len(lrs), [{"lr": lr} for lr in lrs], [cell_id(make_cell(lr)) for lr in lrs])
-
-
-def open_ledger(folder: Path) -> Ledger:
-    return Ledger.open(f"sqlite:///{folder / 'mlflow.db'}", artifacts_root=folder / "artifacts")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A fresh database: MLflow's migrations take seconds."""
-    folder = tmp_path_factory.mktemp("template")
-    open_ledger(folder)
-    return (folder / "mlflow.db").read_bytes()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, template: bytes) -> Path:
-    (tmp_path / "mlflow.db").write_bytes(template)
-    return tmp_path
-
-
-@pytest.fixture
-def ledger(folder: Path) -> Ledger:
-    return open_ledger(folder)
 
 
 def start(ledger: Ledger, sweep: Sweep, lr: float = 0.1, axes: Mapping[str, AxisValue] | None = None):

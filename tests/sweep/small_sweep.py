@@ -1,0 +1,42 @@
+"""A space, a cell and a plan small enough to be written down, and a ledger in a folder."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from sweep.grid_table import grid_table
+from sweep.ledger import Ledger
+from trainers.canonical import cell_id
+from trainers.cell import Cell, Phase
+from trainers.options import Choice
+
+
+@dataclass(frozen=True)
+class FakeSpace:
+    name: str = "little"
+    description: str = "A *little* space."
+    text: str = "name: little\n"
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def make_cell(lr: float = 0.1, *, seed: int = 0, alpha_dom: float = math.inf) -> Cell:
+    return Cell(
+        model=Choice("mlp"),
+        dataset=Choice("mnist-5k"),
+        seed=seed,
+        phases=(Phase(lr=lr, until=20), Phase(lr=lr, alpha_dom=alpha_dom, k=3, until=100)),
+    )
+
+
+def make_plan(*lrs: float) -> pa.Table:
+    return grid_table(["grid"] * len(lrs), [{"lr": lr} for lr in lrs], [cell_id(make_cell(lr)) for lr in lrs])
+
+
+def open_ledger(folder: Path) -> Ledger:
+    return Ledger.open(f"sqlite:///{folder / 'mlflow.db'}", artifacts_root=folder / "artifacts")

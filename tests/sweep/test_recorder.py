@@ -1,0 +1,414 @@
+"""The recorder between a real store and a real MLflow: complete, without duplicates, whatever breaks off."""
+
+import itertools
+import math
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from sweep import names
+from sweep.errors import LeaseLostError
+from sweep.lease import Lease
+from sweep.ledger import Ledger, Sweep
+from sweep.names import Status
+from sweep.recorder import LOST_REASON, Recorder
+from sweep.storage import Manifest, Storage
+from sweep.thinning import POINTS_PER_SERIES, Thinning
+from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger
+from trainers.canonical import cell_id
+
+CELL = make_cell(0.1)
+CELL_ID = cell_id(CELL)
+END = CELL.num_steps
+WAIT_SECONDS = 60.0
+
+
+@pytest.fixture
+def storage(folder: Path) -> Storage:
+    return Storage.open(folder / "storage")
+
+
+@pytest.fixture
+def sweep(ledger: Ledger) -> Sweep:
+    return ledger.open_sweep(FakeSpace(), make_plan(0.1))
+
+
+@pytest.fixture
+def lease(ledger: Ledger, sweep: Sweep) -> Iterator[Lease]:
+    with Lease.acquire(ledger, sweep) as lease:
+        yield lease
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.recorder.FIRST_RETRY_SECONDS", 0.01)
+
+
+def new_recorder(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> Recorder:
+    return Recorder(
+        ledger,
+        storage,
+        sweep,
+        lease,
+        describe=lambda _: (CELL, {"lr": 0.1}),
+        runs=ledger.lookup([CELL_ID]),
+    )
+
+
+@pytest.fixture
+def recorder(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> Iterator[Recorder]:
+    recorder = new_recorder(ledger, storage, sweep, lease)
+    recorder.start()
+    yield recorder
+    recorder.close()
+
+
+def history(start: int, stop: int, *, last: bool = False, every: int = 10) -> pa.Table:
+    steps = list(range(start, stop + (1 if last else 0)))
+    evaluated = [step % every == 0 for step in steps]
+    return pa.table(
+        {
+            "step": steps,
+            "timestamp_ms": [
+                1_000_000 + 7 * step if at else None for step, at in zip(steps, evaluated, strict=True)
+            ],
+            "train/batch_loss": [1.0 / (1 + step) for step in steps],
+            "train/loss": [
+                2.0 / (1 + step) if at else None for step, at in zip(steps, evaluated, strict=True)
+            ],
+            "curvature/chi": [
+                math.nan if step == 20 else 0.5 if at else None
+                for step, at in zip(steps, evaluated, strict=True)
+            ],
+        }
+    )
+
+
+def commit(
+    storage: Storage, step: int, previous: Manifest | None, *, attempt: int = 1, every: int = 10
+) -> Manifest:
+    start, last = previous.step if previous else 0, step == END
+    return storage.commit(
+        CELL_ID,
+        attempt=attempt,
+        step=step,
+        checkpoint=f"state {step}".encode(),
+        part=history(start, step, last=last, every=every),
+        previous=previous,
+        outcome={"status": "completed", "reason": ""} if last else None,
+        summary={
+            "finals": {names.FINAL_TRAIN_LOSS: 2.0 / (1 + step), names.FINAL_STEPS: float(step)},
+            "environment": {"hostname": f"host {attempt}"},
+        },
+    )
+
+
+def submit(recorder: Recorder, manifest: Manifest) -> None:
+    recorder.submit(CELL_ID, step=manifest.step, attempt=manifest.attempt)
+
+
+def points(ledger: Ledger, run_id: str, name: str) -> list[tuple[int, int, float]]:
+    return [(one.step, one.timestamp, one.value) for one in ledger.client.get_metric_history(run_id, name)]
+
+
+def record_of(ledger: Ledger, folder: Path) -> dict[str, Any]:
+    """All that the database holds of the cell, apart from what differs between any two runs."""
+    (run,) = ledger.lookup([CELL_ID]).values()
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        metrics = database.execute(
+            "SELECT key, step, timestamp, value, is_nan FROM metrics "
+            "WHERE run_uuid = ? AND key NOT LIKE 'hp/%'",
+            [run.run_id],
+        ).fetchall()
+        (runs,) = database.execute("SELECT count(*) FROM tags WHERE key = ?", [names.TAG_CELL_ID]).fetchone()
+    assert runs == 1
+    artifacts = {
+        entry.path: ledger.artifacts.get(run.run_id, entry.path)
+        for folder_name in (None, names.ARTIFACT_HISTORY)
+        for entry in ledger.client.list_artifacts(run.run_id, folder_name)
+        if not entry.is_dir
+    }
+    return {
+        "metrics": sorted(metrics),
+        "status": (run.status, run.reason, run.run_status, run.recorded_until),
+        "params": ledger.client.get_run(run.run_id).data.params,
+        "artifacts": artifacts,
+    }
+
+
+def test_a_cell_is_recorded_as_it_goes(
+    ledger: Ledger, storage: Storage, recorder: Recorder, folder: Path
+) -> None:
+    recorder.started(CELL_ID)
+    assert recorder.drain(WAIT_SECONDS) == []
+    run = ledger.lookup([CELL_ID])[CELL_ID]
+    assert run.status is Status.RUNNING
+    first = commit(storage, 35, None)
+    submit(recorder, first)
+    assert recorder.drain(WAIT_SECONDS) == []
+    assert points(ledger, run.run_id, "train/loss") == [
+        (step, 1_000_000 + 7 * step, 2.0 / (1 + step)) for step in (0, 10, 20, 30)
+    ]
+    assert points(ledger, run.run_id, "train/batch_loss") == []
+    last = commit(storage, END, first, attempt=2)
+    submit(recorder, last)
+    assert recorder.drain(WAIT_SECONDS) == []
+    assert [step for step, *_ in points(ledger, run.run_id, "train/loss")] == list(range(0, 101, 10))
+    chi = points(ledger, run.run_id, "curvature/chi")
+    assert math.isnan(chi[2][2])
+    assert chi[3][2] == 0.5
+    found = ledger.lookup([CELL_ID])[CELL_ID]
+    assert (found.run_id, found.status, found.run_status) == (run.run_id, Status.COMPLETED, "FINISHED")
+    assert found.metrics[names.FINAL_TRAIN_LOSS] == 2.0 / 101
+    assert found.metrics[names.FINAL_STEPS] == 100.0
+    assert found.metrics[names.STATUS_DIVERGED] == 0.0
+    assert recorder.runs[CELL_ID].status is Status.COMPLETED
+    assert recorder.runs[CELL_ID].metrics[names.FINAL_STEPS] == 100.0
+    artifacts = record_of(ledger, folder)["artifacts"]
+    parts = sorted(path for path in artifacts if path.startswith("history/"))
+    assert parts == ["history/part-000000000-000000035.parquet", "history/part-000000035-000000100.parquet"]
+    steps = [parquet.read_table(pa.BufferReader(artifacts[path]))["step"].to_pylist() for path in parts]
+    assert list(itertools.chain(*steps)) == list(range(101))
+    assert b"host 1" in artifacts[names.ARTIFACT_ENVIRONMENT]
+    assert b"host 2" in artifacts[names.ARTIFACT_ENVIRONMENT]
+
+
+def test_a_cell_that_ends_without_an_outcome(ledger: Ledger, storage: Storage, recorder: Recorder) -> None:
+    recorder.started(CELL_ID)
+    submit(recorder, commit(storage, 35, None))
+    recorder.ended(CELL_ID, Status.FAILED, "it raised", log="Traceback")
+    assert recorder.drain(WAIT_SECONDS) == []
+    run = ledger.lookup([CELL_ID])[CELL_ID]
+    assert (run.status, run.reason, run.run_status) == (Status.FAILED, "it raised", "FAILED")
+    assert ledger.artifacts.get(run.run_id, names.ARTIFACT_ERROR) == b"Traceback"
+    assert names.FINAL_STEPS not in run.metrics
+    # It is tried again in the same session.
+    recorder.started(CELL_ID)
+    assert recorder.drain(WAIT_SECONDS) == []
+    again = ledger.lookup([CELL_ID])[CELL_ID]
+    assert (again.run_id, again.status, again.run_status) == (run.run_id, Status.RUNNING, "RUNNING")
+
+
+def test_a_start_overtakes_an_earlier_end_but_a_commit_does_not(
+    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
+) -> None:
+    manifest = commit(storage, 35, None)
+    for restarted, expected in ((False, Status.INTERRUPTED), (True, Status.RUNNING)):
+        recorder = new_recorder(ledger, storage, sweep, lease)
+        recorder.started(CELL_ID)
+        recorder.ended(CELL_ID, Status.INTERRUPTED, "stopped")
+        submit(recorder, manifest)
+        if restarted:
+            recorder.started(CELL_ID)
+        recorder.start()
+        assert recorder.drain(WAIT_SECONDS) == []
+        recorder.close()
+        assert ledger.lookup([CELL_ID])[CELL_ID].status is expected
+
+
+def test_a_pruned_commit_is_replaced_by_the_newest(
+    ledger: Ledger, storage: Storage, recorder: Recorder
+) -> None:
+    first = commit(storage, 35, None)
+    commit(storage, END, first)
+    storage.prune(CELL_ID, keep=1)
+    submit(recorder, first)
+    assert recorder.drain(WAIT_SECONDS) == []
+    assert ledger.lookup([CELL_ID])[CELL_ID].status is Status.COMPLETED
+
+
+def test_a_damaged_part_is_not_recorded_as_final(
+    ledger: Ledger, storage: Storage, recorder: Recorder
+) -> None:
+    manifest = commit(storage, END, None)
+    path = Path(storage.place) / manifest.parts[0].stored.file
+    path.write_bytes(path.read_bytes()[:-1])
+    submit(recorder, manifest)
+    assert recorder.drain(WAIT_SECONDS) == [CELL_ID]
+    assert "damaged" in recorder.refused[CELL_ID]
+    assert ledger.lookup([CELL_ID])[CELL_ID].status is Status.RUNNING
+
+
+def test_while_mlflow_is_away_nothing_waits_and_nothing_is_lost(
+    ledger: Ledger, storage: Storage, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = threading.Event()
+    real: Callable[..., Any] = ledger.client.log_batch
+
+    def log_batch(*args: Any, **kwargs: Any) -> Any:
+        if away.is_set():
+            raise ConnectionError("nobody there")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(ledger.client, "log_batch", log_batch)
+    away.set()
+    first = commit(storage, 35, None)
+    recorder.started(CELL_ID)
+    submit(recorder, first)
+    assert recorder.drain(0.5) == [CELL_ID]
+    assert recorder.away is not None
+    assert "nobody there" in recorder.away
+    submit(recorder, commit(storage, END, first))
+    away.clear()
+    assert recorder.drain(WAIT_SECONDS) == []
+    assert recorder.away is None
+    (run,) = ledger.lookup([CELL_ID]).values()
+    assert run.status is Status.COMPLETED
+    assert len(points(ledger, run.run_id, "train/loss")) == 11
+    assert len(ledger.client.search_runs([run.experiment_id], f"tags.`{names.TAG_ROLE}` = 'cell'")) == 1
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it, nothing is tidied up."""
+
+
+WRITES = ("create_run", "log_batch", "set_tag", "set_terminated", "update_run")
+
+
+def record_all(
+    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease, manifests: list[Manifest]
+) -> None:
+    recorder = new_recorder(ledger, storage, sweep, lease)
+    try:
+        done = recorder.reconcile([CELL_ID])
+        recorder.start()
+        if not done:
+            recorder.started(CELL_ID)
+            recorder.drain(WAIT_SECONDS)
+            for manifest in manifests:
+                submit(recorder, manifest)
+                recorder.drain(WAIT_SECONDS)
+        assert recorder.drain(WAIT_SECONDS) == []
+    finally:
+        recorder.close()
+
+
+def test_broken_off_between_any_two_writes_the_record_is_the_same(
+    folder: Path, template: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attempt(name: str, deadly: int) -> tuple[int, dict[str, Any]]:
+        """Record with a kill before write number `deadly`, then again; returns the writes and the record."""
+        place = folder / name
+        place.mkdir()
+        (place / "mlflow.db").write_bytes(template)
+        ledger, storage = open_ledger(place), Storage.open(place / "storage")
+        sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+        manifests: list[Manifest] = []
+        for step in (35, 70, END):
+            manifests.append(commit(storage, step, manifests[-1] if manifests else None))
+        # The outcome is in the store from the start only for the recorder that comes after the kill.
+        last = Path(storage.place) / manifests[-1].file
+        hidden = last.rename(last.with_suffix(".hidden"))
+        lease = Lease.acquire(ledger, sweep, renew_seconds=3600)
+        count = 0
+
+        def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                nonlocal count
+                count += 1
+                if count == deadly:
+                    raise Killed
+                return real(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for write in WRITES:
+                patch.setattr(ledger.client, write, counted(getattr(ledger.client, write)))
+            patch.setattr(ledger.artifacts, "put", counted(ledger.artifacts.put))
+            recorder = new_recorder(ledger, storage, sweep, lease)
+            recorder.start()
+            try:
+                recorder.started(CELL_ID)
+                recorder.drain(WAIT_SECONDS)
+                for manifest in manifests:
+                    if manifest.outcome is not None:
+                        hidden.rename(last)
+                    submit(recorder, manifest)
+                    recorder.drain(WAIT_SECONDS)
+            except Killed:
+                assert count == deadly
+            recorder.close()
+        if hidden.exists():
+            hidden.rename(last)
+        record_all(ledger, storage, sweep, lease, manifests)
+        lease.release()
+        return count, record_of(ledger, place)
+
+    writes, undisturbed = attempt("undisturbed", 0)
+    assert undisturbed["status"][0] is Status.COMPLETED
+    assert len(undisturbed["metrics"]) == len(set(undisturbed["metrics"]))
+    assert writes >= 12
+    for deadly in range(1, writes + 1):
+        count, record = attempt(f"killed {deadly}", deadly)
+        assert count == deadly
+        assert record == undisturbed
+
+
+def test_a_run_that_a_lost_driver_left_is_shown_as_interrupted(
+    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
+) -> None:
+    run = ledger.start_cell(sweep, cell_id=CELL_ID, cell=CELL, axes={"lr": 0.1})
+    commit(storage, 35, None)
+    recorder = new_recorder(ledger, storage, sweep, lease)
+    assert recorder.reconcile([CELL_ID, "feedfacefeedface"]) == set()
+    found = ledger.lookup([CELL_ID])[CELL_ID]
+    assert (found.run_id, found.status, found.reason) == (run.run_id, Status.INTERRUPTED, LOST_REASON)
+    assert found.run_status == "KILLED"
+
+
+def test_an_outcome_in_the_store_needs_no_training_and_is_recorded(
+    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
+) -> None:
+    commit(storage, END, None)
+    recorder = new_recorder(ledger, storage, sweep, lease)
+    assert recorder.reconcile([CELL_ID]) == {CELL_ID}
+    recorder.start()
+    assert recorder.drain(WAIT_SECONDS) == []
+    recorder.close()
+    assert ledger.lookup([CELL_ID])[CELL_ID].status is Status.COMPLETED
+    assert new_recorder(ledger, storage, sweep, lease).reconcile([CELL_ID]) == {CELL_ID}
+
+
+def test_without_the_lease_nothing_is_written(
+    ledger: Ledger, storage: Storage, sweep: Sweep, recorder: Recorder, lease: Lease
+) -> None:
+    ledger.client.log_param(sweep.run_id, f"{names.PARAM_LEASE_PREFIX}{lease.epoch + 1}", "another")
+    lease._renew()  # pyright: ignore[reportPrivateUsage]
+    submit(recorder, commit(storage, END, None))
+    with pytest.raises(LeaseLostError):
+        recorder.drain(WAIT_SECONDS)
+    with pytest.raises(LeaseLostError):
+        recorder.check()
+    assert ledger.lookup([CELL_ID]) == {}
+
+
+@pytest.mark.parametrize("cuts", [[20_000], [7, 8, 5_000, 19_999, 20_000], list(range(100, 20_001, 100))])
+def test_thinning_does_not_depend_on_how_the_history_is_cut(cuts: list[int]) -> None:
+    def choose(cuts: list[int]) -> list[tuple[str, int]]:
+        thinning, start, chosen = Thinning(20_000), 0, []
+        for stop in cuts:
+            table = history(start, stop, last=stop == cuts[-1], every=3)
+            chosen += [(metric.key, metric.step) for metric in thinning.choose(table, ended=stop == cuts[-1])]
+            start = stop
+        return sorted(chosen)
+
+    whole = choose([20_000])
+    assert choose(cuts) == whole
+    losses = [step for key, step in whole if key == "train/loss"]
+    assert POINTS_PER_SERIES <= len(losses) <= POINTS_PER_SERIES + 2
+    assert losses[0] == 0
+    assert losses[-1] == 19_998
+    assert len(set(whole)) == len(whole)
+
+
+def test_a_short_history_is_not_thinned() -> None:
+    table = history(0, 100, last=True, every=1)
+    chosen = [metric.step for metric in Thinning(100).choose(table, ended=True) if metric.key == "train/loss"]
+    assert chosen == list(range(101))
