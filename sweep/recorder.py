@@ -1,9 +1,10 @@
 """The one writer of cells' records: from the store to MLflow, on a thread of its own, beside Tune's loop.
 
 Trials commit to the store; the driver passes on what happened; this thread makes the runs and sends. Only
-what a durable commit covers is sent, with the original timestamps, so that a replay adds nothing. A cell's final
-status is the last thing written, after its files have been read back. MLflow being away delays the record and
-never the training: the thread tries again, and what is missing at the end the next run records (`reconcile`).
+what a durable commit covers is sent, with the original timestamps, so that a replay adds nothing. A cell's
+final status is the last thing written, after its files have been read back. MLflow being away delays the
+record and never the training: the thread tries again, and what is missing at the end the next run records
+(`reconcile`).
 """
 
 import json
@@ -303,7 +304,7 @@ class Recorder:
         newest, _ = self._storage.latest(run.cell_id)
         if newest is not None:
             table = self._storage.read_parts(newest)
-            thinning.choose(table.filter(compute.less(table[STEP], run.recorded_until)))
+            thinning.choose(table.filter(compute.field(STEP) < run.recorded_until))
 
     def _manifest(self, cell_id: str, step: int, attempt: int) -> Manifest:
         try:
@@ -320,7 +321,7 @@ class Recorder:
         if manifest.step <= run.recorded_until and not ended:
             return run
         table = self._storage.read_parts(manifest, from_step=run.recorded_until)
-        rows = table.filter(compute.greater_equal(table[STEP], run.recorded_until))
+        rows = table.filter(compute.field(STEP) >= run.recorded_until)
         thinning = self._open[run.cell_id].copy()
         metrics = thinning.choose(rows, ended=ended)
         # A row at the commit's very step is there only if the cell ended with it.
@@ -344,14 +345,14 @@ class Recorder:
         finals = {names.FINAL_STEPS: float(manifest.step)} | manifest.summary.get("finals", {})
         finals[names.STATUS_DIVERGED] = float(status is Status.DIVERGED)
         # A time that every repetition finds again, so that a repetition adds no second point.
-        last = compute.max(self._storage.read_parts(manifest)[TIMESTAMP]).as_py()
+        times = self._storage.read_parts(manifest)[TIMESTAMP].drop_null().to_pylist()
         self._end(
             replace(run, metrics={**run.metrics, **finals}),
             status,
             str(outcome.get("reason") or ""),
             finals=finals,
             step=manifest.step,
-            timestamp_ms=run.started_ms if last is None else last,
+            timestamp_ms=max(times, default=run.started_ms),
         )
 
     def _end(self, run: CellRun, status: Status, reason: str, **finals: Any) -> None:

@@ -48,7 +48,7 @@ class Thinning:
 
     def choose(self, table: pa.Table, *, ended: bool = False) -> list[Metric]:
         """Return the points to send of the next rows of the history, and with `ended` the last ones too."""
-        rows = table.filter(compute.is_valid(table[TIMESTAMP]))
+        rows = table.filter(compute.field(TIMESTAMP).is_valid())
         steps, timestamps = rows[STEP].to_pylist(), rows[TIMESTAMP].to_pylist()
         chosen: list[Metric] = []
         for name in rows.column_names:

@@ -18,8 +18,8 @@ FEW_CELLS = 8
 """Up to so many cells are looked up one by one; more by reading all of them."""
 
 REASON_LENGTH = 1000
-POINTS_PER_CALL = 1000
-"""As many as MLflow takes at once."""
+POINTS_PER_CALL = 999
+"""MLflow takes 1,000 things at once; one of them is a tag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ class CellRuns(TaggedRuns):
             run = self.client.create_run(
                 sweep.experiment_id, start_time=now_ms(), tags=tags, run_name=run_name(axes, cell_id)
             )
-            self.artifacts.remember(run.info.run_id, run.info.artifact_uri)
+            self.artifacts.remember(run)
             self._describe(run, cell, axes, cell_params(cell, axes))
         return _cell_run(run)
 
@@ -171,9 +171,12 @@ class CellRuns(TaggedRuns):
             recorded_until: Every row before this step is among these or earlier ones.
         """
         with translated(f"recording the history of run {run_id}"):
-            for start in range(0, len(metrics), POINTS_PER_CALL):
+            whole = len(metrics) - len(metrics) % POINTS_PER_CALL
+            for start in range(0, whole, POINTS_PER_CALL):
                 self.client.log_batch(run_id, metrics=metrics[start : start + POINTS_PER_CALL])
-            self.client.set_tag(run_id, names.TAG_RECORDED_UNTIL, str(recorded_until))
+            # Within a call MLflow writes the metrics before the tags.
+            tag = RunTag(names.TAG_RECORDED_UNTIL, str(recorded_until))
+            self.client.log_batch(run_id, metrics=metrics[whole:], tags=[tag])
 
     def finish_cell(
         self,

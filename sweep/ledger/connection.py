@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ import mlflow.artifacts
 import requests
 import sqlalchemy
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, ViewType
+from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sweep.errors import LedgerError, LedgerUnavailableError
 
@@ -68,7 +69,7 @@ def connect(tracking_uri: str, *, create: bool) -> MlflowClient:
                 return _opened(tracking_uri)
     except LedgerUnavailableError:
         raise
-    except (MlflowException, requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
         raise LedgerUnavailableError(
             f"MLflow at {_public(tracking_uri)} does not answer: {_short(error)} Start it, or choose another "
             "--tracking-uri."
@@ -115,7 +116,7 @@ def _ping_database(tracking_uri: str, scheme: str) -> None:
 
 
 @contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
+def _environment(**values: str) -> Generator[None, None, None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -129,7 +130,7 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translated(doing: str) -> Generator[None, None, None]:
     """Turn every failure of MLflow into `LedgerError`, with whether trying again can help.
 
     Args:
@@ -140,7 +141,7 @@ def translated(doing: str) -> Iterator[None]:
     except MlflowException as error:
         permanent = error.error_code in _PERMANENT
         raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=not permanent) from error
-    except (requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+    except (requests.RequestException, SQLAlchemyError, OSError) as error:
         raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=True) from error
 
 
@@ -154,7 +155,7 @@ def _public(tracking_uri: str) -> str:
     """Return a URI without its password."""
     try:
         return make_url(tracking_uri).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
+    except ArgumentError:
         return tracking_uri
 
 
@@ -183,17 +184,17 @@ class Artifacts:
         self._client = client
         self._places: dict[str, str] = {}
 
-    def remember(self, run_id: str, uri: str) -> None:
+    def remember(self, run: Run) -> None:
         """Take note of where a run's files are, which MLflow would otherwise be asked for."""
         while len(self._places) >= PLACES_REMEMBERED:
             self._places.pop(next(iter(self._places)), None)
-        self._places[run_id] = uri
+        self._places[run.info.run_id] = str(run.info.artifact_uri)
 
     def _place(self, run_id: str) -> str:
         uri = self._places.get(run_id)
         if uri is None:
-            uri = self._client.get_run(run_id).info.artifact_uri
-            self.remember(run_id, uri)
+            self.remember(self._client.get_run(run_id))
+            uri = self._places[run_id]
         return uri
 
     def put(self, run_id: str, path: str, data: bytes) -> None:
