@@ -3,8 +3,8 @@
 import os
 
 # MLflow reads these when it is imported or called, so they are set before any module here can import it. Its
-# own defaults would retry for minutes and print links and bars; whoever can wait here retries by itself. A user's
-# setting wins.
+# own defaults would retry for minutes and print links and bars; whoever can wait here retries by itself. A
+# user's setting wins.
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -249,8 +249,8 @@ class Storage:
         """Remove what the newest `keep` readable commits make superfluous; returns the bytes freed.
 
         Parts that a kept manifest lists stay. Files of a commit that is being written (of a later step, or a
-        later attempt than the newest kept one) stay too. Once the cell has ended, parts that nothing lists are
-        removed.
+        later attempt than the newest kept one) stay too. Once the cell has ended, parts that nothing
+        lists are removed.
         """
         kept: list[Manifest] = []
         commits = self._commits(cell_id)
