@@ -200,7 +200,7 @@ def stop(name: NameArgument, tracking_uri: TrackingOption = None) -> None:
     from sweep.ledger import Ledger
 
     ledger = Ledger.open(Places.resolve(tracking_uri=tracking_uri).tracking_uri, create=False)
-    ledger.request_stop(ledger.find_sweep(name))
+    ledger.request_stop(name)
     _out().print(f"asked {name} to stop; its driver does so after the next checkpoints.")
 
 

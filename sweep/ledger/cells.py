@@ -37,6 +37,7 @@ class CellRun:
         started_ms: When the run was made.
         recorded_until: Rows of the history before this step have been sent.
         metrics: Latest values.
+        params: As text.
     """
 
     cell_id: str
@@ -49,6 +50,7 @@ class CellRun:
     started_ms: int = 0
     recorded_until: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    params: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class CellRuns(TaggedRuns):
@@ -220,6 +222,7 @@ def _cell_run(run: Run) -> CellRun:
         started_ms=run.info.start_time,
         recorded_until=_whole(tags.get(names.TAG_RECORDED_UNTIL)),
         metrics=run.data.metrics,
+        params=run.data.params,
     )
 
 

@@ -1,6 +1,7 @@
 """Sweeps in MLflow: one experiment a name, one parent run, the stored space and plan, the request to stop."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote
@@ -133,6 +134,11 @@ class Sweeps(TaggedRuns):
         if data is None:
             raise LedgerError(f"sweep {sweep.name!r} has no stored space; start it again with `sweep run`.")
         return data.decode()
+
+    def read_tags(self, sweep: Sweep) -> Mapping[str, str]:
+        """Return the parent run's tags."""
+        with translated(f"reading sweep {sweep.name!r}"):
+            return self.client.get_run(sweep.run_id).data.tags
 
     def find_sweep(self, name: str) -> Sweep:
         """Return an existing sweep.

@@ -3,6 +3,7 @@
 So the reader and the reports are tested against the format and not against the code that writes it.
 """
 
+import itertools
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -126,12 +127,16 @@ def cells_table(
     return pa.table(columns)
 
 
+_calls = itertools.count()
+
+
 def grid(name: str, axes: Mapping[str, Sequence[Any]]) -> list[Point]:
-    """Return the product of axes, with cell ids made of their values."""
+    """Return the product of axes, with cell ids made of their values; no two calls share a cell."""
+    call = next(_calls)
     points: list[dict[str, Any]] = [{}]
     for axis, values in axes.items():
         points = [{**point, axis: value} for point in points for value in values]
-    return [(name, point, f"{name}:" + ",".join(f"{a}={v}" for a, v in point.items())) for point in points]
+    return [(name, point, f"{call}/{name}:" + ",".join(f"{a}={v}" for a, v in point.items())) for point in points]
 
 
 def space_text(name: str, points: Sequence[Point], reports: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from sweep import names
 from sweep.names import Status
-from sweep.record import RecordError, load_record
+from sweep.errors import LedgerError, LedgerUnavailableError
+from sweep.record import load_record
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import COMMIT, INITIAL_LOSS, StoredCell, ended, grid, store_cell
 from trainers.errors import ConfigError
@@ -41,7 +42,9 @@ def test_statuses_are_those_of_the_runs_not_the_stored_table(store: Store) -> No
     }
     cells[points[3][2]].reason = "out of memory"
     record = store.record(points, cells)
-    assert [record.outcome(point).status for point in range(7)] == statuses
+    # Nobody holds the sweep's lease, so what was running has been interrupted.
+    seen = [Status.INTERRUPTED if status is Status.RUNNING else status for status in statuses]
+    assert [record.outcome(point).status for point in range(7)] == seen
     assert record.outcome(3).reason == "out of memory"
     assert record.outcome(0).metrics[names.FINAL_TRAIN_LOSS] == 0.1
     assert record.outcome(6).run_id is None
@@ -71,17 +74,6 @@ def test_a_deleted_run_leaves_its_cell_without_a_status(store: Store) -> None:
     name = store.put(points, {points[0][2]: ended(0.1, seed=0)})
     store.client.delete_run(load_record(store.uri, name).outcome(0).run_id)
     assert load_record(store.uri, name).outcome(0).status is None
-
-
-def test_a_run_that_ended_above_its_initial_loss_reads_as_diverged(store: Store) -> None:
-    points = grid("g", {"k": [1, 2], "seed": [0, 1]})
-    losses = [0.1, 1.2 * INITIAL_LOSS, 0.2, 0.3]
-    cells = {
-        cell: ended(loss, seed=values["seed"]) for (_, values, cell), loss in zip(points, losses, strict=True)
-    }
-    record = store.record(points, cells)
-    assert [record.outcome(point).diverged for point in range(4)] == [False, True, False, False]
-    assert record.outcome(1).status is Status.COMPLETED
 
 
 def test_histories_are_sorted_and_non_finite_values_survive(store: Store) -> None:
@@ -119,7 +111,7 @@ def test_an_unknown_sweep_is_answered_with_the_nearest_name(store: Store) -> Non
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "absent.db"
-    with pytest.raises(ConfigError, match="no MLflow database") as caught:
+    with pytest.raises(LedgerUnavailableError, match="no MLflow database") as caught:
         load_record(f"sqlite:///{path}", "demo")
     assert caught.value.exit_code == 2
     assert not path.exists()
@@ -128,7 +120,7 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "text.db"
     path.write_text("this is no database " * 200)
-    with pytest.raises(RecordError):
+    with pytest.raises(LedgerError):
         load_record(f"sqlite:///{path}", "demo")
     assert path.read_text() == "this is no database " * 200
 
@@ -137,5 +129,5 @@ def test_a_damaged_table_of_cells_is_one_clear_error(store: Store) -> None:
     name = store.put(grid("g", {"k": [1]}), {})
     parent = store.client.search_runs([store.client.get_experiment_by_name(name).experiment_id])[0]
     store.client.log_text(parent.info.run_id, "PAR1 damaged", names.ARTIFACT_CELLS)
-    with pytest.raises(RecordError, match="damaged"):
+    with pytest.raises(LedgerError, match="damaged"):
         load_record(store.uri, name)
