@@ -6,19 +6,20 @@ of a large grid share almost everything.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from pydantic import ValidationError
 
 from search_spaces.cell_schema import BaseSpec
+from search_spaces.plain_paths import allowed_indices, assign
 from search_spaces.reports import AxisValue
 from search_spaces.schema import GridSpec, SpaceSpec, plain_data
-from search_spaces.strict import config_error, shown
+from search_spaces.strict import config_error
 from trainers.canonical import canonical_form
 from trainers.cell import Cell, Phase, Probe, Solver
-from trainers.errors import ConfigError, unknown_name
+from trainers.errors import ConfigError
 from trainers.options import Choice
 
 MAX_POINTS = 10_000_000
@@ -121,27 +122,29 @@ class Expansion:
                 yield self._point(indices)
 
     def check(self) -> None:
-        """Make sure that every axis value makes a valid cell with the first values of the other axes.
+        """Make sure that every axis value makes a valid cell with the first and last values of the others.
+
+        Two corners, since at one of them the rates may be equal, where much of a cell does not matter. The
+        plan finds what is left.
 
         Raises:
             ConfigError: One does not, or every point is excluded.
         """
-        first = next(
-            (
-                indices
-                for indices in itertools.product(*(range(len(labels)) for labels in self._labels))
-                if not self._is_excluded(indices)
-            ),
-            None,
-        )
-        if first is None:
-            raise ConfigError(f"{self._at}: `exclude` leaves no point; a grid needs at least one.")
-        self._check_point(first)
-        for axis, labels in enumerate(self._labels):
-            for index in range(len(labels)):
-                indices = (*first[:axis], index, *first[axis + 1 :])
-                if index != first[axis] and not self._is_excluded(indices):
-                    self._check_point(indices)
+        corners = (self._corner(last=False), self._corner(last=True))
+        for corner in corners:
+            self._check_point(corner)
+            for axis, labels in enumerate(self._labels):
+                for index in range(len(labels)):
+                    indices = (*corner[:axis], index, *corner[axis + 1 :])
+                    if index != corner[axis] and not self._is_excluded(indices):
+                        self._check_point(indices)
+
+    def _corner(self, *, last: bool) -> tuple[int, ...]:
+        ranges = (range(len(labels))[::-1] if last else range(len(labels)) for labels in self._labels)
+        for indices in itertools.product(*ranges):
+            if not self._is_excluded(indices):
+                return indices
+        raise ConfigError(f"{self._at}: `exclude` leaves no point; a grid needs at least one.")
 
     def _check_point(self, indices: tuple[int, ...]) -> None:
         point = self._point(indices)
@@ -155,7 +158,7 @@ class Expansion:
             return base
         values = plain_data(base)
         for path, value in grid.set.items():
-            _assign(values, path, value, f"{self._at}.set.{path}")
+            assign(values, path.split("."), value, f"{self._at}.set.{path}")
         try:
             return BaseSpec.model_validate(values)
         except ValidationError as error:
@@ -171,7 +174,7 @@ class Expansion:
             if not -length <= index < length:
                 raise ConfigError(
                     f"{self._at}.axes.{axis}: found path {path!r}; the cell has {length} {head}, "
-                    f"allowed: {_range_of(length)}."
+                    f"allowed: {allowed_indices(length)}."
                 )
             yield (head, index % length), rest[1], value
 
@@ -297,39 +300,3 @@ def _built(slot: Slot, values: Any) -> Any:
             return Choice.of(values["name"], **options)
         case _:
             return values
-
-
-def _assign(values: dict[str, Any], path: str, value: Any, at: str) -> None:
-    """Set a dotted path of a plain cell, in place."""
-    *parents, last = path.split(".")
-    target: Any = values
-    for part in parents:
-        target = _entered(target, part, at)
-    if isinstance(target, list):
-        items = cast("list[Any]", target)
-        if last == "*":
-            items[:] = [value] * len(items)
-            return
-        _entered(items, last, at)
-        items[int(last)] = value
-    elif isinstance(target, dict):
-        cast("dict[str, Any]", target)[last] = value
-    else:
-        raise ConfigError(f"{at}: no such path; {parents[-1]} has no parts.")
-
-
-def _entered(target: Any, part: str, at: str) -> Any:
-    if isinstance(target, list):
-        items = cast("Sequence[Any]", target)
-        if not part.removeprefix("-").isdigit() or not -len(items) <= int(part) < len(items):
-            raise ConfigError(f"{at}: found index {shown(part)}; allowed: {_range_of(len(items))}.")
-        return items[int(part)]
-    if isinstance(target, dict):
-        if part not in target:
-            raise ConfigError(f"{at}: {unknown_name('field', part, cast('dict[str, Any]', target))}")
-        return target[part]
-    raise ConfigError(f"{at}: no such path; there is nothing below {part!r}.")
-
-
-def _range_of(length: int) -> str:
-    return f"0 to {length - 1}, or -{length} to -1" if length else "none, since there are none"

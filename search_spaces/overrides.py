@@ -2,20 +2,19 @@
 
 Both say `path: value`. A path is a dotted path of the schema (`base.refresh_every`, `base.phases.0.until`,
 `grids.sgd.axes.seed`; grids and reports go by name) or the name of an axis, which is then changed in every
-grid that has it, and given to every grid if none has it and its name says what it sets.
+grid that has it. If none has it and its name says what it sets, a list makes it an axis of every grid and a
+single value changes the base cell.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 from search_spaces.cell_schema import ALIASES
+from search_spaces.plain_paths import assign, entered
 from search_spaces.schema import SpaceSpec
 from search_spaces.strict import shown
 from search_spaces.yaml_text import read_yaml
 from trainers.errors import ConfigError, unknown_name
-
-FLAT_MAPPINGS = ("set",)
-"""Mappings whose keys are themselves dotted paths."""
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -46,13 +45,14 @@ def override(space: dict[str, Any], path: str, value: Any, origin: str) -> None:
     if "." not in path and path not in SpaceSpec.model_fields:
         _override_axis(space, path, value, at)
         return
-    target: Any = space
-    rest = path.split(".")
-    while len(rest) > 1 and not (rest[0] in FLAT_MAPPINGS and isinstance(target, dict)):
-        target = _entered(target, rest.pop(0), at)
-    if len(rest) > 1:
-        target, rest = target[rest[0]], [".".join(rest[1:])]
-    _put(target, rest[0], value, at)
+    match path.split("."):
+        case ["grids", grid, "set", *rest] if rest:
+            entered(space["grids"], grid, at)["set"][".".join(rest)] = value
+        case ["grids", grid, "axes", axis]:
+            axes: dict[str, Any] = entered(space["grids"], grid, at)["axes"]
+            axes[axis] = _changed_axis(axes.get(axis), value, at)
+        case parts:
+            assign(space, parts, value, at)
 
 
 def _override_axis(space: dict[str, Any], name: str, value: Any, at: str) -> None:
@@ -63,6 +63,9 @@ def _override_axis(space: dict[str, Any], name: str, value: Any, at: str) -> Non
         raise ConfigError(
             f"{at}: {unknown_name('field or axis', name, [*SpaceSpec.model_fields, *known, *ALIASES])}"
         )
+    if not having and not isinstance(value, (list, dict)):
+        override(space, f"base.{ALIASES[name]}", value, at.removesuffix(f" {name}"))
+        return
     for grid in having or grids:
         grid["axes"][name] = _changed_axis(grid["axes"].get(name), value, at)
 
@@ -80,42 +83,3 @@ def _changed_axis(axis: Mapping[str, Any] | None, value: Any, at: str) -> Any:
         if label not in choices:
             raise ConfigError(f"{at}: {unknown_name('choice', label, map(str, choices))}")
     return {**axis, "choices": {label: choices[label] for label in values}}
-
-
-def _entered(target: Any, part: str, at: str) -> Any:
-    match target:
-        case dict():
-            fields = cast("dict[str, Any]", target)
-            if part not in fields:
-                raise ConfigError(f"{at}: {unknown_name('field', part, map(str, fields))}")
-            return fields[part]
-        case list():
-            items = cast("list[Any]", target)
-            return items[_index(items, part, at)]
-        case _:
-            raise ConfigError(f"{at}: no such path; there is nothing to enter at {part!r}.")
-
-
-def _put(target: Any, part: str, value: Any, at: str) -> None:
-    match target:
-        case list():
-            items = cast("list[Any]", target)
-            items[_index(items, part, at)] = value
-        case dict():
-            fields = cast("dict[str, Any]", target)
-            is_axis = isinstance(fields.get(part), dict) and ({"values", "choices"} & fields[part].keys())
-            fields[part] = _changed_axis(fields[part], value, at) if is_axis else value
-        case _:
-            raise ConfigError(f"{at}: no such path; there is nothing to set at {part!r}.")
-
-
-def _index(items: Sequence[Any], part: str, at: str) -> int:
-    names = [item["name"] for item in items if isinstance(item, dict) and "name" in item]
-    if part in names:
-        return names.index(part)
-    if part.removeprefix("-").isdigit():
-        if -len(items) <= int(part) < len(items):
-            return int(part)
-        allowed = f"0 to {len(items) - 1}" if items else "none, since there are none"
-        raise ConfigError(f"{at}: found index {part}; allowed: {allowed}.")
-    raise ConfigError(f"{at}: {unknown_name('name', part, names)}")

@@ -46,7 +46,7 @@ SERIES = (
 
 
 def check_reports(spec: SpaceSpec) -> None:
-    """Raise `ConfigError` for the first report that names a grid, axis, value or metric which does not exist."""
+    """Raise `ConfigError` for the first report that names a grid, axis, value or metric it cannot show."""
     for report in spec.reports:
         at = f"reports.{report.name}"
         grids = _shown_grids(spec, report, at)
@@ -68,21 +68,22 @@ def fit_filters(spec: SpaceSpec) -> SpaceSpec:
     return spec.model_copy(update={"reports": tuple(reports)})
 
 
-def _fitting(report: Report, grids: list[GridSpec]) -> dict[str, tuple[AxisValue, ...]]:
+def _fitting(report: Report, grids: list[GridSpec]) -> dict[str, tuple[AxisValue | None, ...]]:
     kept = {
         axis: tuple(v for v in values if v in _labels(axis, grids)) for axis, values in report.where.items()
     }
-    return {axis: values for axis, values in kept.items() if values}
+    return {axis: values for axis, values in kept.items() if set(values) - {None}}
 
 
 def _shows(report: Report, grid: GridSpec) -> bool:
     return report.grids is None or grid.name in report.grids
 
 
-def _labels(axis: str, grids: list[GridSpec]) -> list[AxisValue]:
+def _labels(axis: str, grids: list[GridSpec]) -> list[AxisValue | None]:
     if axis == GRID:
         return [grid.name for grid in grids]
-    return [label for grid in grids if axis in grid.axes for label in grid.axes[axis].labels]
+    lacking: list[None] = [None] if any(axis not in grid.axes for grid in grids) else []
+    return [label for grid in grids if axis in grid.axes for label in grid.axes[axis].labels] + lacking
 
 
 def _shown_grids(spec: SpaceSpec, report: Report, at: str) -> list[GridSpec]:
@@ -113,7 +114,9 @@ def _check_axes(report: Report, grids: list[GridSpec], at: str) -> None:
         labels = _labels(axis, grids)
         for value in values:
             if value not in labels:
-                allowed = ", ".join(dict.fromkeys(map(str, labels)))
+                allowed = ", ".join(
+                    dict.fromkeys("null" if label is None else str(label) for label in labels)
+                )
                 raise ConfigError(f"{at}.where.{axis}: found {shown(value)}; allowed: {allowed}.")
 
 

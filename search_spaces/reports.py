@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from search_spaces.strict import StrictModel, infinity
 
 AxisValue = float | int | str
+FilterValue = Annotated[AxisValue | None, BeforeValidator(infinity)]
 
 
 class ReportSpec(StrictModel):
@@ -19,19 +20,20 @@ class ReportSpec(StrictModel):
         name: File stem of the figure or table; unique within the space.
         title: Heading of the figure.
         grids: Names of the grids that the report shows; `None` is all.
-        where: Keeps only grid points whose axis has one of the listed values.
+        where: Keeps only grid points whose axis has one of the listed values; `None` (null) stands for the
+            points whose grid lacks the axis.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     title: str = ""
     grids: tuple[str, ...] | None = None
-    where: dict[str, tuple[Annotated[AxisValue, BeforeValidator(infinity)], ...]] = Field(
+    where: dict[str, tuple[Annotated[AxisValue | None, BeforeValidator(infinity)], ...]] = Field(
         default_factory=dict
     )
 
 
 class HeatmapSpec(ReportSpec):
-    """A heatmap per metric (and value of `panels`): axis `y` against axis `x`, the value printed in each cell."""
+    """A heatmap per metric (and value of `panels`): `y` against `x`, the value printed in each cell."""
 
     kind: Literal["heatmap"]
     x: str

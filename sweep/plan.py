@@ -5,7 +5,7 @@
 Points that ask for the same experiment share its cell. Pure: no data is loaded, no torch, Ray or MLflow.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from search_spaces import Space
 from search_spaces.expansion import describe
 from search_spaces.reports import AxisValue
+from sweep.forks import Sharing, plan_sharing, steps_to_train
 from trainers.canonical import cell_id, eigenspace_form, shape_key, stages
 from trainers.cell import Cell
 from trainers.errors import ConfigError
@@ -50,15 +51,15 @@ class Plan:
         """Steps if every distinct cell is trained by itself."""
         return sum(cell.num_steps for cell in self.cells.values())
 
-    @property
-    def steps_planned(self) -> int:
-        """Steps that running the plan takes: every distinct cell from its own start."""
-        return self.steps_unique
+    @cached_property
+    def sharing(self) -> Mapping[str, Sharing]:
+        """What the cells take from each other, when all of them are to be trained."""
+        return plan_sharing(self.cells)
 
     @cached_property
-    def steps_prefix_tree(self) -> int:
-        """Steps if what several cells have in common were trained once: a bound on what sharing can save."""
-        return prefix_tree_steps(self.cells.values())
+    def steps_planned(self) -> int:
+        """Steps that running the plan takes: what several cells have in common is trained once."""
+        return steps_to_train(self.cells, self.sharing)
 
     def axes_of(self, address: str) -> Mapping[str, AxisValue]:
         """Return the axis values of the first point that asks for a cell."""
@@ -74,7 +75,6 @@ class Plan:
             "steps_naive": self.steps_naive,
             "steps_unique": self.steps_unique,
             "steps_planned": self.steps_planned,
-            "steps_prefix_tree": self.steps_prefix_tree,
             "cell_ids": list(self.cells),
         }
 
@@ -113,26 +113,3 @@ def make_plan(space: Space) -> Plan:
         first_points=first_points,
         steps_naive=steps,
     )
-
-
-def prefix_tree_steps(cells: Iterable[Cell]) -> int:
-    """Return the size in steps of the tree of trajectories.
-
-    Cells whose trajectories agree up to some step share the path from the root up to there. A node is a
-    stretch of one update rule after one history; its length is that of the longest cell in it.
-    """
-    length: dict[tuple[object, ...], int] = {}
-    for cell in cells:
-        node = _root(cell)
-        for stage in stages(cell):
-            settings = tuple(eigenspace_form(cell).values()) if stage.projects else ()
-            stretch = (node, stage.rule, settings)
-            length[stretch] = max(length.get(stretch, 0), stage.stop - stage.start)
-            node = (stretch, stage.stop)
-    return sum(length.values())
-
-
-def _root(cell: Cell) -> tuple[object, ...]:
-    """Return what the trajectory depends on from its first step."""
-    divergence = (float(cell.divergence_factor), cell.divergence_every)
-    return (shape_key(cell), cell.seed, cell.batch_size, cell.init, *divergence)

@@ -1,0 +1,302 @@
+"""Loading, expanding and overriding spaces."""
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+
+from search_spaces import Space, load_space, load_space_text
+from search_spaces.yaml_text import read_yaml, write_yaml
+from tests.search_spaces.malformed import GOOD
+from trainers.cell import Cell, Phase, Probe, Solver
+from trainers.options import Choice
+
+HEAD = "name: s\nbase:\n  model: mlp\n  dataset: mnist-5k\n  phases:\n    - {lr: 0.1, until: 5}\n"
+TWO_PHASES = HEAD + "    - {lr: 0.2, until: 9}\n"
+
+
+def cells(space: Space) -> list[Cell]:
+    return [point.cell for point in space.points()]
+
+
+def test_a_cell_has_every_field_as_stated() -> None:
+    (point,) = load_space_text(
+        """
+name: everything
+base:
+  model: {name: mlp, widths: [30, 20], activation: tanh}
+  dataset: {name: mnist-5k, normalize: scale}
+  loss: {name: mse, scale: sum}
+  seed: 3
+  batch_size: 25
+  holdout_size: null
+  holdout_seed: 4
+  refresh_every: 7
+  solver: {tolerance: 1e-3, guard: 2, max_products: 5, max_cold_products: 50}
+  init: xavier
+  divergence_factor: 20
+  divergence_every: 11
+  evaluate_every: 13
+  probes: [curvature, {name: curvature, every: 26, k: 4}]
+  phases:
+    - {lr: 1e-1, until: 1_0, optimizer: sgd, alpha_dom: inf, beta_bulk: 2, k: 3}
+    - {lr: 0.05, until: 20, beta_bulk: .inf}
+grids: [{name: only}]
+""".replace("{name: mnist-5k, normalize: scale}", "mnist-5k")
+    ).points()
+    assert (point.grid, point.axes) == ("only", {})
+    assert point.cell == Cell(
+        model=Choice.of("mlp", widths=[30, 20], activation="tanh"),
+        dataset=Choice("mnist-5k"),
+        loss=Choice.of("mse", scale="sum"),
+        seed=3,
+        batch_size=25,
+        holdout_size=None,
+        holdout_seed=4,
+        refresh_every=7,
+        solver=Solver(tolerance=1e-3, guard=2, max_products=5, max_cold_products=50),
+        init="xavier",
+        divergence_factor=20.0,
+        divergence_every=11,
+        evaluate_every=13,
+        probes=(Probe(name="curvature"), Probe(name="curvature", every=26, options=(("k", 4),))),
+        phases=(
+            Phase(lr=0.1, until=10, alpha_dom=math.inf, beta_bulk=2, k=3),
+            Phase(lr=0.05, until=20, beta_bulk=math.inf),
+        ),
+    )
+
+
+def test_defaults_are_those_of_the_cell() -> None:
+    (cell,) = cells(load_space_text(HEAD + "grids: [{name: only}]\n"))
+    assert cell == Cell(model=Choice("mlp"), dataset=Choice("mnist-5k"), phases=(Phase(lr=0.1, until=5),))
+
+
+def test_a_grid_is_the_product_of_its_axes_and_a_space_the_concatenation() -> None:
+    space = load_space_text(GOOD)
+    points = [(point.grid, tuple(point.axes.items())) for point in space.points()]
+    product = itertools.product((1.0, 2.0, math.inf), (0.1, 0.2))
+    assert points == [
+        *(("main", (("alpha_dom", alpha), ("lr", lr))) for alpha, lr in product),
+        ("sgd", (("method", "SGD"),)),
+    ]
+    assert space.axis_names == ("alpha_dom", "lr", "method")
+    last = [cell.phases[-1] for cell in cells(space)]
+    assert [(phase.alpha_dom, phase.lr) for phase in last[:6]] == [
+        (alpha, lr) for alpha in (1, 2, math.inf) for lr in (0.1, 0.2)
+    ]
+    assert {cell.phases[0].lr for cell in cells(space)} == {0.1}
+    assert {phase.k for phase in last} == {10}
+
+
+def test_top_level_axes_are_one_grid() -> None:
+    space = load_space_text(HEAD + "axes: {seed: [0, 1]}\n")
+    assert [(point.grid, point.cell.seed) for point in space.points()] == [("grid", 0), ("grid", 1)]
+
+
+@pytest.mark.parametrize(
+    ("axis", "changed"),
+    [
+        ("switch_step: [3]", {(0, "until"): 3}),
+        ("num_steps: [30]", {(1, "until"): 30}),
+        ("k: [7]", {(1, "k"): 7}),
+        ("beta_bulk: [inf]", {(1, "beta_bulk"): math.inf}),
+        ("rate: {path: phases.*.lr, values: [0.3]}", {(0, "lr"): 0.3, (1, "lr"): 0.3}),
+        (
+            "rate: {path: [phases.0.lr, phases.-1.alpha_dom], values: [0.3]}",
+            {(0, "lr"): 0.3, (1, "alpha_dom"): 0.3},
+        ),
+        ("lr: {path: phases.0.lr, values: [0.3]}", {(0, "lr"): 0.3}),
+        ("m: {choices: {a: {phases.0.k: 4, phases.1.lr: 0.5}}}", {(0, "k"): 4, (1, "lr"): 0.5}),
+    ],
+)
+def test_where_axes_go(axis: str, changed: dict[tuple[int, str], float]) -> None:
+    (cell,) = cells(load_space_text(TWO_PHASES + f"axes: {{{axis}}}\n"))
+    expected = [{"lr": 0.1, "until": 5}, {"lr": 0.2, "until": 9}]
+    for (phase, field), value in changed.items():
+        expected[phase][field] = value
+    assert cell.phases == tuple(Phase(**values) for values in expected)
+
+
+def test_axes_of_choices_solver_and_probes() -> None:
+    space = load_space_text(
+        HEAD.replace("  phases", "  probes: [{name: curvature, k: 3}]\n  phases")
+        + "axes:\n  model: [mlp, cnn]\n  loss: [mse, cross_entropy]\n"
+        "  tolerance: {path: solver.tolerance, values: [1e-2, 1e-3]}\n"
+        "  width: {path: probes.0.k, values: [3, 5]}\n"
+        "  activation: {path: model.activation, values: [relu, tanh]}\n"
+    )
+    points = list(space.points())
+    assert len(points) == len({point.cell for point in points}) == 2**5
+    last = points[-1]
+    assert last.axes == {
+        "model": "cnn",
+        "loss": "cross_entropy",
+        "tolerance": 1e-3,
+        "width": 5,
+        "activation": "tanh",
+    }
+    assert last.cell.model == Choice.of("cnn", activation="tanh")
+    assert last.cell.probes[0].options == (("k", 5),)
+
+
+def test_a_model_axis_after_its_own_option_is_refused() -> None:
+    text = HEAD + "axes: {activation: {path: model.activation, values: [relu, tanh]}, model: [mlp, cnn]}\n"
+    with pytest.raises(Exception, match=r"axes\.model: sets model"):
+        load_space_text(text)
+
+
+def test_set_changes_the_base_of_one_grid() -> None:
+    space = load_space_text(
+        TWO_PHASES + "grids:\n  - {name: a, set: {phases.*.lr: 0.5, seed: 4}}\n"
+        "  - name: b\n    axes: {seed: [1]}\n"
+        "    set: {model.activation: tanh, solver.guard: 1, probes: [curvature]}\n"
+        "  - {name: c, set: {phases: [{lr: 0.7, until: 2}]}}\n"
+    )
+    a, b, c = cells(space)
+    assert ([phase.lr for phase in a.phases] if len(a.phases) == 2 else None) == [0.5, 0.5]
+    assert (a.seed, b.seed, c.seed) == (4, 1, 0)
+    assert (b.model, b.solver.guard, b.probes) == (
+        Choice.of("mlp", activation="tanh"),
+        1,
+        (Probe(name="curvature"),),
+    )
+    assert c.phases == (Phase(lr=0.7, until=2),)
+
+
+def test_excluded_points_are_left_out() -> None:
+    text = HEAD + (
+        "grids:\n  - name: g\n    axes: {alpha_dom: [1, .inf], beta_bulk: [1, 2, inf]}\n"
+        "    exclude: [{alpha_dom: .inf, beta_bulk: inf}, {alpha_dom: 1, beta_bulk: [1, 2]}]\n"
+    )
+    found = [tuple(point.axes.values()) for point in load_space_text(text).points()]
+    assert found == [(1.0, math.inf), (math.inf, 1.0), (math.inf, 2.0)]
+
+
+def test_the_text_is_the_whole_space() -> None:
+    for text in (GOOD, HEAD + "axes: {seed: [0, 1]}\n"):
+        space = load_space_text(text)
+        again = load_space_text(space.text)
+        assert again == space
+        assert again.text == space.text
+        assert again.sha256 == space.sha256
+        assert list(again.points()) == list(space.points())
+        assert again.reports == space.reports
+        assert "refresh_every: 10" in space.text
+
+
+def test_writing_does_not_depend_on_how_it_was_written() -> None:
+    text = GOOD.replace(
+        "alpha_dom: [1, 2, .inf]", "alpha_dom: {path: [phases.-1.alpha_dom], values: [1.0, 2, inf]}"
+    )
+    assert load_space_text(text).sha256 == load_space_text(GOOD).sha256
+    assert load_space_text(GOOD.replace("0.2]", "0.3]")).sha256 != load_space_text(GOOD).sha256
+
+
+SMOKE = """\
+smoke:
+  base.phases.1.until: 20
+  lr: [0.1]
+  grids.main.axes.alpha_dom: [1, inf]
+  description: tiny
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(GOOD + SMOKE)
+    return path
+
+
+def test_smoke(file: Path) -> None:
+    small = load_space(file, smoke=True)
+    assert (small.name, small.description) == ("small-smoke", "tiny")
+    assert [tuple(point.axes.values()) for point in small.points()] == [(1.0, 0.1), (math.inf, 0.1), ("SGD",)]
+    assert {cell.phases[1].until for cell in cells(small)} == {20}
+    assert load_space_text(small.text) == small
+    assert load_space(file) == load_space_text(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("base.phases.0.until=50", lambda cell: cell.phases[0].until == 50),
+        ("base.phases.-1.k=5", lambda cell: cell.phases[1].k == 5),
+        ("base.refresh_every=100", lambda cell: cell.refresh_every == 100),
+        ("base.model.activation=tanh", lambda cell: cell.model == Choice.of("mlp", activation="tanh")),
+        ("base.model=cnn", lambda cell: cell.model == Choice("cnn")),
+        ("base.solver.tolerance=1e-4", lambda cell: cell.solver.tolerance == 1e-4),
+        ("base.holdout_size=null", lambda cell: cell.holdout_size is None),
+        ("base.probes=[{name: curvature, k: 3}]", lambda cell: cell.probes[0].options == (("k", 3),)),
+        ("k=4", lambda cell: cell.phases[1].k == 4),
+        ("grids.0.set.phases.0.until=1", lambda cell: cell.phases[0].until in (1, 100)),
+    ],
+)
+def test_overrides_of_fields(file: Path, override: str, expected: object) -> None:
+    assert callable(expected)
+    before, after = load_space(file), load_space(file, overrides=[override])
+    assert before != after
+    assert all(expected(cell) for cell in cells(after))
+    assert len(cells(after)) == len(cells(before))
+
+
+def test_overrides_of_axes(file: Path) -> None:
+    assert len(cells(load_space(file, overrides=["lr=[0.1, 0.2, 0.3]"]))) == 3 * 3 + 1
+    assert len(cells(load_space(file, overrides=["lr=0.3"]))) == 3 * 1 + 1
+    assert len(cells(load_space(file, smoke=True, overrides=["lr=[0.1, 0.2]"]))) == 2 * 2 + 1
+    seeded = load_space(file, overrides=["seed=[0, 1]"])
+    assert len(cells(seeded)) == 2 * 7
+    assert {point.axes["seed"] for point in seeded.points()} == {0, 1}
+    assert load_space(file, overrides=["method=SGD"]) == load_space(file)
+    assert len(cells(load_space(file, overrides=["grids.sgd.axes.holdout_seed=[0, 1]"]))) == 6 + 2
+
+
+def test_an_override_takes_report_filters_along(tmp_path: Path) -> None:
+    path = tmp_path / "filtered.yaml"
+    path.write_text(GOOD.replace("y: lr,", "y: lr, where: {alpha_dom: [1, 2, null]},").replace(", null", ""))
+    report = load_space(path, overrides=["alpha_dom=[2, 4]"]).reports[0]
+    assert report.where == {"alpha_dom": (2.0,)}
+    report = load_space(path, overrides=["alpha_dom=[4, 8]"]).reports[0]
+    assert report.where == {}
+
+
+def test_a_filter_may_keep_points_without_the_axis() -> None:
+    text = GOOD.replace("y: lr, grids: [main]", "y: lr, where: {alpha_dom: [1, null]}")
+    assert load_space_text(text).reports[0].where == {"alpha_dom": (1, None)}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("1E+2", 100.0),
+        (".5", 0.5),
+        ("-.inf", -math.inf),
+        ("20_000", 20000),
+        ("0100", 100),
+        ("1:30", "1:30"),
+        ("no", "no"),
+        ("on", "on"),
+        ("2024-01-01", "2024-01-01"),
+        ("true", True),
+        ("~", None),
+        ("inf", "inf"),
+        ("0x10", "0x10"),
+    ],
+)
+def test_scalars(text: str, value: object) -> None:
+    found = read_yaml(f"key: {text}", "x")["key"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1e-4", "true", "null", "1:30", "a: b", "", "two\nlines\n", "# no", "*x", "é", 1e-5, 1e300, math.inf, 3],
+)
+def test_what_is_written_is_read_again(value: object) -> None:
+    assert read_yaml(write_yaml({"key": [value, {"deeper": value}]}), "x") == {
+        "key": [value, {"deeper": value}]
+    }

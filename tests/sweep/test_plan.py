@@ -1,0 +1,169 @@
+"""Plans: distinct cells in order, step counts against brute force, and a space of 100,000 cells."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search_spaces import load_space, load_space_text
+from sweep.plan import make_plan, prefix_tree_steps
+from trainers.canonical import cell_id, trajectory_id
+from trainers.cell import Cell, Phase
+from trainers.errors import ConfigError
+from trainers.options import Choice
+
+# The stated bounds are 10 s and 1 GiB; the machine may be shared and slow.
+LARGE_CELLS, LARGE_SECONDS, LARGE_BYTES = 100_000, 10.0, 2**30
+
+SPACE = """
+name: grid
+base:
+  model: mlp
+  dataset: mnist-5k
+  phases: [{lr: 0.1, until: 100}]
+axes:
+  alpha_dom: [1, 2, .inf]
+  beta_bulk: [1, 2]
+  k: [5, 10]
+"""
+
+
+def test_points_share_their_cells() -> None:
+    plan = make_plan(load_space_text(SPACE))
+    points = list(load_space_text(SPACE).points())
+    assert plan.cell_ids == [cell_id(point.cell) for point in points]
+    assert list(plan.axes) == [point.axes for point in points]
+    assert set(plan.grids) == {"grid"}
+    assert (len(plan.cell_ids), len(plan.cells)) == (12, 10)
+    assert list(plan.cells) == list(dict.fromkeys(plan.cell_ids))
+    assert plan.trials == tuple((address,) for address in plan.cells)
+    for address, cell in plan.cells.items():
+        assert cell_id(cell) == address
+        assert plan.axes_of(address) == points[plan.cell_ids.index(address)].axes
+    # Equal rates: k = 10 asks for the cell of k = 5.
+    assert plan.cell_ids[0] == plan.cell_ids[1]
+    assert plan.axes_of(plan.cell_ids[1])["k"] == 5
+
+
+def test_numbers() -> None:
+    values = make_plan(load_space_text(SPACE)).to_json()
+    assert json.loads(json.dumps(values)) == values
+    assert values["name"] == "grid"
+    assert (values["cells"], values["unique_cells"], values["trials"]) == (12, 10, 10)
+    assert (values["steps_naive"], values["steps_unique"], values["steps_planned"]) == (1200, 1000, 1000)
+    assert values["cell_ids"] == list(make_plan(load_space_text(SPACE)).cells)
+
+
+def test_grids_that_overlap_share_cells() -> None:
+    head, axes = SPACE.split("axes:")
+    indented = axes.replace("\n", "\n  ")
+    both = f"grids:\n- name: a\n  axes: {{alpha_dom: [1, 2]}}\n- name: b\n  axes:{indented}"
+    plan = make_plan(load_space_text(head + both))
+    assert len(plan.cell_ids) == 14
+    assert len(plan.cells) == 10
+    # SGD, and alpha_dom = 2 with k left to the data set, which is 10.
+    assert plan.cell_ids[:2] == [plan.cell_ids[2], plan.cell_ids[7]]
+    assert plan.axes[7] == {"alpha_dom": 2.0, "beta_bulk": 1.0, "k": 10}
+
+
+def test_the_same_space_gives_the_same_plan() -> None:
+    space = load_space("demo")
+    assert make_plan(space) == make_plan(load_space_text(space.text))
+
+
+def test_a_point_that_is_no_cell_is_named() -> None:
+    # Neither at the first nor at the last values: found by the plan and not when loading.
+    text = SPACE.replace("[1, 2, .inf]", "[1, .inf, 2]").replace(
+        "beta_bulk: [1, 2]", "beta_bulk: [1, .inf, 2]"
+    )
+    space = load_space_text(text)
+    with pytest.raises(ConfigError, match=r"grids\.grid at alpha_dom=inf, beta_bulk=inf, k=5: .*both"):
+        make_plan(space)
+
+
+def cell(*phases: Phase, **fields: object) -> Cell:
+    return Cell(model=Choice("mlp"), dataset=Choice("mnist-5k"), phases=phases, **fields)  # type: ignore[arg-type]
+
+
+def sgd(until: int, lr: float = 0.1) -> Phase:
+    return Phase(lr=lr, until=until)
+
+
+def bulk(until: int, k: int = 10) -> Phase:
+    return Phase(lr=0.1, until=until, alpha_dom=float("inf"), k=k)
+
+
+@pytest.mark.parametrize(
+    ("cells", "steps"),
+    [
+        ([cell(sgd(10))], 10),
+        ([cell(sgd(10)), cell(sgd(30))], 30),
+        ([cell(sgd(10), bulk(20)), cell(sgd(15), bulk(20)), cell(sgd(20))], 20 + 10 + 5),
+        ([cell(sgd(10), bulk(20)), cell(sgd(10), bulk(20, k=5))], 10 + 10 + 10),
+        ([cell(sgd(10), bulk(20)), cell(sgd(10), bulk(20), refresh_every=5)], 10 + 10 + 10),
+        ([cell(sgd(10)), cell(sgd(10), refresh_every=5), cell(sgd(10), evaluate_every=1)], 10),
+        (
+            [
+                cell(sgd(10)),
+                cell(sgd(10), seed=1),
+                cell(sgd(10), batch_size=10),
+                cell(sgd(10), init="xavier"),
+            ],
+            40,
+        ),
+        (
+            [
+                cell(sgd(10), bulk(20), sgd(40)),
+                cell(sgd(10), bulk(20), sgd(30)),
+                cell(sgd(10), bulk(25), sgd(30)),
+            ],
+            55 - 5 + 0,
+        ),
+        ([cell(sgd(20), divergence_every=100), cell(sgd(20), divergence_every=50)], 40),
+    ],
+)
+def test_the_prefix_tree_against_addresses(cells: list[Cell], steps: int) -> None:
+    addresses = {trajectory_id(one, until=step) for one in cells for step in range(1, one.num_steps + 1)}
+    assert prefix_tree_steps(cells) == len(addresses) == steps
+
+
+def test_planning_imports_neither_torch_nor_ray_nor_mlflow() -> None:
+    code = (
+        "import sys, search_spaces as s, sweep.plan as p; p.make_plan(s.load_space('demo')).to_json(); "
+        "print([name for name in ('torch', 'ray', 'mlflow') if name in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_hundred_thousand_cells() -> None:
+    code = """
+import json, resource, time
+from search_spaces import load_space_text
+from sweep.plan import make_plan
+text = '''
+name: large
+base: {model: mlp, dataset: mnist-5k, phases: [{lr: 0.1, until: 20000}]}
+axes:
+  alpha_dom: [%s]
+  beta_bulk: [%s]
+  seed: [%s]
+''' % tuple(", ".join(map(str, values)) for values in (
+    [i / 7 for i in range(1, 101)], [i / 11 for i in range(1, 101)], range(10)))
+begun = time.process_time()
+values = make_plan(load_space_text(text)).to_json()
+seconds = time.process_time() - begun
+print(json.dumps([values["cells"], values["unique_cells"], seconds]))
+"""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    cells, unique, seconds = json.loads(done.stdout)
+    peak = max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024
+    assert (cells, unique) == (LARGE_CELLS, LARGE_CELLS)
+    assert seconds < LARGE_SECONDS
+    assert peak < LARGE_BYTES
