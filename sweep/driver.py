@@ -7,6 +7,7 @@ Nothing here is needed to survive a kill: the store says what has been trained a
 recorded, and running again makes the rest.
 """
 
+import math
 import signal
 import threading
 from collections import Counter
@@ -20,6 +21,7 @@ from rich.console import Console
 
 from search_spaces import Space
 from sweep.errors import LeaseLostError, LedgerError
+from sweep.forks import Fork, Sharing, plan_sharing
 from sweep.grid_table import grid_table, with_fates
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.lease import Lease, current_holder
@@ -28,7 +30,7 @@ from sweep.places import Places
 from sweep.plan import Plan, make_plan
 from sweep.progress import Display, Progress
 from sweep.recorder import Recorder
-from sweep.schedule import Cluster, Events, Resources, run_packs
+from sweep.schedule import Cluster, Events, PackPlan, Resources, run_packs
 from sweep.storage import Storage
 from trainers.canonical import dataset_entry
 from trainers.errors import SharpflatError
@@ -178,23 +180,34 @@ class _Run:
     def _train(self, missing: Sequence[str], recorder: Recorder, progress: Progress) -> None:
         resources = Resources(cpus=self._options.cpus_per_trial, gpus=self._options.gpus_per_trial)
         packs = [(cell_id,) for cell_id in missing]
+        sharing = plan_sharing({cell_id: self._plan.cells[cell_id] for cell_id in missing})
         with self._interruptible():
             cluster = Cluster(self._options.address, cpus=self._options.cpus)
             try:
                 slots = cluster.slots(resources)
                 self._say(f"{slots} trials at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly")
                 display = Display(progress, self._console)
-                handler = _PackEvents(self._plan, packs, recorder, progress, self._say)
+                handler = _PackEvents(self._plan, packs, sharing, recorder, progress, self._say)
                 watch = threading.Thread(target=self._watch, args=(display, recorder), name="watch", daemon=True)
                 watch.start()
                 try:
                     run_packs(
-                        [[self._plan.cells[cell_id] for cell_id in pack] for pack in packs],
+                        [
+                            PackPlan(
+                                cells=tuple(self._plan.cells[cell_id] for cell_id in pack),
+                                leaves=tuple(
+                                    tuple(fork.step for fork in sharing[cell_id].leaves) for cell_id in pack
+                                ),
+                            )
+                            for pack in packs
+                        ],
                         storage=self._storage.place,
                         data_folder=self._places.data_folder,
                         seconds=self._options.commit_seconds,
                         resources=resources,
                         max_failures=self._options.max_failures,
+                        slots=slots,
+                        ready=handler.ready,
                         events=Events(started=handler.started, reported=handler.reported, failed=handler.failed),
                         stop=self._stop.is_set,
                     )
@@ -297,16 +310,28 @@ class _PackEvents:
         self,
         plan: Plan,
         packs: Sequence[Sequence[str]],
+        sharing: Mapping[str, Sharing],
         recorder: Recorder,
         progress: Progress,
         say: Callable[[str], None],
     ) -> None:
         self._plan = plan
         self._packs = packs
+        self._sharing = sharing
+        self._there: set[Fork] = set()
         self._recorder = recorder
         self._progress = progress
         self._say = say
         self._ended: set[str] = set()
+
+    def ready(self, pack: int) -> bool:
+        """Whether the states that a pack forks from are there, or will never be."""
+        starts = (self._sharing[cell_id].start for cell_id in self._packs[pack])
+        return all(start is None or start in self._there for start in starts)
+
+    def _settle(self, cell_id: str, until: float) -> None:
+        """Release the cells that wait for what `cell_id` leaves up to a step."""
+        self._there.update(fork for fork in self._sharing[cell_id].leaves if fork.step <= until)
 
     def started(self, pack: int) -> None:
         for cell_id in self._packs[pack]:
@@ -323,11 +348,15 @@ class _PackEvents:
                 continue
             self._recorder.submit(cell_id, step=commit["step"], attempt=commit["attempt"])
             self._progress.update(cell_id, status, commit["step"], commit["num_steps"])
+            self._settle(cell_id, max(commit["left"], default=0))
             if status.ended:
                 self._ended.add(cell_id)
+                self._settle(cell_id, math.inf)
 
     def failed(self, pack: int, reason: str, log: str) -> None:
         for cell_id in self._packs[pack]:
             if cell_id not in self._ended:
                 self._recorder.ended(cell_id, Status.FAILED, reason, log=log)
+                # Whoever waits for it trains from the start instead.
+                self._settle(cell_id, math.inf)
                 self._progress.update(cell_id, Status.FAILED, 0, self._plan.cells[cell_id].num_steps)

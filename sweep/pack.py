@@ -5,12 +5,14 @@ No Ray here: a trial (`sweep.trial`) drives it on a cluster and `sweep cell` in 
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as compute
 
+from sweep.forks import fork_at, lines_of
 from sweep.names import EIGENSPACE_UNCONVERGED, FINAL_STEPS, FINAL_TEST_ACCURACY, FINAL_TRAIN_LOSS
 from sweep.storage import Manifest, Storage
 from trainers.canonical import cell_id
@@ -36,6 +38,7 @@ class Committed:
         attempt: By which attempt.
         status: "completed" or "diverged" when the cell has ended, else "running".
         num_steps: The cell's planned end.
+        left: Steps of the states that it has left for other cells so far.
     """
 
     cell_id: str
@@ -43,6 +46,7 @@ class Committed:
     attempt: int
     status: str
     num_steps: int
+    left: tuple[int, ...] = ()
 
 
 class Pack:
@@ -51,6 +55,7 @@ class Pack:
     Args:
         cells: The cells.
         storage: The checkpoint store.
+        leaves: For each cell, the steps at which it leaves its state for others (`sweep.forks`).
         data_folder: Where data sets are kept.
         device: Torch device.
         environment: Facts about this attempt, recorded with every commit.
@@ -64,6 +69,7 @@ class Pack:
         storage: Storage,
         *,
         data_folder: Path,
+        leaves: Sequence[Sequence[int]] = (),
         device: str = "cpu",
         environment: dict[str, Any] | None = None,
         report: Callable[[str], None] = print,
@@ -71,32 +77,86 @@ class Pack:
     ) -> None:
         self._storage = storage
         self._environment = environment or {}
+        self._cells = list(cells)
         self._ids = [cell_id(cell) for cell in cells]
+        self._leaves = [sorted(steps) for steps in leaves] or [[] for _ in cells]
+        self._left: list[set[int]] = [set() for _ in cells]
         self._attempts = [storage.begin_attempt(address) for address in self._ids]
         self.trainer = Trainer(cells, data_folder=data_folder, data=data, device=device)
         self._manifests: list[Manifest | None] = [None] * len(cells)
+        self._origins: dict[int, Manifest] = {}
+        self._forked_from: dict[int, dict[str, Any]] = {}
         self._steps_a_look = 1
         self._resume(report)
+        for index, steps in enumerate(self._leaves):
+            self._left[index].update(step for step in steps if step < self.trainer.step)
+        self._leave()
 
     def _resume(self, report: Callable[[str], None]) -> None:
-        """Go on from the newest state that every lane has; without one, from the start."""
-        found = [self._latest(address, None, report) for address in self._ids]
-        common = min((manifest.step for manifest in found if manifest is not None), default=0)
-        if any(manifest is None for manifest in found) or common == 0:
+        """Go on from the newest state that every lane has, its own or one that another cell left."""
+        found = [self._starting_point(index, None, report) for index in range(len(self._ids))]
+        common = min((state.step for state in found if state is not None and not _has_ended(state)), default=None)
+        if any(state is None for state in found):
             return
         chosen = [
-            manifest
-            if manifest is not None and (manifest.outcome is not None or manifest.step == common)
-            else self._latest(address, common, report)
-            for address, manifest in zip(self._ids, found, strict=True)
+            state
+            if state is None or _has_ended(state) or state.step == common
+            else self._starting_point(index, common, report)
+            for index, state in enumerate(found)
         ]
-        manifests = [manifest for manifest in chosen if manifest is not None]
-        running = {manifest.step for manifest in manifests if manifest.outcome is None}
-        if len(manifests) < len(chosen) or len(running) > 1:
+        states = [state for state in chosen if state is not None]
+        if len(states) < len(chosen) or len({s.step for s in states if not _has_ended(s)}) > 1:
             return
-        states: list[LaneState] = [decode(self._storage.read_checkpoint(manifest)) for manifest in manifests]
         self.trainer.restore(states)
-        self._manifests = list(manifests)
+        for index, state in enumerate(states):
+            self._adopt(index, state)
+
+    def _starting_point(self, index: int, max_step: int | None, report: Callable[[str], None]) -> LaneState | None:
+        """Return the furthest state that a cell can start from, up to `max_step`."""
+        self._origins.pop(index, None)
+        own = self._latest(self._ids[index], max_step, report)
+        best = None if own is None else self._state_of(own)
+        if own is not None:
+            self._origins[index] = own
+        for line, start, stop in lines_of(self._cells[index]):
+            limit = stop if max_step is None else min(stop, max_step)
+            if best is not None and (_has_ended(best) or limit <= best.step):
+                break
+            manifest = self._latest(line, limit, report)
+            if manifest is not None and start < manifest.step and (best is None or manifest.step > best.step):
+                best = relabelled(self._state_of(manifest), self._ids[index])
+                self._origins[index] = manifest
+                break
+        return best
+
+    def _adopt(self, index: int, state: LaneState) -> None:
+        """Take over the history that belongs to a restored state; another cell's becomes the cell's own."""
+        origin = self._origins[index]
+        if origin.cell_id == self._ids[index]:
+            self._manifests[index] = origin
+            return
+        history = self._storage.read_parts(origin)
+        before = history.filter(compute.less(history["step"], state.step))
+        self._forked_from[index] = {"line": origin.cell_id, "step": state.step}
+        self._manifests[index] = self._storage.commit(
+            self._ids[index],
+            attempt=self._attempts[index],
+            step=state.step,
+            checkpoint=encode(state),
+            part=before,
+            start=0,
+            previous=None,
+            summary=self._summary(index, state.step),
+        )
+
+    def _summary(self, index: int, step: int) -> dict[str, Any]:
+        previous = self._manifests[index]
+        forked_from = self._forked_from.get(index) or (previous.summary.get("forked_from") if previous else None)
+        summary = {"finals": finals_of(self.trainer.lanes[index], step), "environment": self._environment}
+        return summary | ({"forked_from": forked_from} if forked_from else {})
+
+    def _state_of(self, manifest: Manifest) -> LaneState:
+        return decode(self._storage.read_checkpoint(manifest))
 
     def _latest(self, address: str, max_step: int | None, report: Callable[[str], None]) -> Manifest | None:
         manifest, problems = self._storage.latest(address, max_step=max_step)
@@ -105,7 +165,7 @@ class Pack:
         if manifest is None:
             return None
         try:
-            decode(self._storage.read_checkpoint(manifest))
+            self._state_of(manifest)
         except CheckpointError as error:
             report(f"cell {address}, step {manifest.step}: {error} The previous state is used.")
             return self._latest(address, manifest.step - 1, report) if manifest.step > 0 else None
@@ -124,12 +184,42 @@ class Pack:
         deadline = time.monotonic() + seconds
         while not self.trainer.finished:
             start, begun = self.trainer.step, time.monotonic()
-            self.trainer.advance(start + self._steps_a_look)
+            self.trainer.advance(min([start + self._steps_a_look, *self._next_leaves(start)]))
+            self._leave()
             now = time.monotonic()
             if now >= deadline:
                 return
             rate = max(1, self.trainer.step - start) / max(now - begun, 1e-6)
             self._steps_a_look = max(1, min(2 * self._steps_a_look, int(rate * SECONDS_BETWEEN_LOOKS)))
+
+    def _next_leaves(self, step: int) -> list[int]:
+        return [leave for leaves in self._leaves for leave in leaves if leave > step]
+
+    def _leave(self) -> None:
+        """Where a lane has come to a step at which others fork from it, store its state for them."""
+        step = self.trainer.step
+        for index, lane in enumerate(self.trainer.lanes):
+            if step in self._leaves[index] and step not in self._left[index] and lane.outcome is None:
+                self._commit_lane(index, lane)
+                self._publish(index, step)
+
+    def _publish(self, index: int, step: int) -> None:
+        """Store a lane's state and its history before `step` under the address of its line."""
+        fork, own = fork_at(self._cells[index], step), self._manifests[index]
+        assert own is not None, "a state is left only after it was committed"
+        there, _ = self._storage.latest(fork.line, max_step=step)
+        if there is None or there.step != step:
+            self._storage.commit(
+                fork.line,
+                attempt=self._storage.begin_attempt(fork.line),
+                step=step,
+                checkpoint=self._storage.read_checkpoint(own),
+                part=self._storage.read_parts(own),
+                start=0,
+                previous=None,
+                summary={"left_by": self._ids[index]},
+            )
+        self._left[index].add(step)
 
     def commit(self) -> list[Committed]:
         """Make every lane's progress durable; a lane that had ended before is left as it is."""
@@ -157,13 +247,47 @@ class Pack:
                 start=start,
                 previous=previous,
                 outcome=outcome,
-                summary={"finals": finals_of(lane, state.step), "environment": self._environment},
+                summary=self._summary(index, state.step),
             )
             self._storage.prune(address)
+            if outcome is not None and outcome["status"] == "completed":
+                self._publish_end(index)
         status = "running" if lane.outcome is None else lane.outcome.status
         return Committed(
-            cell_id=address, step=state.step, attempt=attempt, status=status, num_steps=lane.num_steps
+            cell_id=address,
+            step=state.step,
+            attempt=attempt,
+            status=status,
+            num_steps=lane.num_steps,
+            left=tuple(sorted(self._left[index])),
         )
+
+    def _publish_end(self, index: int) -> None:
+        """Point to a completed cell's last state from its line, so that a longer run can go on from it."""
+        own = self._manifests[index]
+        assert own is not None, "a cell has ended with a commit"
+        fork = fork_at(self._cells[index], own.step)
+        self._left[index].add(own.step)
+        there, _ = self._storage.latest(fork.line, max_step=own.step)
+        if there is None or there.step != own.step:
+            self._storage.commit(
+                fork.line,
+                attempt=self._storage.begin_attempt(fork.line),
+                step=own.step,
+                checkpoint=None,
+                part=None,
+                previous=own,
+                summary={"left_by": self._ids[index]},
+            )
+
+
+def _has_ended(state: LaneState) -> bool:
+    return state.scalars.get("outcome") is not None
+
+
+def relabelled(state: LaneState, address: str) -> LaneState:
+    """Return another cell's state as the state of the cell `address`, which has not ended there."""
+    return replace(state, cell_id=address, scalars={**state.scalars, "outcome": None})
 
 
 def table_of(history: History) -> pa.Table:

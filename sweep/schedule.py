@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
 
 from sweep.errors import ClusterError
 from sweep.trial import RESULT_CELLS, RESULT_PROBLEMS, PackTrial
@@ -62,6 +63,23 @@ class Events:
     started: Callable[[int], None]
     reported: Callable[[int, list[dict[str, Any]], list[str]], None]
     failed: Callable[[int, str, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackPlan:
+    """One trial to be.
+
+    Args:
+        cells: The cells that it trains.
+        leaves: For each cell, the steps at which it leaves its state for others.
+    """
+
+    cells: tuple[Cell, ...]
+    leaves: tuple[tuple[int, ...], ...]
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the trial's own part of its configuration."""
+        return {"cells": [cell_to_json(cell) for cell in self.cells], "leaves": [list(steps) for steps in self.leaves]}
 
 
 class Cluster:
@@ -113,37 +131,40 @@ class Cluster:
 
 
 def run_packs(
-    packs: Sequence[Sequence[Cell]],
+    packs: Sequence[PackPlan],
     *,
     storage: str,
     data_folder: Path,
     seconds: float,
     resources: Resources,
     max_failures: int,
+    slots: int,
     events: Events,
+    ready: Callable[[int], bool],
     stop: Callable[[], bool],
 ) -> None:
-    """Train packs until all have ended, failed or `stop()` says so; in their order, as workers get free.
+    """Train packs until all have ended, failed or `stop()` says so; in their order, as they and workers get ready.
 
     Args:
-        packs: The cells of each trial.
+        packs: What each trial trains.
         storage: Place of the checkpoint store, reachable from every worker.
         data_folder: Where data sets are kept, on every worker.
         seconds: Training time between two commits.
         resources: Of one trial.
         max_failures: How often a pack is tried again after a worker died or raised.
+        slots: How many trials may wait for a worker.
         events: Receivers.
+        ready: Whether a pack may start, by its number; one that waits for another's state may not yet.
         stop: Polled by Tune's loop; once true, trials end after their next commit.
     """
     space = {
-        "pack": tune.grid_search(list(range(len(packs)))),
-        "cells": tune.sample_from(_CellsOf([[cell_to_json(cell) for cell in pack] for pack in packs])),
         "storage": storage,
         "data_folder": str(data_folder),
         "seconds": seconds,
         "threads": resources.cpus,
         "gpu": resources.gpus > 0,
     }
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     folder = Path(tempfile.mkdtemp(prefix="sweep-tune-"))
     request = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
     try:
@@ -151,6 +172,8 @@ def run_packs(
             tune.with_resources(PackTrial, request),
             param_space=space,
             tune_config=tune.TuneConfig(
+                num_samples=len(packs),
+                search_alg=_ReadyPacks(packs, ready),
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -171,16 +194,6 @@ def run_packs(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class _CellsOf:
-    """Gives each trial its own cells; not a grid axis, so that names and displays stay short."""
-
-    def __init__(self, packs: list[list[dict[str, Any]]]) -> None:
-        self._packs = packs
-
-    def __call__(self, spec: Any) -> list[dict[str, Any]]:
-        return self._packs[spec.config["pack"]]
-
-
 def _trial_name(trial: Trial) -> str:
     return f"pack-{trial.config['pack']:06d}"
 
@@ -190,6 +203,33 @@ class _Unsaved:
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+class _ReadyPacks(_Unsaved, Searcher):
+    """Gives Tune the next pack that may start; the others wait."""
+
+    def __init__(self, packs: Sequence[PackPlan], ready: Callable[[int], bool]) -> None:
+        super().__init__()
+        self._packs = packs
+        self._ready = ready
+        self._waiting = list(range(len(packs)))
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the configuration of a trial, or `None` while none may start."""
+        for place, pack in enumerate(self._waiting):
+            if self._ready(pack):
+                del self._waiting[place]
+                return {"pack": pack, **self._packs[pack].to_config()}
+        return None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing is learned from a trial."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep; see `_Unsaved`."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore; see `_Unsaved`."""
 
 
 class _StopAll(_Unsaved, tune.Stopper):

@@ -32,6 +32,7 @@ class PackTrial(tune.Trainable):
 
     Config:
         cells: Cells as JSON values (`trainers.cell_json`).
+        leaves: For each cell, the steps at which it leaves its state for others.
         storage: Place of the checkpoint store.
         data_folder: Where data sets are kept.
         seconds: Training time between two commits.
@@ -60,6 +61,7 @@ class PackTrial(tune.Trainable):
             cells,
             Storage.open(config["storage"]),
             data_folder=Path(config["data_folder"]),
+            leaves=config["leaves"],
             device=device,
             environment=collect_environment(device=device, threads=config["threads"]),
             report=self._problems.append,

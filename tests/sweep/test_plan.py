@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from search_spaces import load_space, load_space_text
-from sweep.plan import make_plan, prefix_tree_steps
-from trainers.canonical import cell_id, trajectory_id
+from sweep.forks import plan_sharing, steps_to_train
+from sweep.plan import make_plan
+from trainers.canonical import canonical_json, cell_id, record_form, trajectory_id
 from trainers.cell import Cell, Phase
 from trainers.errors import ConfigError
 from trainers.options import Choice
@@ -104,7 +105,7 @@ def bulk(until: int, k: int = 10) -> Phase:
         ([cell(sgd(10), bulk(20)), cell(sgd(15), bulk(20)), cell(sgd(20))], 20 + 10 + 5),
         ([cell(sgd(10), bulk(20)), cell(sgd(10), bulk(20, k=5))], 10 + 10 + 10),
         ([cell(sgd(10), bulk(20)), cell(sgd(10), bulk(20), refresh_every=5)], 10 + 10 + 10),
-        ([cell(sgd(10)), cell(sgd(10), refresh_every=5), cell(sgd(10), evaluate_every=1)], 10),
+        ([cell(sgd(10)), cell(sgd(10), refresh_every=5), cell(sgd(10), evaluate_every=1)], 20),
         (
             [
                 cell(sgd(10)),
@@ -125,9 +126,14 @@ def bulk(until: int, k: int = 10) -> Phase:
         ([cell(sgd(20), divergence_every=100), cell(sgd(20), divergence_every=50)], 40),
     ],
 )
-def test_the_prefix_tree_against_addresses(cells: list[Cell], steps: int) -> None:
-    addresses = {trajectory_id(one, until=step) for one in cells for step in range(1, one.num_steps + 1)}
-    assert prefix_tree_steps(cells) == len(addresses) == steps
+def test_steps_left_by_sharing_against_addresses(cells: list[Cell], steps: int) -> None:
+    addresses = {
+        (trajectory_id(one, until=step), canonical_json(record_form(one)))
+        for one in cells
+        for step in range(1, one.num_steps + 1)
+    }
+    named = {str(index): one for index, one in enumerate(cells)}
+    assert steps_to_train(named, plan_sharing(named)) == len(addresses) == steps
 
 
 def test_planning_imports_neither_torch_nor_ray_nor_mlflow() -> None:
