@@ -353,6 +353,7 @@ class Recorder:
             finals=finals,
             step=manifest.step,
             timestamp_ms=max(times, default=run.started_ms),
+            forked_from=_fork_text(manifest),
         )
 
     def _end(self, run: CellRun, status: Status, reason: str, **finals: Any) -> None:
@@ -379,3 +380,9 @@ class Recorder:
             for manifest in (*self._storage.manifests(final.cell_id), final)
         }
         return {"attempts": [{"attempt": number, **attempts[number]} for number in sorted(attempts)]}
+
+
+def _fork_text(manifest: Manifest) -> str:
+    """Name the state that a cell began with: its line's address and its step; empty for a start from scratch."""
+    fork = manifest.summary.get("forked_from")
+    return f"{fork['line']}@{fork['step']}" if fork else ""

@@ -189,6 +189,7 @@ class CellRuns(TaggedRuns):
         finals: Mapping[str, float] | None = None,
         step: int = 0,
         timestamp_ms: int = 0,
+        forked_from: str = "",
     ) -> None:
         """Record how a cell ended, failed or was interrupted: finals, then the tag, then the run's status.
 
@@ -199,9 +200,12 @@ class CellRuns(TaggedRuns):
             finals: Final metrics, for a cell that has ended for good.
             step: The step that the finals belong to.
             timestamp_ms: Time of the finals; the same on every repetition.
+            forked_from: The state of another cell that this one began with, if any.
         """
         metrics = [Metric(name, value, timestamp_ms, step) for name, value in (finals or {}).items()]
         tags = {names.TAG_STATUS: str(status), names.TAG_STATUS_REASON: reason[:REASON_LENGTH]}
+        if forked_from:
+            tags[names.TAG_FORKED_FROM] = forked_from
         with translated(f"recording how run {run_id} ended"):
             self.client.log_batch(
                 run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()]

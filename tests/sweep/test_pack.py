@@ -1,0 +1,187 @@
+"""Packs against the store: resumed, forked and undisturbed runs give the same bits."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from sweep.forks import fork_at
+from sweep.pack import Pack
+from sweep.storage import Storage
+from trainers.canonical import cell_id
+from trainers.cell import Cell, Phase, Probe
+from trainers.checkpoint import decode
+from trainers.data import Dataset
+from trainers.options import Choice
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 10, (5000,), generator=draw)
+    centres = torch.randn(10, 28 * 28, generator=draw)
+    inputs = (centres[labels] + torch.randn(5000, 28 * 28, generator=draw)).view(-1, 1, 28, 28) / 3
+    return Dataset(
+        train_inputs=inputs,
+        train_labels=labels,
+        test_inputs=inputs[:200],
+        test_labels=labels[:200],
+        num_outputs=10,
+    )
+
+
+def cell(*phases: Phase) -> Cell:
+    return Cell(
+        model=Choice.of("mlp", widths=(8,)),
+        dataset=Choice.of("mnist-5k"),
+        phases=phases,
+        holdout_size=50,
+        refresh_every=7,
+        evaluate_every=9,
+        probes=(Probe(name="curvature", every=8, options=(("holdout_size", 50), ("k", 3))),),
+    )
+
+
+def sgd(until: int) -> Phase:
+    return Phase(lr=0.05, until=until)
+
+
+def bulk(until: int) -> Phase:
+    return Phase(lr=0.05, alpha_dom=math.inf, k=4, until=until)
+
+
+def run(one: Cell, storage: Storage, data: Dataset, *, leaves: Sequence[int] = (), until: int | None = None) -> Pack:
+    """Train a cell from what the store holds, to its end or up to a step, with a commit."""
+    pack = Pack([one], storage, leaves=[leaves], data_folder=Path("unused"), data=data)
+    while not pack.finished and (until is None or pack.trainer.step < until):
+        if until is not None:
+            pack.trainer.advance(min(until, *pack._next_leaves(pack.trainer.step), until))
+            pack._leave()
+        else:
+            pack.train(10.0)
+    pack.commit()
+    return pack
+
+
+def result(one: Cell, storage: Storage) -> tuple[pa.Table, dict[str, torch.Tensor], dict[str, object]]:
+    """The history without its timestamps, the last state, and the finals of a finished cell."""
+    manifest, problems = storage.latest(cell_id(one))
+    assert manifest is not None and manifest.outcome is not None and not problems
+    history = storage.read_parts(manifest)
+    return history.drop_columns("timestamp_ms"), decode(storage.read_checkpoint(manifest)).tensors, manifest.summary["finals"]
+
+
+def assert_same(one: Cell, storage: Storage, reference: Storage) -> None:
+    history, tensors, finals = result(one, storage)
+    expected_history, expected_tensors, expected_finals = result(one, reference)
+    assert history.equals(expected_history)
+    assert finals == expected_finals
+    assert tensors.keys() == expected_tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, expected_tensors[name]), name
+
+
+CELLS = {
+    "sgd": cell(sgd(STEPS)),
+    "bulk": cell(sgd(20), bulk(STEPS)),
+    "late": cell(sgd(20), bulk(41), sgd(STEPS)),
+}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, data: Dataset) -> dict[str, Storage]:
+    """Every cell trained undisturbed in a store of its own, where there is nothing to fork from; by cell id."""
+    stores: dict[str, Storage] = {}
+    for one in CELLS.values():
+        stores[cell_id(one)] = Storage.open(tmp_path_factory.mktemp("alone"))
+        run(one, stores[cell_id(one)], data)
+    return stores
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("stop", [1, 7, 20, 27, 33, 41, 59])
+def test_a_resumed_cell_equals_an_undisturbed_one(
+    name: str, stop: int, reference: dict[str, Storage], data: Dataset, tmp_path: Path
+) -> None:
+    storage = Storage.open(tmp_path)
+    run(CELLS[name], storage, data, until=stop)
+    run(CELLS[name], storage, data)
+    assert_same(CELLS[name], storage, reference[cell_id(CELLS[name])])
+
+
+def test_forked_cells_equal_unforked_ones(reference: dict[str, Storage], data: Dataset, tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path)
+    run(CELLS["sgd"], storage, data, leaves=[20])
+    pack = run(CELLS["bulk"], storage, data, leaves=[41], until=20)
+    assert pack.trainer.step == 20, "it starts from what the first cell left"
+    run(CELLS["bulk"], storage, data, leaves=[41])
+    late = run(CELLS["late"], storage, data, until=41)
+    assert late.trainer.step == 41
+    run(CELLS["late"], storage, data)
+    for one in CELLS.values():
+        assert_same(one, storage, reference[cell_id(one)])
+    manifest, _ = storage.latest(cell_id(CELLS["late"]))
+    assert manifest is not None
+    assert manifest.summary["forked_from"] == {"line": fork_at(CELLS["bulk"], 41).line, "step": 41}
+
+
+def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(
+    reference: dict[str, Storage], data: Dataset, tmp_path: Path
+) -> None:
+    storage = Storage.open(tmp_path)
+    short = cell(sgd(20), bulk(50))
+    run(short, storage, data)
+    pack = Pack([CELLS["bulk"]], storage, data_folder=Path("unused"), data=data)
+    assert pack.trainer.step == 50
+    run(CELLS["bulk"], storage, data)
+    assert_same(CELLS["bulk"], storage, reference[cell_id(CELLS["bulk"])])
+
+
+def test_a_cell_that_is_a_prefix_of_another_has_only_its_end_to_measure(data: Dataset, tmp_path: Path) -> None:
+    storage, alone = Storage.open(tmp_path / "shared"), Storage.open(tmp_path / "alone")
+    short = cell(sgd(30))
+    run(CELLS["sgd"], storage, data, leaves=[30])
+    pack = Pack([short], storage, data_folder=Path("unused"), data=data)
+    assert pack.trainer.step == 30
+    pack.train(10.0)
+    pack.commit()
+    run(short, alone, data)
+    assert_same(short, storage, alone)
+
+
+@pytest.mark.parametrize("damage", ["checkpoint", "part", "manifest"])
+def test_a_damaged_commit_is_reported_and_the_one_before_it_used(
+    damage: str, reference: dict[str, Storage], data: Dataset, tmp_path: Path
+) -> None:
+    storage = Storage.open(tmp_path)
+    one = CELLS["bulk"]
+    first = Pack([one], storage, data_folder=Path("unused"), data=data)
+    for stop in (25, 45):
+        first.trainer.advance(stop)
+        first.commit()
+    manifest, _ = storage.latest(cell_id(one))
+    assert manifest is not None and manifest.step == 45 and manifest.checkpoint is not None
+    file = {"checkpoint": manifest.checkpoint.file, "part": manifest.parts[-1].stored.file, "manifest": manifest.file}
+    path = Path(storage.place) / file[damage]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    problems: list[str] = []
+    pack = Pack([one], storage, data_folder=Path("unused"), data=data, report=problems.append)
+    assert pack.trainer.step == 25
+    assert any(path.name in problem for problem in problems)
+    run(one, storage, data)
+    assert_same(one, storage, reference[cell_id(one)])
+
+
+def test_a_state_of_another_model_is_not_used(data: Dataset, tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path)
+    run(CELLS["sgd"], storage, data, leaves=[20])
+    wider = dataclasses.replace(CELLS["bulk"], model=Choice.of("mlp", widths=(9,)))
+    assert Pack([wider], storage, data_folder=Path("unused"), data=data).trainer.step == 0
