@@ -28,6 +28,8 @@ def _choice(what: str, options_of: Mapping[str, Mapping[str, Option]], *reserved
         if not isinstance(value, Mapping) or not isinstance(cast("Any", value).get("name"), str):
             complain(f"expected a name, or a mapping with `name` and options; found {shown(value)}.")
         given = dict(cast("Mapping[str, Any]", value))
+        if unnamed := [key for key in given if not isinstance(cast("Any", key), str)]:
+            complain(f"found {shown(unnamed[0])} as the name of an option; expected text.")
         name = given.pop("name")
         if name not in options_of:
             complain_unknown(what, name, options_of)
@@ -127,6 +129,8 @@ def field_adapter(path: str) -> TypeAdapter[Any] | None:
     Raises:
         PydanticCustomError: No cell has such a field.
     """
+    if not isinstance(cast("Any", path), str):
+        complain(f"expected a dotted path of the cell, found {shown(path)}.")
     head, *rest = path.split(".")
     if head not in BaseSpec.model_fields:
         complain_unknown("cell field", head, BaseSpec.model_fields)

@@ -1,6 +1,7 @@
 """Whether the reports of a space fit its grids: a report must not turn out empty after hours of training."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from search_spaces.reports import (
     AxisValue,
@@ -27,6 +28,9 @@ from trainers.probes import PROBES
 SEED = "seed"
 GRID = "grid"
 CURVATURE = "curvature"
+
+DEFAULT_DIMENSION = 10
+"""Eigenvalues taken to be recorded where the probe leaves their number to the data set."""
 
 FINAL_METRICS = (
     "final/train_loss",
@@ -141,39 +145,34 @@ def _axes_of(report: Report) -> Iterable[tuple[str, str]]:
 
 
 def _check_metrics(spec: SpaceSpec, report: Report, grids: list[GridSpec], at: str) -> None:
+    dimension = _probed_dimension(spec, grids)
     match report:
         case HeatmapSpec() | FinalsSpec():
-            named, valid = list(report.metrics), FINAL_METRICS
+            named, valid = report.metrics, FINAL_METRICS
         case TableSpec():
-            named, valid = [report.metric], FINAL_METRICS
+            named, valid = (report.metric,), FINAL_METRICS
         case CurvesSpec():
-            named, valid = list(report.metrics), (*SERIES, *_probe_series(spec, grids))
+            named, valid = report.metrics, (*SERIES, *(PROBES[CURVATURE].series if dimension else ()))
         case SpectrumSpec():
-            if not _probe_series(spec, grids):
-                raise ConfigError(
-                    f"{at}: shows eigenvalues, which no shown grid measures; add the probe {CURVATURE!r}."
-                )
-            named, valid = [], ()
-    if not named and not isinstance(report, SpectrumSpec):
+            if not dimension:
+                problem = "shows eigenvalues, which no shown grid measures"
+                raise ConfigError(f"{at}: {problem}; add the probe {CURVATURE!r}.")
+            return
+    if not named:
         raise ConfigError(f"{at}.metrics: found none; allowed: {', '.join(valid)}.")
     for metric in named:
-        if metric not in valid:
+        if metric not in valid and not _is_eigenvalue(metric, dimension):
             raise ConfigError(f"{at}: {unknown_name('metric', metric, valid)}")
 
 
-def _probe_series(spec: SpaceSpec, grids: list[GridSpec]) -> list[str]:
+def _is_eigenvalue(metric: str, dimension: int) -> bool:
+    prefix, _, index = metric.rpartition("_")
+    return prefix == "curvature/lambda" and index.isdecimal() and 1 <= int(index) <= dimension
+
+
+def _probed_dimension(spec: SpaceSpec, grids: list[GridSpec]) -> int:
+    """Return how many eigenvalues the shown grids may record; 0 without a probe of the curvature."""
     probes = [*spec.base.probes, *(probe for grid in grids for probe in grid.set.get("probes", ()))]
-    names = {probe if isinstance(probe, str) else probe["name"] for probe in probes}
-    series = [name for probe in names if probe in PROBES for name in PROBES[probe].series]
-    dimension = max((_dimension(probe) for probe in probes), default=0)
-    return [
-        name.replace("<i>", str(index))
-        for name in series
-        for index in (range(1, dimension + 1) if "<i>" in name else (1,))
-    ]
-
-
-def _dimension(probe: object) -> int:
-    """Return how many eigenvalues a probe may record: its k, or 10 where that is left to the data set."""
-    k = probe.get("k") if isinstance(probe, dict) else None
-    return k if isinstance(k, int) else 10
+    named: list[dict[str, Any]] = [{"name": probe} if isinstance(probe, str) else probe for probe in probes]
+    sizes: list[int] = [probe.get("k") or DEFAULT_DIMENSION for probe in named if probe["name"] == CURVATURE]
+    return max(sizes, default=0)

@@ -44,12 +44,14 @@ class AxisSpec(StrictModel):
             if path or values:
                 complain("found `choices` beside `path` or `values`; allowed: either of the two.")
             return {**given, "choices": _typed_choices(choices)}
-        paths: list[str] = [path] if isinstance(path, str) else list(path)
-        if not paths or not all(isinstance(cast("Any", item), str) for item in paths):
+        paths = [path] if isinstance(path, str) else path
+        if not isinstance(paths, (list, tuple)):
+            complain(f"path: expected a dotted path of the cell or a list of them, found {shown(path)}.")
+        if not paths:
             complain("path is missing; allowed: `path` and `values`, or `choices`.")
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             complain(f"values: expected a list of at least one value, found {shown(given.get('values'))}.")
-        return {**given, "path": paths, "values": _typed_values(paths, cast("Sequence[Any]", values))}
+        return {**given, "path": paths, "values": _typed_values(cast("Sequence[str]", paths), values)}
 
     @property
     def labels(self) -> tuple[AxisValue, ...]:

@@ -162,7 +162,7 @@ def _space(
         raise ConfigError(f"{origin}: smoke: expected a mapping of paths to values, found {shown(small)}.")
     spec = _validated(values, origin)
     if smoke or overrides:
-        _checked_reports(spec, origin)
+        _expanded(spec, origin)
         plain = plain_data(spec)
         if smoke:
             plain["name"] += SMOKE_SUFFIX
@@ -171,23 +171,20 @@ def _space(
         for path, value in overrides:
             override(plain, path, value, "--set")
         spec = fit_filters(_validated(plain, f"{origin} with {'smoke' if smoke else '--set'}"))
+    return Space(spec, _expanded(spec, origin))
+
+
+def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:
+    """Check what the values of a space mean together, and return its grids."""
+    at = f"{origin}: base"
     try:
         canonical_form(base_cell(spec.base))
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: base: {error}") from error
-    try:
+        at = origin
         grids = expansions(spec)
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from error
-    _checked_reports(spec, origin)
-    return Space(spec, grids)
-
-
-def _checked_reports(spec: SpaceSpec, origin: str) -> None:
-    try:
         check_reports(spec)
     except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from error
+        raise ConfigError(f"{at}: {error}") from error
+    return grids
 
 
 def _validated(values: Any, origin: str) -> SpaceSpec:

@@ -116,6 +116,20 @@ MALFORMED: dict[str, Malformed] = {
         "rate: {path: phases.1.rl, values: [0.1]}",
         ("axes.rate", "phases.1.rl", "phases.1.lr"),
     ),
+    "path that is no text": Malformed(
+        "lr: [0.1, 0.2]", "rate: {path: 5, values: [0.1]}", ("grids.0.axes.rate", "path", "5")
+    ),
+    "path in a choice that is no text": Malformed(
+        "SGD: {}", "SGD: {1: 2}", ("choices.SGD", "dotted path", "1")
+    ),
+    "option that is no text": Malformed(
+        "model: mlp", "model: {name: mlp, 5: 3}", ("base.model", "5", "text")
+    ),
+    "eigenvalue beyond the probe": Malformed(
+        "kind: heatmap, name: heat, x: alpha_dom, y: lr,",
+        "kind: curves, name: heat, metrics: [curvature/lambda_1],",
+        ("reports.heat", "curvature/lambda_1"),
+    ),
     "path to nowhere": Malformed(
         "lr: [0.1, 0.2]", "rate: {path: sed, values: [1]}", ("axes.rate", "Did you mean 'seed'")
     ),

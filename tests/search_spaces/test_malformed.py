@@ -101,3 +101,8 @@ def test_a_smoke_that_does_not_fit_and_one_that_is_missing(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"Did you mean 'seed'"):
         load_space(path, smoke=True)
     assert load_space(path).name == "small"
+    path.write_text(
+        GOOD.replace("- name: sgd", "- name: sgd\n    set: {probes: [3]}") + "smoke: {base.seed: 1}\n"
+    )
+    with pytest.raises(ConfigError, match=r"grids\.sgd\.set: probes\.0: expected a name"):
+        load_space(path, smoke=True)
