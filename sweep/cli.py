@@ -28,25 +28,36 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 
-SpaceArgument = Annotated[str, typer.Argument(metavar="SPACE", help="A name from `sweep list`, or a YAML file.")]
+SpaceArgument = Annotated[
+    str, typer.Argument(metavar="SPACE", help="A name from `sweep list`, or a YAML file.")
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
 SmokeOption = Annotated[bool, typer.Option("--smoke", help="The small variant, named SPACE-smoke.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Override a field or an axis; a YAML value. Repeatable."),
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Override a field or an axis; a YAML value. Repeatable."
+    ),
 ]
-SweepNameOption = Annotated[str | None, typer.Option("--name", help="Name of the sweep; default: the space's.")]
+SweepNameOption = Annotated[
+    str | None, typer.Option("--name", help="Name of the sweep; default: the space's.")
+]
 TrackingOption = Annotated[
     str | None, typer.Option("--tracking-uri", help="MLflow; default: a database under results/.")
 ]
 StorageOption = Annotated[
-    str | None, typer.Option("--storage", help="Checkpoint store: a folder or s3://…; default: results/storage.")
+    str | None,
+    typer.Option("--storage", help="Checkpoint store: a folder or s3://…; default: results/storage."),
 ]
-DataOption = Annotated[str | None, typer.Option("--data", help="Folder of the data sets; default: results/data.")]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="Folder of the data sets; default: results/data.")
+]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster; default: Ray on this machine only.")
 ]
-CpusOption = Annotated[int | None, typer.Option("--cpus", min=1, help="CPUs of a Ray started here; default: all.")]
+CpusOption = Annotated[
+    int | None, typer.Option("--cpus", min=1, help="CPUs of a Ray started here; default: all.")
+]
 GpusOption = Annotated[float, typer.Option("--gpus-per-trial", min=0.0, help="GPUs of one trial.")]
 ThreadsOption = Annotated[int, typer.Option("--cpus-per-trial", min=1, help="CPUs and threads of one trial.")]
 CommitOption = Annotated[
@@ -222,8 +233,13 @@ def report(
 def export(
     name: NameArgument,
     tracking_uri: TrackingOption = None,
-    out: Annotated[str | None, typer.Option("--out", help="File ending in .csv or .parquet; default: standard output as CSV.")] = None,
-    histories: Annotated[bool, typer.Option("--histories", help="Every recorded point instead of one row a grid point.")] = False,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", help="File ending in .csv or .parquet; default: standard output as CSV."),
+    ] = None,
+    histories: Annotated[
+        bool, typer.Option("--histories", help="Every recorded point instead of one row a grid point.")
+    ] = False,
 ) -> None:
     """Write a sweep as one tidy table."""
     from sweep.export import export_table, write_table
@@ -249,7 +265,14 @@ def ui(
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     _out().print(f"MLflow is at http://127.0.0.1:{port} (Ctrl-C ends it)")
     command = ["-m", "mlflow", "server", "--backend-store-uri", places.tracking_uri]
-    command += ["--default-artifact-root", places.artifacts.as_uri(), "--host", "127.0.0.1", "--port", str(port)]
+    command += [
+        "--default-artifact-root",
+        places.artifacts.as_uri(),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *command, "--workers", "1"])
 
@@ -276,6 +299,7 @@ def cell(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit the process with its code."""
+    code: object = None
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except SharpflatError as error:
@@ -295,5 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {message}", markup=False, style="red")
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"error: {message}", markup=False, style="red"
+    )
     sys.exit(code)

@@ -1,6 +1,6 @@
 """Running a sweep is making what is missing of it: one process, under a lease, from plan to record.
 
-    plan -> ledger (find or make the sweep) -> lease -> runs of the plan's cells -> reconcile the record with the
+    plan -> ledger (find or make the sweep) -> lease -> runs of the plan's cells -> reconcile record and
     store -> packs of what is missing -> Ray Tune -> recorder -> how it stands
 
 Nothing here is needed to survive a kill: the store says what has been trained and MLflow what has been
@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -20,11 +20,12 @@ from typing import Any
 from rich.console import Console
 
 from search_spaces import Space
+from sweep import names
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.forks import Fork, Sharing, plan_sharing
 from sweep.grid_table import grid_table, with_fates
-from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.lease import Lease, current_holder
+from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import Plan, make_plan
@@ -33,7 +34,6 @@ from sweep.recorder import Recorder
 from sweep.schedule import Cluster, Events, PackPlan, Resources, run_packs
 from sweep.storage import Storage
 from trainers.canonical import dataset_entry
-from trainers.errors import SharpflatError
 
 SECONDS_BETWEEN_POLLS = 1.0
 """How often the driver looks for a stop request and prints its progress."""
@@ -142,7 +142,9 @@ class _Run:
         done = recorder.reconcile(mine)
         missing = [cell_id for cell_id in mine if cell_id not in done]
         progress = self._progress(known, missing)
-        self._say(f"{self._sweep.name}: {len(self._plan.cells)} cells, {len(done)} done before, {len(missing)} to do")
+        self._say(
+            f"{self._sweep.name}: {len(self._plan.cells)} cells, {len(done)} done before, {len(missing)} to do"
+        )
         recorder.start()
         if missing:
             self._train(missing, recorder, progress)
@@ -171,7 +173,9 @@ class _Run:
 
     def _progress(self, known: Mapping[str, CellRun], missing: Sequence[str]) -> Progress:
         statuses = {
-            cell_id: known[cell_id].status if cell_id in known and known[cell_id].status.ended else Status.PENDING
+            cell_id: known[cell_id].status
+            if cell_id in known and known[cell_id].status.ended
+            else Status.PENDING
             for cell_id in self._plan.cells
         }
         total = sum(self._plan.cells[cell_id].num_steps for cell_id in missing)
@@ -185,10 +189,14 @@ class _Run:
             cluster = Cluster(self._options.address, cpus=self._options.cpus)
             try:
                 slots = cluster.slots(resources)
-                self._say(f"{slots} trials at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly")
+                self._say(
+                    f"{slots} trials at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly"
+                )
                 display = Display(progress, self._console)
                 handler = _PackEvents(self._plan, packs, sharing, recorder, progress, self._say)
-                watch = threading.Thread(target=self._watch, args=(display, recorder), name="watch", daemon=True)
+                watch = threading.Thread(
+                    target=self._watch, args=(display, recorder), name="watch", daemon=True
+                )
                 watch.start()
                 try:
                     run_packs(
@@ -208,7 +216,9 @@ class _Run:
                         max_failures=self._options.max_failures,
                         slots=slots,
                         ready=handler.ready,
-                        events=Events(started=handler.started, reported=handler.reported, failed=handler.failed),
+                        events=Events(
+                            started=handler.started, reported=handler.reported, failed=handler.failed
+                        ),
                         stop=self._stop.is_set,
                     )
                 finally:
@@ -220,10 +230,15 @@ class _Run:
 
     def _watch(self, display: Display, recorder: Recorder) -> None:
         """Look for stop requests and a lost lease, and print progress, until training is over."""
+        ended = -1
         while not self._over.wait(SECONDS_BETWEEN_POLLS):
             display.tick()
             try:
                 recorder.check()
+                now = sum(run.status.ended for run in recorder.runs.values())
+                if now > ended:
+                    self._log_progress(recorder.runs, now)
+                    ended = now
                 if self._ledger.stop_requested(self._sweep):
                     self._ask_to_stop("as `sweep stop` asked")
             except LedgerError:
@@ -232,13 +247,33 @@ class _Run:
             except LeaseLostError:
                 self._ask_to_stop("because another process has taken over")
 
+    def _log_progress(self, runs: Mapping[str, CellRun], ended: int) -> None:
+        """Record the counts and the best finals so far on the sweep's own run."""
+        values = {
+            f"{names.CELLS_METRIC_PREFIX}{s}": 0.0 for s in (Status.COMPLETED, Status.DIVERGED, Status.FAILED)
+        }
+        values |= {
+            f"{names.CELLS_METRIC_PREFIX}{status}": float(count)
+            for status, count in Counter(run.status for run in runs.values()).items()
+            if status.ended or status is Status.FAILED
+        }
+        completed = [run.metrics for run in runs.values() if run.status is Status.COMPLETED]
+        losses = [m[names.FINAL_TRAIN_LOSS] for m in completed if names.FINAL_TRAIN_LOSS in m]
+        accuracies = [m[names.FINAL_TEST_ACCURACY] for m in completed if names.FINAL_TEST_ACCURACY in m]
+        if losses:
+            values[names.BEST_TRAIN_LOSS] = min(losses)
+        if accuracies:
+            values[names.BEST_TEST_ACCURACY] = max(accuracies)
+        self._lease.check()
+        self._ledger.log_progress(self._sweep, values, step=ended)
+
     def _ask_to_stop(self, why: str) -> None:
         if not self._stop.is_set():
             self._why_stopped = why
             self._stop.set()
 
     @contextmanager
-    def _interruptible(self) -> Iterator[None]:
+    def _interruptible(self) -> Generator[None]:
         """The first Ctrl-C or SIGTERM stops after the next checkpoints, a second one at once."""
 
         def interrupt(signum: int, frame: FrameType | None) -> None:
@@ -263,10 +298,13 @@ class _Run:
             self._lease.check()
             for run in recorder.runs.values():
                 if run.status is Status.RUNNING and run.cell_id not in elsewhere:
-                    self._ledger.finish_cell(run.run_id, Status.INTERRUPTED, f"stopped {self._why_stopped}".strip())
+                    self._ledger.finish_cell(
+                        run.run_id, Status.INTERRUPTED, f"stopped {self._why_stopped}".strip()
+                    )
             fates = self._ledger.lookup(list(self._plan.cells))
             table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)
             self._ledger.write_cells(self._sweep, with_fates(table, fates))
+            self._log_progress(fates, sum(run.status.ended for run in fates.values()))
             left = [c for c in self._plan.cells if c not in fates or not fates[c].status.ended]
             failed = [c for c in left if c in fates and fates[c].status is Status.FAILED]
             over = Status.FAILED if failed else Status.INTERRUPTED if left else Status.COMPLETED
@@ -275,7 +313,9 @@ class _Run:
             self._say(f"trained, not recorded: {error}")
             self._say(f"everything trained is in {self._storage.place}; go on with: sweep resume {name}")
             return EXIT_FAILED
-        counts = Counter(fates[c].status.value if c in fates else Status.PENDING.value for c in self._plan.cells)
+        counts = Counter(
+            fates[c].status.value if c in fates else Status.PENDING.value for c in self._plan.cells
+        )
         self._say(f"{name}: " + ", ".join(f"{counts[s.value]} {s}" for s in Status if counts[s.value]))
         for run in fates.values():
             if run.status is Status.FAILED:

@@ -32,7 +32,9 @@ def _points(record: Record) -> pa.Table:
         columns[axis] = pa.array(values)
     columns["cell_id"] = pa.array(record.cell_ids)
     columns["run_id"] = pa.array([outcome.run_id for outcome in outcomes], pa.string())
-    columns["status"] = pa.array([None if o.status is None else o.status.value for o in outcomes], pa.string())
+    columns["status"] = pa.array(
+        [None if o.status is None else o.status.value for o in outcomes], pa.string()
+    )
     columns["status_reason"] = pa.array([outcome.reason for outcome in outcomes])
     for metric in sorted({name for outcome in outcomes for name in outcome.metrics}):
         columns[metric] = pa.array([outcome.metrics.get(metric) for outcome in outcomes], pa.float64())

@@ -38,7 +38,9 @@ def findings(record: Record) -> list[str]:
     """Say in a few lines what a sweep shows: its outcomes, and where the best loss and accuracy lie."""
     counts = record.counts()
     text = ", ".join(f"{count} {status}" for status, count in counts.items())
-    lines = [f"{record.name}: {len(record.cell_ids)} grid points, {len(record.outcomes)} distinct cells: {text}."]
+    lines = [
+        f"{record.name}: {len(record.cell_ids)} grid points, {len(record.outcomes)} distinct cells: {text}."
+    ]
     shared = len(record.cell_ids) - len(record.outcomes)
     if shared:
         lines.append(f"{shared} grid points share a cell with another one (the same experiment, run once).")
@@ -93,4 +95,6 @@ def _all_diverged(record: Record, setting: _Setting) -> bool:
 
 
 def _place(setting: _Setting) -> str:
-    return " ".join(f"{axis}={value:g}" if isinstance(value, float) else f"{axis}={value}" for axis, value in setting)
+    return " ".join(
+        f"{axis}={value:g}" if isinstance(value, float) else f"{axis}={value}" for axis, value in setting
+    )

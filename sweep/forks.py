@@ -152,7 +152,9 @@ def _shared_steps(left: _Path, right: _Path) -> int:
 
 
 def _rule(cell: Cell, stage: Stage) -> Rule:
-    settings = (cell.holdout_size, cell.holdout_seed, cell.refresh_every, cell.solver) if stage.projects else None
+    settings = (
+        (cell.holdout_size, cell.holdout_seed, cell.refresh_every, cell.solver) if stage.projects else None
+    )
     return (stage.optimizer, stage.dom_rate, stage.bulk_rate, stage.k, settings)
 
 

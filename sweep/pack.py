@@ -95,7 +95,9 @@ class Pack:
     def _resume(self, report: Callable[[str], None]) -> None:
         """Go on from the newest state that every lane has, its own or one that another cell left."""
         found = [self._starting_point(index, None, report) for index in range(len(self._ids))]
-        common = min((state.step for state in found if state is not None and not _has_ended(state)), default=None)
+        common = min(
+            (state.step for state in found if state is not None and not _has_ended(state)), default=None
+        )
         if any(state is None for state in found):
             return
         chosen = [
@@ -111,7 +113,9 @@ class Pack:
         for index, state in enumerate(states):
             self._adopt(index, state)
 
-    def _starting_point(self, index: int, max_step: int | None, report: Callable[[str], None]) -> LaneState | None:
+    def _starting_point(
+        self, index: int, max_step: int | None, report: Callable[[str], None]
+    ) -> LaneState | None:
         """Return the furthest state that a cell can start from, up to `max_step`."""
         self._origins.pop(index, None)
         own = self._latest(self._ids[index], max_step, report)
@@ -151,7 +155,9 @@ class Pack:
 
     def _summary(self, index: int, step: int) -> dict[str, Any]:
         previous = self._manifests[index]
-        forked_from = self._forked_from.get(index) or (previous.summary.get("forked_from") if previous else None)
+        forked_from = self._forked_from.get(index) or (
+            previous.summary.get("forked_from") if previous else None
+        )
         summary = {"finals": finals_of(self.trainer.lanes[index], step), "environment": self._environment}
         return summary | ({"forked_from": forked_from} if forked_from else {})
 
@@ -233,7 +239,11 @@ class Pack:
             start = 0 if previous is None else previous.step
             outcome = None
             if lane.outcome is not None:
-                outcome = {"status": lane.outcome.status, "reason": lane.outcome.reason, "step": lane.outcome.step}
+                outcome = {
+                    "status": lane.outcome.status,
+                    "reason": lane.outcome.reason,
+                    "step": lane.outcome.step,
+                }
                 if previous is not None:
                     earlier = self._storage.read_parts(previous)
                     history = joined(earlier, history)

@@ -18,9 +18,9 @@ from search_spaces import load_space_text
 from search_spaces.reports import AxisValue, Report
 from sweep import names
 from sweep.errors import LedgerError
+from sweep.lease import current_holder
 from sweep.ledger import CellRun, Ledger
 from sweep.ledger.connection import translated
-from sweep.lease import current_holder
 from sweep.names import Status
 
 SEED_AXIS = "seed"
@@ -180,7 +180,9 @@ def load_record(tracking_uri: str, name: str) -> Record:
     runs = ledger.lookup(columns["cell_id"])
     if any(run.status is Status.RUNNING and run.sweep == name for run in runs.values()):
         runs = _without_a_driver(runs, name) if current_holder(ledger, sweep) is None else runs
-    referred = {cell for cell, run in zip(columns["cell_id"], columns["run_id"], strict=True) if run is not None}
+    referred = {
+        cell for cell, run in zip(columns["cell_id"], columns["run_id"], strict=True) if run is not None
+    }
     tags = ledger.read_tags(sweep)
     prefix = names.AXIS_COLUMN_PREFIX
     return Record(

@@ -79,7 +79,10 @@ class PackPlan:
 
     def to_config(self) -> dict[str, Any]:
         """Return the trial's own part of its configuration."""
-        return {"cells": [cell_to_json(cell) for cell in self.cells], "leaves": [list(steps) for steps in self.leaves]}
+        return {
+            "cells": [cell_to_json(cell) for cell in self.cells],
+            "leaves": [list(steps) for steps in self.leaves],
+        }
 
 
 class Cluster:
@@ -222,7 +225,9 @@ class _ReadyPacks(_Unsaved, Searcher):
                 return {"pack": pack, **self._packs[pack].to_config()}
         return None
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """Nothing is learned from a trial."""
 
     def save(self, checkpoint_path: str) -> None:

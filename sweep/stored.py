@@ -23,6 +23,8 @@ def stored_space(tracking_uri: str, name: str) -> Space:
     """
     path = sqlite_path(tracking_uri)
     if path is not None and not path.exists():
-        raise LedgerUnavailableError(f"there is no sweep {name!r}: no MLflow database {path}. Begin with: sweep run SPACE")
+        raise LedgerUnavailableError(
+            f"there is no sweep {name!r}: no MLflow database {path}. Begin with: sweep run SPACE"
+        )
     ledger = Ledger.open(tracking_uri, create=False)
     return load_space_text(ledger.read_space(ledger.find_sweep(name)), origin=f"<sweep {name}>")

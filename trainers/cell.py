@@ -169,4 +169,6 @@ def positive(label: str, value: Any, *, finite: bool = False) -> None:
     """Raise `ConfigError` unless `value` is a positive number (and finite, if asked)."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not value > 0 or (finite and math.isinf(value)):
-        raise ConfigError(f"{label}: expected a positive{' finite' if finite else ''} number, found {value!r}.")
+        raise ConfigError(
+            f"{label}: expected a positive{' finite' if finite else ''} number, found {value!r}."
+        )

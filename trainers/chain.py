@@ -139,7 +139,9 @@ class ChainObjective:
         return self._forward(params_NP, inputs_NBX)[0]
 
     @torch.no_grad()
-    def loss_and_gradient(self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_gradient(
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the mean loss of each lane (N,) and its gradient (N, P)."""
         values, saved = self._forward(params_NP, inputs_NBX)
         grad: Tensor | None = self._loss.gradient(values, targets_NBC)
@@ -172,7 +174,9 @@ class ChainObjective:
         tangents: Tensor | None = None
         kept: list[Saved] = []
         for layer, span, saved in zip(self._layers, self._spans, point.saved, strict=True):
-            tangents, tangent_saved = layer.tangent(params_NP[:, span], saved, directions_NRP[..., span], tangents)
+            tangents, tangent_saved = layer.tangent(
+                params_NP[:, span], saved, directions_NRP[..., span], tangents
+            )
             kept.append(tangent_saved)
         assert tangents is not None
         outward = self._loss.output_hessian(point.outputs, tangents.transpose(1, 2)).transpose(1, 2)

@@ -113,7 +113,11 @@ def _tensor(entry: dict[str, Any], body: bytes) -> Tensor:
     start, stop = entry["data_offsets"]
     shape = [int(size) for size in entry["shape"]]
     itemsize = torch.empty(0, dtype=dtype).element_size()
-    if not 0 <= start <= stop <= len(body) or stop - start != math.prod(shape) * itemsize or min(shape, default=0) < 0:
+    if (
+        not 0 <= start <= stop <= len(body)
+        or stop - start != math.prod(shape) * itemsize
+        or min(shape, default=0) < 0
+    ):
         raise CheckpointError("damaged checkpoint: a tensor's offsets do not fit its shape.")
     array = np.frombuffer(body[start:stop], dtype=np.dtype(str(dtype).removeprefix("torch."))).copy()
     return torch.from_numpy(array).reshape(shape)

@@ -56,5 +56,7 @@ class DivergenceDetector:
             reason = f"the training loss exceeds {self.factor:g} times its initial value"
             return Outcome(status="diverged", reason=reason, step=step)
         if last and loss > self.initial_loss:
-            return Outcome(status="diverged", reason="the final training loss is above its initial value", step=step)
+            return Outcome(
+                status="diverged", reason="the final training loss is above its initial value", step=step
+            )
         return None

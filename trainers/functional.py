@@ -43,7 +43,9 @@ class FunctionalObjective:
         return vmap(self._call)(params_NP, inputs_NBX)
 
     @torch.no_grad()
-    def loss_and_gradient(self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_gradient(
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the mean loss of each lane (N,) and its gradient (N, P)."""
         gradient, value = vmap(grad_and_value(self._mean_loss))(params_NP, inputs_NBX, targets_NBC)
         return value, gradient
@@ -65,7 +67,9 @@ class FunctionalObjective:
 
         return product
 
-    def _hessian_product(self, params_P: Tensor, inputs_BX: Tensor, targets_BC: Tensor, vector_P: Tensor) -> Tensor:
+    def _hessian_product(
+        self, params_P: Tensor, inputs_BX: Tensor, targets_BC: Tensor, vector_P: Tensor
+    ) -> Tensor:
         def gradient(params: Tensor) -> Tensor:
             return torch.func.grad(self._mean_loss)(params, inputs_BX, targets_BC)
 

@@ -109,7 +109,11 @@ class Lane:
     def next_event(self, step: int) -> int:
         """Return the first step after `step` at which something besides an update happens."""
         stage = self.stage_at(step)
-        periods = [self.cell.evaluate_every, self.cell.divergence_every, *(probe.every for probe in self.probes)]
+        periods = [
+            self.cell.evaluate_every,
+            self.cell.divergence_every,
+            *(probe.every for probe in self.probes),
+        ]
         events = [stage.stop, *(step - step % every + every for every in periods)]
         if stage.projects:
             every = self.cell.refresh_every
@@ -164,4 +168,6 @@ class Lane:
             self.probe_blocks = tensors
             return weights
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"the checkpoint of cell {self.cell_id} lacks a part: {error!r}.") from error
+            raise CheckpointError(
+                f"the checkpoint of cell {self.cell_id} lacks a part: {error!r}."
+            ) from error

@@ -30,7 +30,9 @@ class Objective(Protocol):
         """Return the model's outputs, (N, B, C)."""
         ...
 
-    def loss_and_gradient(self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_and_gradient(
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the mean loss of each lane (N,) and its gradient (N, P)."""
         ...
 

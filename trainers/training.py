@@ -83,7 +83,9 @@ class Trainer:
         model_entry = MODELS[first.model.name]
         options = first.model.resolve("model", model_entry.options)
         shape = tuple(data.train_inputs.shape[1:])
-        self._loss = LOSSES[first.loss.name].build(first.loss.resolve("loss", LOSSES[first.loss.name].options))
+        self._loss = LOSSES[first.loss.name].build(
+            first.loss.resolve("loss", LOSSES[first.loss.name].options)
+        )
 
         def build() -> torch.nn.Module:
             return model_entry.build(shape, data.num_outputs, options)

@@ -7,7 +7,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
-from mlflow.entities import Experiment, LifecycleStage, Run
+from mlflow.entities import Experiment, LifecycleStage, Metric, Run
 from mlflow.exceptions import MlflowException
 
 from sweep import names
@@ -192,6 +192,18 @@ class Sweeps(TaggedRuns):
         """Forget an earlier request."""
         self._set_tags(sweep.run_id, {names.TAG_STOP_REQUESTED: ""})
 
+    def log_progress(self, sweep: Sweep, values: Mapping[str, float], *, step: int) -> None:
+        """Record how the whole sweep stands; it is what the charts of its own run show.
+
+        Args:
+            sweep: The sweep.
+            values: By metric name.
+            step: How many cells have ended.
+        """
+        metrics = [Metric(name, value, now_ms(), step) for name, value in values.items()]
+        with translated(f"recording the progress of sweep {sweep.name!r}"):
+            self.client.log_batch(sweep.run_id, metrics=metrics)
+
     def finish_sweep(self, sweep: Sweep, status: Status) -> None:
         """End the parent run with the MLflow status that goes with `status`."""
         with translated(f"ending sweep {sweep.name!r}"):
@@ -211,7 +223,9 @@ class Sweeps(TaggedRuns):
             if self._artifacts_root is not None:
                 location = (self._artifacts_root.absolute() / quote(name, safe=" ")).as_uri()
             try:
-                self.client.create_experiment(name, artifact_location=location)
+                self.client.create_experiment(
+                    name, artifact_location=location, tags={names.TAG_EXPERIMENT_KIND: names.EXPERIMENT_KIND}
+                )
                 made_here = True
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":

@@ -90,7 +90,11 @@ def test_the_eigenspace_settings_matter_only_while_a_phase_projects() -> None:
 
 def test_nobody_waits_for_somebody_who_waits_for_him() -> None:
     cells = [
-        cell(*([sgd(first)] if first else []), *([bulk(second, k=k)] if second > first else []), sgd(200, lr=lr))
+        cell(
+            *([sgd(first)] if first else []),
+            *([bulk(second, k=k)] if second > first else []),
+            sgd(200, lr=lr),
+        )
         for first in (0, 30, 60)
         for second in (60, 90)
         for k in (1, 2)

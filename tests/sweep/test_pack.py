@@ -56,7 +56,9 @@ def bulk(until: int) -> Phase:
     return Phase(lr=0.05, alpha_dom=math.inf, k=4, until=until)
 
 
-def run(one: Cell, storage: Storage, data: Dataset, *, leaves: Sequence[int] = (), until: int | None = None) -> Pack:
+def run(
+    one: Cell, storage: Storage, data: Dataset, *, leaves: Sequence[int] = (), until: int | None = None
+) -> Pack:
     """Train a cell from what the store holds, to its end or up to a step, with a commit."""
     pack = Pack([one], storage, leaves=[leaves], data_folder=Path("unused"), data=data)
     while not pack.finished and (until is None or pack.trainer.step < until):
@@ -74,7 +76,11 @@ def result(one: Cell, storage: Storage) -> tuple[pa.Table, dict[str, torch.Tenso
     manifest, problems = storage.latest(cell_id(one))
     assert manifest is not None and manifest.outcome is not None and not problems
     history = storage.read_parts(manifest)
-    return history.drop_columns("timestamp_ms"), decode(storage.read_checkpoint(manifest)).tensors, manifest.summary["finals"]
+    return (
+        history.drop_columns("timestamp_ms"),
+        decode(storage.read_checkpoint(manifest)).tensors,
+        manifest.summary["finals"],
+    )
 
 
 def assert_same(one: Cell, storage: Storage, reference: Storage) -> None:
@@ -115,7 +121,9 @@ def test_a_resumed_cell_equals_an_undisturbed_one(
     assert_same(CELLS[name], storage, reference[cell_id(CELLS[name])])
 
 
-def test_forked_cells_equal_unforked_ones(reference: dict[str, Storage], data: Dataset, tmp_path: Path) -> None:
+def test_forked_cells_equal_unforked_ones(
+    reference: dict[str, Storage], data: Dataset, tmp_path: Path
+) -> None:
     storage = Storage.open(tmp_path)
     run(CELLS["sgd"], storage, data, leaves=[20])
     pack = run(CELLS["bulk"], storage, data, leaves=[41], until=20)
@@ -143,7 +151,9 @@ def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(
     assert_same(CELLS["bulk"], storage, reference[cell_id(CELLS["bulk"])])
 
 
-def test_a_cell_that_is_a_prefix_of_another_has_only_its_end_to_measure(data: Dataset, tmp_path: Path) -> None:
+def test_a_cell_that_is_a_prefix_of_another_has_only_its_end_to_measure(
+    data: Dataset, tmp_path: Path
+) -> None:
     storage, alone = Storage.open(tmp_path / "shared"), Storage.open(tmp_path / "alone")
     short = cell(sgd(30))
     run(CELLS["sgd"], storage, data, leaves=[30])
@@ -167,7 +177,11 @@ def test_a_damaged_commit_is_reported_and_the_one_before_it_used(
         first.commit()
     manifest, _ = storage.latest(cell_id(one))
     assert manifest is not None and manifest.step == 45 and manifest.checkpoint is not None
-    file = {"checkpoint": manifest.checkpoint.file, "part": manifest.parts[-1].stored.file, "manifest": manifest.file}
+    file = {
+        "checkpoint": manifest.checkpoint.file,
+        "part": manifest.parts[-1].stored.file,
+        "manifest": manifest.file,
+    }
     path = Path(storage.place) / file[damage]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -41,21 +41,43 @@ class Problem:
 
 
 MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "mlp-relu": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), (2, 3)),
-    "mlp-tanh": (lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)), (6,)),
+    "mlp-relu": (
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)
+        ),
+        (2, 3),
+    ),
+    "mlp-tanh": (
+        lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)),
+        (6,),
+    ),
     "mlp-gelu": (lambda: nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 3)), (6,)),
-    "mlp-softplus": (lambda: nn.Sequential(nn.Linear(6, 5, bias=False), nn.Softplus(), nn.Linear(5, 3)), (6,)),
+    "mlp-softplus": (
+        lambda: nn.Sequential(nn.Linear(6, 5, bias=False), nn.Softplus(), nn.Linear(5, 3)),
+        (6,),
+    ),
     "softmax": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), (6,)),
     "cnn-relu": (
         lambda: nn.Sequential(
-            nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(3, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3),
+            nn.Conv2d(2, 3, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(3, 2, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(2, 3),
         ),
         (2, 5, 5),
     ),
     "cnn-tanh": (
         lambda: nn.Sequential(
-            nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Conv2d(2, 2, 3, padding=1, bias=False), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)
+            nn.Conv2d(1, 2, 3),
+            nn.Tanh(),
+            nn.Conv2d(2, 2, 3, padding=1, bias=False),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(8, 3),
         ),
         (1, 4, 4),
     ),

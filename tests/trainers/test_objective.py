@@ -32,10 +32,14 @@ def test_matches_dense_reference(module: str, loss: str) -> None:
     problem = build_problem(module, loss)
     block = directions(problem, 4)
     for objective in objectives(problem):
-        values, gradients = objective.loss_and_gradient(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)
+        values, gradients = objective.loss_and_gradient(
+            problem.params_NP, problem.inputs_NBX, problem.targets_NBC
+        )
         products = objective.curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)(block)
         for lane in range(2):
-            torch.testing.assert_close(values[lane], problem.mean_loss(problem.params_NP[lane], lane), **EXACT)
+            torch.testing.assert_close(
+                values[lane], problem.mean_loss(problem.params_NP[lane], lane), **EXACT
+            )
             torch.testing.assert_close(gradients[lane], problem.gradient(lane), **EXACT)
             torch.testing.assert_close(products[lane], block[lane] @ problem.hessian(lane), **EXACT)
 
@@ -77,7 +81,9 @@ def test_gauss_newton_is_the_outer_product_of_the_jacobian(module: str, loss: st
             params = problem.params_NP[lane]
             values = outputs(params)
             reference = FunctionalObjective(problem.module, problem.loss)
-            jacobian = torch.func.jacrev(lambda p, lane=lane: reference._call(p, problem.inputs_NBX[lane]))(params)
+            jacobian = torch.func.jacrev(lambda p, lane=lane: reference._call(p, problem.inputs_NBX[lane]))(
+                params
+            )
             middle = torch.func.hessian(mean_loss)(values)
             dense = torch.einsum("bcp,bcde,deq->pq", jacobian, middle, jacobian)
             torch.testing.assert_close(products[lane], block[lane] @ dense, **EXACT)

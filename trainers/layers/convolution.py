@@ -112,8 +112,10 @@ class Convolution:
         result[..., : self._num_weights].copy_(weight_part.reshape(lanes, num_directions, self._num_weights))
         if self.bias:
             result[..., self._num_weights :].copy_(grad_tangents.sum((1, 4, 5)))
-        across = self._weight(directions_NRQ).transpose(1, 2).reshape(
-            lanes * self.num_outputs, num_directions * self.num_inputs, self.size, self.size
+        across = (
+            self._weight(directions_NRQ)
+            .transpose(1, 2)
+            .reshape(lanes * self.num_outputs, num_directions * self.num_inputs, self.size, self.size)
         )
         grad = None if grad_NBF is None else _lanes_to_channels(grad_NBF)
         if grad is not None and tangent_saved is not None:

@@ -23,7 +23,9 @@ class Dense:
 
     def _weight(self, params: Tensor) -> Tensor:
         """View (..., outputs, inputs) of the weights in (..., Q)."""
-        return params[..., : self.num_outputs * self.num_inputs].unflatten(-1, (self.num_outputs, self.num_inputs))
+        return params[..., : self.num_outputs * self.num_inputs].unflatten(
+            -1, (self.num_outputs, self.num_inputs)
+        )
 
     def _bias(self, params: Tensor) -> Tensor:
         return params[..., self.num_outputs * self.num_inputs :]
@@ -51,7 +53,9 @@ class Dense:
         """Return x W'^T + b' + x' W^T."""
         lanes, num_directions = directions_NRQ.shape[:2]
         batch = saved.shape[1]
-        stacked = self._weight(directions_NRQ).reshape(lanes, num_directions * self.num_outputs, self.num_inputs)
+        stacked = self._weight(directions_NRQ).reshape(
+            lanes, num_directions * self.num_outputs, self.num_inputs
+        )
         if self.bias:
             bias = self._bias(directions_NRQ).reshape(lanes, 1, num_directions * self.num_outputs)
             out = torch.baddbmm(bias, saved, stacked.mT)
@@ -60,7 +64,9 @@ class Dense:
         out = out.view(lanes, batch * num_directions, self.num_outputs)
         if tangents is not None:
             out = torch.baddbmm(
-                out, tangents.reshape(lanes, batch * num_directions, self.num_inputs), self._weight(params_NQ).mT
+                out,
+                tangents.reshape(lanes, batch * num_directions, self.num_inputs),
+                self._weight(params_NQ).mT,
             )
         return out.view(lanes, batch, num_directions, self.num_outputs), tangents
 
