@@ -165,13 +165,21 @@ def _space(
         _expanded(spec, origin)
         plain = plain_data(spec)
         if smoke:
+            changes = cast("Mapping[str, Any]", small)
+            plain["description"] = _smoke_description(spec, changes)
             plain["name"] += SMOKE_SUFFIX
-            for path, value in cast("Mapping[str, Any]", small).items():
+            for path, value in changes.items():
                 override(plain, str(path), value, "smoke")
         for path, value in overrides:
             override(plain, path, value, "--set")
         spec = fit_filters(_validated(plain, f"{origin} with {'smoke' if smoke else '--set'}"))
     return Space(spec, _expanded(spec, origin))
+
+
+def _smoke_description(spec: SpaceSpec, changes: Mapping[str, Any]) -> str:
+    """Say first that the numbers are not those of the experiment, and what was made smaller."""
+    listed = "\n".join(f"- `{path}`: `{value}`" for path, value in changes.items())
+    return f"A small variant of {spec.name}, to try things out. It changes:\n\n{listed}\n\n{spec.description}"
 
 
 def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:

@@ -36,6 +36,9 @@ def test_both_sizes_load_and_plan(name: str) -> None:
     assert little.steps_planned <= LARGEST_SMOKE
     assert little.steps_planned < large.steps_planned
     assert {cell.dataset.name for cell in little.cells.values()} == {"mnist-5k"}
+    # A small variant must not be taken for the experiment.
+    assert small.description.startswith(f"A small variant of {name}")
+    assert not any("CIFAR" in report.title for report in small.reports)
     for texts in (space.spec.paper, space.spec.choices):
         assert texts.strip()
     assert 20 < len(space.description.splitlines()[0]) < 120
