@@ -14,7 +14,7 @@ from search_spaces import Space
 from search_spaces.expansion import describe
 from search_spaces.reports import AxisValue
 from sweep.forks import Sharing, plan_sharing, steps_to_train
-from trainers.canonical import cell_id, eigenspace_form, shape_key, stages
+from trainers.canonical import cell_id
 from trainers.cell import Cell
 from trainers.errors import ConfigError
 
