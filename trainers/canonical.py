@@ -153,11 +153,6 @@ def eigenspace_form(cell: Cell) -> dict[str, Any]:
     }
 
 
-def shape_key(cell: Cell) -> str:
-    """Return model, data set and loss as canonical text: equal for cells that may share a trajectory."""
-    return _shape_text(cell.model, cell.dataset, cell.loss)
-
-
 def record_form(cell: Cell) -> dict[str, Any]:
     """Return what is recorded along the trajectory: evaluation points and probes."""
     entry = dataset_entry(cell.dataset)
@@ -218,11 +213,6 @@ def _bounded(label: str, size: int | None, dataset: Choice) -> int:
             f"{label}: found {size}; data set {dataset.name!r} has {num_train} training examples."
         )
     return size
-
-
-@lru_cache(maxsize=4096)
-def _shape_text(model: Choice, dataset: Choice, loss: Choice) -> str:
-    return canonical_json(_shape_form(model, dataset, loss))
 
 
 @lru_cache(maxsize=4096)
