@@ -88,7 +88,7 @@ class PhaseSpec(StrictModel):
 class SolverSpec(StrictModel):
     """Accuracy of the eigenspace tracker; see `trainers.cell.Solver`."""
 
-    tolerance: Positive = 1e-2
+    tolerance: Positive = 5e-2
     guard: Index = 4
     max_products: Count = 6
     max_cold_products: Count = 40

@@ -5,13 +5,16 @@ A block Krylov method with Rayleigh-Ritz and thick restarts. It starts from the 
 
 1. Rayleigh-Ritz in the block X itself costs one product H X and gives Ritz pairs (theta_i, x_i) and their
    residuals r_i = H x_i - theta_i x_i.
-2. Until ||r_i|| <= tolerance |theta_1| for all i <= k, append the orthonormalised residuals of the whole block
-   to the search space, multiply them by H, and repeat Rayleigh-Ritz in the larger space.
+2. H x_i / theta_i is one step of power iteration that costs nothing further. It is what is returned; its
+   residual is smaller by the ratio of a bound on the eigenvalues outside the block to theta_i.
+3. Until that residual is at most tolerance |theta_k| for all i <= k, append the orthonormalised residuals of
+   the whole block to the search space, multiply them by H, and repeat Rayleigh-Ritz in the larger space.
 
 Residuals of a Rayleigh-Ritz block span the next block of the Krylov space (Saad, Numerical Methods for Large
 Eigenvalue Problems, 2011, chapter 6), so one warm block and p products search the Krylov space of order p.
-Each lane's small eigenproblems are solved in float64. The block carries guard vectors beyond k: convergence depends on the gap behind the block, and inside the
-Dominant subspace there is none (lambda_2 / lambda_1 is near 1 on MNIST).
+The block carries guard vectors beyond k: convergence depends on the gap behind the block, and inside the
+Dominant subspace there is none (lambda_2 / lambda_1 is near 1 on MNIST). The small eigenproblems are solved
+in float64.
 
 All lanes go through the same operations; a lane that has converged keeps its result (it is masked), so a lane's
 numbers do not depend on its neighbours.
@@ -35,8 +38,24 @@ BLOCKS_AFTER_RESTART = 2
 RANK_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 """Eigenvalues of a normalised Gram matrix below this (relative) are directions that rounding made up."""
 
+LEAST_SCALE = 1e-2
+"""A k-th eigenvalue below this share of the first counts as this share: beyond the Hessian's rank it is 0."""
+
 RESTART_COLD_ABOVE = 10.0
 """A warm refresh that ends this many tolerances away from convergence is done again from a cold start."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Warm:
+    """What a refresh leaves for the next one.
+
+    Args:
+        block_NWP: The basis.
+        floor_N: The smallest eigenvalue that a Krylov space has seen, float64.
+    """
+
+    block_NWP: Tensor
+    floor_N: Tensor
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,11 +63,13 @@ class Eigenspace:
     """Ritz pairs of a block, with what is known about their accuracy.
 
     Args:
-        basis_NWP: Orthonormal Ritz vectors, in descending order of Ritz value.
+        basis_NWP: Orthonormal vectors, in descending order of Ritz value.
         values_NW: Ritz values, float64.
-        residuals_NW: ||H x - theta x|| of each pair, float64.
+        residuals_NW: ||H x - theta x|| of each vector of the basis, float64: the residual of the Ritz vector
+            times the factor by which the last step reduced it.
         products_N: Columns multiplied by H, int64.
         converged_N: Whether the leading k residuals met the tolerance.
+        floor_N: The smallest Ritz value of the largest search space so far, float64.
     """
 
     basis_NWP: Tensor
@@ -56,6 +77,7 @@ class Eigenspace:
     residuals_NW: Tensor
     products_N: Tensor
     converged_N: Tensor
+    floor_N: Tensor
 
 
 def block_width(k: int, num_outputs: int, guard: int, num_params: int) -> int:
@@ -64,12 +86,24 @@ def block_width(k: int, num_outputs: int, guard: int, num_params: int) -> int:
 
 
 def relative_residual(space: Eigenspace, k: int) -> Tensor:
-    """Return the largest residual among the leading k over the largest Ritz value's magnitude, (N,)."""
-    return space.residuals_NW[:, :k].amax(1) / space.values_NW[:, 0].abs().clamp_min(torch.finfo().tiny)
+    """Return the largest residual among the leading k over the magnitude of the k-th Ritz value, (N,)."""
+    return space.residuals_NW[:, :k].amax(1) / _scale(space.values_NW, k)
+
+
+def _scale(values_NW: Tensor, k: int) -> Tensor:
+    """What residuals are held against: the k-th value, which is the one that is hardest to get right."""
+    least = LEAST_SCALE * values_NW[:, 0].abs()
+    return torch.maximum(values_NW[:, k - 1].abs(), least).clamp_min(torch.finfo(values_NW.dtype).tiny)
 
 
 def solve(
-    product: CurvatureProduct, start_NWP: Tensor, *, k: int, tolerance: float, max_products: int
+    product: CurvatureProduct,
+    start_NWP: Tensor,
+    *,
+    k: int,
+    tolerance: float,
+    max_products: int,
+    floor_N: Tensor | None = None,
 ) -> Eigenspace:
     """Find the leading Ritz pairs, starting from a block.
 
@@ -77,14 +111,17 @@ def solve(
         product: The operator, (N, R, P) to (N, R, P).
         start_NWP: Start block, of full rank; need not be orthonormal.
         k: How many leading pairs must meet the tolerance.
-        tolerance: On ||r_i|| / |theta_1|.
+        tolerance: On ||r_i|| / |theta_k| of the returned basis.
         max_products: Budget of block products, at least 1.
+        floor_N: The smallest eigenvalue as far as it is known, float64; 0 where it is not.
 
     Returns:
         The Ritz pairs of the block; a lane whose products are not finite has NaN values and is not converged.
     """
     width = start_NWP.shape[1]
-    space = _SearchSpace(start_NWP, product(start_NWP))
+    if floor_N is None:
+        floor_N = start_NWP.new_zeros(start_NWP.shape[0], dtype=torch.float64)
+    space = _SearchSpace(start_NWP, product(start_NWP), floor_N)
     state, residual = space.ritz(width, k, tolerance, products=width)
     blocks = 1
     while blocks < max_products and not bool((state.converged_N | ~state.values_NW[:, 0].isfinite()).all()):
@@ -99,7 +136,7 @@ def solve(
 
 def refresh(
     product: CurvatureProduct,
-    warm_NWP: Tensor | None,
+    warm: "Warm | None",
     random_block: Callable[[], Tensor],
     *,
     k: int,
@@ -111,16 +148,18 @@ def refresh(
 
     Args:
         product: The operator.
-        warm_NWP: The previous block, or `None` for a cold start.
+        warm: What the last refresh left, or `None` for a cold start.
         random_block: Draws the start block (N, W, P) of a cold start; called only for one.
         k: Dimension of the Dominant subspace.
         tolerance: On the relative residual.
         max_products: Budget of block products of a warm refresh.
         max_cold_products: Budget of block products of a cold start.
     """
-    if warm_NWP is None:
+    if warm is None:
         return solve(product, random_block(), k=k, tolerance=tolerance, max_products=max_cold_products)
-    state = solve(product, warm_NWP, k=k, tolerance=tolerance, max_products=max_products)
+    state = solve(
+        product, warm.block_NWP, k=k, tolerance=tolerance, max_products=max_products, floor_N=warm.floor_N
+    )
     bad = ~state.converged_N & (relative_residual(state, k) > RESTART_COLD_ABOVE * tolerance)
     if not bool(bad.any()):
         return state
@@ -153,9 +192,10 @@ class _SearchSpace:
     The generalised problem T c = theta G c, with T = S H S^T and G = S S^T, needs no exactly orthonormal S.
     """
 
-    def __init__(self, start_NWP: Tensor, images_NWP: Tensor) -> None:
+    def __init__(self, start_NWP: Tensor, images_NWP: Tensor, floor_N: Tensor) -> None:
         lanes, width, size = start_NWP.shape
         self._width = width
+        self._floor_N = floor_N
         self._vectors = start_NWP.new_empty(lanes, BLOCKS_IN_SEARCH_SPACE * width, size)
         self._images = torch.empty_like(self._vectors)
         self._count = 0
@@ -205,24 +245,48 @@ class _SearchSpace:
         return values.flip(1), torch.bmm(whitening, vectors.flip(2))
 
     def ritz(self, width: int, k: int, tolerance: float, *, products: int) -> tuple[Eigenspace, Tensor]:
-        """Return the leading `width` Ritz pairs, and their residual vectors (N, W, P)."""
+        """Return the leading `width` pairs after a free power step, and the Ritz vectors' residuals (N, W, P)."""
         values, coefficients = self._solve()
+        if self._count > width:
+            self._floor_N = torch.where(
+                values[:, -1].isfinite(), values.nan_to_num(0.0).amin(1), self._floor_N
+            )
         theta = values[:, :width]
-        leading = coefficients[:, :, :width].mT
-        basis = torch.bmm(leading.to(self._vectors.dtype), self.search)
-        residual = torch.bmm(leading.to(self._vectors.dtype), self._mapped)
-        residual.addcmul_(theta.unsqueeze(2).to(basis.dtype), basis, value=-1)
+        leading = coefficients[:, :, :width].mT.to(self._vectors.dtype)
+        vectors = torch.bmm(leading, self.search)
+        residual = torch.bmm(leading, self._mapped)
+        residual.addcmul_(theta.unsqueeze(2).to(vectors.dtype), vectors, value=-1)
         norms = torch.linalg.vector_norm(residual, dim=2).double()
         norms = torch.where(theta.isfinite(), norms, torch.nan)
-        converged = norms[:, :k].amax(1) <= tolerance * theta[:, 0].abs()
+        # A bound on the eigenvalues outside the block; Ritz values are off by at most the residual.
+        beyond = torch.maximum(theta[:, -1].clamp_min(0.0) + norms.amax(1), -self._floor_N).unsqueeze(1)
+        helps = theta > beyond
+        norms = norms * torch.where(helps, beyond / theta, 1.0)
+        converged = norms[:, :k].amax(1) <= tolerance * _scale(theta, k)
         state = Eigenspace(
-            basis_NWP=basis,
+            basis_NWP=_power_step(vectors, residual, torch.where(helps, 1 / theta, 0.0)),
             values_NW=theta,
             residuals_NW=norms,
             products_N=torch.full_like(converged, products, dtype=torch.int64),
             converged_N=converged,
+            floor_N=self._floor_N,
         )
         return state, residual
+
+
+def _power_step(vectors_NWP: Tensor, residual_NWP: Tensor, scale_NW: Tensor) -> Tensor:
+    """Return x_i + scale_i r_i, orthonormalised in order; with scale_i = 1 / theta_i it is H x_i / theta_i.
+
+    The images H x_i are there anyway, so one step of power iteration costs no product. It shrinks the part of
+    x_i along an eigenvector outside the block by lambda_j / theta_i.
+    """
+    moved = torch.addcmul(vectors_NWP, residual_NWP, scale_NW.unsqueeze(2).to(vectors_NWP.dtype))
+    gram = torch.bmm(moved, moved.mT).double()
+    sound = gram.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    factor = torch.linalg.cholesky_ex(torch.where(sound, gram, identity))[0]
+    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(gram), upper=False)
+    return torch.bmm(inverse.to(moved.dtype), moved)
 
 
 def _bordered(matrix_NMM: Tensor, columns_NMW: Tensor, old: slice, new: slice) -> Tensor:
@@ -264,4 +328,5 @@ def _select(mask_N: Tensor, left: Eigenspace, right: Eigenspace) -> Eigenspace:
         residuals_NW=torch.where(column, left.residuals_NW, right.residuals_NW),
         products_N=torch.where(mask_N, left.products_N, right.products_N),
         converged_N=torch.where(mask_N, left.converged_N, right.converged_N),
+        floor_N=torch.where(mask_N, left.floor_N, right.floor_N),
     )

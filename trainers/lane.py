@@ -11,6 +11,7 @@ from trainers.canonical import Stage, canonical_form, cell_id, stages
 from trainers.cell import Cell
 from trainers.checkpoint import LaneState, number_from_json, number_to_json
 from trainers.divergence import DivergenceDetector, Outcome
+from trainers.eigenspace import Warm
 from trainers.errors import CheckpointError
 from trainers.history import TEST_ACCURACY, TRAIN_LOSS, HistoryBuffer
 
@@ -37,7 +38,9 @@ class Lane:
         cell: What is trained.
         stages: Its canonical schedule.
         block_WP: The tracked eigenspace's block, `None` outside projecting stages.
+        floor: The smallest eigenvalue known of the tracked eigenspace's Hessian.
         probe_blocks: Each probe's own block, by key.
+        probe_floors: Each probe's smallest known eigenvalue, by key.
         finals: Last finite value of the final metrics.
         refreshes: Eigenspace refreshes so far.
         unconverged: Those of them that did not converge.
@@ -52,7 +55,9 @@ class Lane:
     detector: DivergenceDetector
     history: HistoryBuffer = field(default_factory=HistoryBuffer)
     block_WP: Tensor | None = None
+    floor: float = 0.0
     probe_blocks: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    probe_floors: dict[str, float] = field(default_factory=dict[str, float])
     finals: dict[str, float] = field(default_factory=dict[str, float])
     refreshes: int = 0
     unconverged: int = 0
@@ -121,6 +126,14 @@ class Lane:
             events.append(stage.start + since - since % every + every)
         return min(events)
 
+    def probe_warm(self, key: str) -> Warm | None:
+        """Return what the last measurement of a probe left, or `None`."""
+        if key not in self.probe_blocks:
+            return None
+        block = self.probe_blocks[key]
+        floor = torch.tensor([self.probe_floors[key]], dtype=torch.float64, device=block.device)
+        return Warm(block_NWP=block.unsqueeze(0), floor_N=floor)
+
     def note_finals(self, values: dict[str, float]) -> None:
         """Remember the last finite loss and accuracy of an evaluation point."""
         for name in (TRAIN_LOSS, TEST_ACCURACY):
@@ -135,6 +148,8 @@ class Lane:
         scalars: dict[str, Any] = {
             "initial_loss": self.detector.initial_loss,
             "finals": {name: number_to_json(value) for name, value in self.finals.items()},
+            "floor": self.floor,
+            "probe_floors": dict(self.probe_floors),
             "refreshes": self.refreshes,
             "unconverged": self.unconverged,
             "columns": self.columns,
@@ -157,6 +172,8 @@ class Lane:
             scalars = state.scalars
             self.detector.initial_loss = scalars["initial_loss"]
             self.finals = {name: number_from_json(value) for name, value in scalars["finals"].items()}
+            self.floor = float(scalars["floor"])
+            self.probe_floors = {key: float(value) for key, value in scalars["probe_floors"].items()}
             self.refreshes = int(scalars["refreshes"])
             self.unconverged = int(scalars["unconverged"])
             self.columns = int(scalars["columns"])

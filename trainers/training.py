@@ -22,7 +22,7 @@ from trainers.cell import Cell
 from trainers.checkpoint import LaneState
 from trainers.data import Dataset
 from trainers.divergence import Outcome
-from trainers.eigenspace import block_width, refresh, relative_residual
+from trainers.eigenspace import Warm, block_width, refresh, relative_residual
 from trainers.errors import CheckpointError, ConfigError
 from trainers.evaluation import Split, accuracy, loss_and_gradient, mean_loss
 from trainers.history import (
@@ -241,9 +241,9 @@ class Trainer:
         inputs, targets = self._train.select(indices.unsqueeze(0))
         product = self._objective.curvature(params_P.unsqueeze(0), inputs, targets)
         width = block_width(options["k"], self._num_outputs, lane.cell.solver.guard, self.num_params)
-        values, block = measure_curvature(
+        values, block, floor = measure_curvature(
             product,
-            lane.probe_blocks.get(key),
+            lane.probe_warm(key),
             lambda: self._random_blocks([lane], key, width),
             gradient_P,
             k=options["k"],
@@ -252,7 +252,7 @@ class Trainer:
         )
         if self.step < lane.num_steps:
             # The last state stays as it was before the last measurement: a longer run goes on from it bitwise.
-            lane.probe_blocks[key] = block
+            lane.probe_blocks[key], lane.probe_floors[key] = block, floor
         return values
 
     def _holdout(self, seed: int, size: int) -> Tensor:
@@ -289,7 +289,14 @@ class Trainer:
         inputs, targets = self._train.select(indices)
         width = block_width(k, self._num_outputs, solver.guard, self.num_params)
         blocks = [lane.block_WP for lane in lanes]
-        warm = None if cold else torch.stack([block for block in blocks if block is not None])
+        warm = None
+        if not cold:
+            warm = Warm(
+                block_NWP=torch.stack([block for block in blocks if block is not None]),
+                floor_N=torch.tensor(
+                    [lane.floor for lane in lanes], dtype=torch.float64, device=self._device
+                ),
+            )
         space = refresh(
             self._objective.curvature(self._rows(lanes), inputs, targets),
             warm,
@@ -302,7 +309,7 @@ class Trainer:
         residuals = relative_residual(space, k)
         for row, lane in enumerate(lanes):
             converged = bool(space.converged_N[row])
-            lane.block_WP = space.basis_NWP[row].clone()
+            lane.block_WP, lane.floor = space.basis_NWP[row].clone(), float(space.floor_N[row])
             lane.refreshes += 1
             lane.unconverged += not converged
             lane.columns += int(space.products_N[row])

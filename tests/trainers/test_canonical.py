@@ -44,7 +44,7 @@ def same(left: Cell, right: Cell) -> bool:
 
 GOLDEN = {
     "sgd": (cell(), "5194a9639022706b"),
-    "bulk": (cell(BULK), "52d830643033ede5"),
+    "bulk": (cell(BULK), "b4872b2f1c32bc48"),
     "schedule": (
         cell(
             Phase(lr=0.01, until=6000),
@@ -55,9 +55,9 @@ GOLDEN = {
             holdout_size=None,
             probes=(Probe(name="curvature", every=50, options=(("k", 21),)),),
         ),
-        "410c3e76182d6a65",
+        "d158f068bd262c8b",
     ),
-    "cnn on cifar": (cell(BULK, model=Choice("cnn"), dataset=Choice("cifar10-5k")), "47ba300787f3a9a0"),
+    "cnn on cifar": (cell(BULK, model=Choice("cnn"), dataset=Choice("cifar10-5k")), "2168946c45890016"),
 }
 
 
@@ -76,7 +76,7 @@ def test_golden_text() -> None:
         '{"batch_size":50,"data_digest":"\\u2026","dataset":{"name":"mnist-5k","normalize":"scale"},'
         '"divergence":{"every":100,"factor":10.0},'
         '"eigenspace":{"guard":4,"holdout_seed":0,"holdout_size":500,"max_cold_products":40,"max_products":6,'
-        '"refresh_every":10,"tolerance":0.01},'
+        '"refresh_every":10,"tolerance":0.05},'
         '"init":"pytorch","loss":{"name":"mse","scale":"half_sum"},'
         '"model":{"activation":"relu","name":"mlp","widths":[100,100]},"numerics":1,'
         '"schedule":[{"bulk_rate":0.1,"dom_rate":0.0,"k":10,"optimizer":"sgd","until":100}],"seed":2}'

@@ -42,7 +42,7 @@ PROBES: dict[str, ProbeEntry] = {
             "k": Option(default=None, kind=int, minimum=1),
             "holdout_size": Option(default=None, kind=int, minimum=1),
             "holdout_seed": Option(default=0, minimum=0),
-            "tolerance": Option(default=1e-2, minimum=1e-12),
+            "tolerance": Option(default=2e-2, minimum=1e-12),
         },
     ),
 }

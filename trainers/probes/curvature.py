@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainers.cell import Solver
-from trainers.eigenspace import refresh, relative_residual
+from trainers.eigenspace import Warm, refresh, relative_residual
 from trainers.history import (
     CHI,
     CURVATURE_CONVERGED,
@@ -22,19 +22,19 @@ from trainers.objective import CurvatureProduct
 
 def measure_curvature(
     product: CurvatureProduct,
-    warm_WP: Tensor | None,
+    warm: Warm | None,
     random_block: Callable[[], Tensor],
     gradient_P: Tensor,
     *,
     k: int,
     tolerance: float,
     solver: Solver,
-) -> tuple[dict[str, float], Tensor]:
+) -> tuple[dict[str, float], Tensor, float]:
     """Measure one lane.
 
     Args:
         product: The Hessian at the lane's weights.
-        warm_WP: The block of the last measurement, or `None`.
+        warm: What the last measurement left, or `None`.
         random_block: Draws the start block (1, W, P) of a cold start.
         gradient_P: Gradient of the full training loss, for chi_k(g) = ||P_k g|| / ||g|| (SAY25 section 2).
         k: Number of eigenvalues.
@@ -42,12 +42,12 @@ def measure_curvature(
         solver: Budgets of block products.
 
     Returns:
-        The values by series name, and the block for the next measurement. Eigenvalues that did not
+        The values by series name, and the block and the floor for the next measurement. Eigenvalues that did not
         converge within the budget come with `curvature/converged` 0.
     """
     space = refresh(
         product,
-        None if warm_WP is None else warm_WP.unsqueeze(0),
+        warm,
         random_block,
         k=k,
         tolerance=tolerance,
@@ -64,4 +64,4 @@ def measure_curvature(
         CURVATURE_CONVERGED: float(space.converged_N[0]),
         CURVATURE_PRODUCTS: float(space.products_N[0]),
     }
-    return values, space.basis_NWP[0].clone()
+    return values, space.basis_NWP[0].clone(), float(space.floor_N[0])
