@@ -35,7 +35,7 @@ BLOCKS_IN_SEARCH_SPACE = 4
 
 BLOCKS_AFTER_RESTART = 2
 
-RANK_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
+RANK_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Eigenvalues of a normalised Gram matrix below this (relative) are directions that rounding made up."""
 
 LEAST_SCALE = 1e-2

@@ -1,0 +1,66 @@
+"""Lanes are independent: a cell in a pack against the same cell alone."""
+
+import pytest
+import torch
+
+from tests.trainers.small_cells import CURVATURE, bulk, dom, made_data, sgd, small_cell
+from trainers.cell import Cell
+from trainers.options import Choice
+from trainers.training import Trainer
+
+FLOAT32_TOLERANCE = 2e-3
+"""Absolute on weights of order 0.1 after 100 steps; rounding differs between pack sizes."""
+
+
+def pack(model: Choice, probes: bool) -> list[Cell]:
+    fields: dict[str, object] = {"model": model, "probes": CURVATURE if probes else ()}
+    return [
+        small_cell(sgd(100), **fields),
+        small_cell(sgd(13), bulk(100, k=2), seed=1, **fields),
+        small_cell(sgd(40), dom(60), bulk(100, lr=0.02, k=3), seed=2, **fields),
+        small_cell(sgd(100, lr=1e9), seed=3, **fields),
+        small_cell(bulk(35), seed=4, **fields),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype", "tolerance"),
+    [
+        (Choice.of("mlp", widths=(8, 6)), torch.float64, 1e-10),
+        (Choice.of("mlp", widths=(8, 6)), torch.float32, FLOAT32_TOLERANCE),
+        (Choice.of("cnn", channels=2), torch.float64, 1e-10),
+    ],
+)
+def test_a_lane_equals_the_cell_alone(model: Choice, dtype: torch.dtype, tolerance: float) -> None:
+    data = made_data(dtype)
+    cells = pack(model, probes=dtype == torch.float32)
+    together = Trainer(cells, data=data, dtype=dtype)
+    together.advance(100)
+    assert together.finished
+    for index, cell in enumerate(cells):
+        alone = Trainer([cell], data=data, dtype=dtype)
+        alone.advance(100)
+        assert alone.lanes[0].outcome == together.lanes[index].outcome
+        assert alone.lanes[0].refreshes == together.lanes[index].refreshes
+        if index != 3:
+            torch.testing.assert_close(alone.weights(0), together.weights(index), rtol=0, atol=tolerance)
+        left, right = alone.drain(0), together.drain(index)
+        assert left.steps == right.steps and left.series.keys() == right.series.keys()
+    statuses = [lane.outcome.status if lane.outcome else None for lane in together.lanes]
+    assert statuses == ["completed", "completed", "completed", "diverged", "completed"]
+
+
+def test_a_pack_resumes_with_ended_lanes() -> None:
+    data = made_data()
+    cells = pack(Choice.of("mlp", widths=(8,)), probes=False)
+    whole = Trainer(cells, data=data)
+    whole.advance(100)
+    first = Trainer(cells, data=data)
+    first.advance(52)
+    second = Trainer(cells, data=data)
+    second.restore([first.state(index) for index in range(len(cells))])
+    assert second.step == 52
+    second.advance(100)
+    for index, lane in enumerate(whole.lanes):
+        assert second.lanes[index].outcome == lane.outcome
+        assert torch.equal(second.weights(index).nan_to_num(), whole.weights(index).nan_to_num())
