@@ -259,7 +259,7 @@ class Pack:
                 outcome=outcome,
                 summary=self._summary(index, state.step),
             )
-            self._storage.prune(address)
+            self._storage.prune(address, keep=2 if outcome is None else 1)
             if outcome is not None and outcome["status"] == "completed":
                 self._publish_end(index)
         status = "running" if lane.outcome is None else lane.outcome.status

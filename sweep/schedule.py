@@ -7,6 +7,7 @@ events, from callbacks that only put them into a queue, so Tune's loop never wai
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ from sweep.errors import ClusterError
 from sweep.trial import RESULT_CELLS, RESULT_PROBLEMS, PackTrial
 from trainers.cell import Cell
 from trainers.cell_json import cell_to_json
+
+REASON_LENGTH = 400
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -108,8 +112,9 @@ class Cluster:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = address or "on this machine"
             raise ClusterError(f"no Ray cluster {where}: {error}") from error
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        # What fails is recorded and said by the driver.
+        for noisy in ("ray.tune", "ray.train"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
     def slots(self, resources: Resources) -> int:
         """Return how many trials fit at once.
@@ -270,10 +275,16 @@ class _Forward(_Unsaved, tune.Callback):
 
 
 def _why(trial: Trial) -> tuple[str, str]:
-    """Return the last error of a trial in a line, and in full."""
-    error = trial.get_pickled_error() or trial.get_error()
-    if error is None:
-        return "the trial failed without an error", ""
-    cause = getattr(error, "cause", None) or error
-    first = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {first[-1] if first else 'no message'}"[:400], str(error)
+    """Return the last error of a trial in a line, and all of them in full."""
+    # The local file: Tune copies it to its storage only later.
+    path = Path(trial.error_file) if trial.error_file else None
+    if path is None or not path.is_file():
+        return "the trial failed and left no error", ""
+    log = _COLOURS.sub("", path.read_text(errors="replace"))
+    told = [line.strip() for line in log.splitlines() if line.strip()]
+    reason = told[-1] if told else "the trial failed and left no error"
+    # "trainers.errors.ConfigError: k: found 3" reads better without the modules.
+    kind, colon, message = reason.partition(": ")
+    if colon and kind.replace(".", "").isidentifier():
+        reason = f"{kind.rpartition('.')[2]}: {message}"
+    return reason[:REASON_LENGTH], log

@@ -1,0 +1,65 @@
+"""Bad input to the real command: one clear message, exit code 2, no traceback, nothing overwritten."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.processes import Home
+
+SPACE = """
+name: tiny
+description: One cell.
+base: {model: mlp, dataset: mnist-5k, phases: [{lr: 0.05, until: 10}]}
+axes: {seed: [0]}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    made = Home(tmp_path)
+    (made.folder / "tiny.yaml").write_text(SPACE)
+    (made.folder / "a-file").write_text("not a folder")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run demoo", "Did you mean 'demo'"),
+        ("run missing.yaml", "missing.yaml"),
+        ("run demo --set lrr=3", "Did you mean 'lr'"),
+        ("run demo --set base.batch_size=abc", "base.batch_size"),
+        ("run demo --set k=[]", "at least one value"),
+        ("run demo --set base.model=mpl", "Did you mean 'mlp'"),
+        ("run demo --set dataset=mnist", "MNIST"),
+        ("run tiny.yaml --tracking-uri http://127.0.0.1:9", "does not answer"),
+        ("run tiny.yaml --tracking-uri folder", "--tracking-uri"),
+        ("run tiny.yaml --storage a-file/x", "a file is in the way"),
+        ("run zs25-table1", "cifar-10-python.tar.gz"),
+        ("run demo --bogus", "No such option"),
+        ("frobnicate", "No such command"),
+        ("resume nothing", "nothing"),
+        ("status nothing", "no MLflow database"),
+        ("report nothing", "no MLflow database"),
+        ("stop nothing", "no MLflow database"),
+        ("export nothing", "no MLflow database"),
+        ("ui", "no MLflow database"),
+        ("cell 0123abcd", "no cell '0123abcd'"),
+        ("cell 12", "at least 4"),
+    ],
+)
+def test_is_one_clear_message(command: str, said: str, home: Home) -> None:
+    output = home.run(*command.split(), code=2)
+    assert said in output
+    assert "error: " in output
+    assert not home.database.exists() or "a file is in the way" in output
+
+
+def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home) -> None:
+    model = "model: {name: cnn, num_convolutions: 5, channels: 2}"
+    (home.folder / "deep.yaml").write_text(SPACE.replace("model: mlp", model))
+    output = home.run("run", "deep.yaml", "--max-failures", "0", code=1)
+    assert "failed" in output and "allow at most 4" in output
+    assert "failed" in home.run("status", "tiny")
