@@ -2,9 +2,10 @@
 
     python -m benchmarks.eigenspace_refresh [--refreshes 20] [--threads 2]
 
-MNIST-5k, MLP 100-100 ReLU, SGD or Bulk-SGD at lr 0.05, T = 10. At every refresh all solvers see the same weights, one
-after the other in one process; their error is that of the projected minibatch gradient against float64 ARPACK. Each peer's
-tolerance is the loosest at which its median error over the first refreshes is not above the tracker's.
+MNIST-5k, MLP 100-100 ReLU, SGD or Bulk-SGD at lr 0.05, T = 10. At every refresh all solvers see the same
+weights, one after the other in one process; their error is that of the projected minibatch gradient against
+float64 ARPACK. Each peer's tolerance is the loosest at which its median error over the first refreshes is not
+above the tracker's.
 Prints a table (medians) and writes JSON with the environment to `benchmarks/results/`.
 """
 

@@ -162,9 +162,10 @@ def _siblings(path: str, owner: type[StrictModel]) -> list[str]:
 
 def _field_type(owner: type[StrictModel], field: str) -> TypeAdapter[Any]:
     info = owner.model_fields[field]
-    return TypeAdapter(
-        Annotated[cast("Any", info.annotation), *info.metadata] if info.metadata else info.annotation
-    )
+    annotation: Any = info.annotation
+    for constraint in info.metadata:
+        annotation = Annotated[annotation, constraint]
+    return TypeAdapter(annotation)
 
 
 def checked(path: str, value: Any) -> Any:

@@ -57,12 +57,16 @@ class Space:
         """What is to be drawn."""
         return self.spec.reports
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The space as canonical YAML; `load_space_text` gives an equal space."""
-        return write_yaml(plain_data(self.spec, compact=True))
+        return self._text
 
     @cached_property
+    def _text(self) -> str:
+        return write_yaml(plain_data(self.spec, compact=True))
+
+    @property
     def sha256(self) -> str:
         """Digest of `text`."""
         return hashlib.sha256(self.text.encode()).hexdigest()

@@ -143,7 +143,8 @@ class _Run:
         missing = [cell_id for cell_id in mine if cell_id not in done]
         progress = self._progress(known, missing)
         self._say(
-            f"{self._sweep.name}: {len(self._plan.cells)} cells, {len(done)} done before, {len(missing)} to do"
+            f"{self._sweep.name}: {len(self._plan.cells)} cells, "
+            f"{len(done)} done before, {len(missing)} to do"
         )
         recorder.start()
         if missing:

@@ -19,8 +19,8 @@ def export_table(record: Record, *, histories: bool = False) -> pa.Table:
         histories: One row per (cell, series, step) instead of one per grid point.
 
     Returns:
-        Columns `grid`, each axis by its name, `cell_id`, `run_id`, `status`, `status_reason` and every metric's last
-        value; or `cell_id`, `series`, `step`, `value`.
+        Columns `grid`, each axis by its name, `cell_id`, `run_id`, `status`, `status_reason` and the last
+        value of every metric; or `cell_id`, `series`, `step`, `value`.
     """
     return _histories(record) if histories else _points(record)
 

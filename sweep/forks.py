@@ -4,9 +4,9 @@
                       |      +--- Bulk-SGD ------> a cell that forks at its switch point
                       +---------- Dom-SGD -------> another
 
-A *line* is a trajectory with the end of its last phase left open; states along it are stored under its address, by
-step. A cell can start from any state on its own lines that is not beyond the line's part in it. Nothing
-depends on a state being there: without one a cell is trained from its start, with the same result.
+A *line* is a trajectory with the end of its last phase left open; states along it are stored under its
+address, by step. A cell can start from any state on its own lines that is not beyond the line's part in it.
+Nothing depends on a state being there: without one a cell is trained from its start, with the same result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,8 +62,8 @@ class _Path:
 def lines_of(cell: Cell) -> list[tuple[str, int, int]]:
     """Return a cell's lines as (address, first step, last step), the last one first.
 
-    States of a line may be used from just after its first step up to its last step. What is recorded is part of
-    the address, because a cell takes over the history too.
+    States of a line may be used from just after its first step up to its last step. What is recorded is part
+    of the address, because a cell takes over the history too.
     """
     record = record_form(cell)
     found: list[tuple[str, int, int]] = []

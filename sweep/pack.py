@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as compute
+from pyarrow.compute import field
 
 from sweep.forks import fork_at, lines_of
 from sweep.names import EIGENSPACE_UNCONVERGED, FINAL_STEPS, FINAL_TEST_ACCURACY, FINAL_TRAIN_LOSS
@@ -140,7 +140,7 @@ class Pack:
             self._manifests[index] = origin
             return
         history = self._storage.read_parts(origin)
-        before = history.filter(compute.less(history["step"], state.step))
+        before = history.filter(field("step") < state.step)
         self._forked_from[index] = {"line": origin.cell_id, "step": state.step}
         self._manifests[index] = self._storage.commit(
             self._ids[index],

@@ -383,6 +383,6 @@ class Recorder:
 
 
 def _fork_text(manifest: Manifest) -> str:
-    """Name the state that a cell began with: its line's address and its step; empty for a start from scratch."""
+    """Name the state that a cell began with, line and step; empty for a start from scratch."""
     fork = manifest.summary.get("forked_from")
     return f"{fork['line']}@{fork['step']}" if fork else ""

@@ -151,7 +151,7 @@ def run_packs(
     ready: Callable[[int], bool],
     stop: Callable[[], bool],
 ) -> None:
-    """Train packs until all have ended, failed or `stop()` says so; in their order, as they and workers get ready.
+    """Train packs until all have ended, failed or `stop()` says so; in order, as they and workers get ready.
 
     Args:
         packs: What each trial trains.

@@ -1,8 +1,8 @@
 """One Tune trial: a pack of cells, trained on one worker from the store and to the store.
 
-Tune's own checkpoints are off: `setup` reads the checkpoint store, which is the one authority on what has been
-trained. Each `step` trains for a few seconds, commits every lane durably and reports what was committed, so
-a trial that is stopped between two steps has nothing left to save.
+Tune's own checkpoints are off: `setup` reads the checkpoint store, which is the one authority on what has
+been trained. Each `step` trains for a few seconds, commits every lane durably and reports what was
+committed, so a trial that is stopped between two steps has nothing left to save.
 """
 
 from dataclasses import asdict

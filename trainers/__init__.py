@@ -1,0 +1,1 @@
+"""The projected-SGD trainer: torch only; runs on a bare machine."""

@@ -47,8 +47,8 @@ class Phase:
             whole("k", self.k, minimum=1)
         if math.isinf(self.alpha_dom) and math.isinf(self.beta_bulk):
             raise ConfigError(
-                "alpha_dom and beta_bulk are both infinite: both effective rates would be 0 and nothing would "
-                "train. Make at least one of them finite."
+                "alpha_dom and beta_bulk are both infinite: both effective rates would be 0 and nothing "
+                "would train. Make at least one of them finite."
             )
 
 
@@ -111,7 +111,7 @@ class Cell:
         holdout_seed: Seeds the choice of that subset.
         refresh_every: Period T in steps at which the Dominant subspace is recomputed while a phase projects.
         solver: Accuracy of the eigenspace tracker.
-        init: Initialisation: "pytorch" (each layer's default), "xavier" or "kaiming" (normal weights, zero bias).
+        init: "pytorch" (each layer's default), "xavier" or "kaiming" (normal weights, zero bias).
         divergence_factor: The run has diverged when the full training loss exceeds this multiple of its
             initial value (or is not finite).
         divergence_every: Period in steps at which the full training loss is held against that rule.

@@ -38,14 +38,16 @@ def cell_from_json(values: dict[str, Any]) -> Cell:
             options = dict(given[name])
             given[name] = Choice.of(options.pop("name"), **options)
         given["solver"] = Solver(**given["solver"])
-        given["phases"] = tuple(
-            Phase(**{key: math.inf if value == "inf" else value for key, value in phase.items()})
-            for phase in given["phases"]
-        )
+        given["phases"] = tuple(_phase(phase) for phase in given["phases"])
         given["probes"] = tuple(_probe(dict(probe)) for probe in given["probes"])
         return Cell(**given)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"these values are not a cell: {error!r}.") from error
+
+
+def _phase(values: dict[str, Any]) -> Phase:
+    fields: dict[str, Any] = {key: math.inf if value == "inf" else value for key, value in values.items()}
+    return Phase(**fields)
 
 
 def _probe(values: dict[str, Any]) -> Probe:

@@ -29,7 +29,7 @@ TANGENT_BYTES = 192 * 2**20
 """Budget for the tangents of one chunk of examples; chunks are a function of shapes alone."""
 
 SAVED_BYTES = 2 * 2**30
-"""Budget for keeping the linearised forward pass of all chunks; beyond it, it is computed again per product."""
+"""Budget for keeping the linearised forward pass of all chunks; beyond it, each product computes it again."""
 
 
 def chain_of(module: nn.Module) -> "tuple[Layer, ...] | None":
@@ -53,14 +53,14 @@ def chain_of(module: nn.Module) -> "tuple[Layer, ...] | None":
 def _layer_of(child: nn.Module) -> Layer | None:
     match child:
         case nn.Linear():
-            return Dense(child.in_features, child.out_features, child.bias is not None)
+            return Dense(child.in_features, child.out_features, _has_bias(child))
         case nn.Conv2d() if _plain_convolution(child):
             return Convolution(
                 child.in_channels,
                 child.out_channels,
                 child.kernel_size[0],
                 cast("tuple[int, ...]", child.padding)[0],
-                child.bias is not None,
+                _has_bias(child),
             )
         case nn.MaxPool2d() if _plain_pooling(child):
             return MaxPool(cast(int, child.kernel_size))
@@ -76,6 +76,11 @@ def _layer_of(child: nn.Module) -> Layer | None:
             return SOFTPLUS
         case _:
             return None
+
+
+def _has_bias(layer: nn.Linear | nn.Conv2d) -> bool:
+    # torch declares it as always there.
+    return cast("Tensor | None", layer.bias) is not None
 
 
 def _plain_convolution(layer: nn.Conv2d) -> bool:

@@ -1,8 +1,8 @@
 """The state of one lane as bytes: everything that is needed to go on bitwise, readable without running code.
 
 The bytes are a valid safetensors file: 8 bytes of header length (little endian), a JSON header with each
-tensor's dtype, shape and offsets, then the tensors. Scalars live in the header's `__metadata__` as JSON, beside
-a SHA-256 over them and the tensors, so damage is found even where the store's own digest is missing.
+tensor's dtype, shape and offsets, then the tensors. Scalars live in the header's `__metadata__` as JSON,
+beside a SHA-256 over them and the tensors, so damage is found even where the store's own digest is missing.
 """
 
 import hashlib

@@ -3,8 +3,8 @@
 The papers show diverged cells without defining them. This rule belongs to the trajectory, because it ends it:
 
 - the minibatch loss or the full training loss is not finite, at once;
-- the full training loss, measured every `divergence_every` steps, exceeds `divergence_factor` times its value at
-  step 0;
+- the full training loss, measured every `divergence_every` steps, exceeds `divergence_factor` times its value
+  at step 0;
 - at the end, the full training loss is above its value at step 0.
 """
 

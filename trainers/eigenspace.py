@@ -16,8 +16,8 @@ The block carries guard vectors beyond k: convergence depends on the gap behind 
 Dominant subspace there is none (lambda_2 / lambda_1 is near 1 on MNIST). The small eigenproblems are solved
 in float64.
 
-All lanes go through the same operations; a lane that has converged keeps its result (it is masked), so a lane's
-numbers do not depend on its neighbours.
+All lanes go through the same operations; a lane that has converged keeps its result (it is masked), so
+a lane's numbers do not depend on its neighbours.
 
 Shape legend: N lanes, W block width, M search space, P parameters.
 """
@@ -245,7 +245,7 @@ class _SearchSpace:
         return values.flip(1), torch.bmm(whitening, vectors.flip(2))
 
     def ritz(self, width: int, k: int, tolerance: float, *, products: int) -> tuple[Eigenspace, Tensor]:
-        """Return the leading `width` pairs after a free power step, and the Ritz vectors' residuals (N, W, P)."""
+        """Return the leading pairs after a free power step, and the Ritz vectors' residuals (N, W, P)."""
         values, coefficients = self._solve()
         if self._count > width:
             self._floor_N = torch.where(
@@ -310,7 +310,7 @@ def _whitening(gram_NMM: Tensor, rank_tolerance: float) -> tuple[Tensor, Tensor]
 
 
 def _eigh(matrix_NMM: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigendecompose in float64; lanes with non-finite entries get NaN values and zero vectors, not an error."""
+    """Eigendecompose in float64; lanes with non-finite entries get NaN values and zero vectors, no error."""
     finite = matrix_NMM.isfinite().all(2, keepdim=True).all(1, keepdim=True)
     values, vectors = torch.linalg.eigh(torch.where(finite, matrix_NMM, 0.0))
     return torch.where(finite.squeeze(2), values, torch.nan), torch.where(finite, vectors, 0.0)

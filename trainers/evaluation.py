@@ -29,10 +29,7 @@ class Split:
     ) -> None:
         self.inputs = inputs.to(device=device, dtype=dtype)
         self.labels = labels.to(device)
-        if labels.dim() == 1:
-            targets = torch.nn.functional.one_hot(labels, num_outputs)
-        else:
-            targets = labels
+        targets = torch.nn.functional.one_hot(labels, num_outputs) if labels.dim() == 1 else labels
         self.targets = targets.to(device=device, dtype=dtype)
 
     def __len__(self) -> int:
@@ -45,7 +42,7 @@ class Split:
         return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
     def lanes(self, chunk: slice, lanes: int) -> tuple[Tensor, Tensor]:
-        """Return a chunk's inputs (N, B, *X) and targets (N, B, C), the same for every lane, without a copy."""
+        """Return a chunk's inputs (N, B, *X) and targets (N, B, C), the same for every lane, uncopied."""
         inputs, targets = self.inputs[chunk], self.targets[chunk]
         return inputs.expand(lanes, *inputs.shape), targets.expand(lanes, *targets.shape)
 

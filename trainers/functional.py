@@ -47,8 +47,8 @@ class FunctionalObjective:
         self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the mean loss of each lane (N,) and its gradient (N, P)."""
-        gradient, value = vmap(grad_and_value(self._mean_loss))(params_NP, inputs_NBX, targets_NBC)
-        return value, gradient
+        result = vmap(grad_and_value(self._mean_loss))(params_NP, inputs_NBX, targets_NBC)
+        return result[1], result[0]
 
     @torch.no_grad()
     def curvature(
@@ -81,6 +81,7 @@ class FunctionalObjective:
         def outputs(params: Tensor) -> Tensor:
             return self._call(params, inputs_BX)
 
-        value, tangent = jvp(outputs, (params_P,), (vector_P,))
+        pushed = jvp(outputs, (params_P,), (vector_P,))
+        value, tangent = pushed[0], pushed[1]
         outward = self._loss.output_hessian(value.unsqueeze(0), tangent[None, None]).squeeze(0).squeeze(0)
         return vjp(outputs, params_P)[1](outward)[0]

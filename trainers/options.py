@@ -50,7 +50,7 @@ class Option:
             raise ConfigError(f"{label}: expected {kind.__name__}, found {value!r}.")
         if self.allowed is not None and value not in self.allowed:
             raise ConfigError(f"{label}: found {value!r}; allowed: {', '.join(map(repr, self.allowed))}.")
-        if self.minimum is not None and not value >= self.minimum:
+        if self.minimum is not None and isinstance(value, (int, float)) and not value >= self.minimum:
             raise ConfigError(f"{label}: found {value!r}; must be at least {self.minimum:g}.")
         return value
 

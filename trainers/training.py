@@ -251,7 +251,7 @@ class Trainer:
             solver=lane.cell.solver,
         )
         if self.step < lane.num_steps:
-            # The last state stays as it was before the last measurement: a longer run goes on from it bitwise.
+            # The last state stays as it was before its measurement: a longer run goes on from it bitwise.
             lane.probe_blocks[key], lane.probe_floors[key] = block, floor
         return values
 

@@ -90,7 +90,8 @@ def assert_equal(home: Home, reference: Home) -> None:
     with sqlite3.connect(home.database) as database:
         repeated = database.execute(
             "select run_uuid, key, step, count(*) from metrics"
-            " where key not like 'cells/%' and key not like 'best/%' group by run_uuid, key, step having count(*) > 1"
+            " where key not like 'cells/%' and key not like 'best/%'"
+            " group by run_uuid, key, step having count(*) > 1"
         ).fetchall()
         unfinished = database.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
     assert repeated == []

@@ -102,7 +102,7 @@ CELLS = {
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory, data: Dataset) -> dict[str, Storage]:
-    """Every cell trained undisturbed in a store of its own, where there is nothing to fork from; by cell id."""
+    """Every cell trained undisturbed in a store of its own, with nothing to fork from; by cell id."""
     stores: dict[str, Storage] = {}
     for one in CELLS.values():
         stores[cell_id(one)] = Storage.open(tmp_path_factory.mktemp("alone"))

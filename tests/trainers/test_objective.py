@@ -72,18 +72,17 @@ def test_gauss_newton_is_the_outer_product_of_the_jacobian(module: str, loss: st
         )(block)
         for lane in range(2):
 
-            def outputs(params: Tensor, lane: int = lane) -> Tensor:
-                return objective.outputs(params[None], problem.inputs_NBX[lane][None])[0]
-
             def mean_loss(values: Tensor, lane: int = lane) -> Tensor:
                 return problem.loss.value(values[None], problem.targets_NBC[lane][None])[0]
 
             params = problem.params_NP[lane]
-            values = outputs(params)
+            values = objective.outputs(params[None], problem.inputs_NBX[lane][None])[0]
             reference = FunctionalObjective(problem.module, problem.loss)
-            jacobian = torch.func.jacrev(lambda p, lane=lane: reference._call(p, problem.inputs_NBX[lane]))(
-                params
-            )
+
+            def call(params: Tensor, lane: int = lane, reference: FunctionalObjective = reference) -> Tensor:
+                return reference._call(params, problem.inputs_NBX[lane])
+
+            jacobian = torch.func.jacrev(call)(params)
             middle = torch.func.hessian(mean_loss)(values)
             dense = torch.einsum("bcp,bcde,deq->pq", jacobian, middle, jacobian)
             torch.testing.assert_close(products[lane], block[lane] @ dense, **EXACT)

@@ -26,7 +26,10 @@ Saved = Any
 class Layer(Protocol):
     """The four maps of one layer."""
 
-    num_params: int
+    @property
+    def num_params(self) -> int:
+        """Parameters of the layer."""
+        ...
 
     def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
         """Return the outputs (N, B, ...) and what the other maps need."""

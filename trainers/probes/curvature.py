@@ -42,8 +42,8 @@ def measure_curvature(
         solver: Budgets of block products.
 
     Returns:
-        The values by series name, and the block and the floor for the next measurement. Eigenvalues that did not
-        converge within the budget come with `curvature/converged` 0.
+        The values by series name, and the block and the floor for the next measurement. Eigenvalues that did
+        not converge within the budget come with `curvature/converged` 0.
     """
     space = refresh(
         product,

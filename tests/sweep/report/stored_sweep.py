@@ -136,7 +136,8 @@ def grid(name: str, axes: Mapping[str, Sequence[Any]]) -> list[Point]:
     points: list[dict[str, Any]] = [{}]
     for axis, values in axes.items():
         points = [{**point, axis: value} for point in points for value in values]
-    return [(name, point, f"{call}/{name}:" + ",".join(f"{a}={v}" for a, v in point.items())) for point in points]
+    texts = [",".join(f"{axis}={value}" for axis, value in point.items()) for point in points]
+    return [(name, point, f"{call}/{name}:{text}") for point, text in zip(points, texts, strict=True)]
 
 
 def space_text(name: str, points: Sequence[Point], reports: Sequence[Mapping[str, Any]]) -> str:

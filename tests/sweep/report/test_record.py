@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from sweep import names
-from sweep.names import Status
 from sweep.errors import LedgerError, LedgerUnavailableError
+from sweep.names import Status
 from sweep.record import load_record
 from tests.sweep.report.conftest import Store
-from tests.sweep.report.stored_sweep import COMMIT, INITIAL_LOSS, StoredCell, ended, grid, store_cell
+from tests.sweep.report.stored_sweep import COMMIT, StoredCell, ended, grid, store_cell
 from trainers.errors import ConfigError
 
 HEAT = {"kind": "heatmap", "name": "heat", "x": "alpha_dom", "y": "k"}
