@@ -139,10 +139,12 @@ def run(
 ) -> None:
     """Run a space, or what is missing of it."""
     from search_spaces import load_space
-    from sweep.driver import RunOptions, run_sweep
 
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
     loaded = load_space(space, smoke=smoke, overrides=overrides or ())
+    # Ray and MLflow take seconds to import; a mistake in the space is said before.
+    from sweep.driver import RunOptions, run_sweep
+
     options = RunOptions(
         name=name or loaded.name,
         address=address,

@@ -7,26 +7,25 @@ Nothing here is needed to survive a kill: the store says what has been trained a
 recorded, and running again makes the rest.
 """
 
-import math
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
 
 from search_spaces import Space
 from sweep import names
 from sweep.errors import LeaseLostError, LedgerError
-from sweep.forks import Fork, Sharing, plan_sharing
+from sweep.forks import plan_sharing
 from sweep.grid_table import grid_table, with_fates
 from sweep.lease import Lease, current_holder
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
+from sweep.pack_events import PackEvents
 from sweep.places import Places
 from sweep.plan import Plan, make_plan
 from sweep.progress import Display, Progress
@@ -194,7 +193,7 @@ class _Run:
                     f"{slots} trials at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly"
                 )
                 display = Display(progress, self._console)
-                handler = _PackEvents(self._plan, packs, sharing, recorder, progress, self._say)
+                handler = PackEvents(self._plan, packs, sharing, recorder, progress, self._say)
                 watch = threading.Thread(
                     target=self._watch, args=(display, recorder), name="watch", daemon=True
                 )
@@ -342,62 +341,3 @@ class _Run:
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)
-
-
-class _PackEvents:
-    """Passes what happens to packs on to the recorder and the display; none of it waits."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        packs: Sequence[Sequence[str]],
-        sharing: Mapping[str, Sharing],
-        recorder: Recorder,
-        progress: Progress,
-        say: Callable[[str], None],
-    ) -> None:
-        self._plan = plan
-        self._packs = packs
-        self._sharing = sharing
-        self._there: set[Fork] = set()
-        self._recorder = recorder
-        self._progress = progress
-        self._say = say
-        self._ended: set[str] = set()
-
-    def ready(self, pack: int) -> bool:
-        """Whether the states that a pack forks from are there, or will never be."""
-        starts = (self._sharing[cell_id].start for cell_id in self._packs[pack])
-        return all(start is None or start in self._there for start in starts)
-
-    def _settle(self, cell_id: str, until: float) -> None:
-        """Release the cells that wait for what `cell_id` leaves up to a step."""
-        self._there.update(fork for fork in self._sharing[cell_id].leaves if fork.step <= until)
-
-    def started(self, pack: int) -> None:
-        for cell_id in self._packs[pack]:
-            if cell_id not in self._ended:
-                self._recorder.started(cell_id)
-                self._progress.begin(cell_id)
-
-    def reported(self, pack: int, commits: list[dict[str, Any]], problems: list[str]) -> None:
-        for problem in problems:
-            self._say(problem)
-        for commit in commits:
-            cell_id, status = commit["cell_id"], Status(commit["status"])
-            if cell_id in self._ended:
-                continue
-            self._recorder.submit(cell_id, step=commit["step"], attempt=commit["attempt"])
-            self._progress.update(cell_id, status, commit["step"], commit["num_steps"])
-            self._settle(cell_id, max(commit["left"], default=0))
-            if status.ended:
-                self._ended.add(cell_id)
-                self._settle(cell_id, math.inf)
-
-    def failed(self, pack: int, reason: str, log: str) -> None:
-        for cell_id in self._packs[pack]:
-            if cell_id not in self._ended:
-                self._recorder.ended(cell_id, Status.FAILED, reason, log=log)
-                # Whoever waits for it trains from the start instead.
-                self._settle(cell_id, math.inf)
-                self._progress.update(cell_id, Status.FAILED, 0, self._plan.cells[cell_id].num_steps)
