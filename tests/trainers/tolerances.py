@@ -1,0 +1,30 @@
+"""The tolerances of the trainer's tests, by dtype and quantity, each with its reason.
+
+Algorithmic tolerances are fields of `trainers.cell.Solver`; agreement with a paper stands beside the number.
+"""
+
+import torch
+
+SUMS_FLOAT64 = {"rtol": 1e-10, "atol": 1e-11}
+"""Float64 sums of a few hundred terms of order one, added in another order."""
+
+TRAJECTORY = {torch.float64: 1e-10, torch.float32: 2e-3}
+"""Absolute, on weights of order 0.1 after 100 steps: what rounding of one step has grown to."""
+
+FINITE_DIFFERENCES_FLOAT64 = {"rtol": 1e-6, "atol": 1e-7}
+"""Central differences with step 1e-6 of functions of order one: truncation and cancellation balance here."""
+
+PROJECTED_TRAJECTORY_FLOAT64 = {"rtol": 1e-7, "atol": 1e-8}
+"""Weights after a dozen projected steps, with a solver tolerance of 1e-9 on the residuals."""
+
+GOLDEN_LOSSES = 1e-5
+"""Relative; processors round differently, and 40 steps amplify it to about 1e-6."""
+
+TRACKED_MEDIAN, TRACKED_P90 = 1e-2, 3e-2
+"""Relative error of the projected gradient along a trajectory at the default solver; measured 0.03 to 0.5 %."""
+
+STOPPED = 0.1
+"""Dom-SGD's drop of the training loss over SGD's, after the switch (SCIENCE.md, "Dom stops")."""
+
+KEPT = (0.8, 1.25)
+"""The same for Bulk-SGD (SCIENCE.md, "Bulk keeps the dynamics")."""
