@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from sweep.record import Record
 from sweep.report.points import seeds
@@ -30,6 +31,9 @@ MIN_WIDTH = 4.8
 UNCONVERGED = "eigenspace/unconverged"
 UNCONVERGED_LIMIT = 0.05
 SHORT_COMMIT = 7
+
+MINOR_LABELS = (2.0, 0.5)
+"""Decades below which some, and then all, ticks between powers of ten are labelled."""
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -117,6 +121,20 @@ class Canvas:
         """Write a PNG that depends on the drawing alone: no software version, no date."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
+
+
+def logarithmic_y(axes: Axes) -> None:
+    """Make the y axis logarithmic, its labels plain numbers: 0.4 takes less room than a power of ten."""
+    axes.set_yscale("log")
+    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        which(_PlainNumbers(labelOnlyBase=False, minor_thresholds=MINOR_LABELS))
+
+
+class _PlainNumbers(LogFormatter):
+    """Decides as matplotlib does which ticks get a label, and writes the number out."""
+
+    def _num_to_string(self, x: float, vmin: float, vmax: float) -> str:
+        return f"{x:g}"
 
 
 def blank(axes: Axes, message: str) -> None:

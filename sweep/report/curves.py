@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from search_spaces.reports import CurvesSpec
 from sweep.record import Record, Series
-from sweep.report.canvas import Canvas, blank, caption, house_style
+from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
 from sweep.report.labels import combination, metric_label, plain
 from sweep.report.lines import Looks, choose_looks, draw_key
 from sweep.report.points import Key, fits, grid_names, group, ordered_keys, panel_keys, select, unshown_axes
@@ -246,7 +246,7 @@ def _draw_panel(
         blank(axes, "nothing recorded yet")
         return
     if logarithmic:
-        axes.set_yscale("log")
+        logarithmic_y(axes)
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
     low, high = y_limits(together, label.scale, logarithmic=logarithmic)

@@ -16,7 +16,7 @@ from matplotlib.ticker import NullLocator
 
 from search_spaces.reports import AxisValue, FinalsSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, blank, caption, house_style
+from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
 from sweep.report.labels import axis_label, metric_label, plain, spaced
 from sweep.report.lines import Looks, choose_looks, draw_key
 from sweep.report.points import Key, axis_values, grid_names, group, ordered_keys, select, unshown_axes
@@ -138,7 +138,7 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
     if logarithmic:
-        axes.set_yscale("log")
+        logarithmic_y(axes)
     for line in data.lines:
         look = looks.by_key[line.key]
         shown = [(x, place) for x, place in zip(positions, line.pools, strict=True) if place.state.has_value]

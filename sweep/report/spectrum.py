@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from search_spaces.reports import SpectrumSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, blank, caption, house_style
+from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
 from sweep.report.curves import Line, make_line, masked
 from sweep.report.labels import combination, spaced
 from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
@@ -128,7 +128,7 @@ def _draw_panel(
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
     if spec.log_y:
-        axes.set_yscale("log")
+        logarithmic_y(axes)
     for index, colour in reversed(list(zip(indices, _colours(indices, spec.highlight), strict=True))):
         if (line := panel.lines.get(index)) is None:
             continue
