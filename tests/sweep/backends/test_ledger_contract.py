@@ -1,0 +1,333 @@
+"""What every MLflow does alike: embedded on SQLite, a server over HTTP, and PostgreSQL."""
+
+import itertools
+import math
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+
+from sweep import names
+from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
+from sweep.lease import Holder, Lease, current_holder
+from sweep.ledger import Ledger, Sweep
+from sweep.names import PARAM_LEASE_PREFIX, Status
+from sweep.recorder import Recorder
+from sweep.storage import Manifest, Storage
+from tests.sweep.backends.conftest import Task
+
+WRITERS = 8
+PARAMS = ("once.0", "once.1", "once.2", "once.3")
+WAIT_SECONDS = 60.0
+END = 100
+
+
+def start(ledger: Ledger, sweep: Sweep, task: Task):
+    return ledger.start_cell(sweep, cell_id=task.cell_id, cell=task.cell, axes=task.axes)
+
+
+def test_a_sweep_and_its_files_are_found_again(ledger: Ledger, sweep: Sweep, task: Task) -> None:
+    assert ledger.find_sweep(task.space.name).run_id == sweep.run_id
+    assert ledger.read_space(sweep) == task.space.text
+    table = ledger.read_cells(sweep)
+    assert table is not None
+    assert table["cell_id"].to_pylist() == [task.cell_id]
+    assert sweep.run_id in [one.run_id for one in ledger.list_sweeps()]
+
+
+def test_a_cell_is_followed_from_its_start_to_its_end(ledger: Ledger, sweep: Sweep, task: Task) -> None:
+    run = start(ledger, sweep, task)
+    assert ledger.lookup([task.cell_id])[task.cell_id].run_id == run.run_id
+    assert ledger.client.get_run(run.run_id).data.params["lr"] == "0.1"
+    ledger.finish_cell(run.run_id, Status.FAILED, "it raised: 'quoted' – ünïcode")
+    failed = ledger.lookup([task.cell_id])[task.cell_id]
+    assert (failed.status, failed.run_status) == (Status.FAILED, "FAILED")
+    assert failed.reason == "it raised: 'quoted' – ünïcode"
+    again = ledger.resume_cell(failed, cell=task.cell, axes=task.axes)
+    assert (again.run_id, again.status, again.run_status) == (run.run_id, Status.RUNNING, "RUNNING")
+    for _ in range(2):
+        ledger.finish_cell(
+            run.run_id, Status.COMPLETED, finals={"final/steps": 100.0}, step=100, timestamp_ms=77
+        )
+    assert ledger.cells_of(sweep)[task.cell_id].status is Status.COMPLETED
+    assert len(ledger.client.get_metric_history(run.run_id, "final/steps")) == 1
+
+
+def test_points_sent_twice_are_kept_once(ledger: Ledger, sweep: Sweep, task: Task) -> None:
+    run = start(ledger, sweep, task)
+    values = [0.25, math.nan, math.inf, -math.inf, 1e-300]
+    points = [Metric("train/loss", value, 1000 + step, step) for step, value in enumerate(values)]
+    many = [Metric("many", float(step), 1000 + step, step) for step in range(2500)]
+    for _ in range(2):
+        ledger.log_history(run.run_id, points + many, recorded_until=2500)
+    found = ledger.client.get_metric_history(run.run_id, "train/loss")
+    assert len(found) == len(values)
+    stored = {one.step: one.value for one in found}
+    assert (stored[0], stored[4]) == (0.25, 1e-300)
+    assert math.isnan(stored[1])
+    # MLflow stores infinities as the largest numbers.
+    assert stored[2] > 1e300 and stored[3] < -1e300
+    assert len(ledger.client.get_metric_history(run.run_id, "many")) == 2500
+    assert ledger.lookup([task.cell_id])[task.cell_id].recorded_until == 2500
+
+
+def test_an_artifact_is_replaced_and_read_back(ledger: Ledger, sweep: Sweep) -> None:
+    assert ledger.artifacts.get(sweep.run_id, "history/a part.parquet") is None
+    for data in (b"first", bytes(range(256)) * 100):
+        ledger.artifacts.put(sweep.run_id, "history/a part.parquet", data)
+        assert ledger.artifacts.get(sweep.run_id, "history/a part.parquet") == data
+
+
+def _write_once(
+    uri: str, run_id: str, number: int, barrier: Barrier, results: "multiprocessing.Queue[tuple[str, int]]"
+) -> None:
+    ledger = Ledger.open(uri)
+    for name in PARAMS:
+        barrier.wait()
+        try:
+            ledger.client.log_param(run_id, name, str(number))
+        except MlflowException:
+            continue
+        results.put((name, number))
+    barrier.wait()
+    sweep = Sweep(name="contended", experiment_id="", run_id=run_id, created_ms=0)
+    try:
+        lease = Lease.acquire(ledger, sweep)
+    except LeaseHeldError:
+        results.put(("refused", number))
+    else:
+        results.put(("taken", lease.epoch))
+    # Who holds it lives until all have asked.
+    barrier.wait()
+
+
+def test_of_many_writers_one_writes_a_param_and_one_gets_the_lease(
+    ledger: Ledger, sweep: Sweep, tracking_uri: str
+) -> None:
+    """Write-once params are what the lease rests on."""
+    context = multiprocessing.get_context("forkserver")
+    # MLflow is imported once and not by every writer; nothing is open yet when they fork.
+    context.set_forkserver_preload(["sweep.lease", "sweep.ledger", "psycopg2"])
+    barrier, results = context.Barrier(WRITERS), context.Queue()
+    workers = [
+        context.Process(target=_write_once, args=(tracking_uri, sweep.run_id, number, barrier, results))
+        for number in range(WRITERS)
+    ]
+    for worker in workers:
+        worker.start()
+    answers = [results.get(timeout=200) for _ in range(len(PARAMS) + WRITERS)]
+    for worker in workers:
+        worker.join()
+    params = ledger.client.get_run(sweep.run_id).data.params
+    for name in PARAMS:
+        assert [number for key, number in answers if key == name] == [int(params[name])]
+    assert [epoch for key, epoch in answers if key == "taken"] == [1]
+    assert len([key for key, _ in answers if key == "refused"]) == WRITERS - 1
+
+
+def elsewhere() -> Holder:
+    return Holder(host="far", machine="another", pid=1, process_started="1", since_ms=0, token="t")
+
+
+def test_a_lease_is_held_renewed_released_and_lost(ledger: Ledger, sweep: Sweep) -> None:
+    with Lease.acquire(ledger, sweep, renew_seconds=0.1) as lease:
+        assert current_holder(ledger, sweep) == lease.holder
+        with pytest.raises(LeaseHeldError, match=f"process {lease.holder.pid} on "):
+            Lease.acquire(ledger, sweep)
+    assert current_holder(ledger, sweep) is None
+    second = Lease.acquire(ledger, sweep, renew_seconds=0.1)
+    assert second.epoch == 2
+    ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}3", elsewhere().to_text())
+    deadline = time.monotonic() + 20
+    while second.held:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(LeaseLostError, match="process 1 on far"):
+        second.check()
+    second.release()
+    with Lease.acquire(ledger, sweep, stale_seconds=1.0) as third:
+        assert third.epoch == 4
+
+
+def test_a_deleted_sweep_cannot_be_leased(ledger: Ledger, sweep: Sweep) -> None:
+    ledger.client.delete_run(sweep.run_id)
+    with pytest.raises(LedgerError) as info:
+        Lease.acquire(ledger, sweep)
+    assert not info.value.transient
+
+
+def history(start_step: int, stop: int) -> pa.Table:
+    steps = list(range(start_step, stop + (stop == END)))
+    return pa.table(
+        {
+            "step": steps,
+            "timestamp_ms": [1_000_000 + 7 * step if step % 10 == 0 else None for step in steps],
+            "train/batch_loss": [1.0 / (1 + step) for step in steps],
+            "train/loss": [2.0 / (1 + step) if step % 10 == 0 else None for step in steps],
+        }
+    )
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage.open(tmp_path / "storage")
+
+
+def commits(storage: Storage, task: Task) -> list[Manifest]:
+    made: list[Manifest] = []
+    for step in (35, 70, END):
+        made.append(
+            storage.commit(
+                task.cell_id,
+                attempt=1,
+                step=step,
+                checkpoint=b"state",
+                part=history(made[-1].step if made else 0, step),
+                previous=made[-1] if made else None,
+                outcome={"status": "completed", "reason": ""} if step == END else None,
+                summary={"finals": {names.FINAL_TRAIN_LOSS: 2.0 / (1 + step)}},
+            )
+        )
+    return made
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it, nothing is tidied up."""
+
+
+WRITES = ("create_run", "log_batch", "set_tag", "set_terminated", "update_run")
+
+
+@pytest.fixture
+def broken_off(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """Arrange for a kill before the write of a given number; returns a list that holds their count."""
+    plain = {name: getattr(ledger.client, name) for name in WRITES}
+    put = ledger.artifacts.put
+
+    def arrange(deadly: int) -> list[int]:
+        counter = [0]
+
+        def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **named: Any) -> Any:
+                counter[0] += 1
+                if counter[0] == deadly:
+                    raise Killed
+                return real(*arguments, **named)
+
+            return call
+
+        for name, real in plain.items():
+            monkeypatch.setattr(ledger.client, name, counted(real))
+        monkeypatch.setattr(ledger.artifacts, "put", counted(put))
+        return counter
+
+    return arrange
+
+
+def record(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease, task: Task) -> None:
+    recorder = Recorder(
+        ledger,
+        storage,
+        sweep,
+        lease,
+        describe=lambda _: (task.cell, task.axes),
+        runs=ledger.lookup([task.cell_id]),
+    )
+    try:
+        done = recorder.reconcile([task.cell_id])
+        recorder.start()
+        if not done:
+            recorder.started(task.cell_id)
+        recorder.submit(task.cell_id, step=END, attempt=1)
+        assert recorder.drain(WAIT_SECONDS) == []
+    finally:
+        recorder.close()
+
+
+def recorded(ledger: Ledger, task: Task) -> tuple[Any, ...]:
+    """All that is recorded of a cell, apart from what differs between any two runs."""
+    (run,) = ledger.lookup([task.cell_id]).values()
+    kept = ledger.client.get_run(run.run_id)
+    points = [
+        (one.key, one.step, one.timestamp, one.value)
+        for name in kept.data.metrics
+        if not name.startswith(names.AXIS_METRIC_PREFIX)
+        for one in ledger.client.get_metric_history(run.run_id, name)
+    ]
+    files = {
+        entry.path: ledger.artifacts.get(run.run_id, entry.path)
+        for folder in (None, names.ARTIFACT_HISTORY)
+        for entry in ledger.client.list_artifacts(run.run_id, folder)
+        if not entry.is_dir and entry.path != names.ARTIFACT_CELL
+    }
+    status = (run.status, run.reason, run.run_status, run.recorded_until)
+    # The seed is the cell's own number.
+    params = {name: value for name, value in kept.data.params.items() if name != "seed"}
+    return sorted(points), status, params, files
+
+
+def test_broken_off_before_any_write_the_record_becomes_the_same(
+    ledger: Ledger,
+    storage: Storage,
+    sweep: Sweep,
+    task: Task,
+    broken_off: Callable[[int], list[int]],
+) -> None:
+    commits(storage, task)
+    lease = Lease.acquire(ledger, sweep, renew_seconds=3600)
+
+    def afresh() -> None:
+        for run in ledger.lookup([task.cell_id]).values():
+            ledger.client.delete_run(run.run_id)
+
+    counter = broken_off(0)
+    record(ledger, storage, sweep, lease, task)
+    writes, undisturbed = counter[0], recorded(ledger, task)
+    points, status = undisturbed[:2]
+    assert status == (Status.COMPLETED, "", "FINISHED", END + 1)
+    assert len([one for one in points if one[0] == "train/loss"]) == 11
+    assert writes >= 8
+    for deadly in range(1, writes + 1):
+        afresh()
+        broken_off(deadly)
+        with pytest.raises(Killed):
+            record(ledger, storage, sweep, lease, task)
+        broken_off(0)
+        record(ledger, storage, sweep, lease, task)
+        assert recorded(ledger, task) == undisturbed, f"killed before write {deadly}"
+        found = ledger.client.search_runs(
+            [sweep.experiment_id], f"tags.`{names.TAG_CELL_ID}` = '{task.cell_id}'"
+        )
+        assert len(found) == 1
+    lease.release()
+
+
+def test_many_threads_record_at_once(ledger: Ledger, sweep: Sweep, task: Task) -> None:
+    """What a driver does: the recorder, the lease and the watch write through one client."""
+    run = start(ledger, sweep, task)
+    failures: list[BaseException] = []
+    numbers = itertools.count()
+
+    def work() -> None:
+        try:
+            for _ in range(5):
+                number = next(numbers)
+                ledger.log_history(run.run_id, [Metric("m", 1.0, number, number)], recorded_until=number)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(ledger.client.get_metric_history(run.run_id, "m")) == 15
