@@ -1,4 +1,4 @@
-"""What holds for every test: one thread for torch, so that bits and times do not depend on the machine's load."""
+"""What holds for every test: one thread for torch, as in a trial, whatever the machine has."""
 
 import pytest
 import torch

@@ -63,3 +63,20 @@ print(trainer.lanes[0].outcome.status)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "completed", done.stderr
+
+
+def test_planning_needs_no_torch() -> None:
+    code = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in ('torch', 'torchvision', 'ray', 'mlflow'):
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+from trainers.canonical import cell_id
+from trainers.cell import Cell, Phase
+from trainers.options import Choice
+print(cell_id(Cell(model=Choice('mlp'), dataset=Choice('mnist-5k'), phases=(Phase(lr=0.1, until=3),))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert len(done.stdout.strip()) == 16, done.stderr

@@ -31,18 +31,34 @@ TANGENT_BYTES = 192 * 2**20
 SAVED_BYTES = 2 * 2**30
 """Budget for keeping the linearised forward pass of all chunks; beyond it, each product computes it again."""
 
+KNOWN_LAYERS = (
+    nn.Linear,
+    nn.Conv2d,
+    nn.MaxPool2d,
+    nn.Flatten,
+    nn.ReLU,
+    nn.Tanh,
+    nn.GELU,
+    nn.Softplus,
+)
+
 
 def chain_of(module: nn.Module) -> "tuple[Layer, ...] | None":
-    """Return the laned layers of a sequential module, or `None` where a layer is not known."""
-    if not isinstance(module, nn.Sequential):
+    """Return the laned layers of a sequential module, or `None` where a layer is not known.
+
+    A subclass may compute anything, so only the very classes of `torch.nn` count as known.
+    """
+    if type(module) is not nn.Sequential:
         return None
     layers: list[Layer] = []
     for child in cast("Sequence[nn.Module]", module):
-        layer = _layer_of(child)
+        layer = _layer_of(child) if type(child) in KNOWN_LAYERS else None
         if layer is None:
             return None
         layers.append(layer)
-    if not any(layer.num_params for layer in layers):
+    num_params = sum(layer.num_params for layer in layers)
+    if num_params == 0 or num_params != sum(parameter.numel() for parameter in module.parameters()):
+        # Nothing to train, or a layer that occurs twice and so has its parameters only once.
         return None
     leading = layers[1:] if isinstance(layers[0], Flatten) else layers
     if not leading or not isinstance(leading[0], (Dense, Convolution)):

@@ -21,6 +21,18 @@ from trainers.errors import CheckpointError
 SCHEMA_VERSION = 1
 MAX_HEADER_BYTES = 16 * 2**20
 
+DAMAGE = (
+    struct.error,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+"""What reading altered bytes can raise; all of it means the same."""
+
 _DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "BOOL": torch.bool}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
@@ -89,6 +101,8 @@ def decode(data: bytes) -> LaneState:
             raise CheckpointError(
                 f"checkpoint schema {facts['schema']!r}; this version reads {SCHEMA_VERSION}."
             )
+        if int(facts["step"]) < 0:
+            raise CheckpointError(f"damaged checkpoint: step {facts['step']!r}.")
         tensors = {name: _tensor(entry, body) for name, entry in header.items()}
         return LaneState(
             cell_id=str(facts["cell_id"]),
@@ -96,7 +110,7 @@ def decode(data: bytes) -> LaneState:
             tensors=tensors,
             scalars=cast("dict[str, Any]", facts["scalars"]),
         )
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except DAMAGE as error:
         raise CheckpointError(f"damaged checkpoint: {error!r}.") from error
 
 

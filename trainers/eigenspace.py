@@ -196,6 +196,7 @@ class _SearchSpace:
         lanes, width, size = start_NWP.shape
         self._width = width
         self._floor_N = floor_N
+        self._floor_is_seen = False
         self._vectors = start_NWP.new_empty(lanes, BLOCKS_IN_SEARCH_SPACE * width, size)
         self._images = torch.empty_like(self._vectors)
         self._count = 0
@@ -227,7 +228,7 @@ class _SearchSpace:
         if self._count + self._width <= self._vectors.shape[1]:
             return
         kept = BLOCKS_AFTER_RESTART * self._width
-        values, coefficients = self._solve()
+        values, coefficients, _ = self._solve()
         leading = coefficients[:, :, :kept].mT.to(self._vectors.dtype)
         vectors, images = torch.bmm(leading, self.search), torch.bmm(leading, self._mapped)
         self._vectors[:, :kept], self._images[:, :kept] = vectors, images
@@ -235,22 +236,25 @@ class _SearchSpace:
         self._projected = torch.diag_embed(torch.where(values.isfinite(), values, 0.0)[:, :kept])
         self._gram = torch.bmm(vectors, vectors.mT).double()
 
-    def _solve(self) -> tuple[Tensor, Tensor]:
-        """Return the Ritz values (N, M) descending and their coefficients in the basis, (N, M, M) columns."""
+    def _solve(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Solve Rayleigh-Ritz in the whole basis.
+
+        Returns:
+            The Ritz values (N, M) descending; their coefficients in the basis, (N, M, M), as columns; and how
+            many of the last ones do not exist, (N,), because the vectors of the basis are dependent.
+        """
         whitening, absent = _whitening(self._gram, RANK_TOLERANCE[self._vectors.dtype])
         projected = torch.bmm(torch.bmm(whitening.mT, self._projected), whitening)
         floor = -2 * projected.abs().amax((1, 2)) * self._count - 1
         projected = projected + torch.diag_embed(torch.where(absent, floor.unsqueeze(1), 0.0))
         values, vectors = _eigh(0.5 * (projected + projected.mT))
-        return values.flip(1), torch.bmm(whitening, vectors.flip(2))
+        return values.flip(1), torch.bmm(whitening, vectors.flip(2)), absent.sum(1)
 
     def ritz(self, width: int, k: int, tolerance: float, *, products: int) -> tuple[Eigenspace, Tensor]:
         """Return the leading pairs after a free power step, and the Ritz vectors' residuals (N, W, P)."""
-        values, coefficients = self._solve()
+        values, coefficients, num_absent = self._solve()
         if self._count > width:
-            self._floor_N = torch.where(
-                values[:, -1].isfinite(), values.nan_to_num(0.0).amin(1), self._floor_N
-            )
+            self._note_floor(values, num_absent)
         theta = values[:, :width]
         leading = coefficients[:, :, :width].mT.to(self._vectors.dtype)
         vectors = torch.bmm(leading, self.search)
@@ -272,6 +276,15 @@ class _SearchSpace:
             floor_N=self._floor_N,
         )
         return state, residual
+
+    def _note_floor(self, values_NM: Tensor, num_absent_N: Tensor) -> None:
+        """Take the smallest Ritz value for the smallest eigenvalue; what a restart forgets still counts."""
+        last = (values_NM.shape[1] - 1 - num_absent_N).clamp_min(0)
+        lowest = values_NM.gather(1, last.unsqueeze(1)).squeeze(1)
+        if self._floor_is_seen:
+            lowest = torch.minimum(lowest, self._floor_N)
+        self._floor_N = torch.where(lowest.isfinite(), lowest, self._floor_N)
+        self._floor_is_seen = True
 
 
 def _power_step(vectors_NWP: Tensor, residual_NWP: Tensor, scale_NW: Tensor) -> Tensor:

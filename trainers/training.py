@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainers.canonical import dataset_entry
-from trainers.cell import Cell
+from trainers.cell import Cell, Solver
 from trainers.checkpoint import LaneState
 from trainers.data import Dataset
 from trainers.divergence import Outcome
@@ -44,6 +44,9 @@ from trainers.randomness import epoch_order, generator, holdout_indices
 
 MAX_STEPS_UNWATCHED = 64
 """Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
+
+PROBE_SOLVER = Solver()
+"""A probe's own budgets: a cell's solver is no part of its identity where no phase projects."""
 
 
 class Trainer:
@@ -73,6 +76,9 @@ class Trainer:
         self._require_one_shape(cells)
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+        # Resumed runs are to repeat themselves bitwise, and cuDNN's fastest kernels do not.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
         first = cells[0]
         self._device = torch.device(device)
         entry = dataset_entry(first.dataset)
@@ -92,6 +98,7 @@ class Trainer:
 
         self._objective = build_objective(build(), self._loss)
         self.lanes = [Lane.of(cell) for cell in cells]
+        self._require_room_for_directions()
         self.step = 0
         self._active = list(self.lanes)
         self._params_NP = torch.stack(
@@ -110,6 +117,13 @@ class Trainer:
             if len(values) > 1:
                 found = ", ".join(sorted(map(str, values)))
                 raise ConfigError(f"the cells of a pack must have one {name}; found {found}.")
+
+    def _require_room_for_directions(self) -> None:
+        for lane in self.lanes:
+            wanted = [stage.k or 0 for stage in lane.stages]
+            wanted += [int(probe.options.get("k", 0)) for probe in lane.probes]
+            if max(wanted) > self.num_params:
+                raise ConfigError(f"k: found {max(wanted)}; the model has only {self.num_params} parameters.")
 
     @property
     def finished(self) -> bool:
@@ -240,7 +254,7 @@ class Trainer:
         indices = self._holdout(options["holdout_seed"], options["holdout_size"])
         inputs, targets = self._train.select(indices.unsqueeze(0))
         product = self._objective.curvature(params_P.unsqueeze(0), inputs, targets)
-        width = block_width(options["k"], self._num_outputs, lane.cell.solver.guard, self.num_params)
+        width = block_width(options["k"], self._num_outputs, PROBE_SOLVER.guard, self.num_params)
         values, block, floor = measure_curvature(
             product,
             lane.probe_warm(key),
@@ -248,7 +262,7 @@ class Trainer:
             gradient_P,
             k=options["k"],
             tolerance=options["tolerance"],
-            solver=lane.cell.solver,
+            solver=PROBE_SOLVER,
         )
         if self.step < lane.num_steps:
             # The last state stays as it was before its measurement: a longer run goes on from it bitwise.
@@ -282,8 +296,6 @@ class Trainer:
 
     def _refresh_group(self, lanes: list[Lane], k: int, cold: bool) -> None:
         solver = lanes[0].cell.solver
-        if k > self.num_params:
-            raise ConfigError(f"k: found {k}; the model has only {self.num_params} parameters.")
         size = lanes[0].cell.holdout_size or len(self._train)
         indices = torch.stack([self._holdout(lane.cell.holdout_seed, size) for lane in lanes])
         inputs, targets = self._train.select(indices)
@@ -363,6 +375,10 @@ class Trainer:
                 if outcome is not None:
                     ended[id(lane)] = outcome
                     break
+        for row, lane in enumerate(self._active):
+            if id(lane) in ended:
+                # How far such weights ran on before anybody looked depends on when that was.
+                self._params_NP[row] = torch.nan
         self._end(ended)
 
     def _batch(self, step: int) -> Tensor:

@@ -6,7 +6,7 @@ import struct
 import pytest
 import torch
 
-from trainers.checkpoint import LaneState, decode, encode
+from trainers.checkpoint import LaneState, _digest, decode, encode
 from trainers.errors import CheckpointError
 
 
@@ -92,3 +92,64 @@ def test_a_hostile_header_is_an_error_and_nothing_else(header: bytes) -> None:
         decode(struct.pack("<Q", len(header)) + header)
     with pytest.raises(CheckpointError):
         decode(struct.pack("<Q", 2**63) + header)
+
+
+def forged(header: dict[str, object], facts: str, body: bytes) -> bytes:
+    """A file whose digest is right, so that only its content can be found wrong."""
+    header = header | {"__metadata__": {"state": facts, "sha256": _digest(header, facts, body)}}
+    head = json.dumps(header).encode()
+    return struct.pack("<Q", len(head)) + head + body
+
+
+FACTS = '{"schema": 1, "cell_id": "a", "step": 3, "scalars": {}}'
+
+
+def test_a_forged_file_is_read_where_it_makes_sense() -> None:
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    state = decode(forged({"weights": entry}, FACTS, bytes(8)))
+    assert state.step == 3 and torch.equal(state.tensors["weights"], torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0.0, 8.0]},
+        {"dtype": "F32", "shape": [float("inf")], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": [2**70], "data_offsets": [0, 8]},
+        {"dtype": "F32", "shape": "2", "data_offsets": None},
+        {"dtype": "F16", "shape": [4], "data_offsets": [0, 8]},
+        {"shape": [2], "data_offsets": [0, 8]},
+        ["F32", [2], [0, 8]],
+        None,
+    ],
+)
+def test_tensors_that_cannot_be_are_damage(entry: object) -> None:
+    with pytest.raises(CheckpointError):
+        decode(forged({"weights": entry}, FACTS, bytes(8)))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        "",
+        "3",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        FACTS.replace("3", "-3"),
+        FACTS.replace("3", "Infinity"),
+        FACTS.replace("3", "NaN"),
+        FACTS.replace("3", "1" + "0" * 5000),
+        FACTS.replace("3", '"three"'),
+        FACTS.replace('"schema": 1', '"schema": 2'),
+        FACTS.replace('"schema": 1', '"schema": null'),
+    ],
+)
+def test_facts_that_cannot_be_are_damage(facts: str) -> None:
+    with pytest.raises(CheckpointError):
+        decode(forged({}, facts, b""))

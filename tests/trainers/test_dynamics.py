@@ -1,4 +1,4 @@
-"""What the papers claim, on MNIST-5k: after a while of SGD, the Dominant subspace does not matter to the loss."""
+"""What the papers claim, on MNIST-5k: after a while of SGD, the loss falls in the Bulk alone."""
 
 import dataclasses
 import math

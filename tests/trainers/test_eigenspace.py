@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainers.tolerances import ANGLE_AT_DEFAULT_TOLERANCE
 from trainers.eigenspace import Eigenspace, Warm, block_width, refresh, relative_residual, solve
 
 SIZE = 60
@@ -192,3 +193,50 @@ def test_a_problem_smaller_than_the_block() -> None:
     space = solve(lambda columns: torch.bmm(columns, one), block, k=2, tolerance=1e-8, max_products=10)
     assert space.converged_N.all()
     torch.testing.assert_close(space.values_NW[0], torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64))
+
+
+def test_the_floor_survives_restarts() -> None:
+    """A cold start of many blocks sees the most negative eigenvalue early, and a restart drops its vector."""
+    one = matrix(SPECTRA["negative dominates"], 1)
+    lowest = float(SPECTRA["negative dominates"].min())
+    for products in (4, 12, 13, 14, 30):
+        product, _ = operator(one.unsqueeze(0))
+        space = solve(product, start(1), k=K, tolerance=1e-13, max_products=products)
+        assert lowest - 1e-9 <= float(space.floor_N[0]) <= 0.9 * lowest, products
+
+
+def test_directions_that_do_not_exist_leave_no_floor() -> None:
+    """With more columns than dimensions the search space is dependent; its made-up values must not count."""
+    spectrum = torch.tensor([9.0, 8.0, 7.0, 1.0, 0.5, -0.5, -1.0, -2.0, 0.1, 0.2], dtype=torch.float64)
+    one = torch.diag(spectrum).unsqueeze(0)
+    block = torch.randn(1, 6, 10, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    space = solve(lambda columns: torch.bmm(columns, one), block, k=3, tolerance=1e-12, max_products=3)
+    torch.testing.assert_close(float(space.floor_N[0]), -2.0)
+    assert space.converged_N.all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_basis_stays_orthonormal_while_the_operator_drifts(dtype: torch.dtype) -> None:
+    drift = matrix(SPECTRA["gap behind k"], 2)
+    drift = drift - drift.mean() * torch.eye(SIZE, dtype=torch.float64)
+    one = matrix(SPECTRA["gap behind k"], 1)
+    warm: Warm | None = None
+    for number in range(200):
+        now = one + 0.02 * number / 10 * drift
+        space = refresh(
+            operator(now.to(dtype).unsqueeze(0))[0],
+            warm,
+            lambda: start(1, dtype=dtype),
+            k=K,
+            tolerance=0.05,
+            max_products=6,
+            max_cold_products=40,
+        )
+        warm = Warm(block_NWP=space.basis_NWP, floor_N=space.floor_N)
+        assert space.converged_N.all(), number
+        error = torch.linalg.matrix_norm(projector(space.basis_NWP[0, :K]) - exact(now), 2)
+        assert error < ANGLE_AT_DEFAULT_TOLERANCE, number
+    gram = space.basis_NWP[0] @ space.basis_NWP[0].T
+    torch.testing.assert_close(
+        gram, torch.eye(WIDTH, dtype=dtype), rtol=0, atol=10 * torch.finfo(dtype).eps ** 0.75
+    )

@@ -4,12 +4,10 @@ import pytest
 import torch
 
 from tests.trainers.small_cells import CURVATURE, bulk, dom, made_data, sgd, small_cell
+from tests.trainers.tolerances import TRAJECTORY
 from trainers.cell import Cell
 from trainers.options import Choice
 from trainers.training import Trainer
-
-FLOAT32_TOLERANCE = 2e-3
-"""Absolute on weights of order 0.1 after 100 steps; rounding differs between pack sizes."""
 
 
 def pack(model: Choice, probes: bool) -> list[Cell]:
@@ -24,14 +22,14 @@ def pack(model: Choice, probes: bool) -> list[Cell]:
 
 
 @pytest.mark.parametrize(
-    ("model", "dtype", "tolerance"),
+    ("model", "dtype"),
     [
-        (Choice.of("mlp", widths=(8, 6)), torch.float64, 1e-10),
-        (Choice.of("mlp", widths=(8, 6)), torch.float32, FLOAT32_TOLERANCE),
-        (Choice.of("cnn", channels=2), torch.float64, 1e-10),
+        (Choice.of("mlp", widths=(8, 6)), torch.float64),
+        (Choice.of("mlp", widths=(8, 6)), torch.float32),
+        (Choice.of("cnn", channels=2), torch.float64),
     ],
 )
-def test_a_lane_equals_the_cell_alone(model: Choice, dtype: torch.dtype, tolerance: float) -> None:
+def test_a_lane_equals_the_cell_alone(model: Choice, dtype: torch.dtype) -> None:
     data = made_data(dtype)
     cells = pack(model, probes=dtype == torch.float32)
     together = Trainer(cells, data=data, dtype=dtype)
@@ -42,10 +40,14 @@ def test_a_lane_equals_the_cell_alone(model: Choice, dtype: torch.dtype, toleran
         alone.advance(100)
         assert alone.lanes[0].outcome == together.lanes[index].outcome
         assert alone.lanes[0].refreshes == together.lanes[index].refreshes
-        if index != 3:
-            torch.testing.assert_close(alone.weights(0), together.weights(index), rtol=0, atol=tolerance)
-        left, right = alone.drain(0), together.drain(index)
-        assert left.steps == right.steps and left.series.keys() == right.series.keys()
+        left, right = alone.weights(0), together.weights(index)
+        if cell.phases[0].lr < 1:
+            torch.testing.assert_close(left, right, rtol=0, atol=TRAJECTORY[dtype])
+        else:
+            # Weights that grow by orders of magnitude a step have no common digits, but end the same way.
+            assert torch.equal(left.isnan(), right.isnan())
+        one, other = alone.drain(0), together.drain(index)
+        assert one.steps == other.steps and one.series.keys() == other.series.keys()
     statuses = [lane.outcome.status if lane.outcome else None for lane in together.lanes]
     assert statuses == ["completed", "completed", "completed", "diverged", "completed"]
 

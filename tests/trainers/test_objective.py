@@ -5,13 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainers.dense_reference import MODULES, Problem, build_problem
+from tests.trainers.tolerances import FINITE_DIFFERENCES_FLOAT64, SUMS_FLOAT64
 from trainers import chain
 from trainers.chain import ChainObjective, chain_of
 from trainers.functional import FunctionalObjective
 from trainers.objective import Objective, build_objective
 
-EXACT = {"rtol": 1e-10, "atol": 1e-11}
-"""Float64 sums of a few hundred terms of order one."""
+EXACT = SUMS_FLOAT64
 
 
 def objectives(problem: Problem) -> list[Objective]:
@@ -58,7 +58,7 @@ def test_matches_finite_differences_of_the_gradient(module: str) -> None:
     for column in range(2):
         shift = step * block[:, column]
         difference = (gradient(problem.params_NP + shift) - gradient(problem.params_NP - shift)) / (2 * step)
-        torch.testing.assert_close(product[:, column], difference, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(product[:, column], difference, **FINITE_DIFFERENCES_FLOAT64)
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
@@ -131,3 +131,28 @@ def test_a_module_outside_the_known_layers_runs_through_functional_calls() -> No
     assert isinstance(build_objective(problem.module, problem.loss), ChainObjective)
     size = objective.num_params
     assert size == 6 * 6 + 6 + 6 * 3 + 3
+
+
+def test_only_what_is_known_for_sure_is_laned_by_hand() -> None:
+    class Doubled(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return 2 * super().forward(inputs)
+
+    class Skipping(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs + super().forward(inputs)
+
+    tied = nn.Linear(6, 6)
+    problem = build_problem("mlp-tanh", "mse")
+    for module, shape in (
+        (nn.Sequential(Doubled(6, 5), nn.Tanh(), nn.Linear(5, 3)), (5, 6)),
+        (Skipping(nn.Linear(6, 6), nn.Tanh()), (5, 6)),
+        (nn.Sequential(tied, nn.Tanh(), tied), (5, 6)),
+    ):
+        module = module.double()
+        objective = build_objective(module, problem.loss)
+        params = nn.utils.parameters_to_vector(module.parameters()).detach()
+        assert objective.num_params == len(params)
+        inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        expected = module(inputs).detach()
+        torch.testing.assert_close(objective.outputs(params[None], inputs[None])[0], expected, **EXACT)

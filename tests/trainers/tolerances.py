@@ -21,10 +21,13 @@ GOLDEN_LOSSES = 1e-5
 """Relative; processors round differently, and 40 steps amplify it to about 1e-6."""
 
 TRACKED_MEDIAN, TRACKED_P90 = 1e-2, 3e-2
-"""Relative error of the projected gradient along a trajectory at the default solver; measured 0.03 to 0.5 %."""
+"""Relative error of the projected gradient along a trajectory, default solver; measured 0.03 to 0.5 %."""
 
 STOPPED = 0.1
 """Dom-SGD's drop of the training loss over SGD's, after the switch (SCIENCE.md, "Dom stops")."""
 
 KEPT = (0.8, 1.25)
 """The same for Bulk-SGD (SCIENCE.md, "Bulk keeps the dynamics")."""
+
+ANGLE_AT_DEFAULT_TOLERANCE = 0.1
+"""Sine of the angle to the exact subspace: residual 0.05 lambda_k over a gap of at least half lambda_k."""
