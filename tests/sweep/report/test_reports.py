@@ -402,10 +402,11 @@ def test_the_same_record_gives_the_same_bytes(store: Store, tmp_path: Path) -> N
 
 
 def test_a_changed_value_changes_the_figure(store: Store, tmp_path: Path) -> None:
-    points = grid("g", {"alpha_dom": [1.0, 2.0], "beta_bulk": [1.0]})
     report = [HEAT.model_dump(exclude={"grids", "title"})]
     bytes_of = []
     for loss in (0.1, 0.2):
+        # New cells each time: a cell has one run in a store.
+        points = grid("g", {"alpha_dom": [1.0, 2.0], "beta_bulk": [1.0]})
         cells = {cell: ended(loss * v["alpha_dom"], seed=0) for _, v, cell in points}
         record = replace(store.record(points, cells, report), name="same")
         bytes_of.append(make_report(record, tmp_path / str(loss))[0].path.read_bytes())
