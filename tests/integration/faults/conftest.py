@@ -1,0 +1,40 @@
+"""A factory of grids whose processes are gone when a test ends, and the seeds of kill moments."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.faults.grid import Grid
+
+SEEDS_VARIABLE = "FAULT_SEEDS"
+"""How many seeds every random fault is tried with; `make faults` asks for more than the one of `make test`."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "draw" in metafunc.fixturenames:
+        count = int(os.environ.get(SEEDS_VARIABLE, "1"))
+        seeds = [random.SystemRandom().randrange(2**32) for _ in range(count)]
+        metafunc.parametrize("draw", seeds, indirect=True, ids=[f"seed={seed}" for seed in seeds])
+
+
+@pytest.fixture
+def draw(request: pytest.FixtureRequest) -> random.Random:
+    """Kill moments; the seed is in the test's name."""
+    return random.Random(request.param)
+
+
+@pytest.fixture
+def make_grid(tmp_path: Path) -> Iterator[Callable[..., Grid]]:
+    made: list[Grid] = []
+
+    def make(**options: Any) -> Grid:
+        made.append(Grid(tmp_path / f"home {len(made)}", **options))
+        return made[-1]
+
+    yield make
+    for grid in made:
+        grid.close()

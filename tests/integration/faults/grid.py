@@ -1,0 +1,201 @@
+"""A grid to break: its space, its processes by what they do, what it recorded, what it should have."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from search_spaces import load_space_text
+from sweep.pack import Pack
+from sweep.storage import Storage
+from tests.integration.processes import Home
+from trainers.canonical import cell_id
+
+SPACE = """
+name: grid
+description: A grid that takes seconds, longer where a test needs time for a fault.
+base:
+  model: {name: mlp, widths: [16]}
+  dataset: mnist-5k
+  holdout_size: 100
+  refresh_every: 50
+  evaluate_every: 500
+  divergence_every: 500
+  phases: [{lr: 0.05, until: 500}, {lr: 0.05, alpha_dom: .inf, until: STEPS}]
+axes:
+  beta_bulk: [1, 0.9]
+  seed: [0, 1]
+reports:
+  - {kind: curves, name: curves, lines: [beta_bulk]}
+"""
+CELLS = 4
+QUICK = ("--commit-every", "0.3", "--cpus", "2")
+WORKER = "ray::ResourceTrainable"
+"""What Ray calls a process while it runs a trial; between trials it is idle."""
+RAYLET = "raylet/raylet"
+PATIENCE_SECONDS = 200.0
+Finals = dict[str, tuple[float, float, float]]
+
+
+class Grid:
+    """A grid in a home of its own.
+
+    Args:
+        folder: The home.
+        steps: Length of every cell.
+        options: Given to every `run` and `resume`.
+        space: Replaces the usual one.
+    """
+
+    def __init__(
+        self, folder: Path, *, steps: int = 4000, options: Sequence[str] = (), space: str = SPACE
+    ) -> None:
+        self.home = Home(folder)
+        self.options = [*QUICK, *options]
+        self.text = space.replace("STEPS", str(steps))
+        (folder / "grid.yaml").write_text(self.text)
+        self.tracking_uri = f"sqlite:///{self.home.database}"
+        self.storage = folder / "results" / "storage"
+
+    def start(self, *more: str) -> "subprocess.Popen[str]":
+        """Begin to run it."""
+        return self.home.start("run", "grid.yaml", *self.options, *more)
+
+    def resume(self, *more: str, code: int = 0) -> str:
+        """Run `sweep resume` to its end and return what it printed."""
+        return self.finish(self.home.start("resume", "grid", *self.options, *more), code)
+
+    def finish(self, process: "subprocess.Popen[str]", code: int = 0) -> str:
+        """Wait for the end of a command and return what it printed."""
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode == code, f"ended with {process.returncode}, not {code}:\n{out}\n{err}"
+        assert "Traceback" not in out + err, out + err
+        return out + err
+
+    def processes(self, what: str) -> list[int]:
+        """Return the processes of this home whose command line begins with or contains `what`."""
+        mark = f"SWEEP_HOME={self.home.folder / 'results'}".encode()
+        found: list[int] = []
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdecimal():
+                continue
+            with contextlib.suppress(OSError):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if what in command and mark in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+        return found
+
+    def training_workers(self) -> list[int]:
+        """Return the processes that train."""
+        return self.processes(WORKER)
+
+    def mid_training(self) -> bool:
+        """Whether a cell has committed something and not ended."""
+        return bool(self.cells_in_mid_training())
+
+    def cells_in_mid_training(self) -> list[str]:
+        """See `Home.cells_in_mid_training`, for this grid's store."""
+        return sorted(
+            address
+            for address, manifests in self._manifests().items()
+            if manifests and all(outcome is None for _, outcome in manifests)
+        )
+
+    def committed(self) -> dict[str, int]:
+        """Return the newest committed step of every cell."""
+        return {
+            address: max(step for step, _ in found) for address, found in self._manifests().items() if found
+        }
+
+    def _manifests(self) -> dict[str, list[tuple[int, object]]]:
+        store = Storage.open(self.storage, create=False)
+        return {
+            address: [(one.step, one.outcome) for one in store.manifests(address)] for address in self.cells
+        }
+
+    @property
+    def cells(self) -> list[str]:
+        """Addresses of the grid's cells."""
+        return [cell_id(point.cell) for point in load_space_text(self.text).points()]
+
+    def runs(self) -> dict[str, Run]:
+        """Return the run of every cell that has one; two of one cell are an error."""
+        client = MlflowClient(self.tracking_uri)
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        found = client.search_runs(experiments, "tags.`sweep.role` = 'cell'", max_results=1000)
+        counts = Counter(run.data.tags["sweep.cell_id"] for run in found)
+        assert not [cell for cell, count in counts.items() if count > 1], "a cell has two runs"
+        return {run.data.tags["sweep.cell_id"]: run for run in found}
+
+    def statuses(self) -> Counter[str]:
+        """Count the runs of cells by status."""
+        return Counter(run.data.tags["sweep.status"] for run in self.runs().values())
+
+    def assert_complete(self) -> None:
+        """Every cell has one finished run with the undisturbed values, and each point once."""
+        runs = self.runs()
+        assert self.statuses() == {"completed": len(self.cells)}
+        finals = {
+            address: (
+                run.data.metrics["final/train_loss"],
+                run.data.metrics["final/test_accuracy"],
+                run.data.metrics["final/steps"],
+            )
+            for address, run in runs.items()
+        }
+        assert finals == undisturbed_finals(self.text, self.home.folder / "reference")
+        client = MlflowClient(self.tracking_uri)
+        for run in runs.values():
+            assert run.info.status == "FINISHED"
+            steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
+            expected = range(0, int(run.data.metrics["final/steps"]) + 1, 500)
+            assert sorted(steps) == list(expected)
+
+    def close(self) -> None:
+        """Kill every process of this home, whoever is its parent by now."""
+        self.home.close()
+        for pid in self.processes(""):
+            if pid != os.getpid():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+_FINALS: dict[str, Finals] = {}
+
+
+def undisturbed_finals(text: str, folder: Path) -> Finals:
+    """Train a space's cells one after another in this process, without a sweep."""
+    if text not in _FINALS:
+        finals: Finals = {}
+        for point in load_space_text(text).points():
+            pack = Pack([point.cell], Storage.open(folder), data_folder=folder / "data")
+            pack.train(PATIENCE_SECONDS)
+            assert pack.finished
+            lane = pack.trainer.lanes[0]
+            finals[cell_id(point.cell)] = (
+                lane.finals["train/loss"],
+                lane.finals["test/accuracy"],
+                float(pack.trainer.step),
+            )
+        _FINALS[text] = finals
+    return _FINALS[text]
+
+
+def wait_for(
+    condition: Callable[[], object], process: "subprocess.Popen[str]", seconds: float = PATIENCE_SECONDS
+) -> None:
+    """Return once a condition holds, while `process` runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None:
+            out, err = process.communicate()
+            raise AssertionError(f"ended with {process.returncode} before its time:\n{out}\n{err}")
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
