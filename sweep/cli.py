@@ -64,6 +64,13 @@ CommitOption = Annotated[
     float, typer.Option("--commit-every", min=0.05, help="Seconds of training between two checkpoints.")
 ]
 FailuresOption = Annotated[int, typer.Option("--max-failures", min=0, help="Retries of a failed trial.")]
+HangOption = Annotated[
+    float, typer.Option("--hang-after", min=1.0, help="Seconds without progress that end a trial.")
+]
+VersionOption = Annotated[
+    bool,
+    typer.Option("--accept-version", help="Go on with a sweep of another version; all its cells run again."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -136,6 +143,11 @@ def run(
     gpus: GpusOption = 0.0,
     commit_every: CommitOption = 5.0,
     max_failures: FailuresOption = 2,
+    hang_after: HangOption = 600.0,
+    accept_version: VersionOption = False,
+    no_reuse: Annotated[
+        bool, typer.Option("--no-reuse", help="Run every cell anew, though other sweeps have run it.")
+    ] = False,
 ) -> None:
     """Run a space, or what is missing of it."""
     from search_spaces import load_space
@@ -143,16 +155,20 @@ def run(
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
     loaded = load_space(space, smoke=smoke, overrides=overrides or ())
     # Ray and MLflow take seconds to import; a mistake in the space is said before.
-    from sweep.driver import RunOptions, run_sweep
+    from sweep.driver import run_sweep
+    from sweep.run_options import RunOptions
 
     options = RunOptions(
         name=name or loaded.name,
+        reuse=not no_reuse,
         address=address,
         cpus=cpus,
         cpus_per_trial=threads,
         gpus_per_trial=gpus,
         commit_seconds=commit_every,
         max_failures=max_failures,
+        hang_seconds=hang_after,
+        accept_version=accept_version,
     )
     raise typer.Exit(run_sweep(loaded, places, options, _out()))
 
@@ -169,9 +185,12 @@ def resume(
     gpus: GpusOption = 0.0,
     commit_every: CommitOption = 5.0,
     max_failures: FailuresOption = 2,
+    hang_after: HangOption = 600.0,
+    accept_version: VersionOption = False,
 ) -> None:
     """Make what is missing of a sweep, from the space that it was begun with."""
-    from sweep.driver import RunOptions, run_sweep
+    from sweep.driver import run_sweep
+    from sweep.run_options import RunOptions
     from sweep.stored import stored_space
 
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
@@ -184,6 +203,8 @@ def resume(
         gpus_per_trial=gpus,
         commit_seconds=commit_every,
         max_failures=max_failures,
+        hang_seconds=hang_after,
+        accept_version=accept_version,
     )
     raise typer.Exit(run_sweep(space, places, options, _out()))
 

@@ -1,68 +1,39 @@
 """Running a sweep is making what is missing of it: one process, under a lease, from plan to record.
 
-    plan -> ledger (find or make the sweep) -> lease -> runs of the plan's cells -> reconcile record and
-    store -> packs of what is missing -> Ray Tune -> recorder -> how it stands
+    plan -> ledger (find or make the sweep) -> lease -> claims -> runs of the plan's cells -> reconcile record
+    and store -> train what is missing (`sweep.training`) -> recorder -> how it stands
 
 Nothing here is needed to survive a kill: the store says what has been trained and MLflow what has been
 recorded, and running again makes the rest.
 """
 
-import signal
-import threading
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
 from search_spaces import Space
-from sweep import names
+from sweep.claims import Claims
 from sweep.errors import LeaseLostError, LedgerError
-from sweep.forks import plan_sharing
 from sweep.grid_table import grid_table, with_fates
-from sweep.lease import Lease, current_holder
+from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
-from sweep.pack_events import PackEvents
 from sweep.places import Places
 from sweep.plan import Plan, make_plan
-from sweep.progress import Display, Progress
+from sweep.progress import Progress, progress_metrics
 from sweep.recorder import Recorder
-from sweep.schedule import Cluster, Events, PackPlan, Resources, run_packs
+from sweep.run_options import RunOptions
+from sweep.stopping import Stop
 from sweep.storage import Storage
+from sweep.training import Training
 from trainers.canonical import dataset_entry
 
-SECONDS_BETWEEN_POLLS = 1.0
-"""How often the driver looks for a stop request and prints its progress."""
+SECONDS_BETWEEN_LOOKS_AT_OTHERS = 3.0
+"""How often a driver that waits for cells of another sweep looks how they stand."""
 
+CELLS_SHOWN = 3
 EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """How a sweep is run; none of it changes a cell's numbers.
-
-    Args:
-        name: The sweep's name.
-        address: A Ray cluster; `None` starts Ray on this machine.
-        cpus: CPUs of a Ray started here; `None` is all.
-        cpus_per_trial: CPUs and torch threads of a trial.
-        gpus_per_trial: GPUs of a trial, fractions allowed.
-        commit_seconds: Training time between two checkpoints.
-        max_failures: How often a failed trial is tried again.
-        record_seconds: How long to wait at the end for an MLflow that is away.
-    """
-
-    name: str
-    address: str | None = None
-    cpus: int | None = None
-    cpus_per_trial: int = 1
-    gpus_per_trial: float = 0.0
-    commit_seconds: float = 5.0
-    max_failures: int = 2
-    record_seconds: float = 60.0
 
 
 def run_sweep(space: Space, places: Places, options: RunOptions, console: Console) -> int:
@@ -79,9 +50,13 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
     storage = Storage.open(places.storage)
     ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts)
     table = grid_table(plan.grids, plan.axes, plan.cell_ids)
-    sweep = ledger.open_sweep(space, table, name=options.name)
+    sweep = ledger.open_sweep(
+        space, table, name=options.name, shares=options.reuse, accept_version=options.accept_version
+    )
+    if not sweep.shares:
+        storage = storage.apart(sweep.run_id)
     with Lease.acquire(ledger, sweep) as lease:
-        ledger.write_plan(sweep, space, table)
+        ledger.write_plan(sweep, space, table, accept_version=options.accept_version)
         ledger.remove_duplicate_parents(sweep)
         ledger.remove_duplicates(sweep)
         ledger.clear_stop(sweep)
@@ -119,17 +94,41 @@ class _Run:
         self._ledger = ledger
         self._storage = storage
         self._lease = lease
-        self._places = places
         self._options = options
         self._console = console
-        self._stop = threading.Event()
-        self._over = threading.Event()
-        self._why_stopped = ""
+        self._stop = Stop()
+        self._claims = Claims(ledger, sweep, lease) if sweep.shares else None
+        self._training = Training(
+            plan,
+            sweep=sweep,
+            ledger=ledger,
+            lease=lease,
+            storage=storage,
+            places=places,
+            options=options,
+            stop=self._stop,
+            console=console,
+        )
+        self._tried: set[str] = set()
+        self._unrecorded: list[str] = []
+        self._refused: dict[str, str] = {}
 
     def run(self) -> int:
-        known = self._ledger.lookup(list(self._plan.cells))
-        elsewhere = self._running_elsewhere(known)
-        mine = [cell_id for cell_id in self._plan.cells if cell_id not in elsewhere]
+        """Train and record what is missing; then what other sweeps were to run first and did not."""
+        with self._stop.by_signals(self._say):
+            theirs = self._make_missing()
+            while theirs and not self._unrecorded and not self._stop.asked():
+                self._wait_for(theirs)
+                if not self._stop.asked():
+                    theirs = self._make_missing()
+        return self._finish()
+
+    def _make_missing(self) -> dict[str, str]:
+        """Make every cell that has not ended and is not another's; returns those that are, with the sweep."""
+        others = {} if self._claims is None else self._claims.others(list(self._plan.cells))
+        # After looking whose the cells are, so that what another has recorded before it ended is seen.
+        known = self._ledger.lookup(list(self._plan.cells), self._sweep)
+        theirs = {cell: sweep for cell, sweep in others.items() if not _has_ended(known.get(cell))}
         recorder = Recorder(
             self._ledger,
             self._storage,
@@ -138,19 +137,26 @@ class _Run:
             describe=lambda cell_id: (self._plan.cells[cell_id], self._plan.axes_of(cell_id)),
             runs=known,
         )
-        done = recorder.reconcile(mine)
-        missing = [cell_id for cell_id in mine if cell_id not in done]
-        progress = self._progress(known, missing)
-        self._say(
-            f"{self._sweep.name}: {len(self._plan.cells)} cells, "
-            f"{len(done)} done before, {len(missing)} to do"
-        )
+        done = recorder.reconcile([cell_id for cell_id in self._plan.cells if cell_id not in theirs])
+        # Each is tried once by one command: a cell that failed is not tried again while waiting for others.
+        missing = [
+            cell for cell in self._plan.cells if not (cell in done or cell in theirs or cell in self._tried)
+        ]
+        if missing or not self._tried:
+            self._say(
+                f"{self._sweep.name}: {len(self._plan.cells)} cells, "
+                f"{len(done)} done before, {len(missing)} to do"
+                + (f", {len(theirs)} being run by other sweeps" if theirs else "")
+            )
         recorder.start()
         if missing:
-            self._train(missing, recorder, progress)
-        unrecorded = self._drain(recorder)
+            self._training.train(missing, recorder, self._progress(known, missing))
+        self._tried.update(missing)
+        self._unrecorded = self._drain(recorder)
         recorder.close()
-        return self._finish(recorder, unrecorded, elsewhere)
+        self._refused = recorder.refused
+        self._leave_interrupted(recorder, theirs)
+        return theirs
 
     def _drain(self, recorder: Recorder) -> list[str]:
         """Wait for the record, longer when MLflow is away; returns the cells that are not recorded."""
@@ -158,155 +164,61 @@ class _Run:
             self._say(away)
         return unrecorded
 
-    def _running_elsewhere(self, known: Mapping[str, CellRun]) -> dict[str, str]:
-        """Return the cells that another sweep is running right now, with its name."""
-        busy: dict[str, bool] = {}
-        for run in known.values():
-            if run.sweep != self._sweep.name and not run.status.ended and run.sweep not in busy:
-                other = self._ledger.find_sweep(run.sweep)
-                busy[run.sweep] = current_holder(self._ledger, other) is not None
-        return {
-            cell_id: run.sweep
-            for cell_id, run in known.items()
-            if not run.status.ended and busy.get(run.sweep, False)
-        }
-
     def _progress(self, known: Mapping[str, CellRun], missing: Sequence[str]) -> Progress:
         statuses = {
-            cell_id: known[cell_id].status
-            if cell_id in known and known[cell_id].status.ended
-            else Status.PENDING
+            cell_id: known[cell_id].status if _has_ended(known.get(cell_id)) else Status.PENDING
             for cell_id in self._plan.cells
         }
         total = sum(self._plan.cells[cell_id].num_steps for cell_id in missing)
         return Progress(name=self._sweep.name, total_steps=total, statuses=statuses)
 
-    def _train(self, missing: Sequence[str], recorder: Recorder, progress: Progress) -> None:
-        resources = Resources(cpus=self._options.cpus_per_trial, gpus=self._options.gpus_per_trial)
-        packs = [(cell_id,) for cell_id in missing]
-        sharing = plan_sharing({cell_id: self._plan.cells[cell_id] for cell_id in missing})
-        with self._interruptible():
-            cluster = Cluster(self._options.address, cpus=self._options.cpus)
-            try:
-                slots = cluster.slots(resources)
-                self._say(
-                    f"{slots} trials at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly"
-                )
-                display = Display(progress, self._console)
-                handler = PackEvents(self._plan, packs, sharing, recorder, progress, self._say)
-                watch = threading.Thread(
-                    target=self._watch, args=(display, recorder), name="watch", daemon=True
-                )
-                watch.start()
-                try:
-                    run_packs(
-                        [
-                            PackPlan(
-                                cells=tuple(self._plan.cells[cell_id] for cell_id in pack),
-                                leaves=tuple(
-                                    tuple(fork.step for fork in sharing[cell_id].leaves) for cell_id in pack
-                                ),
-                            )
-                            for pack in packs
-                        ],
-                        storage=self._storage.place,
-                        data_folder=self._places.data_folder,
-                        seconds=self._options.commit_seconds,
-                        resources=resources,
-                        max_failures=self._options.max_failures,
-                        slots=slots,
-                        ready=handler.ready,
-                        events=Events(
-                            started=handler.started, reported=handler.reported, failed=handler.failed
-                        ),
-                        stop=self._stop.is_set,
-                    )
-                finally:
-                    self._over.set()
-                    watch.join()
-                    display.close()
-            finally:
-                cluster.close()
-
-    def _watch(self, display: Display, recorder: Recorder) -> None:
-        """Look for stop requests and a lost lease, and print progress, until training is over."""
-        ended = -1
-        while not self._over.wait(SECONDS_BETWEEN_POLLS):
-            display.tick()
-            try:
-                recorder.check()
-                now = sum(run.status.ended for run in recorder.runs.values())
-                if now > ended:
-                    self._log_progress(recorder.runs, now)
-                    ended = now
-                if self._ledger.stop_requested(self._sweep):
-                    self._ask_to_stop("as `sweep stop` asked")
-            except LedgerError:
-                # MLflow is away; the recorder waits for it, and so does the request.
-                continue
-            except LeaseLostError:
-                self._ask_to_stop("because another process has taken over")
-
-    def _log_progress(self, runs: Mapping[str, CellRun], ended: int) -> None:
-        """Record the counts and the best finals so far on the sweep's own run."""
-        values = {
-            f"{names.CELLS_METRIC_PREFIX}{s}": 0.0 for s in (Status.COMPLETED, Status.DIVERGED, Status.FAILED)
-        }
-        values |= {
-            f"{names.CELLS_METRIC_PREFIX}{status}": float(count)
-            for status, count in Counter(run.status for run in runs.values()).items()
-            if status.ended or status is Status.FAILED
-        }
-        completed = [run.metrics for run in runs.values() if run.status is Status.COMPLETED]
-        losses = [m[names.FINAL_TRAIN_LOSS] for m in completed if names.FINAL_TRAIN_LOSS in m]
-        accuracies = [m[names.FINAL_TEST_ACCURACY] for m in completed if names.FINAL_TEST_ACCURACY in m]
-        if losses:
-            values[names.BEST_TRAIN_LOSS] = min(losses)
-        if accuracies:
-            values[names.BEST_TEST_ACCURACY] = max(accuracies)
-        self._lease.check()
-        self._ledger.log_progress(self._sweep, values, step=ended)
-
-    def _ask_to_stop(self, why: str) -> None:
-        if not self._stop.is_set():
-            self._why_stopped = why
-            self._stop.set()
-
-    @contextmanager
-    def _interruptible(self) -> Generator[None]:
-        """The first Ctrl-C or SIGTERM stops after the next checkpoints, a second one at once."""
-
-        def interrupt(signum: int, frame: FrameType | None) -> None:
-            if self._stop.is_set():
-                raise KeyboardInterrupt
-            self._ask_to_stop(f"by {signal.Signals(signum).name}")
-            self._say("stopping after the next checkpoints; once more stops at once")
-
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, interrupt) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _finish(self, recorder: Recorder, unrecorded: Sequence[str], elsewhere: Mapping[str, str]) -> int:
-        """Record how the sweep stands, and say so."""
-        name = self._sweep.name
-        refused = recorder.refused
+    def _leave_interrupted(self, recorder: Recorder, theirs: Mapping[str, str]) -> None:
+        """Record that the cells that are not trained any more are interrupted."""
         try:
             self._lease.check()
             for run in recorder.runs.values():
-                if run.status is Status.RUNNING and run.cell_id not in elsewhere:
-                    self._ledger.finish_cell(
-                        run.run_id, Status.INTERRUPTED, f"stopped {self._why_stopped}".strip()
-                    )
-            fates = self._ledger.lookup(list(self._plan.cells))
+                if run.status is Status.RUNNING and run.cell_id not in theirs:
+                    reason = f"stopped {self._stop.why}".strip()
+                    self._ledger.finish_cell(run.run_id, Status.INTERRUPTED, reason)
+        except LedgerError as error:
+            # The next run finds them without a driver, which reads as interrupted too.
+            self._say(str(error))
+
+    def _wait_for(self, theirs: Mapping[str, str]) -> None:
+        """Wait until every cell that another sweep runs has ended, or one of them is free."""
+        who = ", ".join(repr(name) for name in sorted(set(theirs.values())))
+        self._say(f"waiting for {len(theirs)} cells that sweep {who} is running; Ctrl-C stops the waiting")
+        left = set(theirs)
+        while left and not self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS):
+            try:
+                self._lease.check()
+                if self._ledger.stop_requested(self._sweep):
+                    self._stop.ask("as `sweep stop` asked")
+                assert self._claims is not None, "only a sweep that shares waits for others"
+                held = self._claims.others(left)
+                runs = self._ledger.lookup(left, self._sweep)
+            except LedgerError:
+                # MLflow is away; the others wait for it too.
+                continue
+            except LeaseLostError:
+                self._stop.ask("because another process has taken over")
+                return
+            left = {cell for cell in left if not _has_ended(runs.get(cell))}
+            if not left <= held.keys():
+                return
+
+    def _finish(self) -> int:
+        """Record how the sweep stands, and say so."""
+        name = self._sweep.name
+        try:
+            self._lease.check()
+            fates = self._ledger.lookup(list(self._plan.cells), self._sweep)
             table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)
             self._ledger.write_cells(self._sweep, with_fates(table, fates))
-            self._log_progress(fates, sum(run.status.ended for run in fates.values()))
-            left = [c for c in self._plan.cells if c not in fates or not fates[c].status.ended]
-            failed = [c for c in left if c in fates and fates[c].status is Status.FAILED]
+            ended = sum(run.status.ended for run in fates.values())
+            self._ledger.log_progress(self._sweep, progress_metrics(fates.values()), step=ended)
+            left = [cell for cell in self._plan.cells if not _has_ended(fates.get(cell))]
+            failed = [cell for cell in left if cell in fates and fates[cell].status is Status.FAILED]
             over = Status.FAILED if failed else Status.INTERRUPTED if left else Status.COMPLETED
             self._ledger.finish_sweep(self._sweep, over)
         except LedgerError as error:
@@ -314,24 +226,26 @@ class _Run:
             self._say(f"everything trained is in {self._storage.place}; go on with: sweep resume {name}")
             return EXIT_FAILED
         counts = Counter(
-            fates[c].status.value if c in fates else Status.PENDING.value for c in self._plan.cells
+            fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells
         )
         self._say(f"{name}: " + ", ".join(f"{counts[s.value]} {s}" for s in Status if counts[s.value]))
-        for run in fates.values():
-            if run.status is Status.FAILED:
-                self._say(f"  cell {run.cell_id} failed: {run.reason}")
-        for other in sorted(set(elsewhere.values())):
-            cells = sum(1 for sweep in elsewhere.values() if sweep == other)
-            self._say(f"  {cells} cells are being run by sweep {other!r}; run again when it has ended")
-        if unrecorded:
-            shown = ", ".join(unrecorded[:3]) + (", …" if len(unrecorded) > 3 else "")
-            self._say(f"trained, not recorded: {len(unrecorded)} cells ({shown})")
-            for cell_id, reason in list(refused.items())[:3]:
+        for cell in failed:
+            self._say(f"  cell {cell} failed: {fates[cell].reason}")
+        return self._exit_code(left)
+
+    def _exit_code(self, left: Sequence[str]) -> int:
+        """Say what to do next."""
+        name = self._sweep.name
+        if self._unrecorded:
+            more = ", …" if len(self._unrecorded) > CELLS_SHOWN else ""
+            shown = ", ".join(self._unrecorded[:CELLS_SHOWN]) + more
+            self._say(f"trained, not recorded: {len(self._unrecorded)} cells ({shown})")
+            for cell_id, reason in list(self._refused.items())[:CELLS_SHOWN]:
                 self._say(f"  cell {cell_id}: {reason}")
             self._say(f"record them with: sweep resume {name}")
             return EXIT_FAILED
-        if self._why_stopped:
-            self._say(f"stopped {self._why_stopped}; go on with: sweep resume {name}")
+        if self._stop.asked():
+            self._say(f"stopped {self._stop.why}; go on with: sweep resume {name}")
             return EXIT_INTERRUPTED
         if left:
             self._say(f"go on with: sweep resume {name}")
@@ -341,3 +255,7 @@ class _Run:
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)
+
+
+def _has_ended(run: CellRun | None) -> bool:
+    return run is not None and run.status.ended

@@ -147,7 +147,7 @@ class Lease:
         """
         me = Holder.this_process()
         for _ in range(MAX_TAKINGS_WATCHED):
-            run = _parent(ledger, sweep)
+            run = ledger.parent_run(sweep)
             epochs = _epochs(run.data.params)
             epoch = max(epochs, default=0)
             if epoch:
@@ -159,7 +159,7 @@ class Lease:
                 if error.transient:
                     raise
             # Where another contender was first, the next look says who, and whether it lives.
-            if _epochs(_parent(ledger, sweep).data.params).get(epoch + 1) != me:
+            if _epochs(ledger.parent_run(sweep).data.params).get(epoch + 1) != me:
                 continue
             lease = cls(
                 ledger,
@@ -232,7 +232,7 @@ class Lease:
         """Look whether the epoch is still the highest, and if so move the counter."""
         with self._lock:
             begun = time.monotonic()
-            epochs = _epochs(_parent(self._ledger, self._sweep).data.params)
+            epochs = _epochs(self._ledger.parent_run(self._sweep).data.params)
             if max(epochs) > self.epoch:
                 self._taken_by = epochs[max(epochs)]
                 return
@@ -243,18 +243,22 @@ class Lease:
             self._seen = begun
 
 
-def current_holder(ledger: Ledger, sweep: Sweep) -> Holder | None:
-    """Return who holds a sweep's lease, or `None` when it is free.
+def current_holder(run: Run) -> Holder | None:
+    """Return who holds the lease on a sweep's parent run, as read, or `None` when it is free.
 
     Free is: never taken, released, or the process is gone. A holder on another machine that died is still
     reported; only waiting can tell.
     """
-    run = _parent(ledger, sweep)
     epochs = _epochs(run.data.params)
-    epoch = max(epochs, default=0)
+    epoch = last_epoch(run)
     if not epoch or _was_released(run, epoch) or epochs[epoch].process_state == "gone":
         return None
     return epochs[epoch]
+
+
+def last_epoch(run: Run) -> int:
+    """Return how often the lease on a sweep's parent run was taken."""
+    return max(_epochs(run.data.params), default=0)
 
 
 def _require_free(
@@ -271,7 +275,7 @@ def _require_free(
     begun = time.monotonic()
     while time.monotonic() - begun < stale_seconds:
         time.sleep(min(0.5, stale_seconds / 10))
-        run = _parent(ledger, sweep)
+        run = ledger.parent_run(sweep)
         if max(_epochs(run.data.params)) > epoch or _was_released(run, epoch):
             return
         if run.data.tags.get(TAG_LEASE_BEAT) != beat:
@@ -285,11 +289,6 @@ def _held(sweep: Sweep, holder: Holder) -> LeaseHeldError:
         f"sweep {sweep.name!r} is being run by {holder}. Wait for it, or stop it with "
         f"`sweep stop {sweep.name}`."
     )
-
-
-def _parent(ledger: Ledger, sweep: Sweep) -> Run:
-    with translated("reading the lease"):
-        return ledger.client.get_run(sweep.run_id)
 
 
 def _epochs(params: Mapping[str, str]) -> dict[int, Holder]:

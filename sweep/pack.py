@@ -182,16 +182,22 @@ class Pack:
         """Whether every cell has an outcome."""
         return self.trainer.finished
 
-    def train(self, seconds: float) -> None:
+    def train(self, seconds: float, *, beat: Callable[[], None] | None = None) -> None:
         """Train for about `seconds`, or until every cell has ended.
 
         How often the clock is looked at has no influence on the numbers.
+
+        Args:
+            seconds: Time until the next commit.
+            beat: Called whenever the work has gone on.
         """
         deadline = time.monotonic() + seconds
         while not self.trainer.finished:
             start, begun = self.trainer.step, time.monotonic()
             self.trainer.advance(min([start + self._steps_a_look, *self._next_leaves(start)]))
             self._leave()
+            if beat is not None:
+                beat()
             now = time.monotonic()
             if now >= deadline:
                 return

@@ -6,44 +6,49 @@ from typing import Any
 
 from sweep.forks import Fork, Sharing
 from sweep.names import Status
-from sweep.plan import Plan
+from sweep.packs import PackPlan, pack_of
 from sweep.progress import Progress
 from sweep.recorder import Recorder
+from sweep.retention import Retention
+from trainers.cell import Cell
 
 
 class PackEvents:
-    """Receives the events of one run; nothing here waits.
+    """Receives the events of one training (`sweep.schedule.Events`); nothing here waits.
 
     Args:
-        plan: What is being run.
+        cells: What is being trained, by id.
         packs: The cells of each pack.
         sharing: What the cells take from each other.
         recorder: Is told of commits, failures and starts.
         progress: Is kept up to date.
+        retention: Is told of cells that have ended.
         say: Prints a line.
     """
 
     def __init__(
         self,
-        plan: Plan,
+        cells: Mapping[str, Cell],
         packs: Sequence[Sequence[str]],
         sharing: Mapping[str, Sharing],
         recorder: Recorder,
         progress: Progress,
+        retention: Retention,
         say: Callable[[str], None],
     ) -> None:
-        self._plan = plan
-        self._packs = packs
+        self._packs = [pack_of(pack, cells, sharing) for pack in packs]
+        self._cells = cells
         self._sharing = sharing
         self._there: set[Fork] = set()
         self._recorder = recorder
         self._progress = progress
+        self._retention = retention
         self._say = say
         self._ended: set[str] = set()
 
     def ready(self, pack: int) -> bool:
         """Whether the states that a pack forks from are there, or will never be."""
-        starts = (self._sharing[cell_id].start for cell_id in self._packs[pack])
+        starts = (self._sharing[cell_id].start for cell_id in self._packs[pack].cells)
         return all(start is None or start in self._there for start in starts)
 
     def _settle(self, cell_id: str, until: float) -> None:
@@ -52,10 +57,9 @@ class PackEvents:
 
     def started(self, pack: int) -> None:
         """A worker has begun a pack, or begun it again."""
-        for cell_id in self._packs[pack]:
-            if cell_id not in self._ended:
-                self._recorder.started(cell_id)
-                self._progress.begin(cell_id)
+        for cell_id in self._unended(pack):
+            self._recorder.started(cell_id)
+            self._progress.begin(cell_id)
 
     def reported(self, pack: int, commits: list[dict[str, Any]], problems: list[str]) -> None:
         """A worker has committed."""
@@ -70,13 +74,31 @@ class PackEvents:
             self._settle(cell_id, max(commit["left"], default=0))
             if status.ended:
                 self._ended.add(cell_id)
+                self._retention.ended(cell_id)
                 self._settle(cell_id, math.inf)
 
-    def failed(self, pack: int, reason: str, log: str) -> None:
-        """A pack is given up."""
-        for cell_id in self._packs[pack]:
-            if cell_id not in self._ended:
-                self._recorder.ended(cell_id, Status.FAILED, reason, log=log)
-                # Whoever waits for it trains from the start instead.
-                self._settle(cell_id, math.inf)
-                self._progress.update(cell_id, Status.FAILED, 0, self._plan.cells[cell_id].num_steps)
+    def failed(self, pack: int, reason: str, log: str) -> list[int]:
+        """A pack is given up; of several cells each is tried by itself, so that only the culprit fails.
+
+        Returns:
+            The numbers of the packs that take its place.
+        """
+        left = self._unended(pack)
+        if len(left) > 1:
+            self._say(f"{len(left)} cells that were trained together are tried one by one: {reason}")
+            first = len(self._packs)
+            self._packs.extend(pack_of([cell_id], self._cells, self._sharing) for cell_id in left)
+            return list(range(first, len(self._packs)))
+        for cell_id in left:
+            self._recorder.ended(cell_id, Status.FAILED, reason, log=log)
+            # Whoever waits for it trains from the start instead.
+            self._settle(cell_id, math.inf)
+            self._progress.update(cell_id, Status.FAILED, 0, self._cells[cell_id].num_steps)
+        return []
+
+    def plan(self, pack: int) -> PackPlan:
+        """Return a pack by its number."""
+        return self._packs[pack]
+
+    def _unended(self, pack: int) -> list[str]:
+        return [cell_id for cell_id in self._packs[pack].cells if cell_id not in self._ended]

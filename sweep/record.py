@@ -177,13 +177,14 @@ def load_record(tracking_uri: str, name: str) -> Record:
     if table is None:
         raise LedgerError(f"sweep {name!r} has no {names.ARTIFACT_CELLS}; start it again with `sweep run`.")
     columns: dict[str, list[Any]] = table.to_pydict()
-    runs = ledger.lookup(columns["cell_id"])
+    runs = ledger.lookup(columns["cell_id"], sweep)
+    parent = ledger.parent_run(sweep)
     if any(run.status is Status.RUNNING and run.sweep == name for run in runs.values()):
-        runs = _without_a_driver(runs, name) if current_holder(ledger, sweep) is None else runs
+        runs = _without_a_driver(runs, name) if current_holder(parent) is None else runs
     referred = {
         cell for cell, run in zip(columns["cell_id"], columns["run_id"], strict=True) if run is not None
     }
-    tags = ledger.read_tags(sweep)
+    tags = parent.data.tags
     prefix = names.AXIS_COLUMN_PREFIX
     return Record(
         name=name,

@@ -273,9 +273,7 @@ class Recorder:
                 self._finish(run, manifest)
                 return
         if wanted.end is not None:
-            if wanted.end.log:
-                self._put(run.run_id, names.ARTIFACT_ERROR, wanted.end.log.encode())
-            self._end(run, wanted.end.status, wanted.end.reason)
+            self._stop(run, wanted.end)
 
     def _take_up(self, cell_id: str, known: CellRun | None) -> CellRun:
         """Return the cell's run; the first time it is made, or reopened."""
@@ -284,7 +282,7 @@ class Recorder:
         cell, axes = self._describe(cell_id)
         if known is None and cell_id in self._uncertain:
             # A request that seemed to fail may have made the run.
-            known = self._ledger.lookup([cell_id]).get(cell_id)
+            known = self._ledger.lookup([cell_id], self._sweep).get(cell_id)
         epoch = self._lease.epoch
         if known is None:
             self._uncertain.add(cell_id)
@@ -355,6 +353,16 @@ class Recorder:
             timestamp_ms=max(times, default=run.started_ms),
             forked_from=_fork_text(manifest),
         )
+
+    def _stop(self, run: CellRun, end: End) -> None:
+        """Record the end of a cell that has no outcome."""
+        reason, log = end.reason, end.log
+        if end.status is Status.FAILED and (note := self._storage.note(run.cell_id)):
+            # A worker that ended itself knew why; Ray only knows that it is gone.
+            reason, log = note.partition("\n")[0], f"{note}\n{log}"
+        if log:
+            self._put(run.run_id, names.ARTIFACT_ERROR, log.encode())
+        self._end(run, end.status, reason)
 
     def _end(self, run: CellRun, status: Status, reason: str, **finals: Any) -> None:
         self._lease.check()

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import ray
 from ray import tune
@@ -21,9 +21,8 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from sweep.errors import ClusterError
-from sweep.trial import RESULT_CELLS, RESULT_PROBLEMS, PackTrial
-from trainers.cell import Cell
-from trainers.cell_json import cell_to_json
+from sweep.packs import PackPlan
+from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_PROBLEMS, PackTrial
 
 REASON_LENGTH = 400
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -54,39 +53,28 @@ class Resources:
     gpus: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Events:
-    """Receivers of what happens to a pack; each gets the pack's number. They must return at once.
+class Events(Protocol):
+    """What Tune's loop asks and tells, by the numbers of packs. Every answer is given at once."""
 
-    Args:
-        started: A worker has begun or begun again.
-        reported: Commits, as mappings like `sweep.pack.Committed`, and problems in words.
-        failed: The pack is given up, with the reason and the log of the last error.
-    """
+    def plan(self, pack: int) -> PackPlan:
+        """Return what a trial trains."""
+        ...
 
-    started: Callable[[int], None]
-    reported: Callable[[int, list[dict[str, Any]], list[str]], None]
-    failed: Callable[[int, str, str], None]
+    def ready(self, pack: int) -> bool:
+        """Whether a pack may start; one that waits for another's state may not yet."""
+        ...
 
+    def started(self, pack: int) -> None:
+        """A worker has begun or begun again."""
+        ...
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackPlan:
-    """One trial to be.
+    def reported(self, pack: int, commits: list[dict[str, Any]], problems: list[str]) -> None:
+        """Commits, as mappings like `sweep.pack.Committed`, and problems in words."""
+        ...
 
-    Args:
-        cells: The cells that it trains.
-        leaves: For each cell, the steps at which it leaves its state for others.
-    """
-
-    cells: tuple[Cell, ...]
-    leaves: tuple[tuple[int, ...], ...]
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the trial's own part of its configuration."""
-        return {
-            "cells": [cell_to_json(cell) for cell in self.cells],
-            "leaves": [list(steps) for steps in self.leaves],
-        }
+    def failed(self, pack: int, reason: str, log: str) -> list[int]:
+        """The pack is given up, with the reason and the log of the last error; returns what replaces it."""
+        ...
 
 
 class Cluster:
@@ -139,49 +127,52 @@ class Cluster:
 
 
 def run_packs(
-    packs: Sequence[PackPlan],
+    packs: Sequence[int],
     *,
     storage: str,
     data_folder: Path,
     seconds: float,
+    hang_seconds: float,
     resources: Resources,
     max_failures: int,
     slots: int,
     events: Events,
-    ready: Callable[[int], bool],
     stop: Callable[[], bool],
 ) -> None:
     """Train packs until all have ended, failed or `stop()` says so; in order, as they and workers get ready.
 
     Args:
-        packs: What each trial trains.
+        packs: Their numbers.
         storage: Place of the checkpoint store, reachable from every worker.
         data_folder: Where data sets are kept, on every worker.
         seconds: Training time between two commits.
+        hang_seconds: A worker whose work stands still for so long ends itself, as if it had been killed.
         resources: Of one trial.
         max_failures: How often a pack is tried again after a worker died or raised.
         slots: How many trials may wait for a worker.
-        events: Receivers.
-        ready: Whether a pack may start, by its number; one that waits for another's state may not yet.
+        events: Is asked and told.
         stop: Polled by Tune's loop; once true, trials end after their next commit.
     """
     space = {
         "storage": storage,
         "data_folder": str(data_folder),
         "seconds": seconds,
+        "hang_seconds": hang_seconds,
         "threads": resources.cpus,
         "gpu": resources.gpus > 0,
     }
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     folder = Path(tempfile.mkdtemp(prefix="sweep-tune-"))
+    queue = _Queue(packs, events)
     request = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
     try:
         tuner = tune.Tuner(
             tune.with_resources(PackTrial, request),
             param_space=space,
             tune_config=tune.TuneConfig(
-                num_samples=len(packs),
-                search_alg=_ReadyPacks(packs, ready),
+                # Without end: packs may be added while others run. The queue says when it is over.
+                num_samples=-1,
+                search_alg=queue,
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -190,7 +181,7 @@ def run_packs(
                 name="trials",
                 storage_path=str(folder),
                 stop=_StopAll(stop),
-                callbacks=[_Forward(events)],
+                callbacks=[_Forward(events, queue)],
                 failure_config=tune.FailureConfig(max_failures=max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
@@ -213,27 +204,35 @@ class _Unsaved:
         return {}
 
 
-class _ReadyPacks(_Unsaved, Searcher):
-    """Gives Tune the next pack that may start; the others wait."""
+class _Queue(_Unsaved, Searcher):
+    """Gives Tune the next pack that may start, until none waits and none runs."""
 
-    def __init__(self, packs: Sequence[PackPlan], ready: Callable[[int], bool]) -> None:
+    def __init__(self, packs: Sequence[int], events: Events) -> None:
         super().__init__()
-        self._packs = packs
-        self._ready = ready
-        self._waiting = list(range(len(packs)))
+        self._events = events
+        self._waiting = list(packs)
+        self._running: set[str] = set()
+
+    def add(self, packs: Sequence[int]) -> None:
+        """Append packs."""
+        self._waiting.extend(packs)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Return the configuration of a trial, or `None` while none may start."""
+        """Return the configuration of a trial, `None` while none may start, or that all is over."""
         for place, pack in enumerate(self._waiting):
-            if self._ready(pack):
+            if self._events.ready(pack):
                 del self._waiting[place]
-                return {"pack": pack, **self._packs[pack].to_config()}
-        return None
+                self._running.add(trial_id)
+                return {"pack": pack, **self._events.plan(pack).to_config()}
+        if self._waiting or self._running:
+            return None
+        return cast("dict[str, Any]", Searcher.FINISHED)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing is learned from a trial."""
+        """A trial is over, well or not."""
+        self._running.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to keep; see `_Unsaved`."""
@@ -258,8 +257,9 @@ class _StopAll(_Unsaved, tune.Stopper):
 class _Forward(_Unsaved, tune.Callback):
     """Passes Tune's events on."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, queue: _Queue) -> None:
         self._events = events
+        self._queue = queue
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._events.started(trial.config["pack"])
@@ -267,11 +267,14 @@ class _Forward(_Unsaved, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        self._events.reported(trial.config["pack"], result[RESULT_CELLS], result[RESULT_PROBLEMS])
+        pack = trial.config["pack"]
+        self._events.reported(pack, result[RESULT_CELLS], result[RESULT_PROBLEMS])
+        if (failure := result[RESULT_FAILURE]) is not None:
+            self._queue.add(self._events.failed(pack, _in_a_line(failure), failure))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         reason, log = _why(trial)
-        self._events.failed(trial.config["pack"], reason, log)
+        self._queue.add(self._events.failed(trial.config["pack"], reason, log))
 
 
 def _why(trial: Trial) -> tuple[str, str]:
@@ -281,10 +284,15 @@ def _why(trial: Trial) -> tuple[str, str]:
     if path is None or not path.is_file():
         return "the trial failed and left no error", ""
     log = _COLOURS.sub("", path.read_text(errors="replace"))
+    return _in_a_line(log), log
+
+
+def _in_a_line(log: str) -> str:
+    """Return the last line of a traceback, which says what went wrong."""
     told = [line.strip() for line in log.splitlines() if line.strip()]
     reason = told[-1] if told else "the trial failed and left no error"
     # "trainers.errors.ConfigError: k: found 3" reads better without the modules.
     kind, colon, message = reason.partition(": ")
     if colon and kind.replace(".", "").isidentifier():
         reason = f"{kind.rpartition('.')[2]}: {message}"
-    return reason[:REASON_LENGTH], log
+    return reason[:REASON_LENGTH]

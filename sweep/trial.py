@@ -5,6 +5,7 @@ been trained. Each `step` trains for a few seconds, commits every lane durably a
 committed, so a trial that is stopped between two steps has nothing left to save.
 """
 
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import torch
 from ray import tune
 
 from sweep.environment import collect_environment
-from sweep.pack import Pack
+from sweep.names import Status
+from sweep.pack import Committed, Pack
 from sweep.storage import Storage
+from sweep.watchdog import Watchdog
+from trainers.canonical import cell_id
 from trainers.cell import Cell
 from trainers.cell_json import cell_from_json
 from trainers.data import DATASETS, Dataset
@@ -26,6 +30,9 @@ RESULT_CELLS = "cells"
 RESULT_PROBLEMS = "problems"
 """Key of a trial's report: damaged files that were passed over."""
 
+RESULT_FAILURE = "failure"
+"""Key of a trial's report: the traceback with which a pack of several cells ended, else `None`."""
+
 
 class PackTrial(tune.Trainable):
     """Trains the pack in `config["cells"]`.
@@ -36,6 +43,7 @@ class PackTrial(tune.Trainable):
         storage: Place of the checkpoint store.
         data_folder: Where data sets are kept.
         seconds: Training time between two commits.
+        hang_seconds: How long the work may stand still before this process is ended.
         threads: Torch threads.
         gpu: Whether to train on the first GPU that Ray made visible.
     """
@@ -43,29 +51,62 @@ class PackTrial(tune.Trainable):
     _data: "tuple[Choice, Dataset] | None" = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Load the data, read the store and build the pack."""
-        self._begin(config)
+        """Take a pack; it is built in the first step, where a failure can be reported."""
+        self._pack: Pack | None = None
+        self._problems: list[str] = []
+        self._store = Storage.open(config["storage"], create=False)
+        self._cells = [cell_from_json(values) for values in config["cells"]]
+        self._watchdog = Watchdog(config["hang_seconds"], self._leave_note)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next pack in the same process."""
-        self._begin(new_config)
+        self._watchdog.close()
+        self.setup(new_config)
         return True
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def cleanup(self) -> None:
+        """Nothing is left to save."""
+        self._watchdog.close()
+
+    def step(self) -> dict[str, Any]:
+        """Train a while, commit, report."""
+        with self._watchdog.watching():
+            try:
+                committed = self._train_and_commit()
+                failure = None
+            except Exception:
+                # Of several cells one is to blame: each is tried by itself then. One alone fails.
+                if len(self._cells) == 1:
+                    raise
+                committed, failure = [], traceback.format_exc()
+        problems, self._problems[:] = list(self._problems), []
+        return {
+            RESULT_CELLS: [asdict(one) for one in committed],
+            RESULT_PROBLEMS: problems,
+            RESULT_FAILURE: failure,
+            "done": failure is not None or all(one.status != Status.RUNNING for one in committed),
+        }
+
+    def _train_and_commit(self) -> list[Committed]:
+        if self._pack is None:
+            self._pack = self._build()
+        if not self._pack.finished:
+            self._pack.train(float(self.config["seconds"]), beat=self._watchdog.beat)
+        return self._pack.commit()
+
+    def _build(self) -> Pack:
+        config = self.config
         torch.set_num_threads(config["threads"])
-        cells = [cell_from_json(values) for values in config["cells"]]
         device = "cuda" if config["gpu"] else "cpu"
-        self._problems: list[str] = []
-        self._seconds = float(config["seconds"])
-        self._pack = Pack(
-            cells,
-            Storage.open(config["storage"]),
+        return Pack(
+            self._cells,
+            self._store,
             data_folder=Path(config["data_folder"]),
             leaves=config["leaves"],
             device=device,
             environment=collect_environment(device=device, threads=config["threads"]),
             report=self._problems.append,
-            data=self._dataset(cells[0], Path(config["data_folder"])),
+            data=self._dataset(self._cells[0], Path(config["data_folder"])),
         )
 
     def _dataset(self, cell: Cell, folder: Path) -> Dataset:
@@ -76,14 +117,6 @@ class PackTrial(tune.Trainable):
             self._data = (cell.dataset, entry.load(folder, options))
         return self._data[1]
 
-    def step(self) -> dict[str, Any]:
-        """Train a while, commit, report."""
-        if not self._pack.finished:
-            self._pack.train(self._seconds)
-        committed = self._pack.commit()
-        problems, self._problems[:] = list(self._problems), []
-        return {
-            RESULT_CELLS: [asdict(one) for one in committed],
-            RESULT_PROBLEMS: problems,
-            "done": self._pack.finished,
-        }
+    def _leave_note(self, text: str) -> None:
+        for cell in self._cells:
+            self._store.leave_note(cell_id(cell), text)

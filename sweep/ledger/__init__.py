@@ -6,11 +6,13 @@ writes the record of a running sweep does so under a lease (`sweep.lease`). Hist
 
 from pathlib import Path
 
+from mlflow.entities import Run as ParentRun
+
 from sweep.ledger.cells import CellRun, CellRuns
 from sweep.ledger.connection import connect
 from sweep.ledger.sweeps import SpaceLike, Sweep, Sweeps
 
-__all__ = ["CellRun", "Ledger", "SpaceLike", "Sweep"]
+__all__ = ["CellRun", "Ledger", "ParentRun", "SpaceLike", "Sweep"]
 
 
 class Ledger(Sweeps, CellRuns):

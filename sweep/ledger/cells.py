@@ -10,7 +10,7 @@ from sweep.grid_table import AxisValue
 from sweep.ledger.connection import translated
 from sweep.ledger.description import axis_metrics, cell_document, cell_params, run_name
 from sweep.ledger.runs import TaggedRuns, now_ms
-from sweep.ledger.sweeps import Sweep
+from sweep.ledger.sweeps import NOT_SHARED, Sweep
 from sweep.names import Status
 from trainers.cell import Cell
 
@@ -56,13 +56,18 @@ class CellRun:
 class CellRuns(TaggedRuns):
     """The runs of cells in a store."""
 
-    def lookup(self, cell_ids: Collection[str]) -> dict[str, CellRun]:
-        """Return the run of each of these cells that has one, whichever sweep ran it.
+    def lookup(self, cell_ids: Collection[str], sweep: Sweep | None = None) -> dict[str, CellRun]:
+        """Return the run of each of these cells that has one, whichever sweep that shares made it.
 
         Of several runs of one cell the ended one counts, else the oldest.
+
+        Args:
+            cell_ids: The cells.
+            sweep: Whose they are; one that does not share has only its own runs.
         """
         with translated("looking for the runs of cells"):
-            experiments = self._experiment_ids()
+            apart = sweep.experiment_id if sweep is not None and not sweep.shares else None
+            experiments = [apart] if apart is not None else self._experiment_ids()
             if len(cell_ids) <= FEW_CELLS:
                 runs = [
                     run
@@ -72,6 +77,8 @@ class CellRuns(TaggedRuns):
                 ]
             else:
                 runs = self._search(experiments, names.TAG_ROLE, names.ROLE_CELL)
+        if apart is None:
+            runs = [run for run in runs if run.data.tags.get(names.TAG_REUSE) != NOT_SHARED]
         return _chosen(runs, set(cell_ids))
 
     def cells_of(self, sweep: Sweep) -> dict[str, CellRun]:
@@ -121,6 +128,8 @@ class CellRuns(TaggedRuns):
             names.TAG_PARENT: sweep.run_id,
             names.TAG_SOURCE_NAME: "sharpflat",
         }
+        if not sweep.shares:
+            tags[names.TAG_REUSE] = NOT_SHARED
         with translated(f"starting the run of cell {cell_id}"):
             run = self.client.create_run(
                 sweep.experiment_id, start_time=now_ms(), tags=tags, run_name=run_name(axes, cell_id)

@@ -17,6 +17,7 @@ from sweep.grid_table import decode_table, encode_table, missing_points
 from sweep.ledger.connection import translated
 from sweep.ledger.runs import TaggedRuns, now_ms
 from sweep.names import Status
+from trainers.canonical import NUMERICS_VERSION
 from trainers.errors import unknown_name
 
 POINTS_SHOWN = 3
@@ -24,6 +25,9 @@ PARENT_PATIENCE_SECONDS = 5.0
 """How long whoever made an experiment is given to make its parent run."""
 
 PARENT_SETTLE_SECONDS = 0.5
+
+NOT_SHARED = "false"
+"""Value of the tag that says that a run is for its own sweep only."""
 
 
 class SpaceLike(Protocol):
@@ -60,6 +64,7 @@ class Sweep:
         run_id: The parent run.
         created_ms: When the parent run was made.
         space_sha256: Digest of the space that it was last run with; empty before the first plan.
+        shares: Whether it refers to runs that other sweeps made of its cells, and they to its own.
     """
 
     name: str
@@ -67,18 +72,30 @@ class Sweep:
     run_id: str
     created_ms: int
     space_sha256: str = ""
+    shares: bool = True
 
 
 class Sweeps(TaggedRuns):
     """The sweeps of a store."""
 
-    def open_sweep(self, space: SpaceLike, cells: pa.Table, *, name: str | None = None) -> Sweep:
+    def open_sweep(
+        self,
+        space: SpaceLike,
+        cells: pa.Table,
+        *,
+        name: str | None = None,
+        shares: bool = True,
+        accept_version: bool = False,
+    ) -> Sweep:
         """Find the sweep of this name, or make it. Changes nothing of an existing one; see `write_plan`.
 
         Args:
             space: What to run.
             cells: Its plan, from `grid_table`.
             name: The sweep's name; default: the space's.
+            shares: Whether a new sweep shares the runs of its cells with others.
+            accept_version: Go on with a sweep that was begun under another version of the trainer's
+                numerics; its cells are other ones then, and all are run.
 
         Raises:
             SweepExistsError: The name is taken by cells that the new plan lacks, or by something else.
@@ -86,24 +103,31 @@ class Sweeps(TaggedRuns):
         name = name or space.name
         with translated(f"opening sweep {name!r}"):
             experiment, made_here = self._experiment(name)
-            parent = self._parent(experiment, made_here=made_here)
+            parent = self._parent(experiment, made_here=made_here, shares=shares)
         sweep = _sweep_of(parent)
-        self._require_all_cells(sweep, cells)
+        if sweep.shares and not shares:
+            raise SweepExistsError(
+                f"sweep {name!r} exists and shares its runs; --no-reuse needs a name of its own (--name)."
+            )
+        self._require_continuation(parent, cells, accept_version=accept_version)
         return sweep
 
-    def write_plan(self, sweep: Sweep, space: SpaceLike, cells: pa.Table) -> None:
+    def write_plan(
+        self, sweep: Sweep, space: SpaceLike, cells: pa.Table, *, accept_version: bool = False
+    ) -> None:
         """Store the space and the plan with the sweep; the caller holds its lease.
 
         Raises:
             SweepExistsError: Stored cells are not in the plan.
         """
-        self._require_all_cells(sweep, cells)
+        self._require_continuation(self.parent_run(sweep), cells, accept_version=accept_version)
         commit, dirty = source_state()
         tags = {
             names.TAG_SPACE: space.name,
             names.TAG_SPACE_SHA256: space.sha256,
             names.TAG_NOTE: space.description,
             names.TAG_SOURCE_NAME: "sharpflat",
+            names.TAG_NUMERICS: str(NUMERICS_VERSION),
         }
         if commit is not None:
             tags |= {names.TAG_GIT_COMMIT: commit, names.TAG_GIT_DIRTY: str(dirty).lower()}
@@ -135,10 +159,27 @@ class Sweeps(TaggedRuns):
             raise LedgerError(f"sweep {sweep.name!r} has no stored space; start it again with `sweep run`.")
         return data.decode()
 
-    def read_tags(self, sweep: Sweep) -> Mapping[str, str]:
-        """Return the parent run's tags."""
+    def parent_run(self, sweep: Sweep) -> Run:
+        """Return a sweep's own run as it is now."""
         with translated(f"reading sweep {sweep.name!r}"):
-            return self.client.get_run(sweep.run_id).data.tags
+            return self.client.get_run(sweep.run_id)
+
+    def parent_runs(self) -> list[Run]:
+        """Return the own run of every sweep of the store."""
+        with translated("listing sweeps"):
+            found = self._search(self._experiment_ids(), names.TAG_ROLE, names.ROLE_SWEEP)
+        chosen: dict[str, Run] = {}
+        for run in sorted(found, key=_preference):
+            chosen.setdefault(run.info.experiment_id, run)
+        return list(chosen.values())
+
+    def sweep_of(self, run: Run) -> Sweep:
+        """Read a sweep from its own run."""
+        return _sweep_of(run)
+
+    def write_ticket(self, sweep: Sweep, ticket: str) -> None:
+        """Store a driver's place among those that run (`sweep.claims`)."""
+        self._set_tags(sweep.run_id, {names.TAG_TICKET: ticket})
 
     def find_sweep(self, name: str) -> Sweep:
         """Return an existing sweep.
@@ -156,12 +197,8 @@ class Sweeps(TaggedRuns):
 
     def list_sweeps(self) -> list[Sweep]:
         """Return all sweeps of the store, the newest first."""
-        with translated("listing sweeps"):
-            found = self._search(self._experiment_ids(), names.TAG_ROLE, names.ROLE_SWEEP)
-        sweeps = {}
-        for run in sorted(found, key=_preference):
-            sweeps.setdefault(run.info.experiment_id, _sweep_of(run))
-        return sorted(sweeps.values(), key=lambda sweep: sweep.created_ms, reverse=True)
+        sweeps = [_sweep_of(run) for run in self.parent_runs()]
+        return sorted(sweeps, key=lambda sweep: sweep.created_ms, reverse=True)
 
     def remove_duplicate_parents(self, sweep: Sweep) -> list[str]:
         """Delete parent runs that a retried request left behind; returns their ids. Under the lease."""
@@ -238,7 +275,7 @@ class Sweeps(TaggedRuns):
             )
         return experiment, made_here
 
-    def _parent(self, experiment: Experiment, *, made_here: bool) -> Run:
+    def _parent(self, experiment: Experiment, *, made_here: bool, shares: bool) -> Run:
         """Return the sweep's parent run; of several, that on which all contenders agree."""
         deadline = time.monotonic() + (0 if made_here else PARENT_PATIENCE_SECONDS)
         while not (parents := self._parents(experiment.experiment_id)):
@@ -254,6 +291,8 @@ class Sweeps(TaggedRuns):
         if parents:
             return parents[0]
         tags = {names.TAG_ROLE: names.ROLE_SWEEP, names.TAG_NAME: experiment.name}
+        if not shares:
+            tags[names.TAG_REUSE] = NOT_SHARED
         self.client.create_run(
             experiment.experiment_id, start_time=now_ms(), tags=tags, run_name=experiment.name
         )
@@ -269,6 +308,19 @@ class Sweeps(TaggedRuns):
         with translated(f"listing the cells of sweep {sweep.name!r}"):
             runs = self._search([sweep.experiment_id], names.TAG_ROLE, names.ROLE_CELL)
         return sorted({run.data.tags[names.TAG_CELL_ID] for run in runs})
+
+    def _require_continuation(self, parent: Run, cells: pa.Table, *, accept_version: bool) -> None:
+        """Refuse a plan that does not go on with what a sweep has."""
+        begun = parent.data.tags.get(names.TAG_NUMERICS, str(NUMERICS_VERSION))
+        if begun == str(NUMERICS_VERSION):
+            self._require_all_cells(_sweep_of(parent), cells)
+        elif not accept_version:
+            raise SweepExistsError(
+                f"sweep {parent.data.tags[names.TAG_NAME]!r} was begun under version {begun} of the "
+                f"trainer's numerics; this is version {NUMERICS_VERSION}, which gives other numbers. With "
+                "--accept-version all its cells are run again under this one (the old runs stay in MLflow); "
+                "or choose another name with --name. Nothing was changed."
+            )
 
     def _require_all_cells(self, sweep: Sweep, cells: pa.Table) -> None:
         try:
@@ -307,4 +359,5 @@ def _sweep_of(run: Run) -> Sweep:
         run_id=run.info.run_id,
         created_ms=run.info.start_time,
         space_sha256=run.data.tags.get(names.TAG_SPACE_SHA256, ""),
+        shares=run.data.tags.get(names.TAG_REUSE) != NOT_SHARED,
     )

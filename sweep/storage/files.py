@@ -160,6 +160,12 @@ class LocalFiles:
             raise _write_error(str(self._root / folder), error) from error
 
 
+def below(place: str, folder: str) -> str:
+    """Return the place of a folder inside a place."""
+    address, query, options = place.partition("?") if "://" in place else (place, "", "")
+    return f"{address.rstrip('/')}/{folder}{query}{options}"
+
+
 OBJECT_STORES = ("s3", "gcs", "abfs")
 """Names of the file systems without folders, on which a file appears whole when its writer closes it."""
 

@@ -1,6 +1,6 @@
 """Commits of cells: written by the attempt that trains, read by the next attempt and by the recorder.
 
-    cells/<cell_id>/attempts/a<attempt>-<token>.json
+    cells/<cell_id>/attempts/a<attempt>-<token>.json, and a<attempt>.txt where it left a note
     cells/<cell_id>/checkpoints/step-<step>.a<attempt>.safetensors
     cells/<cell_id>/history/part-<start>-<stop>.a<attempt>.parquet
     cells/<cell_id>/manifests/<step>.a<attempt>.json
@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from sweep.errors import StorageError, StorageUnavailableError
-from sweep.storage.files import TEMPORARY_SUFFIX, Files, open_files
+from sweep.storage.files import TEMPORARY_SUFFIX, Files, below, open_files
 from sweep.storage.manifest import (
     Manifest,
     Part,
@@ -32,6 +32,7 @@ from sweep.storage.manifest import (
 from sweep.storage.parts import decode_part, encode_part, join_parts
 
 FORMAT_FILE = "storage.json"
+APART = "apart"
 FORMAT = {"format": "sharpflat-storage", "version": 1}
 _CELL_ID = re.compile(r"[A-Za-z0-9_-]+")
 _MANIFEST = re.compile(r"(\d{9,})\.a(\d+)\.json")
@@ -75,6 +76,10 @@ class Storage:
             raise StorageUnavailableError(str(error)) from error
         return cls(files)
 
+    def apart(self, name: str) -> "Storage":
+        """Return a store of its own inside this one, for a sweep that shares nothing."""
+        return Storage.open(below(self._files.place, f"{APART}/{name}"))
+
     @property
     def place(self) -> str:
         """The root as text: `Storage.open(storage.place)` gives the same store in another process."""
@@ -95,6 +100,16 @@ class Storage:
         raise StorageError(
             f"storage: no attempt number to be had for cell {cell_id}: too many start it at once."
         )
+
+    def leave_note(self, cell_id: str, text: str) -> None:
+        """Store how the cell's newest attempt ended, for whoever finds it dead."""
+        attempt = self.next_attempt(cell_id) - 1
+        self._files.put(_note(cell_id, attempt), text.encode())
+
+    def note(self, cell_id: str) -> str | None:
+        """Return the note of the cell's newest attempt, if it left one."""
+        data = self._files.get(_note(cell_id, self.next_attempt(cell_id) - 1))
+        return None if data is None else data.decode(errors="replace")
 
     def next_attempt(self, cell_id: str) -> int:
         """Return 1 + the highest attempt number in any file name of the cell; reserves nothing."""
@@ -261,8 +276,7 @@ class Storage:
             return 0
         oldest, newest = kept[-1], kept[0]
         ended = newest.outcome is not None
-        listed = {part.stored.file for manifest in kept for part in manifest.parts}
-        listed |= {manifest.checkpoint.file for manifest in kept if manifest.checkpoint is not None}
+        listed = {file for manifest in kept for file in _files_of(manifest)}
         root, doomed = _root(cell_id), dict[str, int]()
         # Manifests go first: one without its files would be reported as damaged.
         sizes = dict(self._files.names(f"{root}/manifests"))
@@ -284,6 +298,24 @@ class Storage:
         for file in doomed:
             self._files.delete(file)
         return sum(doomed.values())
+
+    def forget(self, cell_id: str, step: int) -> int:
+        """Remove the commits of a cell at one step, with the files that no other commit of it lists.
+
+        Returns:
+            The bytes freed.
+        """
+        manifests = list(self.manifests(cell_id))
+        gone = [manifest for manifest in manifests if manifest.step == step]
+        kept = {file for manifest in manifests if manifest.step != step for file in _files_of(manifest)}
+        own = f"{_root(cell_id)}/"
+        files = {file for manifest in gone for file in _files_of(manifest) if file.startswith(own)}
+        sizes = dict(self._files.sizes(_root(cell_id)))
+        # Manifests go first: one without its files would be reported as damaged.
+        doomed = [*(manifest.file for manifest in gone), *sorted(files - kept)]
+        for file in doomed:
+            self._files.delete(file)
+        return sum(sizes.get(file, 0) for file in doomed)
 
     def delete(self, cell_id: str) -> int:
         """Remove all that is stored of a cell; returns the bytes freed."""
@@ -311,6 +343,18 @@ class Storage:
                 f"({stored.size} bytes)."
             )
         return data
+
+
+def _files_of(manifest: Manifest) -> list[str]:
+    """Return the files that a commit lists."""
+    stored = [part.stored for part in manifest.parts]
+    if manifest.checkpoint is not None:
+        stored.append(manifest.checkpoint)
+    return [one.file for one in stored]
+
+
+def _note(cell_id: str, attempt: int) -> str:
+    return f"{_root(cell_id)}/attempts/a{attempt}.txt"
 
 
 def _root(cell_id: str) -> str:

@@ -39,13 +39,13 @@ def test_one_process_holds_it_and_another_is_told_who(ledger: Ledger, sweep: Swe
     with Lease.acquire(ledger, sweep) as lease:
         assert lease.epoch == 1
         lease.check()
-        assert current_holder(ledger, sweep) == lease.holder
+        assert current_holder(ledger.parent_run(sweep)) == lease.holder
         begun = time.monotonic()
         with pytest.raises(LeaseHeldError, match=f"process {os.getpid()} on ") as info:
             Lease.acquire(ledger, sweep)
         assert time.monotonic() - begun < 2
         assert info.value.exit_code == 2
-    assert current_holder(ledger, sweep) is None
+    assert current_holder(ledger.parent_run(sweep)) is None
     with Lease.acquire(ledger, sweep) as lease:
         assert lease.epoch == 2
 
@@ -111,7 +111,7 @@ def test_a_reused_process_id_is_not_the_holder(ledger: Ledger, sweep: Sweep) -> 
     other = Holder(host=me.host, machine=me.machine, pid=me.pid, process_started="1", since_ms=0, token="t")
     assert other.process_state == "gone"
     pretend(other, ledger, sweep)
-    assert current_holder(ledger, sweep) is None
+    assert current_holder(ledger.parent_run(sweep)) is None
     with Lease.acquire(ledger, sweep, stale_seconds=3600) as lease:
         assert lease.epoch == 2
 

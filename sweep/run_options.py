@@ -1,0 +1,34 @@
+"""How a sweep is run; none of it changes a cell's numbers."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Choices of `sweep run` and `sweep resume` besides the space and the places.
+
+    Args:
+        name: The sweep's name.
+        address: A Ray cluster; `None` starts Ray on this machine.
+        cpus: CPUs of a Ray started here; `None` is all.
+        cpus_per_trial: CPUs and torch threads of a trial.
+        gpus_per_trial: GPUs of a trial, fractions allowed.
+        commit_seconds: Training time between two checkpoints.
+        max_failures: How often a failed trial is tried again.
+        hang_seconds: A trial whose work stands still for so long is ended, and tried again like a failed one.
+        record_seconds: How long to wait at the end for an MLflow that is away.
+        reuse: Whether a new sweep refers to the runs that other sweeps made of its cells.
+        accept_version: Go on with a sweep that was begun under another version of the trainer's numerics.
+    """
+
+    name: str
+    address: str | None = None
+    cpus: int | None = None
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+    commit_seconds: float = 5.0
+    max_failures: int = 2
+    hang_seconds: float = 600.0
+    record_seconds: float = 60.0
+    reuse: bool = True
+    accept_version: bool = False

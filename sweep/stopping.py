@@ -1,0 +1,52 @@
+"""Whether a sweep is to stop, and why: asked for by a signal, by `sweep stop`, or by a lost lease."""
+
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stop:
+    """Set once; the first reason counts."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._why = ""
+
+    @property
+    def why(self) -> str:
+        """The reason in words that follow "stopped"; empty while nobody has asked."""
+        return self._why
+
+    def ask(self, why: str) -> None:
+        """Ask to stop after the next checkpoints."""
+        if not self._asked.is_set():
+            self._why = why
+            self._asked.set()
+
+    def asked(self) -> bool:
+        """Whether somebody has asked."""
+        return self._asked.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long for somebody to ask; returns whether somebody has."""
+        return self._asked.wait(seconds)
+
+    @contextmanager
+    def by_signals(self, say: Callable[[str], None]) -> Generator[None]:
+        """Let the first Ctrl-C or SIGTERM ask, and a second one interrupt at once."""
+
+        def interrupt(signum: int, frame: FrameType | None) -> None:
+            if self.asked():
+                raise KeyboardInterrupt
+            self.ask(f"by {signal.Signals(signum).name}")
+            say("stopping after the next checkpoints; once more stops at once")
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, interrupt) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,147 @@
+"""Training what is missing of a sweep: Ray is started, packs run, and what happens goes to the recorder."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from sweep.errors import LeaseLostError, LedgerError
+from sweep.forks import plan_sharing
+from sweep.lease import Lease
+from sweep.ledger import Ledger, Sweep
+from sweep.pack_events import PackEvents
+from sweep.places import Places
+from sweep.plan import Plan
+from sweep.progress import Display, Progress, progress_metrics
+from sweep.recorder import Recorder
+from sweep.retention import Retention
+from sweep.run_options import RunOptions
+from sweep.schedule import Cluster, Resources, run_packs
+from sweep.stopping import Stop
+from sweep.storage import Storage
+
+SECONDS_BETWEEN_POLLS = 1.0
+"""How often the driver looks for a stop request and prints its progress."""
+
+
+class Training:
+    """Trains cells of a sweep under its lease.
+
+    Args:
+        plan: The sweep's plan.
+        sweep: The sweep.
+        ledger: Its record, looked at for stop requests.
+        lease: Its lease.
+        storage: The checkpoint store.
+        places: Where data sets are.
+        options: How to run.
+        stop: Ends the training after the next commits.
+        console: Where progress is shown.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        sweep: Sweep,
+        ledger: Ledger,
+        lease: Lease,
+        storage: Storage,
+        places: Places,
+        options: RunOptions,
+        stop: Stop,
+        console: Console,
+    ) -> None:
+        self._plan = plan
+        self._sweep = sweep
+        self._ledger = ledger
+        self._lease = lease
+        self._storage = storage
+        self._places = places
+        self._options = options
+        self._stop = stop
+        self._console = console
+
+    def train(self, missing: Sequence[str], recorder: Recorder, progress: Progress) -> None:
+        """Train cells until all have ended or failed, or somebody asks to stop.
+
+        Raises:
+            ClusterError: There is no Ray, or it has no room for a trial.
+        """
+        options = self._options
+        resources = Resources(cpus=options.cpus_per_trial, gpus=options.gpus_per_trial)
+        cells = {cell_id: self._plan.cells[cell_id] for cell_id in missing}
+        sharing = plan_sharing(cells)
+        retention = Retention(self._storage, cells, sharing)
+        cluster = Cluster(options.address, cpus=options.cpus)
+        try:
+            slots = cluster.slots(resources)
+            self._say(f"{slots} trials at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly")
+            packs = [(cell_id,) for cell_id in missing]
+            events = PackEvents(cells, packs, sharing, recorder, progress, retention, self._say)
+            with self._watching(recorder, progress, retention):
+                run_packs(
+                    range(len(packs)),
+                    storage=self._storage.place,
+                    data_folder=self._places.data_folder,
+                    seconds=options.commit_seconds,
+                    hang_seconds=options.hang_seconds,
+                    resources=resources,
+                    max_failures=options.max_failures,
+                    slots=slots,
+                    events=events,
+                    stop=self._stop.asked,
+                )
+        finally:
+            cluster.close()
+
+    def _watching(self, recorder: Recorder, progress: Progress, retention: Retention) -> "_Watch":
+        display = Display(progress, self._console)
+
+        def look(ended_before: int) -> int:
+            display.tick()
+            retention.remove()
+            recorder.check()
+            runs = recorder.runs
+            ended = sum(run.status.ended for run in runs.values())
+            if ended > ended_before:
+                self._lease.check()
+                self._ledger.log_progress(self._sweep, progress_metrics(runs.values()), step=ended)
+            if self._ledger.stop_requested(self._sweep):
+                self._stop.ask("as `sweep stop` asked")
+            return ended
+
+        return _Watch(look, self._stop, display)
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False)
+
+
+class _Watch:
+    """Looks at things beside Tune's loop, on a thread, until training is over."""
+
+    def __init__(self, look: Callable[[int], int], stop: Stop, display: Display) -> None:
+        self._look = look
+        self._stop = stop
+        self._display = display
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._display.close()
+
+    def _watch(self) -> None:
+        ended = -1
+        while not self._over.wait(SECONDS_BETWEEN_POLLS):
+            try:
+                ended = self._look(ended)
+            except LedgerError:
+                # MLflow is away; the recorder waits for it, and so does a request to stop.
+                continue
+            except LeaseLostError:
+                self._stop.ask("because another process has taken over")

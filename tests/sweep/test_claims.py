@@ -1,0 +1,136 @@
+"""Sweeps that run at the same time and want the same cells: each cell is one sweep's, and all agree whose."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from sweep.claims import CHOOSING, Claims, ticket_of
+from sweep.errors import LeaseLostError
+from sweep.lease import Holder, Lease
+from sweep.ledger import Ledger, Sweep
+from sweep.names import PARAM_LEASE_PREFIX
+from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger
+from trainers.canonical import cell_id
+
+A, B, C = (cell_id(make_cell(lr)) for lr in (0.1, 0.2, 0.3))
+
+
+@pytest.fixture
+def leases() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def begin(ledger: Ledger, name: str, *lrs: float, shares: bool = True) -> Sweep:
+    plan, space = make_plan(*lrs), FakeSpace(name=name)
+    sweep = ledger.open_sweep(space, plan, shares=shares)
+    ledger.write_plan(sweep, space, plan)
+    return sweep
+
+
+def claims(ledger: Ledger, sweep: Sweep, leases: ExitStack) -> Claims:
+    return Claims(ledger, sweep, leases.enter_context(Lease.acquire(ledger, sweep)))
+
+
+def test_who_came_first_has_the_cells_that_both_want(ledger: Ledger, leases: ExitStack) -> None:
+    first = claims(ledger, begin(ledger, "first", 0.1, 0.2), leases)
+    second = claims(ledger, begin(ledger, "second", 0.2, 0.3), leases)
+    third = claims(ledger, begin(ledger, "third", 0.2, 0.3), leases)
+    assert first.others([A, B]) == {}
+    assert second.others([B, C]) == {B: "first"}
+    assert third.others([B, C]) == {B: "first", C: "second"}
+    # A cell that has ended is not asked for.
+    assert second.others([C]) == {}
+
+
+def test_what_a_sweep_gave_back_is_free(ledger: Ledger, leases: ExitStack) -> None:
+    first_sweep = begin(ledger, "first", 0.1)
+    with Lease.acquire(ledger, first_sweep) as lease:
+        Claims(ledger, first_sweep, lease)
+        second = claims(ledger, begin(ledger, "second", 0.1), leases)
+        assert second.others([A]) == {A: "first"}
+    assert second.others([A]) == {}
+    # When it comes back, it is the later one.
+    again = claims(ledger, first_sweep, leases)
+    assert again.others([A]) == {A: "second"}
+    assert second.others([A]) == {}
+
+
+def test_a_sweep_that_does_not_share_is_in_nobodys_way(ledger: Ledger, leases: ExitStack) -> None:
+    apart = begin(ledger, "apart", 0.1, shares=False)
+    assert not apart.shares and not ledger.find_sweep("apart").shares
+    leases.enter_context(Lease.acquire(ledger, apart))
+    assert claims(ledger, begin(ledger, "second", 0.1), leases).others([A]) == {}
+
+
+def test_a_driver_that_does_not_answer_loses_its_lease_and_its_cells(
+    ledger: Ledger, leases: ExitStack
+) -> None:
+    silent = begin(ledger, "silent", 0.1)
+    holder = Holder(host="far", machine="another", pid=1, process_started="1", since_ms=0, token="t")
+    ledger.client.log_param(silent.run_id, f"{PARAM_LEASE_PREFIX}1", holder.to_text())
+    ledger.write_ticket(silent, "1:1")
+    asleep = Lease(ledger, silent, epoch=1, holder=holder, renew_seconds=60, stale_seconds=0.1)
+    sweep = begin(ledger, "awake", 0.1)
+    lease = leases.enter_context(Lease.acquire(ledger, sweep))
+    awake = Claims(ledger, sweep, lease, stale_seconds=0.5)
+    begun = time.monotonic()
+    assert awake.others([A]) == {}
+    assert time.monotonic() - begun >= 0.5
+    time.sleep(0.1)
+    with pytest.raises(LeaseLostError):
+        asleep.check()
+
+
+def test_one_that_is_choosing_is_waited_for(ledger: Ledger, leases: ExitStack) -> None:
+    slow = begin(ledger, "slow", 0.1)
+    lease = leases.enter_context(Lease.acquire(ledger, slow))
+    ledger.write_ticket(slow, f"{lease.epoch}:{CHOOSING}")
+    second = claims(ledger, begin(ledger, "second", 0.1), leases)
+    threading.Timer(0.5, ledger.write_ticket, (slow, f"{lease.epoch}:1")).start()
+    begun = time.monotonic()
+    found = second.others([A])
+    assert time.monotonic() - begun > 0.4
+    # Both have number 1; the parent runs' ids decide.
+    expected = {A: "slow"} if slow.run_id < ledger.find_sweep("second").run_id else {}
+    assert found == expected
+
+
+def test_an_earlier_epochs_ticket_does_not_count(ledger: Ledger, leases: ExitStack) -> None:
+    sweep = begin(ledger, "little", 0.1)
+    with Lease.acquire(ledger, sweep) as lease:
+        Claims(ledger, sweep, lease)
+        assert ticket_of(ledger.parent_run(sweep)) is not None
+    leases.enter_context(Lease.acquire(ledger, sweep))
+    assert ticket_of(ledger.parent_run(sweep)) is None
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_many_that_start_at_once_each_cell_goes_to_one(
+    attempt: int, ledger: Ledger, folder: Path, leases: ExitStack
+) -> None:
+    wanted = {
+        "ab": (0.1, 0.2),
+        "bc": (0.2, 0.3),
+        "ca": (0.3, 0.1),
+        "abc": (0.1, 0.2, 0.3),
+    }
+    sweeps = {name: begin(ledger, name, *lrs) for name, lrs in wanted.items()}
+    gate = threading.Barrier(len(sweeps))
+
+    def start(name: str) -> set[str]:
+        own = open_ledger(folder)
+        sweep = sweeps[name]
+        lease = leases.enter_context(Lease.acquire(own, sweep))
+        gate.wait()
+        mine = {cell_id(make_cell(lr)) for lr in wanted[name]}
+        return mine - Claims(own, sweep, lease).others(mine).keys()
+
+    with ThreadPoolExecutor(len(sweeps)) as pool:
+        taken = list(pool.map(start, sweeps))
+    assert sorted(cell for cells in taken for cell in cells) == sorted([A, B, C])
