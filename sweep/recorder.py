@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow.compute as compute
@@ -20,7 +20,7 @@ from sweep import names
 from sweep.errors import LedgerError, StorageError
 from sweep.grid_table import AxisValue
 from sweep.lease import Lease
-from sweep.ledger import CellRun, Ledger, Sweep
+from sweep.ledger import CellRun, Entries, Ledger, Sweep
 from sweep.names import Status
 from sweep.storage import Manifest, Storage
 from sweep.storage.parts import STEP, TIMESTAMP
@@ -29,6 +29,9 @@ from trainers.cell import Cell
 
 FIRST_RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 15.0
+SECONDS_BEFORE_START = 1.0
+"""A cell that ends sooner than that after its start is recorded at once, which takes MLflow half the time."""
+
 LOST_REASON = "its driver was lost"
 
 Describe = Callable[[str], tuple[Cell, Mapping[str, AxisValue]]]
@@ -50,18 +53,25 @@ class Wanted:
 
     Args:
         begins: A worker has begun, which overtakes an earlier end.
+        since: When this was first wanted, on the monotonic clock.
         commit: (step, attempt) of the newest commit that was passed on.
         end: Set when the cell stops here.
     """
 
     begins: bool = False
+    since: float = field(default_factory=time.monotonic)
     commit: tuple[int, int] | None = None
     end: End | None = None
+
+    def is_due(self, now: float) -> bool:
+        """Whether there is more to record than a start, or the start has waited long enough."""
+        return self.commit is not None or self.end is not None or now - self.since >= SECONDS_BEFORE_START
 
     def then(self, later: "Wanted") -> "Wanted":
         """Join two requests."""
         return Wanted(
             begins=self.begins or later.begins,
+            since=self.since,
             commit=later.commit or self.commit,
             end=later.end if later.end is not None or later.begins else self.end,
         )
@@ -96,6 +106,7 @@ class Recorder:
         self._describe = describe
         self._runs = dict(runs)
         self._open: dict[str, Thinning] = {}
+        self._unsent: dict[str, Entries] = {}
         self._uncertain: set[str] = set()
         self._wanted: dict[str, Wanted] = {}
         self._refused: dict[str, str] = {}
@@ -103,6 +114,7 @@ class Recorder:
         self._away: str | None = None
         self._failure: BaseException | None = None
         self._closing = False
+        self._draining = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
@@ -162,6 +174,8 @@ class Recorder:
         """
         deadline = time.monotonic() + timeout
         with self._changed:
+            self._draining = True
+            self._changed.notify_all()
             while (self._wanted or self._busy) and self._failure is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -229,9 +243,15 @@ class Recorder:
                 self._changed.notify_all()
 
     def _next(self) -> str | None:
+        """Return the cell that is to be recorded next; waits for one."""
         with self._changed:
-            self._changed.wait_for(lambda: self._wanted or self._closing)
-            return None if self._closing else next(iter(self._wanted))
+            while not self._closing:
+                now = time.monotonic()
+                for cell_id, wanted in self._wanted.items():
+                    if wanted.is_due(now) or self._draining:
+                        return cell_id
+                self._changed.wait(SECONDS_BEFORE_START if self._wanted else None)
+            return None
 
     def _try(self, cell_id: str) -> bool:
         """Record one cell; returns whether MLflow answered."""
@@ -265,17 +285,23 @@ class Recorder:
         known = self._runs.get(cell_id)
         if known is not None and known.status.ended:
             return
-        run = self._take_up(cell_id, known)
+        # What could not be sent before stays in there, and is sent with what is new.
+        entries = self._unsent.setdefault(cell_id, Entries())
+        run = self._take_up(cell_id, known, entries)
         if wanted.commit is not None:
             manifest = self._manifest(cell_id, *wanted.commit)
-            run = self._send_history(run, manifest)
+            run = self._add_history(run, manifest, entries)
             if manifest.outcome is not None:
-                self._finish(run, manifest)
+                self._finish(run, manifest, entries)
                 return
         if wanted.end is not None:
-            self._stop(run, wanted.end)
+            self._stop(run, wanted.end, entries)
+            return
+        if entries:
+            self._ledger.send(run.run_id, entries)
+            self._unsent[cell_id] = Entries()
 
-    def _take_up(self, cell_id: str, known: CellRun | None) -> CellRun:
+    def _take_up(self, cell_id: str, known: CellRun | None, entries: Entries) -> CellRun:
         """Return the cell's run; the first time it is made, or reopened."""
         if known is not None and cell_id in self._open:
             return known
@@ -286,9 +312,11 @@ class Recorder:
         epoch = self._lease.epoch
         if known is None:
             self._uncertain.add(cell_id)
-            run = self._ledger.start_cell(self._sweep, cell_id=cell_id, cell=cell, axes=axes, epoch=epoch)
+            run = self._ledger.start_cell(
+                self._sweep, cell_id=cell_id, cell=cell, axes=axes, epoch=epoch, entries=entries
+            )
         else:
-            run = self._ledger.resume_cell(known, cell=cell, axes=axes, epoch=epoch)
+            run = self._ledger.resume_cell(known, cell=cell, axes=axes, epoch=epoch, entries=entries)
         self._uncertain.discard(cell_id)
         thinning = Thinning(cell.num_steps)
         if run.recorded_until:
@@ -314,24 +342,22 @@ class Recorder:
                 raise StorageError(" ".join([f"no commit of cell {cell_id} is left.", *problems])) from None
             return newest
 
-    def _send_history(self, run: CellRun, manifest: Manifest) -> CellRun:
+    def _add_history(self, run: CellRun, manifest: Manifest, entries: Entries) -> CellRun:
         ended = manifest.outcome is not None
         if manifest.step <= run.recorded_until and not ended:
             return run
         table = self._storage.read_parts(manifest, from_step=run.recorded_until)
         rows = table.filter(compute.field(STEP) >= run.recorded_until)
-        thinning = self._open[run.cell_id].copy()
-        metrics = thinning.choose(rows, ended=ended)
+        metrics = self._open[run.cell_id].choose(rows, ended=ended)
         # A row at the commit's very step is there only if the cell ended with it.
         until = manifest.step + 1 if ended else manifest.step
         if metrics:
-            self._ledger.log_history(run.run_id, metrics, recorded_until=until)
-        self._open[run.cell_id] = thinning
+            entries.add_history(metrics, recorded_until=until)
         run = replace(run, recorded_until=until)
         self._know(run)
         return run
 
-    def _finish(self, run: CellRun, manifest: Manifest) -> None:
+    def _finish(self, run: CellRun, manifest: Manifest, entries: Entries) -> None:
         """Store the files and read them back, then the finals, and the status last."""
         for part in manifest.parts:
             name = f"part-{part.start:09d}-{part.stop:09d}.parquet"
@@ -348,13 +374,14 @@ class Recorder:
             replace(run, metrics={**run.metrics, **finals}),
             status,
             str(outcome.get("reason") or ""),
+            entries,
             finals=finals,
             step=manifest.step,
             timestamp_ms=max(times, default=run.started_ms),
             forked_from=_fork_text(manifest),
         )
 
-    def _stop(self, run: CellRun, end: End) -> None:
+    def _stop(self, run: CellRun, end: End, entries: Entries) -> None:
         """Record the end of a cell that has no outcome."""
         reason, log = end.reason, end.log
         if end.status is Status.FAILED and (note := self._storage.note(run.cell_id)):
@@ -362,12 +389,15 @@ class Recorder:
             reason, log = note.partition("\n")[0], f"{note}\n{log}"
         if log:
             self._put(run.run_id, names.ARTIFACT_ERROR, log.encode())
-        self._end(run, end.status, reason)
+        self._end(run, end.status, reason, entries)
 
-    def _end(self, run: CellRun, status: Status, reason: str, **finals: Any) -> None:
+    def _end(
+        self, run: CellRun, status: Status, reason: str, entries: Entries | None = None, **finals: Any
+    ) -> None:
         self._lease.check()
-        self._ledger.finish_cell(run.run_id, status, reason, **finals)
+        self._ledger.finish_cell(run.run_id, status, reason, entries=entries, **finals)
         self._open.pop(run.cell_id, None)
+        self._unsent.pop(run.cell_id, None)
         self._know(replace(run, status=status, reason=reason, run_status=status.mlflow_status))
 
     def _know(self, run: CellRun) -> None:

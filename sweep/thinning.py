@@ -42,10 +42,6 @@ class Thinning:
     _bucket: dict[str, int] = field(default_factory=dict[str, int])
     _held_back: dict[str, Point] = field(default_factory=dict[str, Point])
 
-    def copy(self) -> "Thinning":
-        """Return an independent copy, to be kept if sending fails."""
-        return Thinning(self.num_steps, self.points, dict(self._bucket), dict(self._held_back))
-
     def choose(self, table: pa.Table, *, ended: bool = False) -> list[Metric]:
         """Return the points to send of the next rows of the history, and with `ended` the last ones too."""
         rows = table.filter(compute.field(TIMESTAMP).is_valid())

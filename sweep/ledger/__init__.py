@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mlflow.entities import Run as ParentRun
 
-from sweep.ledger.cells import CellRun, CellRuns
+from sweep.ledger.cells import CellRun, CellRuns, Entries
 from sweep.ledger.connection import connect
 from sweep.ledger.sweeps import SpaceLike, Sweep, Sweeps
 
-__all__ = ["CellRun", "Ledger", "ParentRun", "SpaceLike", "Sweep"]
+__all__ = ["CellRun", "Entries", "Ledger", "ParentRun", "SpaceLike", "Sweep"]
 
 
 class Ledger(Sweeps, CellRuns):

@@ -18,8 +18,26 @@ FEW_CELLS = 8
 """Up to so many cells are looked up one by one; more by reading all of them."""
 
 REASON_LENGTH = 1000
-POINTS_PER_CALL = 999
-"""MLflow takes 1,000 things at once; one of them is a tag."""
+ENTRIES_PER_CALL = 1000
+PARAMS_PER_CALL = 100
+"""How much MLflow takes at once."""
+
+
+@dataclass(slots=True)
+class Entries:
+    """What is to be written to a run: params and tags by name, points of metrics."""
+
+    params: dict[str, str] = field(default_factory=dict[str, str])
+    metrics: list[Metric] = field(default_factory=list[Metric])
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+
+    def __bool__(self) -> bool:
+        return bool(self.params or self.metrics or self.tags)
+
+    def add_history(self, metrics: Sequence[Metric], *, recorded_until: int) -> None:
+        """Add points of a cell's history; every row before `recorded_until` is among these or earlier ones."""
+        self.metrics.extend(metrics)
+        self.tags[names.TAG_RECORDED_UNTIL] = str(recorded_until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +126,7 @@ class CellRuns(TaggedRuns):
         cell: Cell,
         axes: Mapping[str, AxisValue],
         epoch: int = 0,
+        entries: Entries | None = None,
     ) -> CellRun:
         """Make the run of a cell.
 
@@ -117,6 +136,7 @@ class CellRuns(TaggedRuns):
             cell: The cell as stated.
             axes: The axes of the first grid point that asks for it.
             epoch: The writer's lease epoch.
+            entries: Takes the description, for the caller to `send`; without it that is sent at once.
         """
         tags = {
             names.TAG_ROLE: names.ROLE_CELL,
@@ -135,11 +155,17 @@ class CellRuns(TaggedRuns):
                 sweep.experiment_id, start_time=now_ms(), tags=tags, run_name=run_name(axes, cell_id)
             )
             self.artifacts.remember(run)
-            self._describe(run, cell, axes, cell_params(cell, axes))
+            self._describe(run, cell, axes, cell_params(cell, axes), entries)
         return _cell_run(run)
 
     def resume_cell(
-        self, known: CellRun, *, cell: Cell, axes: Mapping[str, AxisValue], epoch: int = 0
+        self,
+        known: CellRun,
+        *,
+        cell: Cell,
+        axes: Mapping[str, AxisValue],
+        epoch: int = 0,
+        entries: Entries | None = None,
     ) -> CellRun:
         """Take up the run of an interrupted or failed cell; completes what a kill may have left out."""
         with translated(f"resuming the run of cell {known.cell_id}"):
@@ -147,7 +173,7 @@ class CellRuns(TaggedRuns):
             wanted = cell_params(cell, axes)
             # Params are write-once, and an older space may have named other axes.
             params = {key: value for key, value in wanted.items() if key not in run.data.params}
-            self._describe(run, cell, axes, params)
+            self._describe(run, cell, axes, params, entries)
             self._set_tags(
                 known.run_id,
                 {
@@ -160,34 +186,41 @@ class CellRuns(TaggedRuns):
         return _cell_run(self.client.get_run(known.run_id))
 
     def _describe(
-        self, run: Run, cell: Cell, axes: Mapping[str, AxisValue], params: Mapping[str, str]
+        self,
+        run: Run,
+        cell: Cell,
+        axes: Mapping[str, AxisValue],
+        params: Mapping[str, str],
+        entries: Entries | None,
     ) -> None:
         # The run's own start makes a repeated metric an exact repeat, which MLflow drops.
         metrics = [
             Metric(name, value, run.info.start_time, 0) for name, value in axis_metrics(cell, axes).items()
         ]
-        self.client.log_batch(
-            run.info.run_id,
-            metrics=metrics,
-            params=[Param(name, value) for name, value in params.items()],
-        )
+        description = entries if entries is not None else Entries()
+        description.params.update(params)
+        description.metrics.extend(metrics)
         self.artifacts.put(run.info.run_id, names.ARTIFACT_CELL, cell_document(cell))
+        if entries is None:
+            self.send(run.info.run_id, description)
 
-    def log_history(self, run_id: str, metrics: Sequence[Metric], *, recorded_until: int) -> None:
-        """Send points of a cell's history, then how far it is sent; MLflow drops exact repeats.
+    def send(self, run_id: str, entries: Entries) -> None:
+        """Write entries to a run in as few calls as MLflow takes; it drops exact repeats of points.
 
-        Args:
-            run_id: The cell's run.
-            metrics: The points.
-            recorded_until: Every row before this step is among these or earlier ones.
+        The tags are written last, so what they say of the points is true.
         """
-        with translated(f"recording the history of run {run_id}"):
-            whole = len(metrics) - len(metrics) % POINTS_PER_CALL
-            for start in range(0, whole, POINTS_PER_CALL):
-                self.client.log_batch(run_id, metrics=metrics[start : start + POINTS_PER_CALL])
-            # Within a call MLflow writes the metrics before the tags.
-            tag = RunTag(names.TAG_RECORDED_UNTIL, str(recorded_until))
-            self.client.log_batch(run_id, metrics=metrics[whole:], tags=[tag])
+        params = [Param(name, value) for name, value in entries.params.items()]
+        tags = [RunTag(name, value) for name, value in entries.tags.items()]
+        metrics = entries.metrics
+        with translated(f"writing to run {run_id}"):
+            while len(params) > PARAMS_PER_CALL:
+                self.client.log_batch(run_id, params=params[:PARAMS_PER_CALL])
+                params = params[PARAMS_PER_CALL:]
+            room, sent = ENTRIES_PER_CALL - len(params) - len(tags), 0
+            while len(metrics) - sent > room:
+                self.client.log_batch(run_id, metrics=metrics[sent : sent + ENTRIES_PER_CALL])
+                sent += ENTRIES_PER_CALL
+            self.client.log_batch(run_id, metrics=metrics[sent:], params=params, tags=tags)
 
     def finish_cell(
         self,
@@ -199,6 +232,7 @@ class CellRuns(TaggedRuns):
         step: int = 0,
         timestamp_ms: int = 0,
         forked_from: str = "",
+        entries: Entries | None = None,
     ) -> None:
         """Record how a cell ended, failed or was interrupted: finals, then the tag, then the run's status.
 
@@ -210,15 +244,15 @@ class CellRuns(TaggedRuns):
             step: The step that the finals belong to.
             timestamp_ms: Time of the finals; the same on every repetition.
             forked_from: The state of another cell that this one began with, if any.
+            entries: What else is to be written before.
         """
-        metrics = [Metric(name, value, timestamp_ms, step) for name, value in (finals or {}).items()]
-        tags = {names.TAG_STATUS: str(status), names.TAG_STATUS_REASON: reason[:REASON_LENGTH]}
+        last = entries if entries is not None else Entries()
+        last.metrics.extend(Metric(name, value, timestamp_ms, step) for name, value in (finals or {}).items())
+        last.tags |= {names.TAG_STATUS: str(status), names.TAG_STATUS_REASON: reason[:REASON_LENGTH]}
         if forked_from:
-            tags[names.TAG_FORKED_FROM] = forked_from
+            last.tags[names.TAG_FORKED_FROM] = forked_from
+        self.send(run_id, last)
         with translated(f"recording how run {run_id} ended"):
-            self.client.log_batch(
-                run_id, metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()]
-            )
             self.client.set_terminated(run_id, status.mlflow_status)
 
 

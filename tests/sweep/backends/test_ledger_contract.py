@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from sweep import names
 from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
 from sweep.lease import Holder, Lease, current_holder
-from sweep.ledger import Ledger, Sweep
+from sweep.ledger import Entries, Ledger, Sweep
 from sweep.names import PARAM_LEASE_PREFIX, Status
 from sweep.recorder import Recorder
 from sweep.storage import Manifest, Storage
@@ -28,6 +28,12 @@ WRITERS = 8
 PARAMS = ("once.0", "once.1", "once.2", "once.3")
 WAIT_SECONDS = 60.0
 END = 100
+
+
+def entries_of(metrics: list[Metric], *, recorded_until: int) -> Entries:
+    entries = Entries()
+    entries.add_history(metrics, recorded_until=recorded_until)
+    return entries
 
 
 def start(ledger: Ledger, sweep: Sweep, task: Task):
@@ -67,7 +73,7 @@ def test_points_sent_twice_are_kept_once(ledger: Ledger, sweep: Sweep, task: Tas
     points = [Metric("train/loss", value, 1000 + step, step) for step, value in enumerate(values)]
     many = [Metric("many", float(step), 1000 + step, step) for step in range(2500)]
     for _ in range(2):
-        ledger.log_history(run.run_id, points + many, recorded_until=2500)
+        ledger.send(run.run_id, entries_of(points + many, recorded_until=2500))
     found = ledger.client.get_metric_history(run.run_id, "train/loss")
     assert len(found) == len(values)
     stored = {one.step: one.value for one in found}
@@ -139,10 +145,10 @@ def elsewhere() -> Holder:
 
 def test_a_lease_is_held_renewed_released_and_lost(ledger: Ledger, sweep: Sweep) -> None:
     with Lease.acquire(ledger, sweep, renew_seconds=0.1) as lease:
-        assert current_holder(ledger, sweep) == lease.holder
+        assert current_holder(ledger.parent_run(sweep)) == lease.holder
         with pytest.raises(LeaseHeldError, match=f"process {lease.holder.pid} on "):
             Lease.acquire(ledger, sweep)
-    assert current_holder(ledger, sweep) is None
+    assert current_holder(ledger.parent_run(sweep)) is None
     second = Lease.acquire(ledger, sweep, renew_seconds=0.1)
     assert second.epoch == 2
     ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}3", elsewhere().to_text())
@@ -320,7 +326,7 @@ def test_many_threads_record_at_once(ledger: Ledger, sweep: Sweep, task: Task) -
         try:
             for _ in range(5):
                 number = next(numbers)
-                ledger.log_history(run.run_id, [Metric("m", 1.0, number, number)], recorded_until=number)
+                ledger.send(run.run_id, entries_of([Metric("m", 1.0, number, number)], recorded_until=number))
         except BaseException as failure:
             failures.append(failure)
 
