@@ -87,6 +87,7 @@ class Pack:
         self._origins: dict[int, Manifest] = {}
         self._forked_from: dict[int, dict[str, Any]] = {}
         self._steps_a_look = 1
+        self._train_seconds = 0.0
         self._resume(report)
         for index, steps in enumerate(self._leaves):
             self._left[index].update(step for step in steps if step < self.trainer.step)
@@ -158,7 +159,8 @@ class Pack:
         forked_from = self._forked_from.get(index) or (
             previous.summary.get("forked_from") if previous else None
         )
-        summary = {"finals": finals_of(self.trainer.lanes[index], step), "environment": self._environment}
+        environment = {**self._environment, "train_seconds": round(self._train_seconds, 3)}
+        summary = {"finals": finals_of(self.trainer.lanes[index], step), "environment": environment}
         return summary | ({"forked_from": forked_from} if forked_from else {})
 
     def _state_of(self, manifest: Manifest) -> LaneState:
@@ -195,6 +197,7 @@ class Pack:
         while not self.trainer.finished:
             start, begun = self.trainer.step, time.monotonic()
             self.trainer.advance(min([start + self._steps_a_look, *self._next_leaves(start)]))
+            self._train_seconds += time.monotonic() - begun
             self._leave()
             if beat is not None:
                 beat()

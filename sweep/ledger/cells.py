@@ -35,7 +35,7 @@ class Entries:
         return bool(self.params or self.metrics or self.tags)
 
     def add_history(self, metrics: Sequence[Metric], *, recorded_until: int) -> None:
-        """Add points of a cell's history; every row before `recorded_until` is among these or earlier ones."""
+        """Add points of a history; every row before `recorded_until` is among these or earlier ones."""
         self.metrics.extend(metrics)
         self.tags[names.TAG_RECORDED_UNTIL] = str(recorded_until)
 

@@ -1,0 +1,57 @@
+"""Where a measurement was made, and where its numbers are kept."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "numpy", "scipy", "ray", "mlflow", "optuna", "pyarrow", "sqlalchemy")
+
+
+def describe() -> dict[str, Any]:
+    """Return commit, versions, processor, cores, load and date."""
+    root = Path(__file__).parents[1]
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
+    changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True)
+    return {
+        "commit": found.stdout.strip(),
+        "changed_files": [line[3:] for line in changed.stdout.splitlines() if not line.startswith("??")],
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def write_results(name: str, values: Mapping[str, Any]) -> Path:
+    """Write a benchmark's numbers as JSON."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(values, indent=1) + "\n")
+    print(path)
+    return path
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
