@@ -102,7 +102,18 @@ def _open_sqlite(tracking_uri: str, *, create: bool) -> MlflowClient:
     # MLflow's migrations of a new database are not safe against another process doing the same.
     with open(path.with_name(f".{path.name}.lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _make_sqlite(path)
         return _opened(tracking_uri)
+
+
+def _make_sqlite(path: Path) -> None:
+    """Make a database under another name first: one whose migrations were cut short can never be opened."""
+    fresh = path.with_name(f".{path.name}.new")
+    for left in (fresh, fresh.with_name(f"{fresh.name}-journal")):
+        left.unlink(missing_ok=True)
+    _opened(f"sqlite:///{fresh}")
+    os.replace(fresh, path)
 
 
 def _ping_database(tracking_uri: str, scheme: str) -> None:

@@ -1,6 +1,5 @@
 """A factory of grids whose processes are gone when a test ends, and the seeds of kill moments."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,15 +8,12 @@ from typing import Any
 import pytest
 
 from tests.integration.faults.grid import Grid
-
-SEEDS_VARIABLE = "FAULT_SEEDS"
-"""How many seeds every random fault is tried with; `make faults` asks for more than the one of `make test`."""
+from tests.integration.faults.matrix import MATRIX
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "draw" in metafunc.fixturenames:
-        count = int(os.environ.get(SEEDS_VARIABLE, "1"))
-        seeds = [random.SystemRandom().randrange(2**32) for _ in range(count)]
+        seeds = [random.SystemRandom().randrange(2**32) for _ in range(MATRIX)]
         metafunc.parametrize("draw", seeds, indirect=True, ids=[f"seed={seed}" for seed in seeds])
 
 

@@ -1,0 +1,7 @@
+"""How much of the fault matrix is run: one seed of each fault, or as many as `make faults` asks for."""
+
+import os
+
+SEEDS_VARIABLE = "FAULT_SEEDS"
+MATRIX = int(os.environ.get(SEEDS_VARIABLE, "1"))
+"""Seeds every random fault is tried with; with more than one, each of them is also tried at length."""

@@ -1,0 +1,117 @@
+"""Killed between any two durable writes: what was there before is used, and nothing half-written is read."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sweep.ledger import Ledger
+from tests.integration.faults.killed_writes import BEGUN, RESUMED, STARTS
+from tests.integration.faults.matrix import MATRIX
+from tests.integration.faults.records import DATABASE, assert_equal_records
+from tests.integration.processes import ROOT
+
+MOMENTS_OF_ONE_SEED = 8
+NOT_KILLED = 0
+_MANIFEST = re.compile(r"rename storage/cells/(\w+)/manifests/(\d+)\.a\d+\.json")
+_START = re.compile(rf"(\w+) {STARTS} (\d+)")
+
+
+class Grids:
+    """Homes of grids, each killed at a moment of its own and run to its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._errors = open(folder / "errors.txt", "a+")
+        command = [sys.executable, "-W", "ignore", "-m", "tests.integration.faults.killed_writes"]
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            start_new_session=True,
+        )
+        # Made once and copied: it takes MLflow seconds.
+        Ledger.open(f"sqlite:///{folder / DATABASE}")
+
+    def kill_at(self, moment: int, home: Path | None = None) -> Path:
+        """Kill a grid, run it to its end and return its home; an empty one when it is given."""
+        if home is None:
+            home = self._folder / str(moment)
+            home.mkdir()
+            shutil.copy(self._folder / DATABASE, home)
+        pipes = self._process.stdin, self._process.stdout
+        assert pipes[0] is not None and pipes[1] is not None
+        print(moment, home, file=pipes[0], flush=True)
+        answer = pipes[1].readline().split()
+        begun = 0 if moment == NOT_KILLED else -signal.SIGKILL
+        assert answer == [str(begun), "0"], f"{home}: {answer}\n{(self._folder / 'errors.txt').read_text()}"
+        return home
+
+    def close(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+        self._errors.close()
+
+
+@pytest.fixture(scope="module")
+def grids(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grids]:
+    made = Grids(tmp_path_factory.mktemp("killed"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(grids: Grids) -> Path:
+    return grids.kill_at(NOT_KILLED)
+
+
+def writes_of(trace: Path) -> list[str]:
+    return [line for line in trace.read_text().splitlines() if line[0].isdigit() and ": " in line]
+
+
+def starts_of(trace: Path) -> dict[str, int]:
+    return {match[1]: int(match[2]) for match in _START.finditer(trace.read_text())}
+
+
+def committed_in(trace: Path) -> dict[str, int]:
+    """The newest step of each cell whose manifest was in place."""
+    found: dict[str, int] = {}
+    for match in _MANIFEST.finditer(trace.read_text().partition("killed before")[0]):
+        found[match[1]] = max(found.get(match[1], 0), int(match[2]))
+    return found
+
+
+def test_killed_between_two_durable_writes(grids: Grids, undisturbed: Path, draw: random.Random) -> None:
+    expected = writes_of(undisturbed / BEGUN)
+    every = range(1, len(expected) + 1)
+    for moment in draw.sample(every, MOMENTS_OF_ONE_SEED if MATRIX == 1 else len(every)):
+        home = grids.kill_at(moment)
+        trace = (home / BEGUN).read_text().splitlines()
+        assert writes_of(home / BEGUN) == expected[: moment - 1]
+        assert trace[-1] == f"killed before: {expected[moment - 1].partition(': ')[2]}"
+        print(f"{expected[moment - 2] if moment > 1 else 'the start'} | {trace[-1]}")
+        assert "storage:" not in (home / "said.txt").read_text(), "something half-written was read"
+        committed = committed_in(home / BEGUN)
+        for cell, step in starts_of(home / RESUMED).items():
+            assert step >= committed.get(cell, 0), "a step that a commit covers was trained again"
+        assert_equal_records(home, undisturbed)
+        shutil.rmtree(home)
+
+
+def test_killed_while_mlflow_makes_its_database(
+    grids: Grids, undisturbed: Path, draw: random.Random, tmp_path: Path
+) -> None:
+    moment = draw.randint(5, 65)
+    home = grids.kill_at(moment, tmp_path)
+    assert "alembic_version" in writes_of(home / BEGUN)[-1], "the database was made before"
+    assert_equal_records(home, undisturbed)
