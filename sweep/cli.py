@@ -71,6 +71,7 @@ VersionOption = Annotated[
     bool,
     typer.Option("--accept-version", help="Go on with a sweep of another version; all its cells run again."),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -298,6 +299,40 @@ def ui(
     ]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *command, "--workers", "1"])
+
+
+@app.command()
+def delete(
+    name: NameArgument,
+    yes: YesOption = False,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """Delete a sweep: its runs, their files, and the checkpoints that only it needs."""
+    from sweep.housekeeping import delete_sweep
+
+    places = Places.resolve(tracking_uri=tracking_uri, storage=storage)
+    delete_sweep(name, places, _out(), yes=yes)
+
+
+@app.command()
+def gc(
+    yes: YesOption = False,
+    ends: Annotated[
+        bool,
+        typer.Option("--ends", help="Also the last states of completed cells, which a longer run needs."),
+    ] = False,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Also what no sweep of this MLflow knows.")
+    ] = False,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """Remove checkpoints that no sweep needs any more."""
+    from sweep.housekeeping import collect_garbage
+
+    places = Places.resolve(tracking_uri=tracking_uri, storage=storage)
+    collect_garbage(places, _out(), yes=yes, ends=ends, unknown=unknown)
 
 
 @app.command()

@@ -48,6 +48,12 @@ class LeaseLostError(SharpflatError):
     """Another process has taken the sweep over; this one must write nothing more."""
 
 
+class NotConfirmedError(SharpflatError):
+    """Something would have been removed, and nobody said yes."""
+
+    exit_code = 2
+
+
 class ClusterError(SharpflatError):
     """There is no Ray cluster, or it cannot run a trial."""
 

@@ -118,6 +118,12 @@ class CellRuns(TaggedRuns):
                 self.client.delete_run(run_id)
         return doomed
 
+    def delete_cell(self, run_id: str) -> None:
+        """Remove a run's files, then the run."""
+        self.artifacts.clear(run_id)
+        with translated(f"deleting run {run_id}"):
+            self.client.delete_run(run_id)
+
     def start_cell(
         self,
         sweep: Sweep,

@@ -222,6 +222,25 @@ class Artifacts:
                 repository: Any = get_artifact_repository(uri, tracking_uri=self._client.tracking_uri)
                 repository.log_artifact(str(local), folder or None)
 
+    def usage(self, run_id: str) -> int:
+        """Return the bytes of a run's files; 0 where MLflow does not say."""
+        with translated(f"listing the files of run {run_id}"):
+            folders, total = [""], 0
+            while folders:
+                for entry in self._client.list_artifacts(run_id, folders.pop() or None):
+                    if entry.is_dir:
+                        folders.append(entry.path)
+                    total += entry.file_size or 0
+            return total
+
+    def clear(self, run_id: str) -> None:
+        """Remove all files of a run."""
+        with translated(f"removing the files of run {run_id}"):
+            repository: Any = get_artifact_repository(
+                self._place(run_id), tracking_uri=self._client.tracking_uri
+            )
+            repository.delete_artifacts()
+
     def get(self, run_id: str, path: str) -> bytes | None:
         """Read a file, or return `None` when there is none."""
         with translated(f"reading {path}"):

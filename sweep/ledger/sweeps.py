@@ -212,6 +212,20 @@ class Sweeps(TaggedRuns):
                 self.client.delete_run(run_id)
         return doomed
 
+    def delete_sweep(self, sweep: Sweep) -> None:
+        """Remove a sweep's own run and its files; its name is free then.
+
+        MLflow keeps what was deleted until `mlflow gc`. Runs of cells that are still there stay.
+        """
+        self.artifacts.clear(sweep.run_id)
+        with translated(f"deleting sweep {sweep.name!r}"):
+            # MLflow would keep the name of a deleted experiment for itself.
+            freed = f"{sweep.name} (deleted {time.strftime('%Y-%m-%d %H:%M:%S')})"
+            self.client.rename_experiment(sweep.experiment_id, freed)
+            self.client.delete_run(sweep.run_id)
+            if not self.client.search_runs([sweep.experiment_id], max_results=1):
+                self.client.delete_experiment(sweep.experiment_id)
+
     def request_stop(self, name: str) -> None:
         """Ask the driver of a sweep to stop.
 

@@ -76,9 +76,9 @@ class Storage:
             raise StorageUnavailableError(str(error)) from error
         return cls(files)
 
-    def apart(self, name: str) -> "Storage":
+    def apart(self, name: str, *, create: bool = True) -> "Storage":
         """Return a store of its own inside this one, for a sweep that shares nothing."""
-        return Storage.open(below(self._files.place, f"{APART}/{name}"))
+        return Storage.open(below(self._files.place, f"{APART}/{name}"), create=create)
 
     @property
     def place(self) -> str:
@@ -261,7 +261,14 @@ class Storage:
         return join_parts([decode_part(self.read_part(part), part.stored.file) for part in wanted])
 
     def prune(self, cell_id: str, keep: int = 2) -> int:
-        """Remove what the newest `keep` readable commits make superfluous; returns the bytes freed.
+        """Remove what is `superfluous`; returns the bytes freed."""
+        doomed = self.superfluous(cell_id, keep)
+        for file in doomed:
+            self._files.delete(file)
+        return sum(doomed.values())
+
+    def superfluous(self, cell_id: str, keep: int = 2) -> dict[str, int]:
+        """Return the files that the newest `keep` readable commits make superfluous, with their sizes.
 
         Parts that a kept manifest lists stay. Files of a commit that is being written (of a later step, or a
         later attempt than the newest kept one) stay too. Once the cell has ended, parts that nothing
@@ -273,7 +280,7 @@ class Storage:
             if len(kept) < keep:
                 kept.append(manifest)
         if not kept:
-            return 0
+            return {}
         oldest, newest = kept[-1], kept[0]
         ended = newest.outcome is not None
         listed = {file for manifest in kept for file in _files_of(manifest)}
@@ -295,9 +302,7 @@ class Storage:
                 temporary = name.endswith(TEMPORARY_SUFFIX)
                 if stale and (temporary or (ended and folder == "history" and file not in listed)):
                     doomed[file] = size
-        for file in doomed:
-            self._files.delete(file)
-        return sum(doomed.values())
+        return doomed
 
     def forget(self, cell_id: str, step: int) -> int:
         """Remove the commits of a cell at one step, with the files that no other commit of it lists.
@@ -323,9 +328,21 @@ class Storage:
         self._files.delete_folder(_root(cell_id))
         return freed
 
+    def clear(self) -> None:
+        """Remove all that is stored, of every cell."""
+        self._files.delete_folder("cells")
+
     def usage(self, cell_id: str | None = None) -> int:
         """Return the bytes stored for a cell, or for all."""
         return sum(size for _, size in self._files.sizes("cells" if cell_id is None else _root(cell_id)))
+
+    def inventory(self) -> dict[str, int]:
+        """Return every address that something is stored under, with its bytes."""
+        found: dict[str, int] = {}
+        for path, size in self._files.sizes("cells"):
+            address = path.split("/")[1]
+            found[address] = found.get(address, 0) + size
+        return found
 
     def _commits(self, cell_id: str) -> list[tuple[int, int]]:
         """Return (step, attempt) of every manifest, newest first."""

@@ -1,0 +1,77 @@
+"""`sweep delete` and `sweep gc` as commands: say what and how much, ask, remove."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from sweep.errors import NotConfirmedError
+from sweep.lease import Lease
+from sweep.ledger import Ledger
+from sweep.places import Places
+from sweep.removal import Removal, of_store, of_sweep
+from sweep.storage import Storage
+
+
+def delete_sweep(name: str, places: Places, console: Console, *, yes: bool) -> None:
+    """Delete a sweep: its runs that no other sweep refers to, their files, and checkpoints only it needs.
+
+    Raises:
+        ConfigError: There is none of that name.
+        LeaseHeldError: It is running.
+        NotConfirmedError: Nobody confirmed; nothing was removed.
+    """
+    ledger = Ledger.open(places.tracking_uri, create=False)
+    storage = Storage.open(places.storage, create=False)
+    sweep = ledger.find_sweep(name)
+    with Lease.acquire(ledger, sweep):
+        removals, needed = of_sweep(ledger, storage, sweep)
+        for other, count in needed.items():
+            console.print(f"{count} runs stay, because sweep {other!r} refers to them", markup=False)
+        _remove(removals, console, yes=yes, question=f"Delete sweep {name!r} for good?")
+
+
+def collect_garbage(places: Places, console: Console, *, yes: bool, ends: bool, unknown: bool) -> None:
+    """Remove from the checkpoint store what no sweep needs any more.
+
+    Raises:
+        NotConfirmedError: Nobody confirmed; nothing was removed.
+    """
+    ledger = Ledger.open(places.tracking_uri, create=False)
+    storage = Storage.open(places.storage, create=False)
+    removals = of_store(ledger, storage, ends=ends, unknown=unknown)
+    if not removals:
+        console.print(f"nothing to remove; {in_units(storage.usage())} are in use")
+        return
+    _remove(removals, console, yes=yes, question="Remove these?")
+
+
+def _remove(removals: Sequence[Removal], console: Console, *, yes: bool, question: str) -> None:
+    table = Table("what", "how many", "size", box=None, header_style="bold")
+    for kind in dict.fromkeys(one.kind for one in removals):
+        sizes = [one.size for one in removals if one.kind == kind]
+        table.add_row(kind, str(len(sizes)), in_units(sum(sizes)))
+    console.print(table)
+    if not yes and not _confirmed(question, console.input):
+        raise NotConfirmedError("nothing was removed; add --yes to remove without being asked.")
+    for one in removals:
+        one.remove()
+    console.print(f"removed {in_units(sum(one.size for one in removals))}")
+
+
+def _confirmed(question: str, ask: Callable[[str], str]) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return ask(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def in_units(size: float) -> str:
+    """Return a number of bytes as people write it: 512 bytes, 3.4 MiB."""
+    if size < 1024:
+        return f"{size:.0f} bytes"
+    for unit in ("KiB", "MiB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} GiB"

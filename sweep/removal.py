@@ -1,0 +1,156 @@
+"""Making room: what `sweep delete` and `sweep gc` would remove, in words and bytes, and removing it.
+
+Nothing is removed that a run in progress, or a sweep that is not complete, could still use; what other sweeps
+refer to stays. Each removal may be repeated, so a command that was broken off is completed by the next one.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from search_spaces import load_space_text
+from sweep import names
+from sweep.forks import lines_of
+from sweep.lease import current_holder
+from sweep.ledger import CellRun, Ledger, Sweep
+from sweep.names import Status
+from sweep.plan import Plan, make_plan
+from sweep.storage import Manifest, Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Something that can be removed.
+
+    Args:
+        kind: What it is, in the plural.
+        name: Which one.
+        size: Bytes.
+        remove: Removes it.
+    """
+
+    kind: str
+    name: str
+    size: int
+    remove: Callable[[], object]
+
+
+def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep) -> tuple[list[Removal], dict[str, int]]:
+    """Return what deleting a sweep removes, and how many of its runs stay for which other sweeps.
+
+    The caller holds the sweep's lease. The sweep itself comes last.
+    """
+    own = ledger.cells_of(sweep)
+    others = [one for one in ledger.list_sweeps() if one.run_id != sweep.run_id and one.shares]
+    plans = {one.name: _stored_plan(ledger, one) for one in others} if sweep.shares else {}
+    needed = {name: len(own.keys() & plan.cells.keys()) for name, plan in plans.items()}
+    shared = {cell for plan in plans.values() for cell in plan.cells}
+    removals = [
+        Removal(
+            "runs of cells",
+            run.cell_id,
+            ledger.artifacts.usage(run.run_id),
+            lambda run_id=run.run_id: ledger.delete_cell(run_id),
+        )
+        for run in own.values()
+        if run.cell_id not in shared
+    ]
+    if sweep.shares:
+        theirs = {address for plan in plans.values() for address in _addresses(plan)}
+        mine = _addresses(_stored_plan(ledger, sweep)) | own.keys()
+        stored = storage.inventory()
+        removals += [
+            _all_of(storage, "checkpoints", address, stored[address])
+            for address in sorted((mine - theirs) & stored.keys())
+        ]
+    else:
+        apart = storage.apart(sweep.run_id, create=False)
+        removals.append(Removal("checkpoints", "of its own store", apart.usage(), apart.clear))
+    size = ledger.artifacts.usage(sweep.run_id)
+    removals.append(
+        Removal("sweeps with figures and tables", sweep.name, size, lambda: ledger.delete_sweep(sweep))
+    )
+    return removals, {name: count for name, count in needed.items() if count}
+
+
+def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: bool = False) -> list[Removal]:
+    """Return what no sweep needs any more.
+
+    Args:
+        ledger: Says which sweeps there are and how their cells stand.
+        storage: The checkpoint store.
+        ends: Also the last states of completed cells, from which a longer run could go on.
+        unknown: Also what belongs to no sweep of this MLflow; another MLflow may know it.
+    """
+    sweeps = [sweep for sweep in ledger.list_sweeps() if sweep.shares]
+    plans = {sweep.name: _stored_plan(ledger, sweep) for sweep in sweeps}
+    busy = {sweep.name for sweep in sweeps if current_holder(ledger.parent_run(sweep)) is not None}
+    runs = ledger.lookup([cell for plan in plans.values() for cell in plan.cells])
+    lines: set[str] = set()
+    needed: set[str] = set()
+    for name, plan in plans.items():
+        for cell_id, cell in plan.cells.items():
+            its_lines = {line for line, _, _ in lines_of(cell)}
+            lines |= its_lines
+            if name in busy or cell_id not in runs or not runs[cell_id].status.ended:
+                needed |= {cell_id, *its_lines}
+    known = {cell_id for plan in plans.values() for cell_id in plan.cells}
+    found: list[Removal] = []
+    for address, size in sorted(storage.inventory().items()):
+        if address in needed:
+            continue
+        if address in known:
+            found.extend(_of_ended_cell(storage, runs[address], size, ends=ends))
+        elif address in lines:
+            found.extend(_of_line(storage, address, size, ends=ends))
+        elif unknown:
+            found.append(_all_of(storage, "addresses that MLflow does not know", address, size))
+    return found
+
+
+def _of_ended_cell(storage: Storage, run: CellRun, size: int, *, ends: bool) -> Iterable[Removal]:
+    """A completed cell keeps its last commit; what was recorded of it is in MLflow."""
+    address = run.cell_id
+    if ends or run.status is not Status.COMPLETED:
+        yield _all_of(storage, "states of ended cells", address, size)
+    elif earlier := sum(storage.superfluous(address, keep=1).values()):
+        yield Removal("earlier commits", address, earlier, lambda: storage.prune(address, keep=1))
+
+
+def _of_line(storage: Storage, line: str, size: int, *, ends: bool) -> Iterable[Removal]:
+    """States left for others go; where a cell ended, its line points to the cell's own files, which stay."""
+    kind, own = "states left for other cells", f"cells/{line}/"
+    manifests = list(storage.manifests(line))
+    left = [one for one in manifests if one.checkpoint is None or one.checkpoint.file.startswith(own)]
+    if ends or len(left) == len(manifests):
+        yield _all_of(storage, kind, line, size)
+    elif left:
+        steps = sorted({manifest.step for manifest in left})
+        yield Removal(
+            kind,
+            line,
+            sum(_size(manifest) for manifest in left),
+            lambda: [storage.forget(line, step) for step in steps],
+        )
+
+
+def _all_of(storage: Storage, kind: str, address: str, size: int) -> Removal:
+    return Removal(kind, address, size, lambda: storage.delete(address))
+
+
+def _size(manifest: Manifest) -> int:
+    stored = [part.stored for part in manifest.parts]
+    return sum(one.size for one in [*stored, *([manifest.checkpoint] if manifest.checkpoint else [])])
+
+
+def _stored_plan(ledger: Ledger, sweep: Sweep) -> Plan:
+    """Return the plan that a sweep has; an empty one where it was given up before it stored one."""
+    if ledger.read_cells(sweep) is None:
+        return Plan(sweep.name, grids=[], axes=[], cell_ids=[], cells={}, first_points={}, steps_naive=0)
+    origin = f"{names.ARTIFACT_SPACE} of sweep {sweep.name!r}"
+    return make_plan(load_space_text(ledger.read_space(sweep), origin=origin))
+
+
+def _addresses(plan: Plan) -> set[str]:
+    """Return every address under which the cells of a plan store something."""
+    lines = {line for cell in plan.cells.values() for line, _, _ in lines_of(cell)}
+    return plan.cells.keys() | lines
