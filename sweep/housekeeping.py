@@ -25,8 +25,8 @@ def delete_sweep(name: str, places: Places, console: Console, *, yes: bool) -> N
     ledger = Ledger.open(places.tracking_uri, create=False)
     storage = Storage.open(places.storage, create=False)
     sweep = ledger.find_sweep(name)
-    with Lease.acquire(ledger, sweep):
-        removals, needed = of_sweep(ledger, storage, sweep)
+    with Lease.acquire(ledger, sweep) as lease:
+        removals, needed = of_sweep(ledger, storage, sweep, lease)
         for other, count in needed.items():
             console.print(f"{count} runs stay, because sweep {other!r} refers to them", markup=False)
         _remove(removals, console, yes=yes, question=f"Delete sweep {name!r} for good?")

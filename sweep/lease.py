@@ -198,12 +198,16 @@ class Lease:
         """Give the lease back, so that the next one need not wait."""
         if self._released.is_set():
             return
-        self._released.set()
-        if self._renewer.is_alive():
-            self._renewer.join()
+        self.abandon()
         if self._taken_by is None:
             with translated("releasing the lease"):
                 self._ledger.client.set_tag(self._sweep.run_id, TAG_LEASE_RELEASED, str(self.epoch))
+
+    def abandon(self) -> None:
+        """Stop renewing without writing anything: its run is about to be deleted."""
+        self._released.set()
+        if self._renewer.is_alive():
+            self._renewer.join()
 
     def __enter__(self) -> "Lease":
         return self

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from search_spaces import load_space_text
 from sweep import names
 from sweep.forks import lines_of
-from sweep.lease import current_holder
+from sweep.lease import Lease, current_holder
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.plan import Plan, make_plan
@@ -34,11 +34,18 @@ class Removal:
     remove: Callable[[], object]
 
 
-def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep) -> tuple[list[Removal], dict[str, int]]:
+def of_sweep(
+    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
+) -> tuple[list[Removal], dict[str, int]]:
     """Return what deleting a sweep removes, and how many of its runs stay for which other sweeps.
 
-    The caller holds the sweep's lease. The sweep itself comes last.
+    The sweep itself comes last, and its lease with it.
     """
+
+    def end() -> None:
+        lease.abandon()
+        ledger.delete_sweep(sweep)
+
     own = ledger.cells_of(sweep)
     others = [one for one in ledger.list_sweeps() if one.run_id != sweep.run_id and one.shares]
     plans = {one.name: _stored_plan(ledger, one) for one in others} if sweep.shares else {}
@@ -66,9 +73,7 @@ def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep) -> tuple[list[Remov
         apart = storage.apart(sweep.run_id, create=False)
         removals.append(Removal("checkpoints", "of its own store", apart.usage(), apart.clear))
     size = ledger.artifacts.usage(sweep.run_id)
-    removals.append(
-        Removal("sweeps with figures and tables", sweep.name, size, lambda: ledger.delete_sweep(sweep))
-    )
+    removals.append(Removal("sweeps with figures and tables", sweep.name, size, end))
     return removals, {name: count for name, count in needed.items() if count}
 
 

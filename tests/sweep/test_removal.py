@@ -1,0 +1,190 @@
+"""`sweep delete` and `sweep gc`: what goes, what stays, and that a real grid goes on from what stayed."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search_spaces import load_space_text
+from sweep.errors import LeaseHeldError, NotConfirmedError
+from sweep.forks import plan_sharing
+from sweep.grid_table import grid_table
+from sweep.housekeeping import collect_garbage, delete_sweep, in_units
+from sweep.lease import Lease
+from sweep.ledger import Ledger, Sweep
+from sweep.names import Status
+from sweep.pack import Pack
+from sweep.places import Places
+from sweep.plan import Plan, make_plan
+from sweep.recorder import Recorder
+from sweep.removal import of_store
+from sweep.storage import Storage
+from trainers.errors import ConfigError
+
+TEXT = """
+name: NAME
+description: A trunk and its branches.
+base:
+  model: {name: mlp, widths: [4]}
+  dataset: mnist-5k
+  holdout_size: 50
+  evaluate_every: 20
+  divergence_every: 20
+  phases: [{lr: 0.05, until: SWITCH}, {lr: 0.05, alpha_dom: .inf, until: 40}]
+axes:
+  k: [2]
+  seed: SEEDS
+reports:
+  - {kind: curves, name: curves, lines: [k]}
+"""
+
+
+def space(name: str, seeds: str = "[0, 1]", switch: int = 20) -> str:
+    return TEXT.replace("NAME", name).replace("SEEDS", seeds).replace("SWITCH", str(switch))
+
+
+class Store:
+    """An MLflow and a checkpoint store, and grids that are trained in this process."""
+
+    def __init__(self, folder: Path, ledger: Ledger) -> None:
+        self.places = Places(
+            home=folder,
+            tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+            storage=str(folder / "storage"),
+            data_folder=folder / "data",
+        )
+        self.ledger = ledger
+        self.storage = Storage.open(self.places.storage)
+
+    def run(self, text: str, *, cells: int | None = None) -> tuple[Sweep, Plan]:
+        """Train and record a space, or its first cells."""
+        loaded = load_space_text(text)
+        plan = make_plan(loaded)
+        table = grid_table(plan.grids, plan.axes, plan.cell_ids)
+        sweep = self.ledger.open_sweep(loaded, table)
+        sharing = plan_sharing(plan.cells)
+        with Lease.acquire(self.ledger, sweep) as lease:
+            self.ledger.write_plan(sweep, loaded, table)
+            recorder = Recorder(
+                self.ledger,
+                self.storage,
+                sweep,
+                lease,
+                describe=lambda cell_id: (plan.cells[cell_id], plan.axes_of(cell_id)),
+                runs=self.ledger.lookup(list(plan.cells), sweep),
+            )
+            done = recorder.reconcile(list(plan.cells))
+            recorder.start()
+            for cell_id in list(plan.cells)[:cells]:
+                if cell_id in done:
+                    continue
+                leaves = [fork.step for fork in sharing[cell_id].leaves]
+                pack = Pack(
+                    [plan.cells[cell_id]],
+                    self.storage,
+                    data_folder=self.places.data_folder,
+                    leaves=[leaves],
+                )
+                pack.train(60.0)
+                (committed,) = pack.commit()
+                recorder.submit(cell_id, step=committed.step, attempt=committed.attempt)
+            assert recorder.drain(60.0) == []
+            recorder.close()
+        return sweep, plan
+
+    def statuses(self, plan: Plan) -> list[Status]:
+        return [run.status for run in self.ledger.lookup(list(plan.cells)).values()]
+
+
+@pytest.fixture
+def store(folder: Path, ledger: Ledger) -> Store:
+    return Store(folder, ledger)
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(record=True, width=120)
+
+
+def test_a_deleted_sweep_is_gone_with_its_files_and_its_name_is_free(store: Store, console: Console) -> None:
+    sweep, plan = store.run(space("little"))
+    runs = store.ledger.lookup(list(plan.cells))
+    folders = [Path(store.ledger.client.get_run(run.run_id).info.artifact_uri) for run in runs.values()]
+    with pytest.raises(NotConfirmedError):
+        delete_sweep("little", store.places, console, yes=False)
+    assert store.statuses(plan) == [Status.COMPLETED] * 2
+    delete_sweep("little", store.places, console, yes=True)
+    said = console.export_text()
+    assert "runs of cells" in said and "checkpoints" in said and "removed" in said
+    assert store.ledger.lookup(list(plan.cells)) == {}
+    assert store.storage.inventory() == {}
+    assert not any(folder.exists() for folder in folders)
+    with pytest.raises(ConfigError):
+        store.ledger.find_sweep("little")
+    again, _ = store.run(space("little"))
+    assert again.experiment_id != sweep.experiment_id
+    assert store.statuses(plan) == [Status.COMPLETED] * 2
+
+
+def test_runs_to_which_another_sweep_refers_stay(store: Store, console: Console) -> None:
+    _, first = store.run(space("first", "[0, 1]"))
+    store.run(space("second", "[1, 2]"))
+    (shared,) = set(first.cells) & set(make_plan(load_space_text(space("second", "[1, 2]"))).cells)
+    before = store.ledger.lookup([shared])[shared]
+    delete_sweep("first", store.places, console, yes=True)
+    assert "1 runs stay, because sweep 'second' refers to them" in console.export_text()
+    assert store.ledger.lookup(list(first.cells)) == {shared: before}
+    assert shared in store.storage.inventory()
+    # The name is free, and what stayed is found.
+    store.run(space("first", "[0, 1]"))
+    assert store.ledger.lookup([shared])[shared].run_id == before.run_id
+
+
+def test_a_running_sweep_is_not_deleted(store: Store, console: Console) -> None:
+    sweep, plan = store.run(space("little"))
+    with Lease.acquire(store.ledger, sweep), pytest.raises(LeaseHeldError):
+        delete_sweep("little", store.places, console, yes=True)
+    assert store.statuses(plan) == [Status.COMPLETED] * 2
+
+
+def test_garbage_is_what_no_cell_waits_for(store: Store, console: Console) -> None:
+    text = space("little", "[0]").replace("k: [2]", "k: [1, 2, 3]")
+    _, plan = store.run(text, cells=2)
+    # The third cell still waits for the trunk's state.
+    kinds = {one.kind for one in of_store(store.ledger, store.storage)}
+    assert "states left for other cells" not in kinds
+    store.run(text)
+    before = store.storage.usage()
+    found = of_store(store.ledger, store.storage)
+    assert {one.kind for one in found} >= {"states left for other cells"}
+    collect_garbage(store.places, console, yes=True, ends=False, unknown=False)
+    after = store.storage.usage()
+    assert before - after == sum(one.size for one in found)
+    assert of_store(store.ledger, store.storage) == []
+    # A longer run goes on from where its cell ended.
+    cells = [cell for cell in load_space_text(text.replace("until: 40", "until: 60")).points()]
+    pack = Pack([cells[0].cell], store.storage, data_folder=store.places.data_folder)
+    assert pack.trainer.step == 40
+    collect_garbage(store.places, console, yes=True, ends=True, unknown=False)
+    left = store.storage.inventory()
+    assert set(left) == {cell for cell in left if cell not in plan.cells}
+    assert store.statuses(plan) == [Status.COMPLETED] * 3
+
+
+def test_what_mlflow_does_not_know_goes_only_when_asked(store: Store, console: Console) -> None:
+    store.run(space("little", "[0]"))
+    collect_garbage(store.places, console, yes=True, ends=False, unknown=False)
+    store.storage.commit("stranger", attempt=1, step=1, checkpoint=b"state", part=None, previous=None)
+    assert of_store(store.ledger, store.storage) == []
+    collect_garbage(store.places, console, yes=True, ends=False, unknown=True)
+    assert "stranger" not in store.storage.inventory()
+
+
+def test_sizes_are_written_as_people_do() -> None:
+    assert [in_units(size) for size in (0, 1023, 1024, 3.5 * 2**20, 2**33)] == [
+        "0 bytes",
+        "1023 bytes",
+        "1.0 KiB",
+        "3.5 MiB",
+        "8.0 GiB",
+    ]

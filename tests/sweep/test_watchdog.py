@@ -1,0 +1,91 @@
+"""The watchdog over a worker, in a process of its own that it may end."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+from sweep.watchdog import EXIT_HUNG
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(body: str, seconds: float = 0.5) -> "subprocess.Popen[str]":
+    code = f"""
+import time
+from sweep.watchdog import Watchdog
+watchdog = Watchdog({seconds}, lambda text: print(text, flush=True))
+{textwrap.dedent(body)}
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_work_that_stands_still_ends_the_process_and_says_where() -> None:
+    process = start(
+        """
+        def stuck():
+            time.sleep(60)
+        with watchdog.watching():
+            stuck()
+        """
+    )
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == EXIT_HUNG
+    first, _, threads = out.partition("\n")
+    assert first.startswith("hung: no progress for 0.5 s in ") and "in stuck" in first
+    assert "stuck" in threads
+
+
+def test_work_that_goes_on_or_is_not_watched_is_left_alone() -> None:
+    process = start(
+        """
+        with watchdog.watching():
+            for _ in range(15):
+                time.sleep(0.1)
+                watchdog.beat()
+        time.sleep(1.5)
+        print("done")
+        """
+    )
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "done\n"), err
+
+
+def test_a_process_that_was_stopped_does_not_count_as_hung() -> None:
+    process = start(
+        """
+        print("begun", flush=True)
+        with watchdog.watching():
+            for _ in range(10):
+                time.sleep(0.05)
+                watchdog.beat()
+        print("done")
+        """
+    )
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(2)
+    os.kill(process.pid, signal.SIGCONT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "done\n"), err
+
+
+def test_a_hang_that_holds_the_interpreter_ends_the_process_too() -> None:
+    process = start(
+        """
+        import ctypes, sweep.watchdog
+        sweep.watchdog.SECONDS_FOR_NOTE = 0.2
+        with watchdog.watching():
+            # A call of Python's own C interface keeps the interpreter locked.
+            ctypes.PyDLL(None).sleep(60)
+        """,
+        seconds=0.3,
+    )
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert out == "" and "Timeout" in err
