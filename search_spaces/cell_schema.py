@@ -3,9 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, cast
 
-from pydantic import BeforeValidator, Field, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter, ValidationError
 
-from search_spaces.strict import StrictModel, complain, complain_unknown, expected, infinity, shown
+from search_spaces.strict import (
+    StrictModel,
+    complain,
+    complain_unknown,
+    config_error,
+    expected,
+    infinity,
+    shown,
+)
 from trainers.cell import INITIALISATIONS
 from trainers.data import DATASETS
 from trainers.errors import ConfigError
@@ -18,6 +26,7 @@ from trainers.probes import PROBES
 Count = Annotated[int, Strict(), Field(ge=1)]
 Index = Annotated[int, Strict(), Field(ge=0)]
 Positive = Annotated[float, Strict(), BeforeValidator(infinity), Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
 Divisor = Annotated[float, Strict(), BeforeValidator(infinity), Field(gt=0)]
 
 
@@ -52,6 +61,22 @@ def _one_of(what: str, valid: Sequence[str]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _name_alone(value: Any) -> Any:
+    """A choice without options is written as its name."""
+    return value["name"] if isinstance(value, Mapping) and len(cast("Options", value)) == 1 else value
+
+
+def _step_or_condition(value: Any) -> Any:
+    if isinstance(value, ConditionSpec):
+        return value
+    if not isinstance(value, Mapping):
+        return validated(TypeAdapter(Index), value)
+    try:
+        return ConditionSpec.model_validate(value)
+    except ValidationError as error:
+        complain(str(config_error(error, "condition")))
+
+
 def _probe_period(value: dict[str, Any]) -> dict[str, Any]:
     every = value.get("every")
     if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
@@ -70,19 +95,37 @@ ProbeChoice = Annotated[
     BeforeValidator(_probe_period),
     _choice("probe", {name: entry.options for name, entry in PROBES.items()}, "every"),
 ]
-OptimizerName = Annotated[str, _one_of("optimizer", tuple(OPTIMIZERS))]
+OptimizerChoice = Annotated[
+    str | Options,
+    AfterValidator(_name_alone),
+    _choice("optimizer", {name: entry.options for name, entry in OPTIMIZERS.items()}),
+]
 InitName = Annotated[str, _one_of("init", INITIALISATIONS)]
+
+
+class ConditionSpec(StrictModel):
+    """A condition on which a phase ends; see `trainers.cell.Condition`."""
+
+    chi_above: Fraction
+    at_most: Count
+    ema: Fraction = 0.9
+    every: Count = 10
+    k: Count | None = None
+    holdout_size: Count | None = None
+    holdout_seed: Index = 0
+    tolerance: Positive = 2e-2
 
 
 class PhaseSpec(StrictModel):
     """A phase; see `trainers.cell.Phase`."""
 
     lr: Positive
-    until: Index
-    optimizer: OptimizerName = "sgd"
+    until: Annotated[int | ConditionSpec, BeforeValidator(_step_or_condition)]
+    optimizer: OptimizerChoice = "sgd"
     alpha_dom: Divisor = 1.0
     beta_bulk: Divisor = 1.0
     k: Count | None = None
+    carry: Annotated[bool, Strict()] = True
 
 
 class SolverSpec(StrictModel):

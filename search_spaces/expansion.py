@@ -18,7 +18,7 @@ from search_spaces.reports import AxisValue
 from search_spaces.schema import GridSpec, SpaceSpec, plain_data
 from search_spaces.strict import config_error
 from trainers.canonical import canonical_form
-from trainers.cell import Cell, Phase, Probe, Solver
+from trainers.cell import Cell, Condition, Phase, Probe, Solver
 from trainers.errors import ConfigError
 from trainers.options import Choice
 
@@ -282,10 +282,18 @@ def base_cell(base: BaseSpec) -> Cell:
     return Cell(**fields, **lists)
 
 
+def _phase(values: dict[str, Any]) -> Phase:
+    if isinstance(values["until"], Mapping):
+        values["until"] = Condition(**values["until"])
+    if isinstance(values["optimizer"], Mapping):
+        values["optimizer"] = Choice.of(**values["optimizer"])
+    return Phase(**values)
+
+
 def _built(slot: Slot, values: Any) -> Any:
     match slot[0]:
         case "phases":
-            return Phase(**values)
+            return _phase(dict(values))
         case "probes":
             options = {key: value for key, value in values.items() if key not in ("name", "every")}
             return Probe(

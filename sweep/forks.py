@@ -63,11 +63,17 @@ def lines_of(cell: Cell) -> list[tuple[str, int, int]]:
     """Return a cell's lines as (address, first step, last step), the last one first.
 
     States of a line may be used from just after its first step up to its last step. What is recorded is part
-    of the address, because a cell takes over the history too.
+    of the address, because a cell takes over the history too. Where a phase ends on a condition, nobody knows
+    beforehand which one a step belongs to: from there on a cell has one line, all its own.
     """
     record = record_form(cell)
     found: list[tuple[str, int, int]] = []
-    for stage in reversed(stages(cell)):
+    reduced = stages(cell)
+    conditional = [index for index, stage in enumerate(reduced) if stage.condition is not None]
+    if conditional:
+        own = address({**trajectory_form(cell), "record": record, "kind": "line"})
+        found.append((own, reduced[conditional[0]].start, reduced[-1].stop))
+    for stage in reversed(reduced[: conditional[0]] if conditional else reduced):
         form = trajectory_form(cell, until=stage.stop)
         schedule = [*form["schedule"]]
         schedule[-1] = {key: value for key, value in schedule[-1].items() if key != "until"}
@@ -155,7 +161,8 @@ def _rule(cell: Cell, stage: Stage) -> Rule:
     settings = (
         (cell.holdout_size, cell.holdout_seed, cell.refresh_every, cell.solver) if stage.projects else None
     )
-    return (stage.optimizer, stage.dom_rate, stage.bulk_rate, stage.k, settings)
+    own = address(trajectory_form(cell)) if stage.condition is not None else None
+    return (stage.optimizer, stage.dom_rate, stage.bulk_rate, stage.k, stage.carry, settings, own)
 
 
 def _root(cell: Cell) -> tuple[object, ...]:

@@ -13,7 +13,13 @@ import pyarrow as pa
 from pyarrow.compute import field
 
 from sweep.forks import fork_at, lines_of
-from sweep.names import EIGENSPACE_UNCONVERGED, FINAL_STEPS, FINAL_TEST_ACCURACY, FINAL_TRAIN_LOSS
+from sweep.names import (
+    EIGENSPACE_UNCONVERGED,
+    FINAL_STEPS,
+    FINAL_SWITCH_STEP,
+    FINAL_TEST_ACCURACY,
+    FINAL_TRAIN_LOSS,
+)
 from sweep.storage import Manifest, Storage
 from trainers.canonical import cell_id
 from trainers.cell import Cell
@@ -336,4 +342,6 @@ def finals_of(lane: Lane, step: int) -> dict[str, float]:
         finals[FINAL_TEST_ACCURACY] = lane.finals[TEST_ACCURACY]
     if lane.refreshes:
         finals[EIGENSPACE_UNCONVERGED] = lane.unconverged / lane.refreshes
+    if lane.switches:
+        finals[FINAL_SWITCH_STEP] = float(lane.switches[-1])
     return finals

@@ -70,10 +70,12 @@ class CellOutcome:
 
     @property
     def switch_steps(self) -> tuple[int, ...]:
-        """The ends of all phases but the last, in order; empty phases left out."""
+        """The ends of all phases but the last, in order; empty phases and conditions left out."""
         ends: list[int] = []
-        while (until := self.params.get(f"phase.{len(ends)}.until")) is not None:
-            ends.append(int(float(until)))
+        index = 0
+        while (until := self.params.get(f"phase.{index}.until")) is not None:
+            ends += [int(float(until))] if until.replace(".", "", 1).isdigit() else []
+            index += 1
         last = ends[-1] if ends else 0
         return tuple(sorted({end for end in ends if 0 < end < last}))
 

@@ -7,12 +7,12 @@ grid that asks for it. The trainer runs the canonical form, so what is hashed is
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from trainers.cell import Cell, Phase
+from trainers.cell import Cell, Condition, Phase
 from trainers.data import DATASETS, DatasetEntry
 from trainers.errors import ConfigError, unknown_name
 from trainers.losses import LOSSES
@@ -35,21 +35,25 @@ class Stage:
     Args:
         start: First step.
         stop: One past the last step.
-        optimizer: Base optimiser.
+        optimizer: Base optimiser with all the options that matter.
         dom_rate: lr / alpha_dom, 0 for Bulk-SGD.
         bulk_rate: lr / beta_bulk, 0 for Dom-SGD.
-        k: Dimension of the Dominant subspace, or `None` when the stage does not project.
+        k: Dimension of the Dominant subspace, or `None` when the stage does not need it.
+        carry: Whether the base optimiser goes on with the state of the stage before.
+        condition: What ends the stage before `stop`, completed; the next stage then starts there.
     """
 
     start: int
     stop: int
-    optimizer: str
+    optimizer: Choice
     dom_rate: float
     bulk_rate: float
     k: int | None
+    carry: bool = False
+    condition: Condition | None = None
 
     @property
-    def rule(self) -> tuple[str, float, float, int | None]:
+    def rule(self) -> tuple[Choice, float, float, int | None]:
         """What is done at each step, whenever it is done."""
         return (self.optimizer, self.dom_rate, self.bulk_rate, self.k)
 
@@ -72,27 +76,42 @@ def stages(cell: Cell) -> tuple[Stage, ...]:
     Raises:
         ConfigError: An unknown optimiser, k too large, both rates 0, or no step at all.
     """
-    num_classes = dataset_entry(cell.dataset).num_outputs
+    entry = dataset_entry(cell.dataset)
     reduced: list[Stage] = []
-    for phase in cell.phases:
-        start = reduced[-1].stop if reduced else 0
-        if phase.until <= start:
+    for index, phase in enumerate(cell.phases):
+        before = reduced[-1] if reduced else None
+        start = before.stop if before else 0
+        conditional = before is not None and before.condition is not None
+        if conditional and phase.last < start:
+            raise ConfigError(
+                f"phases.{index}.until: found {phase.last}; the phase before ends on a condition, at most at "
+                f"{start}, so this one must not end before that."
+            )
+        if phase.last <= start and not conditional:
             continue
-        stage = _stage(phase, start, num_classes)
-        if reduced and reduced[-1].rule == stage.rule:
-            previous = reduced.pop()
-            stage = _stage(phase, previous.start, num_classes)
+        stage = _stage(phase, before, start, entry)
+        if before is not None and before.rule == stage.rule and stage.carry == _has_state(stage.optimizer):
+            reduced.pop()
+            stage = replace(stage, start=before.start, carry=before.carry)
         reduced.append(stage)
     if not reduced:
         raise ConfigError("phases: no phase has a step; the last `until` must be at least 1.")
+    if reduced[-1].condition is not None:
+        raise ConfigError("phases: the last phase ends on a condition; expected a step, the cell's length.")
     return tuple(reduced)
 
 
-def _stage(phase: Phase, start: int, num_classes: int) -> Stage:
-    if phase.optimizer not in OPTIMIZERS:
-        raise unknown_name("optimizer", phase.optimizer, OPTIMIZERS)
+def _has_state(optimizer: Choice) -> bool:
+    return OPTIMIZERS[optimizer.name].has_state
+
+
+def _stage(phase: Phase, before: Stage | None, start: int, data: DatasetEntry) -> Stage:
+    if phase.optimizer.name not in OPTIMIZERS:
+        raise unknown_name("optimizer", phase.optimizer.name, OPTIMIZERS)
+    entry = OPTIMIZERS[phase.optimizer.name]
+    options = phase.optimizer.resolve("optimizer", entry.options)
     dom_rate = effective_rate(phase.lr, phase.alpha_dom)
-    bulk_rate = effective_rate(phase.lr, phase.beta_bulk)
+    bulk_rate = 0.0 if entry.dominant_only else effective_rate(phase.lr, phase.beta_bulk)
     if dom_rate == 0 and bulk_rate == 0:
         raise ConfigError("both effective rates are 0: nothing would train.")
     if math.isinf(dom_rate) or math.isinf(bulk_rate):
@@ -100,9 +119,31 @@ def _stage(phase: Phase, start: int, num_classes: int) -> Stage:
             f"lr {phase.lr!r} over alpha_dom {phase.alpha_dom!r} or beta_bulk {phase.beta_bulk!r} "
             "is too large for a number: an effective rate must be finite."
         )
-    k = None if dom_rate == bulk_rate else (phase.k if phase.k is not None else num_classes)
+    k = None if dom_rate == bulk_rate else (phase.k if phase.k is not None else data.num_outputs)
+    if k is None:
+        options.pop("project", None)
+    optimizer = Choice.of(phase.optimizer.name, **options)
+    same = before is not None and before.optimizer.name == optimizer.name
     return Stage(
-        start=start, stop=phase.until, optimizer=phase.optimizer, dom_rate=dom_rate, bulk_rate=bulk_rate, k=k
+        start=start,
+        stop=phase.last,
+        optimizer=optimizer,
+        dom_rate=dom_rate,
+        bulk_rate=bulk_rate,
+        k=k,
+        carry=phase.carry and entry.has_state and same,
+        condition=_completed(phase.until, data) if isinstance(phase.until, Condition) else None,
+    )
+
+
+def _completed(condition: Condition, data: DatasetEntry) -> Condition:
+    return replace(
+        condition,
+        k=condition.k or data.num_outputs,
+        holdout_size=_at_most("until.holdout_size", condition.holdout_size, data),
+        chi_above=float(condition.chi_above),
+        ema=float(condition.ema),
+        tolerance=float(condition.tolerance),
     )
 
 
@@ -113,19 +154,12 @@ def trajectory_form(cell: Cell, *, until: int | None = None) -> dict[str, Any]:
     a stage that starts before `until` projects.
     """
     schedule: list[dict[str, Any]] = []
+    before: Stage | None = None
     for stage in stages(cell):
         if until is not None and stage.start >= until:
             break
-        stop = stage.stop if until is None else min(stage.stop, until)
-        entry: dict[str, Any] = {
-            "optimizer": stage.optimizer,
-            "dom_rate": stage.dom_rate,
-            "bulk_rate": stage.bulk_rate,
-            "until": stop,
-        }
-        if stage.projects:
-            entry["k"] = stage.k
-        schedule.append(entry)
+        schedule.append(_stage_form(stage, before, until))
+        before = stage
     form = dict(_shape_form(cell.model, cell.dataset, cell.loss))
     form |= {
         "numerics": NUMERICS_VERSION,
@@ -138,6 +172,25 @@ def trajectory_form(cell: Cell, *, until: int | None = None) -> dict[str, Any]:
     if any("k" in entry for entry in schedule):
         form["eigenspace"] = eigenspace_form(cell)
     return form
+
+
+def _stage_form(stage: Stage, before: Stage | None, until: int | None) -> dict[str, Any]:
+    optimizer = stage.optimizer
+    options = dict(optimizer.options)
+    entry: dict[str, Any] = {
+        "optimizer": {"name": optimizer.name, **options} if options else optimizer.name,
+        "dom_rate": stage.dom_rate,
+        "bulk_rate": stage.bulk_rate,
+        "until": stage.stop if until is None else min(stage.stop, until),
+    }
+    if stage.projects:
+        entry["k"] = stage.k
+    if stage.condition is not None:
+        entry["until"] = asdict(stage.condition)
+    resets = before is not None and before.optimizer.name == optimizer.name and not stage.carry
+    if resets and _has_state(optimizer):
+        entry["carry"] = False
+    return entry
 
 
 def eigenspace_form(cell: Cell) -> dict[str, Any]:
@@ -205,13 +258,14 @@ def dataset_entry(choice: Choice) -> DatasetEntry:
 
 
 def _bounded(label: str, size: int | None, dataset: Choice) -> int:
-    num_train = dataset_entry(dataset).num_train
+    return _at_most(label, size, dataset_entry(dataset))
+
+
+def _at_most(label: str, size: int | None, data: DatasetEntry) -> int:
     if size is None:
-        return num_train
-    if size > num_train:
-        raise ConfigError(
-            f"{label}: found {size}; data set {dataset.name!r} has {num_train} training examples."
-        )
+        return data.num_train
+    if size > data.num_train:
+        raise ConfigError(f"{label}: found {size}; the data set has {data.num_train} training examples.")
     return size
 
 

@@ -13,6 +13,49 @@ from trainers.options import Choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    r"""A phase ends once the gradient has aligned with the Dominant subspace (SAY25 section 3.2).
+
+    Every `every` steps from the start of the phase, chi_k = ||P_k g|| / ||g|| is measured, with g and the
+    Hessian of the same examples, and E <- ema E + (1 - ema) chi_k from E = 0. The phase ends at the first
+    such step at which E > `chi_above`.
+
+    Args:
+        chi_above: The threshold, between 0 and 1.
+        at_most: The step at which the phase ends if that never happens.
+        ema: Factor of the moving average, at least 0 and below 1.
+        every: Period in steps.
+        k: Dimension of the Dominant subspace; `None` is the number of classes.
+        holdout_size: Number of training examples; `None` is the whole training set.
+        holdout_seed: Seeds their choice.
+        tolerance: On the residuals of the eigenpairs, as for `Solver`.
+    """
+
+    chi_above: float
+    at_most: int
+    ema: float = 0.9
+    every: int = 10
+    k: int | None = None
+    holdout_size: int | None = None
+    holdout_seed: int = 0
+    tolerance: float = 2e-2
+
+    def __post_init__(self) -> None:
+        fraction("until.chi_above", self.chi_above)
+        fraction("until.ema", self.ema)
+        whole("until.at_most", self.at_most, minimum=1)
+        whole("until.every", self.every, minimum=1)
+        whole("until.holdout_seed", self.holdout_seed, minimum=0)
+        positive("until.tolerance", self.tolerance, finite=True)
+        for name in ("k", "holdout_size"):
+            if getattr(self, name) is not None:
+                whole(f"until.{name}", getattr(self, name), minimum=1)
+
+    def __str__(self) -> str:
+        return f"ema(chi) > {self.chi_above:g}, at most {self.at_most}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
     r"""A stretch of training under one update rule.
 
@@ -24,25 +67,32 @@ class Phase:
 
     Args:
         lr: Learning rate eta, positive and finite.
-        until: The step at which the phase ends; its last update is number `until - 1`.
-        optimizer: The base optimiser, a key of `trainers.optimizers.OPTIMIZERS`.
+        until: The step at which the phase ends (its last update is number `until - 1`), or the condition on
+            which it does.
+        optimizer: The base optimiser, a key of `trainers.optimizers.OPTIMIZERS` with options, or a name.
         alpha_dom: Divisor of the Dominant component, positive; infinity removes it (Bulk-SGD).
         beta_bulk: Divisor of the Bulk component, positive; infinity removes it (Dom-SGD).
         k: Dimension of the Dominant subspace; `None` is the number of classes.
+        carry: Whether the base optimiser goes on with the state that the phase before left, where that phase
+            had the same one (by name); otherwise it starts from an empty state.
     """
 
     lr: float
-    until: int
-    optimizer: str = "sgd"
+    until: int | Condition
+    optimizer: Choice = field(default_factory=lambda: Choice("sgd"))
     alpha_dom: float = 1.0
     beta_bulk: float = 1.0
     k: int | None = None
+    carry: bool = True
 
     def __post_init__(self) -> None:
+        # A frozen dataclass that takes a bare name for a choice.
+        object.__setattr__(self, "optimizer", Choice.of(self.optimizer))
         positive("lr", self.lr, finite=True)
         positive("alpha_dom", self.alpha_dom)
         positive("beta_bulk", self.beta_bulk)
-        whole("until", self.until, minimum=0)
+        if not isinstance(self.until, Condition):
+            whole("until", self.until, minimum=0)
         if self.k is not None:
             whole("k", self.k, minimum=1)
         if math.isinf(self.alpha_dom) and math.isinf(self.beta_bulk):
@@ -50,6 +100,11 @@ class Phase:
                 "alpha_dom and beta_bulk are both infinite: both effective rates would be 0 and nothing "
                 "would train. Make at least one of them finite."
             )
+
+    @property
+    def last(self) -> int:
+        """The step at which the phase ends at the latest."""
+        return self.until.at_most if isinstance(self.until, Condition) else self.until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +208,7 @@ class Cell:
     @property
     def num_steps(self) -> int:
         """The step at which the last phase ends."""
-        return max(phase.until for phase in self.phases)
+        return max(phase.last for phase in self.phases)
 
 
 INITIALISATIONS = ("pytorch", "xavier", "kaiming")
@@ -172,3 +227,10 @@ def positive(label: str, value: Any, *, finite: bool = False) -> None:
         raise ConfigError(
             f"{label}: expected a positive{' finite' if finite else ''} number, found {value!r}."
         )
+
+
+def fraction(label: str, value: Any) -> None:
+    """Raise `ConfigError` unless `value` is a number of at least 0 and below 1."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value < 1:
+        raise ConfigError(f"{label}: expected a number of at least 0 and below 1, found {value!r}.")

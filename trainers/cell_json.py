@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import Any
 
-from trainers.cell import Cell, Phase, Probe, Solver
+from trainers.cell import Cell, Condition, Phase, Probe, Solver
 from trainers.errors import ConfigError
 from trainers.options import Choice
 
@@ -19,7 +19,7 @@ def cell_to_json(cell: Cell) -> dict[str, Any]:
         choice: Choice = values[name]
         values[name] = {"name": choice.name, **dict(choice.options)}
     values["solver"] = dataclasses.asdict(cell.solver)
-    values["phases"] = [_plain(dataclasses.asdict(phase)) for phase in cell.phases]
+    values["phases"] = [_phase_to_json(phase) for phase in cell.phases]
     values["probes"] = [
         {"name": probe.name, "every": probe.every, **dict(probe.options)} for probe in cell.probes
     ]
@@ -45,8 +45,17 @@ def cell_from_json(values: dict[str, Any]) -> Cell:
         raise ConfigError(f"these values are not a cell: {error!r}.") from error
 
 
+def _phase_to_json(phase: Phase) -> dict[str, Any]:
+    optimizer = {"name": phase.optimizer.name, **dict(phase.optimizer.options)}
+    return _plain({**dataclasses.asdict(phase), "optimizer": optimizer})
+
+
 def _phase(values: dict[str, Any]) -> Phase:
     fields: dict[str, Any] = {key: math.inf if value == "inf" else value for key, value in values.items()}
+    if isinstance(fields["until"], dict):
+        fields["until"] = Condition(**fields["until"])
+    if isinstance(fields.get("optimizer"), dict):
+        fields["optimizer"] = Choice.of(**fields["optimizer"])
     return Phase(**fields)
 
 

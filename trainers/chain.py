@@ -8,7 +8,7 @@ directions. With f the outputs, g the loss gradient in them and A its Hessian in
 
     f' = J v,   g' = A f',   H v = J^T g' + (terms with second derivatives of the layers and g).
 
-Leaving out the latter gives the Gauss-Newton product J^T A J v.
+Leaving out the latter gives the Gauss-Newton product J^T A J v, and g' = 0 the functional one.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from trainers.layers.activation import GELU, RELU, SOFTPLUS, TANH
 from trainers.layers.convolution import Convolution, MaxPool
 from trainers.layers.dense import Dense, Flatten
 from trainers.losses import Loss
-from trainers.objective import CurvatureProduct
+from trainers.objective import CurvatureProduct, Part
 
 TANGENT_BYTES = 192 * 2**20
 """Budget for the tangents of one chunk of examples; chunks are a function of shapes alone."""
@@ -190,7 +190,7 @@ class ChainObjective:
         return _Linearised(saved=saved, grads=grads[::-1], outputs=outputs)
 
     def _product(
-        self, params_NP: Tensor, point: _Linearised, directions_NRP: Tensor, gauss_newton: bool
+        self, params_NP: Tensor, point: _Linearised, directions_NRP: Tensor, part: Part
     ) -> list[Tensor]:
         tangents: Tensor | None = None
         kept: list[Saved] = []
@@ -200,8 +200,10 @@ class ChainObjective:
             )
             kept.append(tangent_saved)
         assert tangents is not None
-        outward = self._loss.output_hessian(point.outputs, tangents.transpose(1, 2)).transpose(1, 2)
-        back: Tensor | None = outward.contiguous()
+        back: Tensor | None = torch.zeros_like(tangents)
+        if part != "functional":
+            outward = self._loss.output_hessian(point.outputs, tangents.transpose(1, 2))
+            back = outward.transpose(1, 2).contiguous()
         parts: list[Tensor] = []
         for index in reversed(range(len(self._layers))):
             assert back is not None
@@ -211,7 +213,7 @@ class ChainObjective:
                 point.saved[index],
                 directions_NRP[..., span],
                 kept[index],
-                None if gauss_newton else point.grads[index],
+                None if part == "gauss_newton" else point.grads[index],
                 back,
                 need_input=index > 0,
             )
@@ -221,7 +223,7 @@ class ChainObjective:
 
     @torch.no_grad()
     def curvature(
-        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, gauss_newton: bool = False
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, part: Part = "hessian"
     ) -> CurvatureProduct:
         """Linearise at `params_NP` once and return the product with the Hessian of the mean loss."""
         params_NP = params_NP.clone()
@@ -243,15 +245,15 @@ class ChainObjective:
                     point = self._linearise(params_NP, inputs_NBX[:, start:stop], targets_NBC[:, start:stop])
                     if keep:
                         points[start] = point
-                parts = self._product(params_NP, point, directions_NRP, gauss_newton)
+                parts = self._product(params_NP, point, directions_NRP, part)
                 if stop - start < total:
-                    for part in parts:
-                        part.mul_((stop - start) / total)
+                    for own in parts:
+                        own.mul_((stop - start) / total)
                 if accumulated is None:
                     accumulated = parts
                 else:
-                    for sum_, part in zip(accumulated, parts, strict=True):
-                        sum_.add_(part)
+                    for sum_, own in zip(accumulated, parts, strict=True):
+                        sum_.add_(own)
             assert accumulated is not None
             return torch.cat(accumulated, -1)
 

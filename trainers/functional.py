@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, jvp, vjp, vmap
 
 from trainers.losses import Loss
-from trainers.objective import CurvatureProduct
+from trainers.objective import CurvatureProduct, Part
 
 DIRECTIONS_AT_ONCE = 16
 """Directions per vectorised pass; bounds memory."""
@@ -52,11 +52,15 @@ class FunctionalObjective:
 
     @torch.no_grad()
     def curvature(
-        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, gauss_newton: bool = False
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, part: Part = "hessian"
     ) -> CurvatureProduct:
-        """Return the product with the Hessian (or Gauss-Newton part) of the mean loss at `params_NP`."""
+        """Return the product with (a part of) the Hessian of the mean loss at `params_NP`."""
         point = params_NP.clone()
-        one_lane = self._gauss_newton_product if gauss_newton else self._hessian_product
+        one_lane = {
+            "hessian": self._hessian_product,
+            "gauss_newton": self._gauss_newton_product,
+            "functional": self._functional_product,
+        }[part]
 
         @torch.no_grad()
         def product(directions_NRP: Tensor) -> Tensor:
@@ -85,3 +89,15 @@ class FunctionalObjective:
         value, tangent = pushed[0], pushed[1]
         outward = self._loss.output_hessian(value.unsqueeze(0), tangent[None, None]).squeeze(0).squeeze(0)
         return vjp(outputs, params_P)[1](outward)[0]
+
+    def _functional_product(
+        self, params_P: Tensor, inputs_BX: Tensor, targets_BC: Tensor, vector_P: Tensor
+    ) -> Tensor:
+        outputs = self._call(params_P, inputs_BX)
+        residual = self._loss.gradient(outputs.unsqueeze(0), targets_BC.unsqueeze(0)).squeeze(0)
+
+        def pulled_back(params: Tensor) -> Tensor:
+            """J(theta)^T r with the residual r held fast."""
+            return torch.func.grad(lambda inner: (self._call(inner, inputs_BX) * residual).sum())(params)
+
+        return jvp(pulled_back, (params_P,), (vector_P,))[1]

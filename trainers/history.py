@@ -18,6 +18,10 @@ CURVATURE_CONVERGED = "curvature/converged"
 EIGENSPACE_RESIDUAL = "eigenspace/residual"
 EIGENSPACE_PRODUCTS = "eigenspace/products"
 EIGENSPACE_CONVERGED = "eigenspace/converged"
+SWITCH_CHI = "switch/chi"
+SWITCH_EMA = "switch/ema"
+SWITCH_STAGE = "switch/stage"
+"""Recorded at the step at which a condition ends a stage: the number of the stage that begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """One lane: a cell's schedule, its fate so far, and what it carries from step to step besides its weights."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,18 +12,19 @@ from trainers.canonical import Stage, canonical_form, cell_id, stages
 from trainers.cell import Cell
 from trainers.checkpoint import LaneState, number_from_json, number_to_json
 from trainers.divergence import DivergenceDetector, Outcome
-from trainers.eigenspace import Warm
 from trainers.errors import CheckpointError
 from trainers.history import TEST_ACCURACY, TRAIN_LOSS, HistoryBuffer
 
 WEIGHTS = "weights"
 EIGENSPACE = "eigenspace"
-PROBE_PREFIX = "probe/"
+EIGENVALUES = "eigenvalues"
+OPTIMIZER = "optimizer/"
+SWITCH = "switch/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledProbe:
-    """A probe of the canonical form: `key` names its state, `options` are complete."""
+    """A probe of the canonical form: `key` begins the names of its memory, `options` are complete."""
 
     key: str
     name: str
@@ -36,11 +38,12 @@ class Lane:
 
     Args:
         cell: What is trained.
-        stages: Its canonical schedule.
+        stages: Its canonical schedule, with the conditions that have been met replaced by their steps.
         block_WP: The tracked eigenspace's block, `None` outside projecting stages.
+        values_W: Its eigenvalues, float64.
         floor: The smallest eigenvalue known of the tracked eigenspace's Hessian.
-        probe_blocks: Each probe's own block, by key.
-        probe_floors: Each probe's smallest known eigenvalue, by key.
+        memory: What the base optimiser, a condition and the probes keep from step to step, by name.
+        switches: The steps at which conditions have ended stages.
         finals: Last finite value of the final metrics.
         refreshes: Eigenspace refreshes so far.
         unconverged: Those of them that did not converge.
@@ -55,9 +58,10 @@ class Lane:
     detector: DivergenceDetector
     history: HistoryBuffer = field(default_factory=HistoryBuffer)
     block_WP: Tensor | None = None
+    values_W: Tensor | None = None
     floor: float = 0.0
-    probe_blocks: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    probe_floors: dict[str, float] = field(default_factory=dict[str, float])
+    memory: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    switches: list[int] = field(default_factory=list[int])
     finals: dict[str, float] = field(default_factory=dict[str, float])
     refreshes: int = 0
     unconverged: int = 0
@@ -70,7 +74,7 @@ class Lane:
         record = canonical_form(cell)["record"]
         probes = tuple(
             ScheduledProbe(
-                key=f"{PROBE_PREFIX}{index}",
+                key=f"probe/{index}/",
                 name=entry["name"],
                 every=entry["every"],
                 options={key: value for key, value in entry.items() if key not in ("name", "every")},
@@ -94,6 +98,27 @@ class Lane:
         """Return the stage that does update number `step`."""
         return next(stage for stage in self.stages if step < stage.stop)
 
+    def end_stage(self, step: int) -> None:
+        """Note that the condition of the stage that is under way has been met."""
+        index = self.stages.index(self.stage_at(step))
+        ended = replace(self.stages[index], stop=step, condition=None)
+        following = replace(self.stages[index + 1], start=step)
+        self.stages = (*self.stages[:index], ended, following, *self.stages[index + 2 :])
+        self.switches.append(step)
+
+    def remembered(self, prefix: str) -> dict[str, Tensor]:
+        """Return the memory under a prefix, by the rest of its names."""
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.memory.items()
+            if name.startswith(prefix)
+        }
+
+    def remember(self, prefix: str, values: Mapping[str, Tensor]) -> None:
+        """Replace the memory under a prefix."""
+        self.memory = {name: value for name, value in self.memory.items() if not name.startswith(prefix)}
+        self.memory |= {f"{prefix}{name}": value for name, value in values.items()}
+
     def evaluates_at(self, step: int) -> bool:
         """Whether `step` is an evaluation point."""
         return step % self.cell.evaluate_every == 0 or step == self.num_steps
@@ -105,6 +130,11 @@ class Lane:
     def probes_at(self, step: int) -> list[ScheduledProbe]:
         """Return the probes that are due."""
         return [probe for probe in self.probes if step % probe.every == 0 or step == self.num_steps]
+
+    def checks_condition_at(self, step: int) -> bool:
+        """Whether the condition of the stage is evaluated before update number `step`."""
+        stage = self.stage_at(step)
+        return stage.condition is not None and (step - stage.start) % stage.condition.every == 0
 
     def refreshes_at(self, step: int) -> bool:
         """Whether the Dominant subspace is recomputed before update number `step`."""
@@ -120,19 +150,12 @@ class Lane:
             *(probe.every for probe in self.probes),
         ]
         events = [stage.stop, *(step - step % every + every for every in periods)]
+        since = step - stage.start
         if stage.projects:
-            every = self.cell.refresh_every
-            since = step - stage.start
-            events.append(stage.start + since - since % every + every)
+            events.append(step + self.cell.refresh_every - since % self.cell.refresh_every)
+        if stage.condition is not None:
+            events.append(step + stage.condition.every - since % stage.condition.every)
         return min(events)
-
-    def probe_warm(self, key: str) -> Warm | None:
-        """Return what the last measurement of a probe left, or `None`."""
-        if key not in self.probe_blocks:
-            return None
-        block = self.probe_blocks[key]
-        floor = torch.tensor([self.probe_floors[key]], dtype=torch.float64, device=block.device)
-        return Warm(block_NWP=block.unsqueeze(0), floor_N=floor)
 
     def note_finals(self, values: dict[str, float]) -> None:
         """Remember the last finite loss and accuracy of an evaluation point."""
@@ -142,14 +165,14 @@ class Lane:
 
     def state(self, step: int, weights_P: Tensor) -> LaneState:
         """Return everything that is needed to go on bitwise."""
-        tensors = {WEIGHTS: weights_P, **self.probe_blocks}
-        if self.block_WP is not None:
-            tensors[EIGENSPACE] = self.block_WP
+        tensors = {WEIGHTS: weights_P, **self.memory}
+        if self.block_WP is not None and self.values_W is not None:
+            tensors |= {EIGENSPACE: self.block_WP, EIGENVALUES: self.values_W}
         scalars: dict[str, Any] = {
             "initial_loss": self.detector.initial_loss,
             "finals": {name: number_to_json(value) for name, value in self.finals.items()},
             "floor": self.floor,
-            "probe_floors": dict(self.probe_floors),
+            "switches": list(self.switches),
             "refreshes": self.refreshes,
             "unconverged": self.unconverged,
             "columns": self.columns,
@@ -173,7 +196,6 @@ class Lane:
             self.detector.initial_loss = scalars["initial_loss"]
             self.finals = {name: number_from_json(value) for name, value in scalars["finals"].items()}
             self.floor = float(scalars["floor"])
-            self.probe_floors = {key: float(value) for key, value in scalars["probe_floors"].items()}
             self.refreshes = int(scalars["refreshes"])
             self.unconverged = int(scalars["unconverged"])
             self.columns = int(scalars["columns"])
@@ -182,7 +204,11 @@ class Lane:
             tensors = {name: tensor.to(device) for name, tensor in state.tensors.items()}
             weights = tensors.pop(WEIGHTS)
             self.block_WP = tensors.pop(EIGENSPACE, None)
-            self.probe_blocks = tensors
+            self.values_W = tensors.pop(EIGENVALUES, None)
+            self.memory = tensors
+            self.stages, self.switches = stages(self.cell), []
+            for switch in scalars["switches"]:
+                self.end_stage(int(switch))
             return weights
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(

@@ -8,7 +8,7 @@ Shape legend: N lanes, P parameters, R directions, B examples, X the axes of one
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,10 @@ from trainers.randomness import derived_seed
 
 CurvatureProduct = Callable[[Tensor], Tensor]
 """Maps a block of directions (N, R, P) to its products (N, R, P)."""
+
+
+Part = Literal["hessian", "gauss_newton", "functional"]
+"""H, its generalised Gauss-Newton term H_o, or its functional term H_f; H = H_o + H_f (ZS25 section 5)."""
 
 
 class Objective(Protocol):
@@ -37,12 +41,9 @@ class Objective(Protocol):
         ...
 
     def curvature(
-        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, gauss_newton: bool = False
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, part: Part = "hessian"
     ) -> CurvatureProduct:
-        """Linearise at `params_NP` once and return the product with the Hessian of the mean loss.
-
-        With `gauss_newton`, with the generalised Gauss-Newton term H_o alone (ZS25 section 5).
-        """
+        """Linearise at `params_NP` once and return the product with (a part of) the mean loss's Hessian."""
         ...
 
 

@@ -21,6 +21,7 @@ class Option:
         default: The value when the option is left out; its type is the option's type.
         allowed: The complete list of valid values, or `None`.
         minimum: The least valid number (of each element, for a tuple), or `None`.
+        below: A bound that a valid number must stay under, or `None`.
         optional: Whether `None` is a valid value.
         kind: The type, when the default is `None`.
     """
@@ -28,6 +29,7 @@ class Option:
     default: OptionValue
     allowed: tuple[OptionValue, ...] | None = None
     minimum: float | None = None
+    below: float | None = None
     optional: bool = False
     kind: type | None = None
 
@@ -52,6 +54,8 @@ class Option:
             raise ConfigError(f"{label}: found {value!r}; allowed: {', '.join(map(repr, self.allowed))}.")
         if self.minimum is not None and isinstance(value, (int, float)) and not value >= self.minimum:
             raise ConfigError(f"{label}: found {value!r}; must be at least {self.minimum:g}.")
+        if self.below is not None and isinstance(value, (int, float)) and not value < self.below:
+            raise ConfigError(f"{label}: found {value!r}; must be below {self.below:g}.")
         return value
 
 

@@ -4,9 +4,7 @@ The loop owns the cadence: when to evaluate, to judge divergence, to probe, to r
 two such events it only takes steps, and looks at their minibatch losses once, at the event. A lane that
 has ended leaves the pack.
 
-The update is the one of ZS25 section 4.1 with the two effective rates,
-
-    theta <- theta - bulk_rate d - (dom_rate - bulk_rate) P_k d.
+The updates are those of `trainers.optimizers`.
 
 Shape legend: N lanes, P parameters, K directions, W block width, B batch.
 """
@@ -18,8 +16,9 @@ import torch
 from torch import Tensor
 
 from trainers.canonical import dataset_entry
-from trainers.cell import Cell, Solver
+from trainers.cell import Cell
 from trainers.checkpoint import LaneState
+from trainers.condition import check_condition
 from trainers.data import Dataset
 from trainers.divergence import Outcome
 from trainers.eigenspace import Warm, block_width, refresh, relative_residual
@@ -35,19 +34,21 @@ from trainers.history import (
     TRAIN_LOSS,
     History,
 )
-from trainers.lane import Lane
+from trainers.instruments import Instruments
+from trainers.lane import OPTIMIZER, Lane
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.objective import build_objective, initial_parameters
-from trainers.probes.curvature import measure_curvature
-from trainers.randomness import epoch_order, generator, holdout_indices
+from trainers.optimizers.rules import Dominant, build_rule
+from trainers.optimizers.update import Update
+from trainers.options import Choice
+from trainers.probes.measures import MEASURES
+from trainers.probes.view import View
+from trainers.randomness import epoch_order, generator
+from trainers.stepping import Steps
 
 MAX_STEPS_UNWATCHED = 64
 """Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
-
-PROBE_SOLVER = Solver()
-"""A probe's own budgets: a cell's solver is no part of its identity where no phase projects."""
-
 
 class Trainer:
     """Trains a pack of cells.
@@ -96,7 +97,15 @@ class Trainer:
         def build() -> torch.nn.Module:
             return model_entry.build(shape, data.num_outputs, options)
 
-        self._objective = build_objective(build(), self._loss)
+        module = build()
+        self._objective = build_objective(module, self._loss)
+        self._instruments = Instruments(
+            objective=self._objective,
+            train=self._train,
+            test=self._test,
+            num_outputs=data.num_outputs,
+            parameters=tuple((name, item.numel()) for name, item in module.named_parameters()),
+        )
         self.lanes = [Lane.of(cell) for cell in cells]
         self._require_room_for_directions()
         self.step = 0
@@ -106,7 +115,6 @@ class Trainer:
         ).to(device=self._device, dtype=dtype)
         self._ended_weights: dict[int, Tensor] = {}
         self._orders: tuple[int, list[Lane], Tensor] | None = None
-        self._holdouts: dict[tuple[int, int], Tensor] = {}
 
     @staticmethod
     def _require_one_shape(cells: Sequence[Cell]) -> None:
@@ -122,6 +130,7 @@ class Trainer:
         for lane in self.lanes:
             wanted = [stage.k or 0 for stage in lane.stages]
             wanted += [int(probe.options.get("k", 0)) for probe in lane.probes]
+            wanted += [stage.condition.k or 0 for stage in lane.stages if stage.condition is not None]
             if max(wanted) > self.num_params:
                 raise ConfigError(f"k: found {max(wanted)}; the model has only {self.num_params} parameters.")
 
@@ -184,10 +193,11 @@ class Trainer:
         and continued gives the same record as an undisturbed run.
         """
         while self._active and self.step < stop:
+            self._begin_stages()
+            self._refresh()
             self._measure(self._active)
             if not self._active:
                 return
-            self._refresh()
             nearest = min(lane.next_event(self.step) for lane in self._active)
             self._take_steps(min(stop, nearest, self.step + MAX_STEPS_UNWATCHED))
         self._measure([lane for lane in self._active if lane.num_steps == self.step])
@@ -216,6 +226,7 @@ class Trainer:
         step = self.step
         full = [lane for lane in lanes if lane.evaluates_at(step) or lane.probes_at(step)]
         losses: dict[int, float] = {}
+        views: dict[int, View] = {}
         if full:
             params = self._rows(full)
             loss, gradient = loss_and_gradient(self._objective, params, self._train)
@@ -231,7 +242,8 @@ class Trainer:
                 if lane.evaluates_at(step):
                     lane.note_finals(values)
                 for probe in lane.probes_at(step):
-                    values |= self._curvature(lane, probe.key, probe.options, params[row], gradient[row])
+                    view = views.setdefault(id(lane), self._view(lane, params[row], gradient[row]))
+                    values |= MEASURES[probe.name](view, probe)
                 lane.history.add(step, values, evaluation=True)
         judged = [lane for lane in lanes if lane.judges_at(step)]
         rest = [lane for lane in judged if id(lane) not in losses]
@@ -248,31 +260,35 @@ class Trainer:
                 ended[id(lane)] = outcome
         self._end(ended)
 
-    def _curvature(
-        self, lane: Lane, key: str, options: dict[str, int], params_P: Tensor, gradient_P: Tensor
-    ) -> dict[str, float]:
-        indices = self._holdout(options["holdout_seed"], options["holdout_size"])
-        inputs, targets = self._train.select(indices.unsqueeze(0))
-        product = self._objective.curvature(params_P.unsqueeze(0), inputs, targets)
-        width = block_width(options["k"], self._num_outputs, PROBE_SOLVER.guard, self.num_params)
-        values, block, floor = measure_curvature(
-            product,
-            lane.probe_warm(key),
-            lambda: self._random_blocks([lane], key, width),
-            gradient_P,
-            k=options["k"],
-            tolerance=options["tolerance"],
-            solver=PROBE_SOLVER,
-        )
-        if self.step < lane.num_steps:
-            # The last state stays as it was before its measurement: a longer run goes on from it bitwise.
-            lane.probe_blocks[key], lane.probe_floors[key] = block, floor
-        return values
+    def _view(self, lane: Lane, params_P: Tensor, gradient_P: Tensor) -> View:
+        def next_update() -> Tensor:
+            steps = self._steps([self._active.index(lane)], params_P.unsqueeze(0).clone())
+            steps.advance(self.step, self.step + 1)
+            return steps.params_NP[0] - params_P
 
-    def _holdout(self, seed: int, size: int) -> Tensor:
-        if (seed, size) not in self._holdouts:
-            self._holdouts[seed, size] = holdout_indices(seed, size, len(self._train)).to(self._device)
-        return self._holdouts[seed, size]
+        return View(
+            self._instruments,
+            lane,
+            step=self.step,
+            params_P=params_P,
+            gradient_P=gradient_P,
+            next_update=next_update,
+            batch=lambda: self._batch(self.step)[self._active.index(lane)],
+        )
+
+    def _begin_stages(self) -> None:
+        """Let stages end on their conditions, and begin the ones that follow."""
+        for row, lane in enumerate(self._active):
+            # A condition that is met may start a stage that ends on another one.
+            while lane.num_steps > self.step and lane.checks_condition_at(self.step):
+                count = len(lane.switches)
+                check_condition(self._instruments, lane, self._params_NP[row], self.step)
+                if len(lane.switches) == count:
+                    break
+            if lane.num_steps > self.step:
+                stage = lane.stage_at(self.step)
+                if self.step == stage.start and not stage.carry:
+                    lane.remember(OPTIMIZER, {})
 
     def _random_blocks(self, lanes: Sequence[Lane], purpose: str, width: int) -> Tensor:
         """Draw each lane's start block, (N, W, P)."""
@@ -284,9 +300,11 @@ class Trainer:
         """Recompute the Dominant subspace of the lanes that are due, in groups of one block width and k."""
         groups: dict[tuple[int, bool, object], list[Lane]] = {}
         for lane in self._active:
+            if lane.num_steps == self.step:
+                continue
             stage = lane.stage_at(self.step)
             if not stage.projects or self.step == stage.start:
-                lane.block_WP = None
+                lane.block_WP = lane.values_W = None
             if lane.refreshes_at(self.step):
                 assert stage.k is not None
                 key = (stage.k, lane.block_WP is None, lane.cell.solver)
@@ -297,7 +315,7 @@ class Trainer:
     def _refresh_group(self, lanes: list[Lane], k: int, cold: bool) -> None:
         solver = lanes[0].cell.solver
         size = lanes[0].cell.holdout_size or len(self._train)
-        indices = torch.stack([self._holdout(lane.cell.holdout_seed, size) for lane in lanes])
+        indices = torch.stack([self._instruments.holdout(lane.cell.holdout_seed, size) for lane in lanes])
         inputs, targets = self._train.select(indices)
         width = block_width(k, self._num_outputs, solver.guard, self.num_params)
         blocks = [lane.block_WP for lane in lanes]
@@ -321,7 +339,8 @@ class Trainer:
         residuals = relative_residual(space, k)
         for row, lane in enumerate(lanes):
             converged = bool(space.converged_N[row])
-            lane.block_WP, lane.floor = space.basis_NWP[row].clone(), float(space.floor_N[row])
+            lane.block_WP, lane.values_W = space.basis_NWP[row].clone(), space.values_NW[row].clone()
+            lane.floor = float(space.floor_N[row])
             lane.refreshes += 1
             lane.unconverged += not converged
             lane.columns += int(space.products_N[row])
@@ -334,36 +353,66 @@ class Trainer:
                 },
             )
 
-    def _dominant(self) -> Tensor | None:
-        """Return the lanes' Dominant bases padded with zero rows, (N, K, P); `None` when no lane projects."""
-        sizes = [lane.stage_at(self.step).k or 0 for lane in self._active]
+    def _dominant(self, lanes: Sequence[Lane]) -> Dominant | None:
+        """Return the lanes' Dominant subspaces; `None` when no lane projects."""
+        sizes = [lane.stage_at(self.step).k or 0 for lane in lanes]
         if not any(sizes):
             return None
         basis = self._params_NP.new_zeros(len(sizes), max(sizes), self.num_params)
-        for row, (lane, k) in enumerate(zip(self._active, sizes, strict=True)):
+        values = basis.new_zeros(basis.shape[:2], dtype=torch.float64)
+        for row, (lane, k) in enumerate(zip(lanes, sizes, strict=True)):
             if k:
-                assert lane.block_WP is not None
-                basis[row, :k] = lane.block_WP[:k]
-        return basis
+                assert lane.block_WP is not None and lane.values_W is not None
+                basis[row, :k], values[row, :k] = lane.block_WP[:k], lane.values_W[:k]
+        return Dominant(basis_NKP=basis, values_NK=values)
+
+    def _steps(self, rows: Sequence[int], params_NP: Tensor) -> Steps:
+        """Prepare the next steps of lanes with one base optimiser, whose weights are `params_NP`."""
+        lanes = [self._active[row] for row in rows]
+        stages = [lane.stage_at(self.step) for lane in lanes]
+        options = dict(stages[0].optimizer.options)
+        full_batch = stages[0].optimizer.name == "gd" or bool(options.get("full_batch"))
+        rule = build_rule(stages[0].optimizer.name, options)
+        fresh = rule.initial(params_NP)
+        kept = [lane.remembered(OPTIMIZER) for lane in lanes]
+        state = {
+            name: torch.stack([kept[row].get(name, start[row]) for row in range(len(lanes))])
+            for name, start in fresh.items()
+        }
+
+        def gradient_at(step: int, params_NP: Tensor) -> tuple[Tensor, Tensor]:
+            if full_batch:
+                return loss_and_gradient(self._objective, params_NP, self._train)
+            indices = self._batch(step)
+            inputs, targets = self._train.select(indices if len(rows) == len(indices) else indices[rows])
+            return self._objective.loss_and_gradient(params_NP, inputs, targets)
+
+        update = Update(
+            rule=rule,
+            dom_rate_N1=params_NP.new_tensor([[stage.dom_rate] for stage in stages]),
+            bulk_rate_N1=params_NP.new_tensor([[stage.bulk_rate] for stage in stages]),
+            dominant=self._dominant(lanes),
+            project_gradient=options.get("project") == "gradient",
+        )
+        return Steps(params_NP=params_NP, state=state, update=update, gradient_at=gradient_at)
 
     def _take_steps(self, stop: int) -> None:
         """Do the updates up to `stop`; no event lies in between."""
-        start = self.step
-        stages = [lane.stage_at(start) for lane in self._active]
-        bulk = self._params_NP.new_tensor([[-stage.bulk_rate] for stage in stages])
-        extra = self._params_NP.new_tensor([[stage.bulk_rate - stage.dom_rate] for stage in stages])
-        dominant = self._dominant()
-        losses: list[Tensor] = []
-        for step in range(start, stop):
-            inputs, targets = self._train.select(self._batch(step))
-            loss, direction = self._objective.loss_and_gradient(self._params_NP, inputs, targets)
-            losses.append(loss)
-            self._params_NP.addcmul_(direction, bulk)
-            if dominant is not None:
-                coefficients = torch.bmm(dominant, direction.unsqueeze(2)).mT * extra.unsqueeze(2)
-                self._params_NP.add_(torch.bmm(coefficients, dominant).squeeze(1))
-        self.step = stop
-        self._watch(start, torch.stack(losses).double().cpu())
+        groups: dict[Choice, list[int]] = {}
+        for row, lane in enumerate(self._active):
+            groups.setdefault(lane.stage_at(self.step).optimizer, []).append(row)
+        losses_SN = torch.empty(stop - self.step, len(self._active), dtype=torch.float64)
+        for rows in groups.values():
+            alone = len(groups) == 1
+            steps = self._steps(rows, self._params_NP if alone else self._params_NP[rows])
+            losses_SN[:, rows] = steps.advance(self.step, stop).double().cpu()
+            if not alone:
+                self._params_NP[rows] = steps.params_NP
+            for index, row in enumerate(rows):
+                state = {name: values[index] for name, values in steps.state.items()}
+                self._active[row].remember(OPTIMIZER, state)
+        start, self.step = self.step, stop
+        self._watch(start, losses_SN)
 
     def _watch(self, start: int, losses_SN: Tensor) -> None:
         """Record the minibatch losses and end the lanes in which one is not finite, at its step."""
@@ -379,6 +428,7 @@ class Trainer:
             if id(lane) in ended:
                 # How far such weights ran on before anybody looked depends on when that was.
                 self._params_NP[row] = torch.nan
+                lane.remember(OPTIMIZER, {})
         self._end(ended)
 
     def _batch(self, step: int) -> Tensor:

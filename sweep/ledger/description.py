@@ -64,12 +64,12 @@ def _described(cell: Cell) -> dict[str, AxisValue]:
 
 def _phase_values(cell: Cell, phase: Phase) -> dict[str, AxisValue]:
     return {
-        "optimizer": phase.optimizer,
+        "optimizer": str(phase.optimizer),
         "lr": float(phase.lr),
         "alpha_dom": float(phase.alpha_dom),
         "beta_bulk": float(phase.beta_bulk),
         "k": dataset_entry(cell.dataset).num_outputs if phase.k is None else phase.k,
-        "until": phase.until,
+        "until": phase.until if isinstance(phase.until, int) else str(phase.until),
     }
 
 
@@ -77,7 +77,7 @@ def _bare_values(cell: Cell, axes: Mapping[str, AxisValue]) -> dict[str, AxisVal
     last = _phase_values(cell, cell.phases[-1])
     values = {name: last[name] for name in PHASE_AXES if name in last}
     if len(cell.phases) > 1:
-        values["switch_step"] = cell.phases[-2].until
+        values["switch_step"] = _phase_values(cell, cell.phases[-2])["until"]
     # A divisor is a real number even where a space writes a whole one.
     floats = {name for name, value in values.items() if isinstance(value, float)}
     for name, value in axes.items():

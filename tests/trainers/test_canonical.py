@@ -221,9 +221,9 @@ def test_stages() -> None:
         )
     )
     assert found == (
-        Stage(start=0, stop=30, optimizer="sgd", dom_rate=0.1, bulk_rate=0.1, k=None),
-        Stage(start=30, stop=40, optimizer="sgd", dom_rate=0.0, bulk_rate=0.1, k=10),
-        Stage(start=40, stop=50, optimizer="sgd", dom_rate=0.1, bulk_rate=0.0, k=3),
+        Stage(start=0, stop=30, optimizer=Choice("sgd"), dom_rate=0.1, bulk_rate=0.1, k=None),
+        Stage(start=30, stop=40, optimizer=Choice("sgd"), dom_rate=0.0, bulk_rate=0.1, k=10),
+        Stage(start=40, stop=50, optimizer=Choice("sgd"), dom_rate=0.1, bulk_rate=0.0, k=3),
     )
     assert [stage.projects for stage in found] == [False, True, True]
 

@@ -101,7 +101,7 @@ def forged(header: dict[str, object], facts: str, body: bytes) -> bytes:
     return struct.pack("<Q", len(head)) + head + body
 
 
-FACTS = '{"schema": 1, "cell_id": "a", "step": 3, "scalars": {}}'
+FACTS = '{"schema": 2, "cell_id": "a", "step": 3, "scalars": {}}'
 
 
 def test_a_forged_file_is_read_where_it_makes_sense() -> None:
@@ -146,8 +146,8 @@ def test_tensors_that_cannot_be_are_damage(entry: object) -> None:
         FACTS.replace("3", "NaN"),
         FACTS.replace("3", "1" + "0" * 5000),
         FACTS.replace("3", '"three"'),
-        FACTS.replace('"schema": 1', '"schema": 2'),
-        FACTS.replace('"schema": 1', '"schema": null'),
+        FACTS.replace('"schema": 2', '"schema": 1'),
+        FACTS.replace('"schema": 2', '"schema": null'),
     ],
 )
 def test_facts_that_cannot_be_are_damage(facts: str) -> None:

@@ -68,7 +68,7 @@ def test_gauss_newton_is_the_outer_product_of_the_jacobian(module: str, loss: st
     block = directions(problem, 3)
     for objective in objectives(problem):
         products = objective.curvature(
-            problem.params_NP, problem.inputs_NBX, problem.targets_NBC, gauss_newton=True
+            problem.params_NP, problem.inputs_NBX, problem.targets_NBC, part="gauss_newton"
         )(block)
         for lane in range(2):
 

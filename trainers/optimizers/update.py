@@ -1,0 +1,62 @@
+"""The one update rule around every base optimiser, for lanes that share one (ZS25 section 4.1).
+
+    theta <- theta - dom_rate P_k d - bulk_rate (I - P_k) d.
+
+With `project: gradient` the two rates act on the gradient before the base optimiser sees it:
+
+    g' = (dom_rate P_k g + bulk_rate (I - P_k) g) / rate,   theta <- theta - rate d(g'),
+
+with `rate` the larger of the two. Only their ratio reaches the base optimiser, so that cells with the same
+effective rates remain one experiment, and so that Bulk- and Dom-Adam step with their own rate.
+
+Shape legend: N lanes, K Dominant directions, P parameters.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainers.optimizers.rules import Dominant, GradientAt, Rule, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """A step of lanes with one base optimiser; the rates may differ.
+
+    Args:
+        rule: The base optimiser.
+        dom_rate_N1: Effective rate in the Dominant subspace.
+        bulk_rate_N1: Effective rate in the Bulk.
+        dominant: The Dominant subspaces; `None` where no lane projects.
+        project_gradient: Whether the gradient is projected instead of the update.
+    """
+
+    rule: Rule
+    dom_rate_N1: Tensor
+    bulk_rate_N1: Tensor
+    dominant: Dominant | None
+    project_gradient: bool = False
+
+    def step(self, params_NP: Tensor, gradient_at: GradientAt, state: State) -> tuple[Tensor, State]:
+        """Move `params_NP` in place; return the losses before the step (N,) and the state after it."""
+        loss, gradient = self.rule.gradient(gradient_at, params_NP)
+        if self.project_gradient:
+            rate = torch.maximum(self.dom_rate_N1, self.bulk_rate_N1)
+            filtered = torch.zeros_like(gradient)
+            self._add(filtered, gradient, self.dom_rate_N1 / rate, self.bulk_rate_N1 / rate)
+            direction, state = self.rule.direction(filtered, state, self.dominant)
+            params_NP.addcmul_(direction, -rate)
+        else:
+            direction, state = self.rule.direction(gradient, state, self.dominant)
+            self._add(params_NP, direction, -self.dom_rate_N1, -self.bulk_rate_N1)
+        return loss, state
+
+    def _add(self, target_NP: Tensor, direction_NP: Tensor, dom_N1: Tensor, bulk_N1: Tensor) -> None:
+        """Add dom P d + bulk (I - P) d to the target, in place."""
+        target_NP.addcmul_(direction_NP, bulk_N1)
+        if self.dominant is None:
+            return
+        basis = self.dominant.basis_NKP
+        coefficients = torch.bmm(basis, direction_NP.unsqueeze(2)).mT * (dom_N1 - bulk_N1).unsqueeze(2)
+        target_NP.add_(torch.bmm(coefficients, basis).squeeze(1))
