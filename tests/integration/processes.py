@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,10 +16,16 @@ PATIENCE_SECONDS = 150.0
 
 
 class Home:
-    """A `$SWEEP_HOME` and the processes that use it."""
+    """A `$SWEEP_HOME` and the processes that use it.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The working folder of the processes; `$SWEEP_HOME` is `results` in it.
+        environment: More of their environment.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self.environment = dict(environment or {})
         self.folder.mkdir(parents=True, exist_ok=True)
         self._started: list[subprocess.Popen[str]] = []
 
@@ -30,6 +36,7 @@ class Home:
             "SWEEP_HOME": str(self.folder / "results"),
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
+            **self.environment,
         }
         process = subprocess.Popen(
             [*COMMAND, *arguments],

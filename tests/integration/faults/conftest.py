@@ -10,6 +10,9 @@ import pytest
 from tests.integration.faults.grid import Grid
 from tests.integration.faults.matrix import MATRIX
 
+KILL = "kill"
+"""Under this name tests note their kills, for the report."""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "draw" in metafunc.fixturenames:
@@ -24,13 +27,14 @@ def draw(request: pytest.FixtureRequest) -> random.Random:
 
 
 @pytest.fixture
-def make_grid(tmp_path: Path) -> Iterator[Callable[..., Grid]]:
+def make_grid(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Grid]]:
     made: list[Grid] = []
 
-    def make(**options: Any) -> Grid:
-        made.append(Grid(tmp_path / f"home {len(made)}", **options))
+    def make(*, home: str | None = None, **options: Any) -> Grid:
+        made.append(Grid(tmp_path / (home or f"home {len(made)}"), **options))
         return made[-1]
 
     yield make
     for grid in made:
         grid.close()
+        request.node.user_properties.extend((KILL, kill) for kill in grid.kills)

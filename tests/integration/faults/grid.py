@@ -1,12 +1,13 @@
 """A grid to break: its space, its processes by what they do, what it recorded, what it should have."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -15,7 +16,8 @@ from mlflow.entities import Run
 from search_spaces import load_space_text
 from sweep.pack import Pack
 from sweep.storage import Storage
-from tests.integration.processes import Home
+from tests.integration.faults.records import assert_clean, cell_runs
+from tests.integration.processes import ROOT, Home
 from trainers.canonical import cell_id
 
 SPACE = """
@@ -41,7 +43,9 @@ WORKER = "ray::ResourceTrainable"
 """What Ray calls a process while it runs a trial; between trials it is idle."""
 RAYLET = "raylet/raylet"
 PATIENCE_SECONDS = 200.0
-Finals = dict[str, tuple[float, float, float]]
+EVALUATE_EVERY = 500
+FINALS = ("final/train_loss", "final/test_accuracy", "final/steps")
+TAMPERING = Path(__file__).parent / "tampering"
 
 
 class Grid:
@@ -50,27 +54,46 @@ class Grid:
     Args:
         folder: The home.
         steps: Length of every cell.
+        name: The sweep's name.
         options: Given to every `run` and `resume`.
         space: Replaces the usual one.
+        tampering: What the processes find changed (`tampering/sitecustomize.py`).
+        tracking_uri: MLflow; default: a database in the home.
+        storage: The checkpoint store; default: a folder in the home.
     """
 
     def __init__(
-        self, folder: Path, *, steps: int = 4000, options: Sequence[str] = (), space: str = SPACE
+        self,
+        folder: Path,
+        *,
+        steps: int = 2000,
+        name: str = "grid",
+        options: Sequence[str] = (),
+        space: str = SPACE,
+        tampering: Mapping[str, object] | None = None,
+        tracking_uri: str | None = None,
+        storage: Path | None = None,
     ) -> None:
-        self.home = Home(folder)
-        self.options = [*QUICK, *options]
+        environment = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+        if tampering:
+            environment["PYTHONPATH"] = os.pathsep.join([str(TAMPERING), str(ROOT)])
+            environment["SHARPFLAT_TAMPERING"] = json.dumps(tampering)
+        self.home = Home(folder, environment)
+        self.kills: list[str] = []
+        self.name = name
         self.text = space.replace("STEPS", str(steps))
         (folder / "grid.yaml").write_text(self.text)
-        self.tracking_uri = f"sqlite:///{self.home.database}"
-        self.storage = folder / "results" / "storage"
+        self.tracking_uri = tracking_uri or f"sqlite:///{self.home.database}"
+        self.storage = storage or folder / "results" / "storage"
+        self.options = [*QUICK, "--tracking-uri", self.tracking_uri, "--storage", str(self.storage), *options]
 
     def start(self, *more: str) -> "subprocess.Popen[str]":
         """Begin to run it."""
-        return self.home.start("run", "grid.yaml", *self.options, *more)
+        return self.home.start("run", "grid.yaml", "--name", self.name, *self.options, *more)
 
     def resume(self, *more: str, code: int = 0) -> str:
         """Run `sweep resume` to its end and return what it printed."""
-        return self.finish(self.home.start("resume", "grid", *self.options, *more), code)
+        return self.finish(self.home.start("resume", self.name, *self.options, *more), code)
 
     def finish(self, process: "subprocess.Popen[str]", code: int = 0) -> str:
         """Wait for the end of a command and return what it printed."""
@@ -91,6 +114,14 @@ class Grid:
                 if what in command and mark in (folder / "environ").read_bytes().split(b"\0"):
                     found.append(int(folder.name))
         return found
+
+    def kill(self, pid: int, what: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal, and note it with the steps that were committed then; `pid` may be gone already."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            steps = sorted(self.committed().values())
+            self.kills.append(f"{signal.Signals(number).name} {what}, committed steps {steps}")
+            print(self.kills[-1])
 
     def training_workers(self) -> list[int]:
         """Return the processes that train."""
@@ -127,12 +158,13 @@ class Grid:
 
     def runs(self) -> dict[str, Run]:
         """Return the run of every cell that has one; two of one cell are an error."""
-        client = MlflowClient(self.tracking_uri)
-        experiments = [one.experiment_id for one in client.search_experiments()]
-        found = client.search_runs(experiments, "tags.`sweep.role` = 'cell'", max_results=1000)
-        counts = Counter(run.data.tags["sweep.cell_id"] for run in found)
-        assert not [cell for cell, count in counts.items() if count > 1], "a cell has two runs"
-        return {run.data.tags["sweep.cell_id"]: run for run in found}
+        return cell_runs(self.tracking_uri)
+
+    def run_of(self, **options: object) -> Run:
+        """Return the run of the cell whose params have these values."""
+        wanted = {name: str(value) for name, value in options.items()}
+        (found,) = (run for run in self.runs().values() if wanted.items() <= run.data.params.items())
+        return found
 
     def statuses(self) -> Counter[str]:
         """Count the runs of cells by status."""
@@ -142,21 +174,16 @@ class Grid:
         """Every cell has one finished run with the undisturbed values, and each point once."""
         runs = self.runs()
         assert self.statuses() == {"completed": len(self.cells)}
-        finals = {
-            address: (
-                run.data.metrics["final/train_loss"],
-                run.data.metrics["final/test_accuracy"],
-                run.data.metrics["final/steps"],
-            )
-            for address, run in runs.items()
-        }
+        finals = {address: tuple(run.data.metrics[name] for name in FINALS) for address, run in runs.items()}
         assert finals == undisturbed_finals(self.text, self.home.folder / "reference")
         client = MlflowClient(self.tracking_uri)
         for run in runs.values():
             assert run.info.status == "FINISHED"
             steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
-            expected = range(0, int(run.data.metrics["final/steps"]) + 1, 500)
-            assert sorted(steps) == list(expected)
+            expected = range(0, int(run.data.metrics["final/steps"]) + 1, EVALUATE_EVERY)
+            assert sorted(steps) == list(expected), "a point is missing or there twice"
+        if self.home.database.exists():
+            assert_clean(self.home.database)
 
     def close(self) -> None:
         """Kill every process of this home, whoever is its parent by now."""
@@ -167,25 +194,19 @@ class Grid:
                     os.kill(pid, signal.SIGKILL)
 
 
-_FINALS: dict[str, Finals] = {}
+_FINALS: dict[str, tuple[float, ...]] = {}
 
 
-def undisturbed_finals(text: str, folder: Path) -> Finals:
-    """Train a space's cells one after another in this process, without a sweep."""
-    if text not in _FINALS:
-        finals: Finals = {}
-        for point in load_space_text(text).points():
-            pack = Pack([point.cell], Storage.open(folder), data_folder=folder / "data")
-            pack.train(PATIENCE_SECONDS)
-            assert pack.finished
-            lane = pack.trainer.lanes[0]
-            finals[cell_id(point.cell)] = (
-                lane.finals["train/loss"],
-                lane.finals["test/accuracy"],
-                float(pack.trainer.step),
-            )
-        _FINALS[text] = finals
-    return _FINALS[text]
+def undisturbed_finals(text: str, folder: Path) -> dict[str, tuple[float, ...]]:
+    """Train a space's cells one after another in this process, without a sweep; each only once."""
+    cells = {cell_id(point.cell): point.cell for point in load_space_text(text).points()}
+    for address in cells.keys() - _FINALS.keys():
+        pack = Pack([cells[address]], Storage.open(folder), data_folder=folder / "data")
+        pack.train(PATIENCE_SECONDS)
+        assert pack.finished
+        finals = pack.trainer.lanes[0].finals
+        _FINALS[address] = (finals["train/loss"], finals["test/accuracy"], float(pack.trainer.step))
+    return {address: _FINALS[address] for address in cells}
 
 
 def wait_for(

@@ -2,11 +2,11 @@
 
     python -m tests.integration.faults.killed_writes
 
-The driver, its recorder, the ledger, the packs and the store are the real ones; only Ray's part, to call a pack
-in another process, is done by a loop here. Everything happens in one thread's order, so that the n-th write is
-the same one every time. Reads lines "MOMENT FOLDER": the grid is begun in FOLDER and killed before write number
-MOMENT (0: not killed), and then run to its end. Answers with how the two processes ended. They are forked
-from this one, which saves seconds of imports a kill.
+The driver, its recorder, the ledger, the packs and the store are the real ones; only Ray's part, to call a
+pack in another process, is done by a loop here. Everything happens in one thread's order, so that the n-th
+write is the same one every time. Reads lines "MOMENT FOLDER": the grid is begun in FOLDER and killed before
+write number MOMENT (0: not killed), and then run to its end. Answers with how the two processes ended. They
+are forked from this one, which saves seconds of imports a kill.
 """
 
 import importlib
@@ -53,6 +53,7 @@ reports:
 STEPS_A_COMMIT = 20
 NEVER_SECONDS = 3600.0
 BEGUN, RESUMED = "begun.trace", "resumed.trace"
+ENDED = "ended:"
 STARTS = "starts at step"
 """What a trace says where a pack has been made from what the store holds."""
 
@@ -155,7 +156,7 @@ def main() -> None:
         moment, _, folder = line.rstrip("\n").partition(" ")
         begun = in_a_fork(Path(folder), BEGUN, int(moment) or None)
         resumed = in_a_fork(Path(folder), RESUMED, None)
-        print(begun, resumed, flush=True)
+        print(ENDED, begun, resumed, flush=True)
 
 
 if __name__ == "__main__":

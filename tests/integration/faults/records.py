@@ -14,7 +14,7 @@ _REPEATED = """
     where key not like 'cells/%' and key not like 'best/%'
     group by run_uuid, key, step having count(*) > 1
 """
-"""The sweep's own progress, cells/… and best/…, is a series of looks: two may be at one count of ended cells."""
+"""The sweep's own progress, cells/… and best/…, is a series of looks: two may be at one count of cells."""
 _TWICE = """
     select value, count(*) from tags join runs using (run_uuid)
     where key = 'sweep.cell_id' and lifecycle_stage = 'active' group by value having count(*) > 1

@@ -1,5 +1,6 @@
 """Killed between any two durable writes: what was there before is used, and nothing half-written is read."""
 
+import itertools
 import os
 import random
 import re
@@ -7,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sweep.ledger import Ledger
-from tests.integration.faults.killed_writes import BEGUN, RESUMED, STARTS
+from tests.integration.faults.conftest import KILL
+from tests.integration.faults.killed_writes import BEGUN, ENDED, RESUMED, STARTS
 from tests.integration.faults.matrix import MATRIX
 from tests.integration.faults.records import DATABASE, assert_equal_records
 from tests.integration.processes import ROOT
@@ -29,14 +31,14 @@ class Grids:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._errors = open(folder / "errors.txt", "a+")
+        self._numbers = itertools.count()
         command = [sys.executable, "-W", "ignore", "-m", "tests.integration.faults.killed_writes"]
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
         )
@@ -46,21 +48,23 @@ class Grids:
     def kill_at(self, moment: int, home: Path | None = None) -> Path:
         """Kill a grid, run it to its end and return its home; an empty one when it is given."""
         if home is None:
-            home = self._folder / str(moment)
+            # A name of its own: MLflow's client remembers databases by their names.
+            home = self._folder / f"{next(self._numbers)} killed at {moment}"
             home.mkdir()
             shutil.copy(self._folder / DATABASE, home)
         pipes = self._process.stdin, self._process.stdout
         assert pipes[0] is not None and pipes[1] is not None
         print(moment, home, file=pipes[0], flush=True)
-        answer = pipes[1].readline().split()
-        begun = 0 if moment == NOT_KILLED else -signal.SIGKILL
-        assert answer == [str(begun), "0"], f"{home}: {answer}\n{(self._folder / 'errors.txt').read_text()}"
+        said: list[str] = []
+        while (line := pipes[1].readline()) and not line.startswith(ENDED):
+            said.append(line)
+        expected = [ENDED, str(0 if moment == NOT_KILLED else -signal.SIGKILL), "0"]
+        assert line.split() == expected, f"{home}: {line}\n{''.join(said)}"
         return home
 
     def close(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
-        self._errors.close()
 
 
 @pytest.fixture(scope="module")
@@ -91,21 +95,37 @@ def committed_in(trace: Path) -> dict[str, int]:
     return found
 
 
-def test_killed_between_two_durable_writes(grids: Grids, undisturbed: Path, draw: random.Random) -> None:
+def test_killed_between_two_durable_writes(
+    grids: Grids, undisturbed: Path, draw: random.Random, record_property: Callable[..., None]
+) -> None:
+    every = range(1, len(writes_of(undisturbed / BEGUN)) + 1)
+    for moment in draw.sample(every, MOMENTS_OF_ONE_SEED):
+        record_property(KILL, kill_and_compare(grids, undisturbed, moment))
+
+
+@pytest.mark.skipif(MATRIX == 1, reason="takes minutes: `make faults`")
+@pytest.mark.timeout(1800)
+def test_killed_between_every_two_durable_writes(
+    grids: Grids, undisturbed: Path, record_property: Callable[..., None]
+) -> None:
+    for moment in range(1, len(writes_of(undisturbed / BEGUN)) + 1):
+        record_property(KILL, kill_and_compare(grids, undisturbed, moment))
+
+
+def kill_and_compare(grids: Grids, undisturbed: Path, moment: int) -> str:
+    """Returns between which writes the kill was."""
     expected = writes_of(undisturbed / BEGUN)
-    every = range(1, len(expected) + 1)
-    for moment in draw.sample(every, MOMENTS_OF_ONE_SEED if MATRIX == 1 else len(every)):
-        home = grids.kill_at(moment)
-        trace = (home / BEGUN).read_text().splitlines()
-        assert writes_of(home / BEGUN) == expected[: moment - 1]
-        assert trace[-1] == f"killed before: {expected[moment - 1].partition(': ')[2]}"
-        print(f"{expected[moment - 2] if moment > 1 else 'the start'} | {trace[-1]}")
-        assert "storage:" not in (home / "said.txt").read_text(), "something half-written was read"
-        committed = committed_in(home / BEGUN)
-        for cell, step in starts_of(home / RESUMED).items():
-            assert step >= committed.get(cell, 0), "a step that a commit covers was trained again"
-        assert_equal_records(home, undisturbed)
-        shutil.rmtree(home)
+    home = grids.kill_at(moment)
+    trace = (home / BEGUN).read_text().splitlines()
+    assert writes_of(home / BEGUN) == expected[: moment - 1]
+    assert trace[-1] == f"killed before: {expected[moment - 1].partition(': ')[2]}"
+    assert "storage:" not in (home / "said.txt").read_text(), "something half-written was read"
+    committed = committed_in(home / BEGUN)
+    for cell, step in starts_of(home / RESUMED).items():
+        assert step >= committed.get(cell, 0), "a step that a commit covers was trained again"
+    assert_equal_records(home, undisturbed)
+    shutil.rmtree(home)
+    return f"{expected[moment - 2] if moment > 1 else 'the start'} | {trace[-1]}"
 
 
 def test_killed_while_mlflow_makes_its_database(

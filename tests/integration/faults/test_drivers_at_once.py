@@ -1,0 +1,106 @@
+"""Two drivers of one sweep, two sweeps with the same cells, and a driver that wakes up too late."""
+
+import os
+import re
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.faults.grid import Grid, wait_for
+from tests.integration.faults.matrix import MATRIX
+from tests.integration.servers import MlflowServer, PostgresCluster, programs_of_postgres
+
+STALE_SECONDS = 3.0
+SHORT_LEASE = {"lease": [0.3, STALE_SECONDS]}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"][:MATRIX])
+def tracking_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
+    """A record for two embedded Rays; `make test` has the one on SQLite only."""
+    if request.param == "sqlite":
+        yield None
+        return
+    if programs_of_postgres() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    cluster = PostgresCluster()
+    try:
+        cluster.start()
+        server = MlflowServer(tmp_path, cluster.make_database("record"))
+        server.start()
+        yield server.address
+        server.kill()
+    finally:
+        cluster.close()
+
+
+def test_two_drivers_start_one_sweep_at_once(
+    make_grid: Callable[..., Grid], tracking_uri: str | None
+) -> None:
+    grid = make_grid(tracking_uri=tracking_uri)
+    drivers = [grid.start(), grid.start()]
+    said = {driver.pid: driver.communicate(timeout=200) for driver in drivers}
+    codes = {driver.pid: driver.returncode for driver in drivers}
+    assert sorted(codes.values()) == [0, 2], said
+    winner, loser = sorted(codes, key=codes.__getitem__)
+    complaint = "".join(said[loser])
+    assert f"is being run by process {winner} on" in complaint and "sweep stop grid" in complaint, complaint
+    assert "Traceback" not in complaint
+    grid.assert_complete()
+    assert attempts(grid) == [1] * len(grid.cells), "a cell was begun twice"
+
+
+def test_two_sweeps_share_cells_at_once(make_grid: Callable[..., Grid], tracking_uri: str | None) -> None:
+    first = make_grid(home="one", name="first", tracking_uri=tracking_uri)
+    second = make_grid(
+        home="two",
+        name="second",
+        tracking_uri=first.tracking_uri,
+        storage=first.storage,
+        options=["--set", "seed=[1, 2]"],
+    )
+    processes = [grid.start() for grid in (first, second)]
+    for process in processes:
+        out, err = process.communicate(timeout=200)
+        assert "Traceback" not in out + err, out + err
+        if process.returncode == 1:
+            # Cells that the other had to run: they are there when it has ended.
+            assert re.search(r"are being run by|run again when", out + err), out + err
+        else:
+            assert process.returncode == 0, out + err
+    for grid in (first, second):
+        grid.resume()
+    runs = first.runs()
+    assert len(runs) == 6 and first.statuses() == {"completed": 6}
+    assert attempts(first) == [1] * len(first.cells), "a shared cell was begun twice"
+
+
+def attempts(grid: Grid) -> list[int]:
+    """How often each cell of the grid was begun."""
+    return [len(list((grid.storage / "cells" / cell / "attempts").iterdir())) for cell in grid.cells]
+
+
+def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(make_grid: Callable[..., Grid]) -> None:
+    grid = make_grid(tampering=SHORT_LEASE, steps=3000)
+    sleeper = grid.start()
+    wait_for(grid.mid_training, sleeper)
+    grid.kill(sleeper.pid, "driver", signal.SIGSTOP)
+    successor = grid.start()
+    grid.finish(successor)
+    grid.assert_complete()
+    before = everything_recorded(grid)
+    os.kill(sleeper.pid, signal.SIGCONT)
+    said = grid.finish(sleeper, code=1)
+    assert f"was taken over by process {successor.pid}" in said
+    assert everything_recorded(grid) == before, "the one that woke up wrote"
+
+
+def everything_recorded(grid: Grid) -> tuple[list[str], dict[str, int]]:
+    """Return the database as SQL text, and when each artifact was last written."""
+    with sqlite3.connect(grid.home.database) as connection:
+        text = list(connection.iterdump())
+    connection.close()
+    artifacts = grid.home.folder / "results" / "artifacts"
+    return text, {str(path): path.stat().st_mtime_ns for path in artifacts.rglob("*")}

@@ -1,0 +1,71 @@
+"""A cell that raises, hangs or runs out of memory fails with its reason and log; the others go on."""
+
+from collections.abc import Callable
+
+from mlflow import MlflowClient
+from mlflow.artifacts import load_text
+from mlflow.entities import Run
+
+from sweep import names
+from tests.integration.faults.grid import Grid
+
+SPACE = """
+name: grid
+description: Cells that fail in every way, and one that does not.
+base:
+  model: {name: mlp, widths: [16]}
+  dataset: mnist-5k
+  evaluate_every: 500
+  divergence_every: 500
+  phases: [{lr: 0.05, until: STEPS}]
+axes:
+  kind:
+    choices:
+      raises: {model: raising}
+      hangs: {model: hanging}
+      hangs once: {model: hanging-once}
+      killed: {model: killed}
+      no memory: {model: {name: mlp, widths: [4000000, 4000000]}}
+      good: {}
+reports:
+  - {kind: curves, name: curves, lines: [kind]}
+"""
+REASONS = {
+    "raises": "this model cannot be built",
+    "hangs": "no progress for",
+    "killed": "died",
+    "no memory": "memory",
+}
+RETRIES = 1
+
+
+def test_cells_that_fail_in_every_way(make_grid: Callable[..., Grid]) -> None:
+    options = ["--max-failures", str(RETRIES), "--hang-after", "4"]
+    grid = make_grid(space=SPACE, steps=1000, tampering={"models": True}, options=options)
+    said = grid.finish(grid.start(), code=1)
+    assert grid.statuses() == {"failed": len(REASONS), "completed": 2}
+    runs = {run.data.params["kind"]: run for run in grid.runs().values()}
+    for kind, reason in REASONS.items():
+        tags = runs[kind].data.tags
+        assert runs[kind].info.status == "FAILED"
+        assert reason in tags["sweep.status_reason"], (kind, tags["sweep.status_reason"])
+        assert tags["sweep.cell_id"] in said and tags["sweep.status_reason"][:40] in said
+        assert log_of(grid, runs[kind]), f"{kind} left no log"
+        assert attempts_of(grid, runs[kind]) in (0, 1 + RETRIES), kind
+    assert attempts_of(grid, runs["hangs once"]) == 2
+    for kind in ("good", "hangs once"):
+        assert runs[kind].info.status == "FINISHED"
+        assert runs[kind].data.metrics["final/steps"] == 1000
+    counts = grid.home.run("status", "grid", "--json", "--tracking-uri", grid.tracking_uri)
+    assert f'"failed": {len(REASONS)}' in counts
+
+
+def log_of(grid: Grid, run: Run) -> str:
+    files = {file.path for file in MlflowClient(grid.tracking_uri).list_artifacts(run.info.run_id)}
+    assert names.ARTIFACT_ERROR in files, files
+    return load_text(f"{run.info.artifact_uri}/{names.ARTIFACT_ERROR}")
+
+
+def attempts_of(grid: Grid, run: Run) -> int:
+    folder = grid.storage / "cells" / run.data.tags["sweep.cell_id"] / "attempts"
+    return len(list(folder.iterdir())) if folder.exists() else 0

@@ -1,0 +1,57 @@
+"""MLflow's server stopped, and its PostgreSQL restarted, while cells train: only the record waits."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.faults.grid import Grid, wait_for
+from tests.integration.faults.matrix import MATRIX
+from tests.integration.servers import MlflowServer, PostgresCluster, programs_of_postgres
+
+AWAY_SECONDS = 10.0 if MATRIX == 1 else 60.0
+STEPS = 4000 if MATRIX == 1 else 20_000
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresCluster]:
+    if programs_of_postgres() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    cluster = PostgresCluster()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def server(postgres: PostgresCluster, tmp_path: Path) -> Iterator[MlflowServer]:
+    made = MlflowServer(tmp_path, postgres.make_database("record"))
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.mark.timeout(600)
+def test_the_server_is_stopped_and_its_database_restarted(
+    make_grid: Callable[..., Grid], server: MlflowServer, postgres: PostgresCluster
+) -> None:
+    grid = make_grid(steps=STEPS, tracking_uri=server.address)
+    process = grid.start()
+    wait_for(grid.mid_training, process)
+    postgres.stop()
+    grid.kills.append("PostgreSQL restarted")
+    postgres.start()
+    before = grid.committed()
+    wait_for(lambda: grid.committed() != before, process)
+    assert grid.cells_in_mid_training()
+    before = grid.committed()
+    server.kill()
+    grid.kills.append(f"MLflow's server away for {AWAY_SECONDS:g} s")
+    time.sleep(AWAY_SECONDS)
+    assert grid.committed() != before, "training stood still"
+    server.start()
+    grid.finish(process)
+    grid.assert_complete()
