@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
 
-from tests.trainers.small_cells import CURVATURE, SIDE, bulk, dom, made_data, sgd, small_cell
+from tests.trainers.loop_reference import Reference
+from tests.trainers.small_cells import CURVATURE, bulk, dom, made_data, sgd, small_cell
 from tests.trainers.tolerances import GOLDEN_LOSSES, PROJECTED_TRAJECTORY_FLOAT64, SUMS_FLOAT64
 from trainers.canonical import NUMERICS_VERSION, cell_id
 from trainers.cell import Cell, Phase, Solver
@@ -18,10 +17,7 @@ from trainers.data import Dataset
 from trainers.divergence import Outcome
 from trainers.errors import CheckpointError, ConfigError
 from trainers.history import BATCH_LOSS, TEST_ACCURACY, TRAIN_LOSS
-from trainers.models import MODELS
-from trainers.objective import initial_parameters
 from trainers.options import Choice
-from trainers.randomness import epoch_order, holdout_indices
 from trainers.training import Trainer
 
 LINEAR = Choice.of("mlp", widths=())
@@ -46,42 +42,6 @@ def train(
     trainer = Trainer(cells, data=data, dtype=dtype)
     trainer.advance(stop or max(cell.num_steps for cell in cells))
     return trainer
-
-
-class Reference:
-    """A cell's loss, gradient and dense Hessian by plain autograd, in float64."""
-
-    def __init__(self, cell: Cell, data: Dataset) -> None:
-        entry = MODELS[cell.model.name]
-        options = cell.model.resolve("model", entry.options)
-
-        def build() -> nn.Module:
-            return entry.build((1, SIDE, SIDE), 10, options)
-
-        self.module = build().double()
-        self.params = initial_parameters(build, init=cell.init, seed=cell.seed).double()
-        self.data, self.cell = data, cell
-
-    def loss(self, params: Tensor, indices: Tensor) -> Tensor:
-        named, offset = {}, 0
-        for name, parameter in self.module.named_parameters():
-            named[name] = params[offset : offset + parameter.numel()].view(parameter.shape)
-            offset += parameter.numel()
-        outputs = functional_call(self.module, named, (self.data.train_inputs[indices],))
-        targets = nn.functional.one_hot(self.data.train_labels[indices], 10).double()
-        return 0.5 * (outputs - targets).square().sum() / len(indices)
-
-    def batch(self, step: int) -> Tensor:
-        per_epoch = 5000 // self.cell.batch_size
-        epoch, number = divmod(step, per_epoch)
-        order = epoch_order(self.cell.seed, epoch, 5000)
-        return order[number * self.cell.batch_size : (number + 1) * self.cell.batch_size]
-
-    def projector(self, k: int) -> Tensor:
-        holdout = holdout_indices(self.cell.holdout_seed, self.cell.holdout_size or 5000, 5000)
-        hessian = torch.func.hessian(self.loss)(self.params, holdout)
-        basis = torch.linalg.eigh(hessian)[1][:, -k:]
-        return basis @ basis.T
 
 
 def test_sgd_is_the_loop_that_everybody_writes(data64: Dataset) -> None:
