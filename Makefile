@@ -3,9 +3,11 @@
 #
 #   PYTHON   the interpreter to build the environment with (3.11 or newer), e.g. PYTHON=python3.12
 #   VENV     where the environment is; no spaces in it (the path of the checkout may have some)
+#   FAULT_SEEDS  how many seeds `make faults` tries every random fault with
 
 PYTHON ?= python3
 VENV ?= .venv
+FAULT_SEEDS ?= 3
 
 PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CREATED = $(VENV)/.created
@@ -16,11 +18,12 @@ PINS = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test faults lint clean
 
 help:
 	@echo "make demo    run a small sweep on MNIST-5k and draw its heatmaps"
 	@echo "make test    run all tests"
+	@echo "make faults  run the whole fault matrix (FAULT_SEEDS=$(FAULT_SEEDS) seeds a fault; about an hour)"
 	@echo "make lint    check style and types"
 	@echo "make clean   remove the environment and caches; results/ stays"
 
@@ -30,6 +33,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED_TEST)
 	"$(VENV)/bin/python" -m pytest $(PYTEST_ARGS)
+
+faults: $(INSTALLED_TEST)
+	FAULT_SEEDS=$(FAULT_SEEDS) FAULT_REPORT=1 "$(VENV)/bin/python" -m pytest tests/integration/faults -o timeout=1200 $(PYTEST_ARGS)
 
 lint: $(INSTALLED_DEV)
 	"$(VENV)/bin/ruff" check .

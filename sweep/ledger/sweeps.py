@@ -18,13 +18,16 @@ from sweep.ledger.connection import translated
 from sweep.ledger.runs import TaggedRuns, now_ms
 from sweep.names import Status
 from trainers.canonical import NUMERICS_VERSION
-from trainers.errors import unknown_name
+from trainers.errors import ConfigError, unknown_name
 
 POINTS_SHOWN = 3
 PARENT_PATIENCE_SECONDS = 5.0
 """How long whoever made an experiment is given to make its parent run."""
 
 PARENT_SETTLE_SECONDS = 0.5
+
+MAX_QUOTED_NAME = 255
+"""What file systems take as the name of a folder."""
 
 NOT_SHARED = "false"
 """Value of the tag that says that a run is for its own sweep only."""
@@ -98,9 +101,15 @@ class Sweeps(TaggedRuns):
                 numerics; its cells are other ones then, and all are run.
 
         Raises:
+            ConfigError: The name cannot be one.
             SweepExistsError: The name is taken by cells that the new plan lacks, or by something else.
         """
         name = name or space.name
+        if not name.isprintable() or len(quote(name)) > MAX_QUOTED_NAME:
+            raise ConfigError(
+                f"--name: found {name[:40]!r}, {len(name)} characters; expected printable ones, at most "
+                f"{MAX_QUOTED_NAME} as a part of a URI: the sweep's files are in a folder of that name."
+            )
         with translated(f"opening sweep {name!r}"):
             experiment, made_here = self._experiment(name)
             parent = self._parent(experiment, made_here=made_here, shares=shares)

@@ -1,5 +1,6 @@
 """A factory of grids whose processes are gone when a test ends, and the seeds of kill moments."""
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 import pytest
 
 from tests.integration.faults.grid import Grid
-from tests.integration.faults.matrix import MATRIX
+from tests.integration.faults.matrix import MATRIX, REPORT_VARIABLE
+from tests.integration.faults.report import KILL, Report
 
-KILL = "kill"
-"""Under this name tests note their kills, for the report."""
+
+def pytest_configure(config: pytest.Config) -> None:
+    if REPORT_VARIABLE in os.environ:
+        config.pluginmanager.register(Report())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

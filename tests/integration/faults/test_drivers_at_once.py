@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.faults.grid import Grid, wait_for
+from tests.integration.faults.grid import SPACE, Grid, wait_for
 from tests.integration.faults.matrix import MATRIX
 from tests.integration.servers import MlflowServer, PostgresCluster, programs_of_postgres
 
@@ -57,9 +57,9 @@ def test_two_sweeps_share_cells_at_once(make_grid: Callable[..., Grid], tracking
     second = make_grid(
         home="two",
         name="second",
+        space=SPACE.replace("seed: [0, 1]", "seed: [1, 2]"),
         tracking_uri=first.tracking_uri,
         storage=first.storage,
-        options=["--set", "seed=[1, 2]"],
     )
     processes = [grid.start() for grid in (first, second)]
     for process in processes:
@@ -83,7 +83,7 @@ def attempts(grid: Grid) -> list[int]:
 
 
 def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(make_grid: Callable[..., Grid]) -> None:
-    grid = make_grid(tampering=SHORT_LEASE, steps=3000)
+    grid = make_grid(tampering=SHORT_LEASE)
     sleeper = grid.start()
     wait_for(grid.mid_training, sleeper)
     grid.kill(sleeper.pid, "driver", signal.SIGSTOP)

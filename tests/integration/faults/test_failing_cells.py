@@ -25,7 +25,7 @@ axes:
       hangs: {model: hanging}
       hangs once: {model: hanging-once}
       killed: {model: killed}
-      no memory: {model: {name: mlp, widths: [4000000, 4000000]}}
+      no memory: {model: {name: mlp, widths: [400000000]}}
       good: {}
 reports:
   - {kind: curves, name: curves, lines: [kind]}
@@ -68,4 +68,4 @@ def log_of(grid: Grid, run: Run) -> str:
 
 def attempts_of(grid: Grid, run: Run) -> int:
     folder = grid.storage / "cells" / run.data.tags["sweep.cell_id"] / "attempts"
-    return len(list(folder.iterdir())) if folder.exists() else 0
+    return len(list(folder.glob("a*-*.json")))

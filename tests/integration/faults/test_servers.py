@@ -10,7 +10,7 @@ from tests.integration.faults.grid import Grid, wait_for
 from tests.integration.faults.matrix import MATRIX
 from tests.integration.servers import MlflowServer, PostgresCluster, programs_of_postgres
 
-AWAY_SECONDS = 10.0 if MATRIX == 1 else 60.0
+AWAY_SECONDS = 8.0 if MATRIX == 1 else 60.0
 STEPS = 4000 if MATRIX == 1 else 20_000
 
 

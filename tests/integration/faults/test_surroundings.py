@@ -22,7 +22,9 @@ def test_clocks_jump_under_an_odd_name_at_a_path_with_spaces(
     assert list((grid.home.folder / out).rglob("*.png"))
 
 
-def test_a_name_that_mlflow_does_not_take_is_refused(make_grid: Callable[..., Grid]) -> None:
-    grid = make_grid(name="x" * 1000)
-    said = grid.finish(grid.start(), code=2)
-    assert "error: " in said and "name" in said
+def test_names_that_cannot_be_used_are_refused(make_grid: Callable[..., Grid]) -> None:
+    grids = [make_grid(name=name) for name in ("two\nlines", "x" * 300)]
+    processes = [grid.start() for grid in grids]
+    for grid, process in zip(grids, processes, strict=True):
+        said = grid.finish(process, code=2)
+        assert "error: --name: found" in said

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from sweep.ledger import Ledger
-from tests.integration.faults.conftest import KILL
 from tests.integration.faults.killed_writes import BEGUN, ENDED, RESUMED, STARTS
 from tests.integration.faults.matrix import MATRIX
 from tests.integration.faults.records import DATABASE, assert_equal_records
+from tests.integration.faults.report import KILL
 from tests.integration.processes import ROOT
 
 MOMENTS_OF_ONE_SEED = 8
