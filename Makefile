@@ -32,7 +32,7 @@ demo: $(INSTALLED)
 	"$(VENV)/bin/sweep" report demo
 
 test: $(INSTALLED_TEST)
-	"$(VENV)/bin/python" -m pytest $(PYTEST_ARGS)
+	"$(VENV)/bin/python" -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 faults: $(INSTALLED_TEST)
 	FAULT_SEEDS=$(FAULT_SEEDS) FAULT_REPORT=1 "$(VENV)/bin/python" -m pytest tests/integration/faults -o timeout=1200 $(PYTEST_ARGS)

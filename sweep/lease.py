@@ -171,8 +171,19 @@ class Lease:
             )
             lease._renew()
             lease._renewer.start()
+            lease._require_only_parent()
             return lease
         raise LedgerError(f"the lease of sweep {sweep.name!r} could not be taken: is its parent run deleted?")
+
+    def _require_only_parent(self) -> None:
+        """Give way where the sweep was made twice at the same moment, and the other one is held too.
+
+        Each looks after it has taken its own lease, so at least one of two sees the other.
+        """
+        for run in self._ledger.other_parents(self._sweep):
+            if (holder := current_holder(run)) is not None:
+                self.release()
+                raise _held(self._sweep, holder)
 
     @property
     def held(self) -> bool:

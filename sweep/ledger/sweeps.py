@@ -182,6 +182,12 @@ class Sweeps(TaggedRuns):
             chosen.setdefault(run.info.experiment_id, run)
         return list(chosen.values())
 
+    def other_parents(self, sweep: Sweep) -> list[Run]:
+        """Return further own runs of a sweep, which two processes that made it at once may leave."""
+        with translated(f"reading sweep {sweep.name!r}"):
+            parents = self._parents(sweep.experiment_id)
+        return [run for run in parents if run.info.run_id != sweep.run_id]
+
     def sweep_of(self, run: Run) -> Sweep:
         """Read a sweep from its own run."""
         return _sweep_of(run)
@@ -212,11 +218,7 @@ class Sweeps(TaggedRuns):
     def remove_duplicate_parents(self, sweep: Sweep) -> list[str]:
         """Delete parent runs that a retried request left behind; returns their ids. Under the lease."""
         with translated("removing duplicates"):
-            doomed = [
-                run.info.run_id
-                for run in self._parents(sweep.experiment_id)
-                if run.info.run_id != sweep.run_id and not _leased(run)
-            ]
+            doomed = [run.info.run_id for run in self.other_parents(sweep) if not _leased(run)]
             for run_id in doomed:
                 self.client.delete_run(run_id)
         return doomed

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
 from sweep.lease import Holder, Lease, current_holder
 from sweep.ledger import Ledger, Sweep
-from sweep.names import PARAM_LEASE_PREFIX, TAG_LEASE_BEAT
+from sweep.names import PARAM_LEASE_PREFIX, ROLE_SWEEP, TAG_LEASE_BEAT, TAG_NAME, TAG_ROLE
 from tests.sweep.small_sweep import FakeSpace, make_plan
 
 CONTENDERS = 8
@@ -48,6 +48,18 @@ def test_one_process_holds_it_and_another_is_told_who(ledger: Ledger, sweep: Swe
     assert current_holder(ledger.parent_run(sweep)) is None
     with Lease.acquire(ledger, sweep) as lease:
         assert lease.epoch == 2
+
+
+def test_a_sweep_that_was_made_twice_at_once_is_run_by_one(ledger: Ledger, sweep: Sweep) -> None:
+    tags = {TAG_ROLE: ROLE_SWEEP, TAG_NAME: sweep.name}
+    twin = ledger.sweep_of(ledger.client.create_run(sweep.experiment_id, tags=tags))
+    with Lease.acquire(ledger, sweep):
+        with pytest.raises(LeaseHeldError, match=f"process {os.getpid()} on "):
+            Lease.acquire(ledger, twin)
+        assert ledger.find_sweep(sweep.name) == sweep
+    # What the one that gave way has left is in nobody's way.
+    with Lease.acquire(ledger, sweep) as lease:
+        lease.check()
 
 
 def test_the_counter_moves(ledger: Ledger, sweep: Sweep) -> None:

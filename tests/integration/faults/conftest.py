@@ -2,6 +2,7 @@
 
 import os
 import random
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "draw" in metafunc.fixturenames:
-        seeds = [random.SystemRandom().randrange(2**32) for _ in range(MATRIX)]
+        # Other seeds in every run; the same ones in all processes of a run that is shared among several.
+        run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(8)
+        draw = random.Random(f"{run} {metafunc.function.__name__}")
+        seeds = [draw.randrange(2**32) for _ in range(MATRIX)]
         metafunc.parametrize("draw", seeds, indirect=True, ids=[f"seed={seed}" for seed in seeds])
 
 
