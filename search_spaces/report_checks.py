@@ -1,5 +1,6 @@
 """Whether the reports of a space fit its grids: a report must not turn out empty after hours of training."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ from trainers.history import (
     EIGENSPACE_PRODUCTS,
     EIGENSPACE_RESIDUAL,
     GRAD_NORM,
+    SWITCH_CHI,
+    SWITCH_EMA,
     TEST_ACCURACY,
     TRAIN_LOSS,
 )
@@ -36,6 +39,7 @@ FINAL_METRICS = (
     "final/train_loss",
     "final/test_accuracy",
     "final/steps",
+    "final/switch_step",
     "status/diverged",
     "eigenspace/unconverged",
 )
@@ -46,6 +50,8 @@ SERIES = (
     EIGENSPACE_RESIDUAL,
     EIGENSPACE_PRODUCTS,
     EIGENSPACE_CONVERGED,
+    SWITCH_CHI,
+    SWITCH_EMA,
 )
 
 
@@ -152,7 +158,7 @@ def _check_metrics(spec: SpaceSpec, report: Report, grids: list[GridSpec], at: s
         case TableSpec():
             named, valid = (report.metric,), FINAL_METRICS
         case CurvesSpec():
-            named, valid = report.metrics, (*SERIES, *(PROBES[CURVATURE].series if dimension else ()))
+            named, valid = report.metrics, (*SERIES, *_probed_series(spec, grids))
         case SpectrumSpec():
             if not dimension:
                 problem = "shows eigenvalues, which no shown grid measures"
@@ -161,7 +167,7 @@ def _check_metrics(spec: SpaceSpec, report: Report, grids: list[GridSpec], at: s
     if not named:
         raise ConfigError(f"{at}.metrics: found none; allowed: {', '.join(valid)}.")
     for metric in named:
-        if metric not in valid and not _is_eigenvalue(metric, dimension):
+        if not any(_fits(metric, series) for series in valid) and not _is_eigenvalue(metric, dimension):
             raise ConfigError(f"{at}: {unknown_name('metric', metric, valid)}")
 
 
@@ -170,9 +176,27 @@ def _is_eigenvalue(metric: str, dimension: int) -> bool:
     return prefix == "curvature/lambda" and index.isdecimal() and 1 <= int(index) <= dimension
 
 
+def _fits(metric: str, series: str) -> bool:
+    """Whether a metric is a series, or one of those that a series with `<…>` in it stands for."""
+    if series.startswith("curvature/lambda"):
+        return False
+    pattern = ".+".join(re.escape(part) for part in re.split("<[^>]*>", series))
+    return re.fullmatch(pattern, metric) is not None
+
+
+def _probed_series(spec: SpaceSpec, grids: list[GridSpec]) -> list[str]:
+    names = sorted({probe["name"] for probe in _probes(spec, grids)})
+    return [series for name in names for series in PROBES[name].series]
+
+
+def _probes(spec: SpaceSpec, grids: list[GridSpec]) -> list[dict[str, Any]]:
+    probes = [*spec.base.probes, *(probe for grid in grids for probe in grid.set.get("probes", ()))]
+    return [{"name": probe} if isinstance(probe, str) else probe for probe in probes]
+
+
 def _probed_dimension(spec: SpaceSpec, grids: list[GridSpec]) -> int:
     """Return how many eigenvalues the shown grids may record; 0 without a probe of the curvature."""
-    probes = [*spec.base.probes, *(probe for grid in grids for probe in grid.set.get("probes", ()))]
-    named: list[dict[str, Any]] = [{"name": probe} if isinstance(probe, str) else probe for probe in probes]
-    sizes: list[int] = [probe.get("k") or DEFAULT_DIMENSION for probe in named if probe["name"] == CURVATURE]
+    sizes: list[int] = [
+        probe.get("k") or DEFAULT_DIMENSION for probe in _probes(spec, grids) if probe["name"] == CURVATURE
+    ]
     return max(sizes, default=0)

@@ -20,6 +20,8 @@ EIGENSPACE = "eigenspace"
 EIGENVALUES = "eigenvalues"
 OPTIMIZER = "optimizer/"
 SWITCH = "switch/"
+STAGE_START = "stage/"
+"""Beginnings of names in a lane's memory: of its base optimiser, its condition, its distance probes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

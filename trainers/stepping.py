@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.optimizers.rules import State
+from trainers.optimizers.rules import GradientAt, State
 from trainers.optimizers.update import Update
 
 
@@ -29,14 +29,19 @@ class Steps:
     update: Update
     gradient_at: Callable[[int, Tensor], tuple[Tensor, Tensor]]
 
+    def next_update(self, step: int) -> Tensor:
+        """Return what update number `step` would add to the weights, (N, P), and change nothing."""
+        into = torch.zeros_like(self.params_NP)
+        self.update.step(self.params_NP, self._gradient(step), self.state, into_NP=into)
+        return into
+
+    def _gradient(self, step: int) -> GradientAt:
+        return lambda params_NP: self.gradient_at(step, params_NP)
+
     def advance(self, start: int, stop: int) -> Tensor:
         """Do updates number `start` to `stop - 1`; return the losses before each, (S, N)."""
         losses: list[Tensor] = []
         for step in range(start, stop):
-
-            def gradient_at(params_NP: Tensor, step: int = step) -> tuple[Tensor, Tensor]:
-                return self.gradient_at(step, params_NP)
-
-            loss, self.state = self.update.step(self.params_NP, gradient_at, self.state)
+            loss, self.state = self.update.step(self.params_NP, self._gradient(step), self.state)
             losses.append(loss)
         return torch.stack(losses)

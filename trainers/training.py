@@ -35,7 +35,7 @@ from trainers.history import (
     History,
 )
 from trainers.instruments import Instruments
-from trainers.lane import OPTIMIZER, Lane
+from trainers.lane import OPTIMIZER, STAGE_START, Lane
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.objective import build_objective, initial_parameters
@@ -261,10 +261,8 @@ class Trainer:
         self._end(ended)
 
     def _view(self, lane: Lane, params_P: Tensor, gradient_P: Tensor) -> View:
-        def next_update() -> Tensor:
-            steps = self._steps([self._active.index(lane)], params_P.unsqueeze(0).clone())
-            steps.advance(self.step, self.step + 1)
-            return steps.params_NP[0] - params_P
+        def row() -> int:
+            return self._active.index(lane)
 
         return View(
             self._instruments,
@@ -272,8 +270,8 @@ class Trainer:
             step=self.step,
             params_P=params_P,
             gradient_P=gradient_P,
-            next_update=next_update,
-            batch=lambda: self._batch(self.step)[self._active.index(lane)],
+            next_update=lambda: self._steps([row()], params_P.unsqueeze(0)).next_update(self.step)[0],
+            batch=lambda: self._batch(self.step)[row()],
         )
 
     def _begin_stages(self) -> None:
@@ -289,6 +287,8 @@ class Trainer:
                 stage = lane.stage_at(self.step)
                 if self.step == stage.start and not stage.carry:
                     lane.remember(OPTIMIZER, {})
+                if self.step == stage.start and any(probe.name == "distance" for probe in lane.probes):
+                    lane.remember(STAGE_START, {"weights": self._params_NP[row].clone()})
 
     def _random_blocks(self, lanes: Sequence[Lane], purpose: str, width: int) -> Tensor:
         """Draw each lane's start block, (N, W, P)."""

@@ -43,9 +43,25 @@ class Reference:
 
     def projector(self, k: int) -> Tensor:
         holdout = holdout_indices(self.cell.holdout_seed, self.cell.holdout_size or 5000, 5000)
-        hessian = torch.func.hessian(self.loss)(self.params, holdout)
-        basis = torch.linalg.eigh(hessian)[1][:, -k:]
+        basis = torch.linalg.eigh(self.hessian(holdout))[1][:, -k:]
         return basis @ basis.T
+
+    def hessian(self, indices: Tensor) -> Tensor:
+        """The dense Hessian of the mean loss over some examples, at the present weights."""
+        return torch.func.hessian(self.loss)(self.params, indices)
+
+    def gauss_newton(self, indices: Tensor) -> Tensor:
+        """J^T J / n: the outer-product Hessian of half the squared error."""
+
+        def outputs(params: Tensor) -> Tensor:
+            named, offset = {}, 0
+            for name, parameter in self.module.named_parameters():
+                named[name] = params[offset : offset + parameter.numel()].view(parameter.shape)
+                offset += parameter.numel()
+            return functional_call(self.module, named, (self.data.train_inputs[indices],)).flatten()
+
+        jacobian = torch.func.jacrev(outputs)(self.params)
+        return jacobian.T @ jacobian / len(indices)
 
     def gradient(self, step: int | None) -> Tensor:
         """The gradient of the minibatch of a step, or of the whole training set."""

@@ -9,7 +9,7 @@ from tests.trainers.tolerances import FINITE_DIFFERENCES_FLOAT64, SUMS_FLOAT64
 from trainers import chain
 from trainers.chain import ChainObjective, chain_of
 from trainers.functional import FunctionalObjective
-from trainers.objective import Objective, build_objective
+from trainers.objective import Objective, Part, build_objective
 
 EXACT = SUMS_FLOAT64
 
@@ -86,6 +86,23 @@ def test_gauss_newton_is_the_outer_product_of_the_jacobian(module: str, loss: st
             middle = torch.func.hessian(mean_loss)(values)
             dense = torch.einsum("bcp,bcde,deq->pq", jacobian, middle, jacobian)
             torch.testing.assert_close(products[lane], block[lane] @ dense, **EXACT)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("module", MODULES)
+def test_the_functional_product_is_the_hessian_less_gauss_newton(module: str, loss: str) -> None:
+    problem = build_problem(module, loss)
+    block = directions(problem, 3)
+    for objective in objectives(problem):
+
+        def product(part: Part, objective: Objective = objective) -> Tensor:
+            at = (problem.params_NP, problem.inputs_NBX, problem.targets_NBC)
+            return objective.curvature(*at, part=part)(block)
+
+        difference = product("hessian") - product("gauss_newton")
+        torch.testing.assert_close(product("functional"), difference, **EXACT)
+        if module == "mlp-tanh":
+            assert difference.norm() > 0.01 * product("hessian").norm()
 
 
 @pytest.mark.parametrize("module", ["mlp-relu", "cnn-tanh"])

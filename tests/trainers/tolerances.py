@@ -31,3 +31,9 @@ KEPT = (0.8, 1.25)
 
 ANGLE_AT_DEFAULT_TOLERANCE = 0.1
 """Sine of the angle to the exact subspace: residual 0.05 lambda_k over a gap of at least half lambda_k."""
+
+PROBED_FLOAT64 = {"rel": 1e-6, "abs": 1e-8}
+"""Functions of eigenpairs with residuals of 1e-9 over gaps of about 1e-1, in float64."""
+
+STANDARD_ERRORS = 5.0
+"""How far an estimate may be off in its own standard errors; with a fixed seed it either is or is not."""

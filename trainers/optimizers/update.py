@@ -38,18 +38,24 @@ class Update:
     dominant: Dominant | None
     project_gradient: bool = False
 
-    def step(self, params_NP: Tensor, gradient_at: GradientAt, state: State) -> tuple[Tensor, State]:
-        """Move `params_NP` in place; return the losses before the step (N,) and the state after it."""
+    def step(
+        self, params_NP: Tensor, gradient_at: GradientAt, state: State, *, into_NP: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Move `params_NP` in place; return the losses before the step (N,) and the state after it.
+
+        With `into_NP` the weights stay, and the update is added to that tensor instead.
+        """
+        target = params_NP if into_NP is None else into_NP
         loss, gradient = self.rule.gradient(gradient_at, params_NP)
         if self.project_gradient:
             rate = torch.maximum(self.dom_rate_N1, self.bulk_rate_N1)
             filtered = torch.zeros_like(gradient)
             self._add(filtered, gradient, self.dom_rate_N1 / rate, self.bulk_rate_N1 / rate)
             direction, state = self.rule.direction(filtered, state, self.dominant)
-            params_NP.addcmul_(direction, -rate)
+            target.addcmul_(direction, -rate)
         else:
             direction, state = self.rule.direction(gradient, state, self.dominant)
-            self._add(params_NP, direction, -self.dom_rate_N1, -self.bulk_rate_N1)
+            self._add(target, direction, -self.dom_rate_N1, -self.bulk_rate_N1)
         return loss, state
 
     def _add(self, target_NP: Tensor, direction_NP: Tensor, dom_N1: Tensor, bulk_N1: Tensor) -> None:

@@ -1,4 +1,7 @@
-"""Probes: measurements along a trajectory that never change it. A literal table, name -> entry."""
+"""Probes: measurements along a trajectory that never change it. A literal table, name -> entry.
+
+Planning reads this table; `trainers.probes.measures` has the functions, one of the same name for every row.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,22 +15,45 @@ class ProbeEntry:
     """A row of `PROBES`.
 
     Args:
-        series: The series it records, for documentation; `<i>` runs from 1 to `k`.
+        series: The series it records; `<…>` stands for an index, a size, a step or the name of a vector.
+        cost: What a measurement costs besides the full gradient that every evaluation takes.
         options: Declared options.
+        classes: What `k` is by default, in multiples of the number of classes.
     """
 
     series: tuple[str, ...]
+    cost: str
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
+    classes: int = 1
 
     def complete(self, options: Mapping[str, OptionValue], dataset: DatasetEntry) -> dict[str, OptionValue]:
-        """Replace the options that are left to the data set: `k` and `holdout_size`."""
+        """Replace the options that are left to the data set: `k`, `sizes` and `holdout_size`."""
         complete = dict(options)
         if "k" in complete and complete["k"] is None:
-            complete["k"] = dataset.num_outputs
+            complete["k"] = self.classes * dataset.num_outputs
         if "holdout_size" in complete and complete["holdout_size"] is None:
             complete["holdout_size"] = dataset.num_train
+        if complete.get("sizes") == ():
+            complete["sizes"] = (dataset.num_outputs,)
         return complete
 
+
+VECTORS = ("gradient", "batch_gradient", "update")
+"""What is held against the Dominant subspace: the full gradient, the next batch's, or the next update."""
+
+EIGENSPACE = "warm block products with the holdout's Hessian, shared by probes of one holdout"
+
+_HOLDOUT = {
+    "holdout_size": Option(default=None, kind=int, minimum=1),
+    "holdout_seed": Option(default=0, minimum=0),
+}
+_LEADING = {
+    "k": Option(default=None, kind=int, minimum=1),
+    **_HOLDOUT,
+    "tolerance": Option(default=2e-2, minimum=1e-12),
+}
+_OF = Option(default="gradient", allowed=VECTORS)
+_SINCE = Option(default=(0,), minimum=0)
 
 PROBES: dict[str, ProbeEntry] = {
     "curvature": ProbeEntry(
@@ -38,11 +64,90 @@ PROBES: dict[str, ProbeEntry] = {
             "curvature/converged",
             "curvature/products",
         ),
+        cost=EIGENSPACE,
+        options=_LEADING,
+    ),
+    "alignment": ProbeEntry(
+        series=("alignment/<vector>_chi", "alignment/<vector>_chi_ema", "alignment/<vector>_f_top"),
+        cost=f"{EIGENSPACE}; one gradient more for the batch's gradient and for the update",
+        options={**_LEADING, "of": _OF, "ema": Option(default=0.9, minimum=0.0, below=1.0)},
+    ),
+    "spread": ProbeEntry(
+        series=("spread/<vector>_<i>", "spread/<vector>_sum"),
+        cost=f"{EIGENSPACE}; one gradient more for the batch's gradient and for the update",
+        options={**_LEADING, "of": _OF},
+    ),
+    "overlap": ProbeEntry(
+        series=("overlap/train", "overlap/test", "overlap/top_vector"),
+        cost="one product with the Hessian of the holdout; with k, an eigenspace",
         options={
-            "k": Option(default=None, kind=int, minimum=1),
-            "holdout_size": Option(default=None, kind=int, minimum=1),
-            "holdout_seed": Option(default=0, minimum=0),
-            "tolerance": Option(default=2e-2, minimum=1e-12),
+            **_LEADING,
+            "k": Option(default=0, minimum=0),
+            "split": Option(default="train", allowed=("train", "test")),
         },
     ),
+    "effective_rates": ProbeEntry(
+        series=("effective/dom_rate", "effective/bulk_rate"),
+        cost=f"{EIGENSPACE}; the gradients of one update",
+        options=_LEADING,
+    ),
+    "edges": ProbeEntry(series=("edge/gd", "edge/sam"), cost="nothing"),
+    "subspace_overlap": ProbeEntry(
+        series=("subspace/top_<size>_since_<step>", "subspace/next_<size>_since_<step>"),
+        cost=f"{EIGENSPACE}; memory of k vectors for each step of `since`",
+        options={**_LEADING, "sizes": Option(default=(), minimum=1), "since": _SINCE},
+        classes=2,
+    ),
+    "eigenvectors": ProbeEntry(
+        series=(
+            "eigenvector/ipr_<i>",
+            "eigenvector/ipr_random",
+            "eigenvector/ipr_null_<i>",
+            "eigenvector/displacement_<i>_since_<step>",
+            "eigenvector/displacement_random",
+            "eigenvector/displacement_null_<i>",
+        ),
+        cost=f"{EIGENSPACE}; memory of k vectors for each step of `since`; with `null`, two cold solves",
+        options={**_LEADING, "since": _SINCE, "null": Option(default=False)},
+    ),
+    "layers": ProbeEntry(
+        series=("layers/<i>_<parameter>",),
+        cost=EIGENSPACE,
+        options={**_LEADING, "k": Option(default=1, minimum=1)},
+    ),
+    "energies": ProbeEntry(
+        series=(
+            "energy/<h|h_o|h_f>",
+            "energy/<h|h_o|h_f>_error",
+            "energy/dom_<h|h_o|h_f>",
+            "energy/dom_eigenvalues",
+        ),
+        cost=f"{EIGENSPACE}; k + samples products with H and with H_o, or as many as there are parameters",
+        options={
+            **_LEADING,
+            "estimator": Option(default="auto", allowed=("auto", "exact", "hutchinson")),
+            "samples": Option(default=32, minimum=2),
+        },
+    ),
+    "spectrum": ProbeEntry(
+        series=("spectrum/node_<vector>_<i>", "spectrum/weight_<vector>_<i>"),
+        cost="`lanczos_steps` products of `vectors` directions, and as many vectors of memory for the moment",
+        options={
+            **_HOLDOUT,
+            "lanczos_steps": Option(default=64, minimum=1),
+            "vectors": Option(default=4, minimum=1),
+            "part": Option(default="hessian", allowed=("hessian", "gauss_newton", "functional")),
+        },
+    ),
+    "distance": ProbeEntry(
+        series=("distance/from_switch", "distance/since_<step>"),
+        cost="memory of one copy of the weights",
+        options={"since": Option(default=None, kind=int, minimum=0)},
+    ),
+    "sketch": ProbeEntry(
+        series=("sketch/<i>",),
+        cost="a random matrix of `size` rows, drawn again each time",
+        options={"size": Option(default=64, minimum=1), "seed": Option(default=0, minimum=0)},
+    ),
+    "weights": ProbeEntry(series=("weights/<i>",), cost="nothing; for models of at most 100 parameters"),
 }

@@ -3,12 +3,36 @@
 from collections.abc import Callable, Mapping
 
 from trainers.lane import ScheduledProbe
+from trainers.probes.alignment import (
+    measure_alignment,
+    measure_edges,
+    measure_effective_rates,
+    measure_overlap,
+    measure_spread,
+)
 from trainers.probes.curvature import measure_curvature
+from trainers.probes.energies import measure_energies
+from trainers.probes.spectrum import measure_spectrum
+from trainers.probes.subspaces import measure_eigenvectors, measure_layers, measure_subspace_overlap
 from trainers.probes.view import View
+from trainers.probes.weights import measure_distance, measure_sketch, measure_weights
 
 Measure = Callable[[View, ScheduledProbe], dict[str, float]]
-"""Returns values by series name; may use the lane's memory under the probe's key, and nothing else of it."""
+"""Returns values by series name; keeps memory under the probe's key, and changes nothing else."""
 
 MEASURES: Mapping[str, Measure] = {
     "curvature": measure_curvature,
+    "alignment": measure_alignment,
+    "spread": measure_spread,
+    "overlap": measure_overlap,
+    "effective_rates": measure_effective_rates,
+    "edges": measure_edges,
+    "subspace_overlap": measure_subspace_overlap,
+    "eigenvectors": measure_eigenvectors,
+    "layers": measure_layers,
+    "energies": measure_energies,
+    "spectrum": measure_spectrum,
+    "distance": measure_distance,
+    "sketch": measure_sketch,
+    "weights": measure_weights,
 }
