@@ -15,7 +15,7 @@ from tests.integration.faults.report import KILL, Report
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if REPORT_VARIABLE in os.environ:
+    if REPORT_VARIABLE in os.environ and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Report())
 
 

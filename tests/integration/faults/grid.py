@@ -145,6 +145,13 @@ class Grid:
             address: max(step for step, _ in found) for address, found in self._manifests().items() if found
         }
 
+    def attempts(self) -> list[int]:
+        """Return how often each cell was begun."""
+        return [
+            len(list((self.storage / "cells" / address / "attempts").glob("a*-*.json")))
+            for address in self.cells
+        ]
+
     def _manifests(self) -> dict[str, list[tuple[int, object]]]:
         store = Storage.open(self.storage, create=False)
         return {

@@ -15,9 +15,10 @@ _SEED = re.compile(r"seed=(\d+)")
 
 
 class Report:
-    """Collects what pytest says of the tests in this folder, and writes it at the end of the session."""
+    """Collects what pytest says of the tests in this folder, and writes it."""
 
     def __init__(self) -> None:
+        self._environment = describe()
         self._rows: dict[str, dict[str, Any]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -41,7 +42,9 @@ class Report:
             row["reason"] = str(report.longrepr[2] if report.skipped else report.longrepr)[-2000:]
         row["kills"] = [value for key, value in report.user_properties if key == KILL]
 
-    def pytest_sessionfinish(self) -> None:
-        """Write it."""
-        rows = sorted(self._rows.values(), key=lambda row: row["test"])
-        write_results("faults", {"environment": describe(), "seeds_per_fault": MATRIX, "tests": rows})
+        if report.when == "teardown":
+            # After every test: a matrix takes long, and may be interrupted.
+            rows = sorted(self._rows.values(), key=lambda row: row["test"])
+            write_results(
+                "faults", {"environment": self._environment, "seeds_per_fault": MATRIX, "tests": rows}
+            )

@@ -20,7 +20,7 @@ from sweep.storage import Manifest, Storage, StoredFile
 from sweep.storage.manifest import encode_manifest
 from tests.integration.faults.grid import SPACE, Grid
 
-STEPS, COMMITS = 1000, (300, 600)
+STEPS, COMMITS = 500, (150, 300)
 YAML_THAT_RUNS = "!!python/object/apply:os.system ['touch hostile-code-was-run']"
 
 

@@ -1,9 +1,11 @@
 """Two drivers of one sweep, two sweeps with the same cells, and a driver that wakes up too late."""
 
 import os
+import random
 import re
 import signal
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tests.integration.faults.grid import SPACE, Grid, wait_for
 from tests.integration.faults.matrix import MATRIX
 from tests.integration.servers import MlflowServer, PostgresCluster, programs_of_postgres
 
+ODD_NAME = 'größe/λ=½: "a\'b" 100% #1 ?x&y; ../up 🙂'
 STALE_SECONDS = 3.0
 SHORT_LEASE = {"lease": [0.3, STALE_SECONDS]}
 
@@ -36,20 +39,26 @@ def tracking_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         cluster.close()
 
 
-def test_two_drivers_start_one_sweep_at_once(
-    make_grid: Callable[..., Grid], tracking_uri: str | None
+def test_two_drivers_start_one_sweep_at_once_while_clocks_jump(
+    make_grid: Callable[..., Grid], tracking_uri: str | None, draw: random.Random
 ) -> None:
-    grid = make_grid(tracking_uri=tracking_uri)
+    clock = {"clock": draw.randrange(2**32)}
+    grid = make_grid(
+        name=ODD_NAME, home="a home, with späces & more", tampering=clock, tracking_uri=tracking_uri
+    )
     drivers = [grid.start(), grid.start()]
     said = {driver.pid: driver.communicate(timeout=200) for driver in drivers}
     codes = {driver.pid: driver.returncode for driver in drivers}
     assert sorted(codes.values()) == [0, 2], said
     winner, loser = sorted(codes, key=codes.__getitem__)
     complaint = "".join(said[loser])
-    assert f"is being run by process {winner} on" in complaint and "sweep stop grid" in complaint, complaint
+    assert f"is being run by process {winner} on" in complaint and f"sweep stop {ODD_NAME}" in complaint, (
+        complaint
+    )
     assert "Traceback" not in complaint
+    assert ODD_NAME in "".join(said[winner])
     grid.assert_complete()
-    assert attempts(grid) == [1] * len(grid.cells), "a cell was begun twice"
+    assert grid.attempts() == [1] * len(grid.cells), "a cell was begun twice"
 
 
 def test_two_sweeps_share_cells_at_once(make_grid: Callable[..., Grid], tracking_uri: str | None) -> None:
@@ -62,31 +71,25 @@ def test_two_sweeps_share_cells_at_once(make_grid: Callable[..., Grid], tracking
         storage=first.storage,
     )
     processes = [grid.start() for grid in (first, second)]
-    for process in processes:
+    for grid, process in zip((first, second), processes, strict=True):
         out, err = process.communicate(timeout=200)
         assert "Traceback" not in out + err, out + err
         if process.returncode == 1:
             # Cells that the other had to run: they are there when it has ended.
             assert re.search(r"are being run by|run again when", out + err), out + err
+            grid.resume()
         else:
             assert process.returncode == 0, out + err
-    for grid in (first, second):
-        grid.resume()
     runs = first.runs()
     assert len(runs) == 6 and first.statuses() == {"completed": 6}
-    assert attempts(first) == [1] * len(first.cells), "a shared cell was begun twice"
-
-
-def attempts(grid: Grid) -> list[int]:
-    """How often each cell of the grid was begun."""
-    return [len(list((grid.storage / "cells" / cell / "attempts").iterdir())) for cell in grid.cells]
+    assert first.attempts() == [1] * len(first.cells), "a shared cell was begun twice"
 
 
 def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(make_grid: Callable[..., Grid]) -> None:
     grid = make_grid(tampering=SHORT_LEASE)
     sleeper = grid.start()
     wait_for(grid.mid_training, sleeper)
-    grid.kill(sleeper.pid, "driver", signal.SIGSTOP)
+    stop_between_transactions(grid, sleeper.pid)
     successor = grid.start()
     grid.finish(successor)
     grid.assert_complete()
@@ -95,6 +98,25 @@ def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(make_grid:
     said = grid.finish(sleeper, code=1)
     assert f"was taken over by process {successor.pid}" in said
     assert everything_recorded(grid) == before, "the one that woke up wrote"
+
+
+def stop_between_transactions(grid: Grid, pid: int) -> None:
+    """Stop a driver where it holds no lock of SQLite's, which nobody can take from a stopped process.
+
+    Stopped inside a transaction it keeps all others out; they are told that the database is locked.
+    """
+    while True:
+        grid.kill(pid, "driver", signal.SIGSTOP)
+        connection = sqlite3.connect(grid.home.database, timeout=0.2, isolation_level=None)
+        try:
+            connection.execute("begin immediate")
+            connection.execute("rollback")
+            return
+        except sqlite3.OperationalError:
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.05)
+        finally:
+            connection.close()
 
 
 def everything_recorded(grid: Grid) -> tuple[list[str], dict[str, int]]:
