@@ -213,9 +213,8 @@ def record_form(cell: Cell) -> dict[str, Any]:
     for probe in cell.probes:
         if probe.name not in PROBES:
             raise unknown_name("probe", probe.name, PROBES)
-        options = Choice(probe.name, tuple(sorted(probe.options))).resolve(
-            "probe", PROBES[probe.name].options
-        )
+        declared = PROBES[probe.name].options
+        options = Choice(probe.name, tuple(sorted(probe.options))).resolve("probe", declared)
         options = PROBES[probe.name].complete(options, entry)
         probes.append({"name": probe.name, "every": probe.every or cell.evaluate_every, **options})
     probes.sort(key=canonical_json)
@@ -250,11 +249,13 @@ def trajectory_id(cell: Cell, *, until: int | None = None) -> str:
     return address(trajectory_form(cell, until=until))
 
 
+@lru_cache(maxsize=4096)
 def dataset_entry(choice: Choice) -> DatasetEntry:
-    """Look up a data set's table entry, or raise `ConfigError` with the nearest name."""
+    """Return a data set's table entry with these options, or raise `ConfigError` with the nearest name."""
     if choice.name not in DATASETS:
         raise unknown_name("dataset", choice.name, DATASETS)
-    return DATASETS[choice.name]
+    entry = DATASETS[choice.name]
+    return entry.under(choice.resolve("dataset", entry.options))
 
 
 def _bounded(label: str, size: int | None, dataset: Choice) -> int:
@@ -277,11 +278,12 @@ def _shape_form(model: Choice, dataset: Choice, loss: Choice) -> dict[str, Any]:
     if loss.name not in LOSSES:
         raise unknown_name("loss", loss.name, LOSSES)
     form: dict[str, Any] = {
-        "model": {"name": model.name, **model.resolve("model", MODELS[model.name].options)},
-        "dataset": {"name": dataset.name, **dataset.resolve("dataset", entry.options)},
-        "loss": {"name": loss.name, **loss.resolve("loss", LOSSES[loss.name].options)},
+        "model": {"name": model.name, **model.canonical("model", MODELS[model.name].options)},
+        "dataset": {"name": dataset.name, **dataset.canonical("dataset", entry.options)},
+        "loss": {"name": loss.name, **loss.canonical("loss", LOSSES[loss.name].options)},
         "data_digest": entry.digest,
     }
     if (source := MODELS[model.name].source_digest) is not None:
-        form["source_digest"] = source
+        form["source_digest"] = source(form["model"])
+        del form["model"]["path"]
     return form

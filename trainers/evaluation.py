@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainers.losses import Loss
+from trainers.models.normalization import NORMALIZED_EXAMPLES
 from trainers.objective import Objective
 
 ACTIVATION_ELEMENTS = 2**24
@@ -38,7 +39,9 @@ class Split:
     def chunks(self) -> list[slice]:
         """Return slices of the examples whose activations fit the budget: a function of shapes alone."""
         per_example = 32 * self.inputs[0].numel()
-        size = max(50, min(len(self), ACTIVATION_ELEMENTS // per_example))
+        size = min(len(self), ACTIVATION_ELEMENTS // per_example)
+        # Batch normalisation cuts a pass into pieces; chunks must not cut it elsewhere.
+        size = max(size - size % NORMALIZED_EXAMPLES, NORMALIZED_EXAMPLES)
         return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
     def lanes(self, chunk: slice, lanes: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """The objective of an arbitrary module through `torch.func`: `functional_call`, `vmap`, `jvp`, `grad`.
 
 Slower than a chain, but right for every module whose forward pass is a function of its parameters; also the
-reference against which the chain is tested.
+reference against which the chain is tested. Passes are cut into pieces of examples that fit a memory budget,
+or that batch normalisation asks for; means over pieces are weighted by their size.
 """
 
 from collections.abc import Callable
@@ -11,10 +12,17 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, jvp, vjp, vmap
 
 from trainers.losses import Loss
+from trainers.models.normalization import NORMALIZED_EXAMPLES, normalizes_over_examples
 from trainers.objective import CurvatureProduct, Part
 
 DIRECTIONS_AT_ONCE = 16
-"""Directions per vectorised pass; bounds memory."""
+"""Most directions per vectorised pass."""
+
+PASS_BYTES = 2**30
+"""Budget for the activations of one pass, with what differentiation keeps of them."""
+
+COPIES = 6
+"""About how many times a pass with second derivatives keeps each activation."""
 
 
 class FunctionalObjective:
@@ -23,6 +31,8 @@ class FunctionalObjective:
     def __init__(self, module: nn.Module, loss: Loss) -> None:
         self._module = module.eval()
         self._loss = loss
+        self._normalizes = normalizes_over_examples(module)
+        self._features: dict[torch.Size, int] = {}
         self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
         self.num_params = sum(shape.numel() for shape in self._shapes.values())
 
@@ -37,18 +47,54 @@ class FunctionalObjective:
         outputs = self._call(params_P, inputs_BX)
         return self._loss.value(outputs.unsqueeze(0), targets_BC.unsqueeze(0)).squeeze(0)
 
+    def _pieces(self, inputs_NBX: Tensor) -> tuple[list[slice], int]:
+        """Return the pieces of a pass and how many directions go through one at once: functions of shapes."""
+        lanes, total = inputs_NBX.shape[:2]
+        per_example = self._activations(inputs_NBX) * lanes * inputs_NBX.element_size() * COPIES
+        size = max(1, min(total, PASS_BYTES // (per_example * DIRECTIONS_AT_ONCE)))
+        if self._normalizes:
+            size = NORMALIZED_EXAMPLES
+        at_once = max(1, min(DIRECTIONS_AT_ONCE, PASS_BYTES // (per_example * min(size, total))))
+        return [slice(start, min(start + size, total)) for start in range(0, total, size)], at_once
+
+    def _activations(self, inputs_NBX: Tensor) -> int:
+        """Return the elements that one example leaves in the outputs of the module's parts."""
+        shape = inputs_NBX.shape[2:]
+        if shape not in self._features:
+            count = 0
+
+            def add(part: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+                nonlocal count
+                count += outputs.numel()
+
+            parts = [part for part in self._module.modules() if not any(part.children())]
+            hooks = [part.register_forward_hook(add) for part in parts]
+            self._module(inputs_NBX[0, :1])
+            for hook in hooks:
+                hook.remove()
+            self._features[shape] = max(count, inputs_NBX[0, 0].numel())
+        return self._features[shape]
+
     @torch.no_grad()
     def outputs(self, params_NP: Tensor, inputs_NBX: Tensor) -> Tensor:
         """Return the model's outputs, (N, B, C)."""
-        return vmap(self._call)(params_NP, inputs_NBX)
+        pieces, _ = self._pieces(inputs_NBX)
+        return torch.cat([vmap(self._call)(params_NP, inputs_NBX[:, piece]) for piece in pieces], 1)
 
     @torch.no_grad()
     def loss_and_gradient(
         self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the mean loss of each lane (N,) and its gradient (N, P)."""
-        result = vmap(grad_and_value(self._mean_loss))(params_NP, inputs_NBX, targets_NBC)
-        return result[1], result[0]
+        loss = params_NP.new_zeros(params_NP.shape[0])
+        gradient = torch.zeros_like(params_NP)
+        for piece in self._pieces(inputs_NBX)[0]:
+            examples = inputs_NBX[:, piece], targets_NBC[:, piece]
+            result = vmap(grad_and_value(self._mean_loss))(params_NP, *examples)
+            share = (piece.stop - piece.start) / inputs_NBX.shape[1]
+            loss.add_(result[1], alpha=share)
+            gradient.add_(result[0], alpha=share)
+        return loss, gradient
 
     @torch.no_grad()
     def curvature(
@@ -56,6 +102,7 @@ class FunctionalObjective:
     ) -> CurvatureProduct:
         """Return the product with (a part of) the Hessian of the mean loss at `params_NP`."""
         point = params_NP.clone()
+        pieces, at_once = self._pieces(inputs_NBX)
         one_lane = {
             "hessian": self._hessian_product,
             "gauss_newton": self._gauss_newton_product,
@@ -65,9 +112,14 @@ class FunctionalObjective:
         @torch.no_grad()
         def product(directions_NRP: Tensor) -> Tensor:
             over_directions: Callable[..., Tensor] = vmap(
-                one_lane, in_dims=(None, None, None, 0), chunk_size=DIRECTIONS_AT_ONCE
+                one_lane, in_dims=(None, None, None, 0), chunk_size=at_once
             )
-            return vmap(over_directions)(point, inputs_NBX, targets_NBC, directions_NRP)
+            total = torch.zeros_like(directions_NRP)
+            for piece in pieces:
+                examples = inputs_NBX[:, piece], targets_NBC[:, piece]
+                share = (piece.stop - piece.start) / inputs_NBX.shape[1]
+                total.add_(vmap(over_directions)(point, *examples, directions_NRP), alpha=share)
+            return total
 
         return product
 
@@ -96,8 +148,11 @@ class FunctionalObjective:
         outputs = self._call(params_P, inputs_BX)
         residual = self._loss.gradient(outputs.unsqueeze(0), targets_BC.unsqueeze(0)).squeeze(0)
 
+        def outputs_at(params: Tensor) -> Tensor:
+            return self._call(params, inputs_BX)
+
         def pulled_back(params: Tensor) -> Tensor:
             """J(theta)^T r with the residual r held fast."""
-            return torch.func.grad(lambda inner: (self._call(inner, inputs_BX) * residual).sum())(params)
+            return vjp(outputs_at, params)[1](residual)[0]
 
         return jvp(pulled_back, (params_P,), (vector_P,))[1]

@@ -74,6 +74,23 @@ class CrossEntropy:
         return probabilities * centred / outputs_NBC.shape[-2]
 
 
+@dataclass(frozen=True, slots=True)
+class MeanOutput:
+    """The sum of the outputs, averaged over examples: the model's output is the loss (SAY25's quadratic)."""
+
+    def value(self, outputs_NBC: "Tensor", targets_NBC: "Tensor") -> "Tensor":
+        """Return the mean loss of each lane, (N,)."""
+        return outputs_NBC.sum(-1).mean(-1)
+
+    def gradient(self, outputs_NBC: "Tensor", targets_NBC: "Tensor") -> "Tensor":
+        """Return the gradient of the mean loss in the outputs, (N, B, C)."""
+        return outputs_NBC.new_full(outputs_NBC.shape, 1 / outputs_NBC.shape[-2])
+
+    def output_hessian(self, outputs_NBC: "Tensor", tangents_NRBC: "Tensor") -> "Tensor":
+        """Return 0, (N, R, B, C): all curvature is the model's."""
+        return 0 * tangents_NRBC
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossEntry:
     """A row of `LOSSES`: the builder and its declared options."""
@@ -93,7 +110,12 @@ def _cross_entropy(options: Mapping[str, OptionValue]) -> Loss:
     return CrossEntropy()
 
 
+def _mean_output(options: Mapping[str, OptionValue]) -> Loss:
+    return MeanOutput()
+
+
 LOSSES: dict[str, LossEntry] = {
     "mse": LossEntry(build=_mse, options={"scale": Option(default="half_sum", allowed=tuple(MSE_SCALES))}),
     "cross_entropy": LossEntry(build=_cross_entropy),
+    "output": LossEntry(build=_mean_output),
 }

@@ -24,6 +24,8 @@ class Option:
         below: A bound that a valid number must stay under, or `None`.
         optional: Whether `None` is a valid value.
         kind: The type, when the default is `None`.
+        later: Whether the option came after its table entry was first used: left out of a cell's canonical
+            form at its default, so that older addresses stay.
     """
 
     default: OptionValue
@@ -32,6 +34,7 @@ class Option:
     below: float | None = None
     optional: bool = False
     kind: type | None = None
+    later: bool = False
 
     def check(self, label: str, value: Any) -> OptionValue:
         """Return `value` in its canonical type, or raise `ConfigError` naming `label` and what is allowed."""
@@ -91,6 +94,14 @@ class Choice:
         return {
             name: option.check(f"{what}.{name}", given[name]) if name in given else option.default
             for name, option in declared.items()
+        }
+
+    def canonical(self, what: str, declared: Mapping[str, Option]) -> dict[str, OptionValue]:
+        """Return the options as they are hashed: all, but later ones only where they say something."""
+        return {
+            name: value
+            for name, value in self.resolve(what, declared).items()
+            if not (declared[name].later and value == declared[name].default)
         }
 
     def __str__(self) -> str:

@@ -97,7 +97,7 @@ class Trainer:
         def build() -> torch.nn.Module:
             return model_entry.build(shape, data.num_outputs, options)
 
-        module = build()
+        module = build().to(device=self._device, dtype=dtype)
         self._objective = build_objective(module, self._loss)
         self._instruments = Instruments(
             objective=self._objective,

@@ -47,6 +47,7 @@ def test_values_are_those_of_the_papers_conventions(outputs: Tensor, labels: Ten
         Choice("mse"): squares / 2,
         Choice.of("mse", scale="sum"): squares,
         Choice("cross_entropy"): cross.view(LANES, BATCH).mean(1),
+        Choice("output"): outputs.sum((1, 2)) / BATCH,
     }
     assert set(expected) == set(variants()), "a loss without a reference"
     for choice, values in expected.items():

@@ -1,13 +1,18 @@
 """The MLP and the CNN: layers, counts, shapes and what is refused."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainers.models_small import USER_FILE
+from trainers.canonical import cell_id
+from trainers.cell import Cell, Phase
 from trainers.errors import ConfigError
 from trainers.models import ACTIVATIONS, MODELS
+from trainers.models.normalization import BatchNormalization
 from trainers.models.sequential import ACTIVATION_LAYERS
 from trainers.options import Choice, OptionValue
 
@@ -31,6 +36,14 @@ def count(module: nn.Module) -> int:
         ("mlp", CIFAR, {}, 318_410),
         ("mlp", MNIST, {"widths": [200, 200], "activation": "tanh"}, 199_210),
         ("mlp", MNIST, {"widths": []}, 7_850),
+        ("softmax", MNIST, {}, 7_850),
+        ("softmax", MNIST, {"bias": False}, 7_840),
+        ("convnet", CIFAR, {}, 1_250_858),
+        ("resnet8", CIFAR, {}, 78_042),
+        ("resnet18", CIFAR, {}, 11_181_642),
+        ("vgg11", CIFAR, {}, 9_225_610),
+        ("transformer", (32,), {}, 4096 * 64 + 32 * 64 + 2 * 49_984 + 128 + 65 * 10),
+        ("quadratic", (1,), {}, 2),
         ("cnn", MNIST, {}, 32 * 10 + 32 * (9 * 32 + 1) + 10 * (32 * 7 * 7 + 1)),
         ("cnn", CIFAR, {}, 32 * (27 + 1) + 32 * (9 * 32 + 1) + 10 * (32 * 8 * 8 + 1)),
         ("cnn", CIFAR, {"num_convolutions": 3}, 32 * 28 + 2 * 32 * 289 + 10 * (32 * 4 * 4 + 1)),
@@ -40,7 +53,8 @@ def count(module: nn.Module) -> int:
 def test_parameter_counts(
     name: str, shape: tuple[int, ...], options: dict[str, OptionValue], expected: int
 ) -> None:
-    assert count(build(name, shape, **options)) == expected
+    num_outputs = 1 if name == "quadratic" else 10
+    assert count(build(name, shape, num_outputs, **options)) == expected
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -118,3 +132,93 @@ def test_a_cnn_of_vectors_is_refused() -> None:
 def test_bad_options_are_answered(name: str, options: dict[str, OptionValue], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(name, MNIST, **options)
+
+
+def test_resnet18_is_torchvisions() -> None:
+    """With the same weights and one pass, in training mode, as its batch normalisation means it here."""
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    theirs, ours = resnet18(num_classes=10).double().train(), build("resnet18", CIFAR).double()
+    mine = dict(ours.named_parameters())
+    assert {name: value.shape for name, value in theirs.named_parameters()} == {
+        name: value.shape for name, value in mine.items()
+    }
+    with torch.no_grad():
+        for name, value in theirs.named_parameters():
+            mine[name].copy_(value)
+        images = torch.randn(4, *CIFAR, dtype=torch.float64)
+        torch.testing.assert_close(ours(images), theirs(images))
+
+
+def test_batch_normalization_is_torchs() -> None:
+    inputs = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    theirs = nn.BatchNorm2d(3).double().train()
+    torch.testing.assert_close(BatchNormalization(3).double()(inputs), theirs(inputs))
+
+
+def test_a_transformer_ignores_padding() -> None:
+    module = build("transformer", (6,), 2, vocabulary=9, hidden=8, heads=2, feedforward=8).double()
+    sentence = torch.tensor([[3.0, 5.0, 2.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    with torch.no_grad():
+        expected = module(sentence)
+        module.get_parameter("tokens")[0] += 7.0
+        torch.testing.assert_close(module(sentence), expected)
+        assert not torch.allclose(module(sentence.flip(1)), expected)
+    assert module(torch.zeros(1, 6, dtype=torch.float64)).isfinite().all()
+
+
+def test_attention_is_torchs() -> None:
+    hidden, heads = 8, 2
+    module = build("transformer", (6,), 2, vocabulary=9, hidden=hidden, heads=heads, feedforward=8).double()
+    layer = module.get_submodule("layers.0")
+    theirs = nn.MultiheadAttention(hidden, heads, batch_first=True).double()
+    state = layer.state_dict()
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": state["attention_in.weight"],
+            "in_proj_bias": state["attention_in.bias"],
+            "out_proj.weight": state["attention_out.weight"],
+            "out_proj.bias": state["attention_out.bias"],
+        }
+    )
+    values = torch.randn(3, 6, hidden, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2, [True] + [False] * 5])
+    expected = theirs(values, values, values, key_padding_mask=~mask)[0]
+    found = layer.attention_out(layer._attend(layer.attention_in(values), mask))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (None, {}, "cannot be read"),
+        ("def build(shape, outputs):\n    return 3", {}, "returned int; expected"),
+        ("def other(shape, outputs):\n    return 3", {}, "has no 'build'"),
+        ("def build(shape, outputs):\n    raise OSError('no')", {}, r"failed: OSError\('no'\)"),
+        ("import torch\nbuild = lambda s, o: torch.nn.BatchNorm2d(3)", {}, "keeps running averages"),
+    ],
+)
+def test_bad_model_files_are_answered(
+    source: str | None, options: dict[str, OptionValue], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.py"
+    if source is not None:
+        path.write_text(source)
+    with pytest.raises(ConfigError, match=message):
+        build("file", MNIST, path=str(path), **options)
+
+
+def test_a_model_file_is_addressed_by_its_content(tmp_path: Path) -> None:
+    def address(name: str, text: str) -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        phases = (Phase(lr=0.1, until=3),)
+        return cell_id(
+            Cell(model=Choice.of("file", path=str(path)), dataset=Choice("mnist-5k"), phases=phases)
+        )
+
+    assert address("one.py", USER_FILE) == address("two.py", USER_FILE)
+    assert address("one.py", USER_FILE) != address("three.py", USER_FILE + "# changed")
+    with pytest.raises(ConfigError, match="name the Python file"):
+        cell_id(Cell(model=Choice("file"), dataset=Choice("mnist-5k"), phases=(Phase(lr=0.1, until=3),)))

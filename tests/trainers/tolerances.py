@@ -8,6 +8,9 @@ import torch
 SUMS_FLOAT64 = {"rtol": 1e-10, "atol": 1e-11}
 """Float64 sums of a few hundred terms of order one, added in another order."""
 
+DEEP_SUMS_FLOAT64 = {"rtol": 1e-8, "atol": 1e-9}
+"""The same through twenty layers whose normalisation divides by small variances."""
+
 TRAJECTORY = {torch.float64: 1e-10, torch.float32: 2e-3}
 """Absolute, on weights of order 0.1 after 100 steps: what rounding of one step has grown to."""
 

@@ -1,9 +1,9 @@
 """What a data set is to the trainer, and what planning knows about one without loading it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainers.options import Option, OptionValue
 
@@ -43,6 +43,8 @@ class DatasetEntry:
         input_shape: Shape of one example.
         num_outputs: Number of classes.
         options: Declared options (normalisation, labels).
+        sizes: From the options, those of `num_train`, `num_test`, `input_shape` and `num_outputs` that they
+            change.
     """
 
     load: Callable[[Path, Mapping[str, OptionValue]], Dataset]
@@ -52,3 +54,8 @@ class DatasetEntry:
     input_shape: tuple[int, ...]
     num_outputs: int
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
+    sizes: Callable[[Mapping[str, OptionValue]], Mapping[str, Any]] | None = None
+
+    def under(self, options: Mapping[str, OptionValue]) -> "DatasetEntry":
+        """Return the entry with the sizes that these options give the data set."""
+        return self if self.sizes is None else replace(self, **self.sizes(options))

@@ -2,16 +2,24 @@
 
 An `nn.Sequential` of layers that `trainers.layers` knows runs through hand-written laned layers; any other
 module runs through `torch.func`. Both give the same numbers; the first is faster.
+
+A module of your own needs no row here: `model: {name: file, path: my_model.py, function: build}` calls
+`build(input_shape, num_outputs)` of that file, see `trainers.models.user`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING
 
+from trainers.models.user import source_digest
 from trainers.options import Option, OptionValue
 
 if TYPE_CHECKING:
     from torch import nn
+
+Build = Callable[[tuple[int, ...], int, Mapping[str, OptionValue]], "nn.Module"]
+"""`build(input_shape, num_outputs, options)` returns the module, without fixed random state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,44 +27,69 @@ class ModelEntry:
     """A row of `MODELS`.
 
     Args:
-        build: `build(input_shape, num_outputs, options)` returns the module, without fixed random state.
+        function: The builder, a `Build`, as "module:name": planning reads this table and needs no torch.
         options: Declared options.
-        source_digest: For a user's own entry, a digest of its source; `None` for the project's.
+        source_digest: For code of the user's, a digest of its source, which then stands for `path`.
     """
 
-    build: "Callable[[tuple[int, ...], int, Mapping[str, OptionValue]], nn.Module]"
+    function: str
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
-    source_digest: str | None = None
+    source_digest: Callable[[Mapping[str, OptionValue]], str] | None = None
 
-
-def _mlp(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]) -> "nn.Module":
-    from trainers.models.sequential import mlp
-
-    return mlp(input_shape, num_outputs, options)
-
-
-def _cnn(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]) -> "nn.Module":
-    from trainers.models.sequential import cnn
-
-    return cnn(input_shape, num_outputs, options)
+    @property
+    def build(self) -> Build:
+        """The builder."""
+        module, _, name = self.function.partition(":")
+        return getattr(import_module(f"trainers.models.{module}"), name)
 
 
 ACTIVATIONS = ("relu", "tanh", "gelu", "softplus")
+_ACTIVATION = Option(default="relu", allowed=ACTIVATIONS)
 
 MODELS: dict[str, ModelEntry] = {
     "mlp": ModelEntry(
-        build=_mlp,
-        options={
-            "widths": Option(default=(100, 100), minimum=1),
-            "activation": Option(default="relu", allowed=ACTIVATIONS),
-        },
+        function="sequential:mlp",
+        options={"widths": Option(default=(100, 100), minimum=1), "activation": _ACTIVATION},
     ),
+    "softmax": ModelEntry(function="sequential:softmax", options={"bias": Option(default=True)}),
     "cnn": ModelEntry(
-        build=_cnn,
+        function="sequential:cnn",
         options={
             "channels": Option(default=32, minimum=1),
             "num_convolutions": Option(default=2, minimum=1),
-            "activation": Option(default="relu", allowed=ACTIVATIONS),
+            "activation": _ACTIVATION,
         },
+    ),
+    "convnet": ModelEntry(
+        function="images:convnet",
+        options={
+            "channels": Option(default=32, minimum=1),
+            "batch_norm": Option(default=False),
+            "extra_dense": Option(default=False),
+        },
+    ),
+    "vgg11": ModelEntry(
+        function="images:vgg11", options={"width": Option(default=64, minimum=1), "activation": _ACTIVATION}
+    ),
+    "resnet8": ModelEntry(function="images:resnet8", options={"channels": Option(default=16, minimum=1)}),
+    "resnet18": ModelEntry(function="images:resnet18", options={"channels": Option(default=64, minimum=1)}),
+    "transformer": ModelEntry(
+        function="transformer:transformer",
+        options={
+            "vocabulary": Option(default=4096, minimum=2),
+            "hidden": Option(default=64, minimum=1),
+            "heads": Option(default=8, minimum=1),
+            "num_layers": Option(default=2, minimum=1),
+            "feedforward": Option(default=256, minimum=1),
+        },
+    ),
+    "quadratic": ModelEntry(
+        function="quadratic:quadratic",
+        options={"sharp": Option(default=1000.0), "noise": Option(default=100.0)},
+    ),
+    "file": ModelEntry(
+        function="user:build",
+        options={"path": Option(default=""), "function": Option(default="build")},
+        source_digest=source_digest,
     ),
 }

@@ -1,4 +1,4 @@
-"""The multilayer perceptron and the convolutional network, as chains of layers that can be laned by hand."""
+"""Softmax regression, the MLP and the CNN, as chains of layers that can be laned by hand."""
 
 from collections.abc import Mapping
 from math import prod
@@ -39,6 +39,14 @@ def mlp(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, Op
         num_inputs = width
     layers.append(nn.Linear(num_inputs, num_outputs))
     return nn.Sequential(*layers)
+
+
+def softmax(
+    input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]
+) -> nn.Sequential:
+    """Build softmax regression (GRD18): a linear layer, with or without `bias`; the loss has the softmax."""
+    linear = nn.Linear(prod(input_shape), num_outputs, bias=bool(options["bias"]))
+    return nn.Sequential(nn.Flatten(), linear)
 
 
 def cnn(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]) -> nn.Sequential:

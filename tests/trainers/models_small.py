@@ -1,0 +1,58 @@
+"""Every model of the table at a size for dense Hessians: its options and the shape of its inputs."""
+
+from pathlib import Path
+
+from torch import nn
+
+from trainers.models import MODELS
+from trainers.options import Choice
+
+USER_FILE = """
+import torch
+from torch import nn
+
+
+class Gated(nn.Module):
+    def __init__(self, num_inputs, num_outputs):
+        super().__init__()
+        self.inside = nn.Linear(num_inputs, 4)
+        self.gate = nn.Parameter(0.1 * torch.randn(4))
+        self.outside = nn.Linear(4, num_outputs)
+        self.register_buffer("shift", torch.tensor(0.1))
+
+    def forward(self, inputs):
+        hidden = torch.tanh(self.inside(inputs.flatten(1)) + self.shift)
+        return self.outside(hidden * torch.sigmoid(self.gate))
+
+
+def build(input_shape, num_outputs):
+    return Gated(input_shape[0], num_outputs)
+"""
+
+SMALL: dict[str, tuple[dict[str, object], tuple[int, ...]]] = {
+    "mlp": ({"widths": [4, 3], "activation": "gelu"}, (5,)),
+    "softmax": ({"bias": False}, (2, 3)),
+    "cnn": ({"channels": 2, "num_convolutions": 1, "activation": "softplus"}, (1, 4, 4)),
+    "convnet": ({"channels": 1, "batch_norm": True, "extra_dense": True}, (1, 10, 10)),
+    "vgg11": ({"width": 1}, (1, 4, 4)),
+    "resnet8": ({"channels": 2}, (2, 6, 6)),
+    "resnet18": ({"channels": 1}, (1, 8, 8)),
+    "transformer": ({"vocabulary": 7, "hidden": 8, "heads": 2, "feedforward": 6}, (5,)),
+    "quadratic": ({"sharp": 10.0, "noise": 2.0}, (1,)),
+    "file": ({}, (5,)),
+}
+
+
+def small_choice(name: str, folder: Path) -> tuple[Choice, tuple[int, ...]]:
+    """Return a small model as a choice, with the shape of its inputs."""
+    options, shape = SMALL[name]
+    if name == "file":
+        path = folder / "my_model.py"
+        path.write_text(USER_FILE)
+        options = {"path": str(path)}
+    return Choice.of(name, **options), shape
+
+
+def build_model(choice: Choice, shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    entry = MODELS[choice.name]
+    return entry.build(shape, num_outputs, choice.resolve("model", entry.options))

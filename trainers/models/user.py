@@ -1,0 +1,79 @@
+"""A module of the user's own, from a Python file.
+
+    # my_model.py
+    from torch import nn
+
+    def build(input_shape, num_outputs):
+        hidden = nn.Linear(input_shape[0], 32)
+        return nn.Sequential(nn.Flatten(), hidden, nn.SiLU(), nn.Linear(32, num_outputs))
+
+and in a space `model: {name: file, path: my_model.py}`. The digest of the file is part of the cell's
+address, its path is not: a moved file is the same model, a changed one is another. The file must be
+readable at this path wherever cells are trained. `build` must draw its initial weights from torch's global
+generator, as layers do.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from trainers.errors import ConfigError
+from trainers.options import OptionValue
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def source_digest(options: Mapping[str, OptionValue]) -> str:
+    """Return the address of the file's content.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    return f"sha256:{hashlib.sha256(_source(options)).hexdigest()}"
+
+
+def _source(options: Mapping[str, OptionValue]) -> bytes:
+    path = str(options["path"])
+    if not path:
+        raise ConfigError("model.path: found none; name the Python file that builds the model.")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"model.path: {path!r} cannot be read: {error.strerror or error}.") from error
+
+
+def build(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]) -> "nn.Module":
+    """Run the file and call its function.
+
+    Raises:
+        ConfigError: The file has no such function, it fails, or what it returns cannot be trained here.
+    """
+    from torch import nn
+
+    from trainers.models.normalization import refuse_memory
+
+    path, name = str(options["path"]), str(options["function"])
+    digest = source_digest(options)
+    spec = importlib.util.spec_from_loader(f"user_model_{digest[-16:]}", loader=None)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        exec(compile(_source(options), path, "exec"), module.__dict__)
+        function = cast("Any", module.__dict__[name])
+        built = function(input_shape, num_outputs)
+    except KeyError as error:
+        raise ConfigError(f"model.function: {path} has no {error}.") from error
+    except Exception as error:
+        raise ConfigError(f"model: {name} of {path} failed: {error!r}.") from error
+    if not isinstance(built, nn.Module):
+        raise ConfigError(
+            f"model: {name} of {path} returned {type(built).__name__}; expected a torch.nn.Module."
+        )
+    try:
+        refuse_memory(built)
+    except ValueError as error:
+        raise ConfigError(f"model: {path}: {error}") from error
+    return built
