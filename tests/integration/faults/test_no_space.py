@@ -11,8 +11,8 @@ from sweep.storage import Storage
 from tests.integration.faults.grid import Grid
 
 SIZE = 8 * 2**20
-ROOM = 300 * 2**10
-"""Enough for the first commits of the cells that train at once, not for all that follow."""
+ROOM = 450 * 2**10
+"""Enough for the states before a cell's first projection, 50 kB, not for those after it, which hold a basis."""
 
 
 @pytest.fixture
