@@ -12,7 +12,7 @@ from tests.integration.faults.grid import Grid
 
 SIZE = 8 * 2**20
 ROOM = 450 * 2**10
-"""Enough for the states before a cell's first projection, 50 kB, not for those after it, which hold a basis."""
+"""Enough for the states before a first projection, 50 kB each, not for those after it, which hold a basis."""
 
 
 @pytest.fixture
