@@ -64,6 +64,14 @@ CommitOption = Annotated[
     float, typer.Option("--commit-every", min=0.05, help="Seconds of training between two checkpoints.")
 ]
 FailuresOption = Annotated[int, typer.Option("--max-failures", min=0, help="Retries of a failed trial.")]
+LanesOption = Annotated[
+    int,
+    typer.Option(
+        "--lanes",
+        min=1,
+        help="Cells that a trial trains together. For GPUs: on CPUs the last bits may depend on it.",
+    ),
+]
 HangOption = Annotated[
     float, typer.Option("--hang-after", min=1.0, help="Seconds without progress that end a trial.")
 ]
@@ -109,6 +117,7 @@ def plan(
     space: SpaceArgument,
     smoke: SmokeOption = False,
     overrides: SetOption = None,
+    lanes: LanesOption = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Say what running a space would do, without doing it."""
@@ -116,7 +125,7 @@ def plan(
     from sweep.plan import make_plan
 
     made = make_plan(load_space(space, smoke=smoke, overrides=overrides or ()))
-    values = made.to_json()
+    values = made.to_json(lanes)
     if as_json:
         print(json.dumps(values, indent=1))
         return
@@ -144,6 +153,7 @@ def run(
     gpus: GpusOption = 0.0,
     commit_every: CommitOption = 5.0,
     max_failures: FailuresOption = 2,
+    lanes: LanesOption = 1,
     hang_after: HangOption = 600.0,
     accept_version: VersionOption = False,
     no_reuse: Annotated[
@@ -168,6 +178,7 @@ def run(
         gpus_per_trial=gpus,
         commit_seconds=commit_every,
         max_failures=max_failures,
+        lanes=lanes,
         hang_seconds=hang_after,
         accept_version=accept_version,
     )
@@ -186,6 +197,7 @@ def resume(
     gpus: GpusOption = 0.0,
     commit_every: CommitOption = 5.0,
     max_failures: FailuresOption = 2,
+    lanes: LanesOption = 1,
     hang_after: HangOption = 600.0,
     accept_version: VersionOption = False,
 ) -> None:
@@ -204,6 +216,7 @@ def resume(
         gpus_per_trial=gpus,
         commit_seconds=commit_every,
         max_failures=max_failures,
+        lanes=lanes,
         hang_seconds=hang_after,
         accept_version=accept_version,
     )

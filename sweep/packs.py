@@ -1,11 +1,16 @@
-"""Packs: which cells are trained together, as the lanes of one trial."""
+"""Packs: which cells are trained together, as the lanes of one trial.
+
+Lanes go in lockstep, so the cells of a pack have one shape and begin at one step. A cell begins at its own
+newest commit or at the state that it forks from. Since whoever leaves a state is at an earlier step than
+those that wait for it, no pack waits for a later one, and waiting never goes in circles.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sweep.forks import Sharing
-from trainers.cell import Cell
+from sweep.forks import Fork, Sharing
+from trainers.cell import SHAPE_FIELDS, Cell
 from trainers.cell_json import cell_to_json
 
 
@@ -35,3 +40,55 @@ def pack_of(cell_ids: Sequence[str], cells: Mapping[str, Cell], sharing: Mapping
         cells={cell_id: cells[cell_id] for cell_id in cell_ids},
         leaves=tuple(tuple(fork.step for fork in sharing[cell_id].leaves) for cell_id in cell_ids),
     )
+
+
+def still_waiting(sharing: Mapping[str, Sharing], committed: Mapping[str, int]) -> dict[str, Sharing]:
+    """Drop the starts that need no waiting for, in view of what has been trained before.
+
+    Args:
+        sharing: What the cells take from each other.
+        committed: The step of each cell's newest commit, where it has one.
+    """
+    leaders: dict[Fork, int] = {}
+    for cell_id, shared in sharing.items():
+        for fork in shared.leaves:
+            leaders[fork] = committed.get(cell_id, 0)
+
+    def waits(cell_id: str, start: Fork) -> bool:
+        return committed.get(cell_id, 0) < start.step and leaders[start] < start.step
+
+    return {
+        cell_id: shared
+        if shared.start is None or waits(cell_id, shared.start)
+        else replace(shared, start=None)
+        for cell_id, shared in sharing.items()
+    }
+
+
+def make_packs(
+    cells: Mapping[str, Cell],
+    sharing: Mapping[str, Sharing],
+    *,
+    lanes: int,
+    committed: Mapping[str, int] | None = None,
+) -> list[tuple[str, ...]]:
+    """Group cells into packs of at most `lanes`, in the order in which their first cells come.
+
+    Args:
+        cells: What is to be trained, by id.
+        sharing: What the cells take from each other, see `still_waiting`.
+        lanes: Most cells of a pack.
+        committed: The step of each cell's newest commit, where it has one.
+    """
+    groups: dict[tuple[object, ...], list[list[str]]] = {}
+    packs: list[list[str]] = []
+    for cell_id, cell in cells.items():
+        start = sharing[cell_id].start
+        begins = max((committed or {}).get(cell_id, 0), start.step if start is not None else 0)
+        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), begins)
+        group = groups.setdefault(key, [])
+        if not group or len(group[-1]) == lanes:
+            group.append([])
+            packs.append(group[-1])
+        group[-1].append(cell_id)
+    return [tuple(pack) for pack in packs]

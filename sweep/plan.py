@@ -14,6 +14,7 @@ from search_spaces import Space
 from search_spaces.expansion import describe
 from search_spaces.reports import AxisValue
 from sweep.forks import Sharing, plan_sharing, steps_to_train
+from sweep.packs import make_packs
 from trainers.canonical import cell_id
 from trainers.cell import Cell
 from trainers.errors import ConfigError
@@ -41,10 +42,9 @@ class Plan:
     first_points: Mapping[str, int]
     steps_naive: int
 
-    @property
-    def trials(self) -> tuple[tuple[str, ...], ...]:
-        """The packs of cells that are trained together: on CPUs one cell each."""
-        return tuple((address,) for address in self.cells)
+    def trials(self, lanes: int = 1) -> list[tuple[str, ...]]:
+        """Return the packs of cells that are trained together, when all of them are to be trained."""
+        return make_packs(self.cells, self.sharing, lanes=lanes)
 
     @cached_property
     def steps_unique(self) -> int:
@@ -65,13 +65,13 @@ class Plan:
         """Return the axis values of the first point that asks for a cell."""
         return self.axes[self.first_points[address]]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the plan's numbers, and the addresses of its cells."""
+    def to_json(self, lanes: int = 1) -> dict[str, Any]:
+        """Return the plan's numbers for packs of at most so many cells, and the addresses of its cells."""
         return {
             "name": self.name,
             "cells": len(self.cell_ids),
             "unique_cells": len(self.cells),
-            "trials": len(self.cells),
+            "trials": len(self.trials(lanes)),
             "steps_naive": self.steps_naive,
             "steps_unique": self.steps_unique,
             "steps_planned": self.steps_planned,

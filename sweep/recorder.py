@@ -110,6 +110,7 @@ class Recorder:
         self._uncertain: set[str] = set()
         self._wanted: dict[str, Wanted] = {}
         self._refused: dict[str, str] = {}
+        self._committed: dict[str, int] = {}
         self._busy: str | None = None
         self._away: str | None = None
         self._failure: BaseException | None = None
@@ -216,12 +217,19 @@ class Recorder:
                     self._end(run, run.status, run.reason)
                 continue
             newest, _ = self._storage.latest(cell_id)
+            if newest is not None:
+                self._committed[cell_id] = newest.step
             if newest is not None and newest.outcome is not None:
                 done.add(cell_id)
                 self.submit(cell_id, step=newest.step, attempt=newest.attempt)
             elif run is not None and run.status is Status.RUNNING:
                 self._end(run, Status.INTERRUPTED, LOST_REASON)
         return done
+
+    @property
+    def committed(self) -> Mapping[str, int]:
+        """The step of the newest commit of each cell that has one, as `reconcile` found them."""
+        return self._committed
 
     # The thread.
 

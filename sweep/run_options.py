@@ -14,6 +14,7 @@ class RunOptions:
         cpus_per_trial: CPUs and torch threads of a trial.
         gpus_per_trial: GPUs of a trial, fractions allowed.
         commit_seconds: Training time between two checkpoints.
+        lanes: How many cells a trial trains together.
         max_failures: How often a failed trial is tried again.
         hang_seconds: A trial whose work stands still for so long is ended, and tried again like a failed one.
         record_seconds: How long to wait at the end for an MLflow that is away.
@@ -27,6 +28,7 @@ class RunOptions:
     cpus_per_trial: int = 1
     gpus_per_trial: float = 0.0
     commit_seconds: float = 5.0
+    lanes: int = 1
     max_failures: int = 2
     hang_seconds: float = 600.0
     record_seconds: float = 60.0

@@ -10,6 +10,7 @@ from sweep.forks import plan_sharing
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.pack_events import PackEvents
+from sweep.packs import make_packs, still_waiting
 from sweep.places import Places
 from sweep.plan import Plan
 from sweep.progress import Display, Progress, progress_metrics
@@ -72,13 +73,18 @@ class Training:
         resources = Resources(cpus=options.cpus_per_trial, gpus=options.gpus_per_trial)
         cells = {cell_id: self._plan.cells[cell_id] for cell_id in missing}
         sharing = plan_sharing(cells)
+        committed = recorder.committed
+        waiting = still_waiting(sharing, committed)
+        packs = make_packs(cells, waiting, lanes=options.lanes, committed=committed)
         retention = Retention(self._storage, cells, sharing)
         cluster = Cluster(options.address, cpus=options.cpus)
         try:
             slots = cluster.slots(resources)
-            self._say(f"{slots} trials at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly")
-            packs = [(cell_id,) for cell_id in missing]
-            events = PackEvents(cells, packs, sharing, recorder, progress, retention, self._say)
+            together = f" of up to {options.lanes} cells" if options.lanes > 1 else ""
+            self._say(
+                f"{slots} trials{together} at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly"
+            )
+            events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say)
             with self._watching(recorder, progress, retention):
                 run_packs(
                     range(len(packs)),

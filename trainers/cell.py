@@ -11,6 +11,9 @@ from typing import Any
 from trainers.errors import ConfigError
 from trainers.options import Choice
 
+SHAPE_FIELDS = ("model", "dataset", "loss", "batch_size", "holdout_size")
+"""In which fields cells must agree to be trained together, as lanes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:

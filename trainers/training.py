@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainers.canonical import dataset_entry
-from trainers.cell import Cell
+from trainers.cell import SHAPE_FIELDS, Cell
 from trainers.checkpoint import LaneState
 from trainers.condition import check_condition
 from trainers.data import Dataset
@@ -39,7 +39,8 @@ from trainers.lane import OPTIMIZER, STAGE_START, Lane
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.objective import build_objective, initial_parameters
-from trainers.optimizers.rules import Dominant, build_rule
+from trainers.optimizers.dominant import Dominant
+from trainers.optimizers.rules import build_rule
 from trainers.optimizers.update import Update
 from trainers.options import Choice
 from trainers.probes.measures import MEASURES
@@ -49,6 +50,7 @@ from trainers.stepping import Steps
 
 MAX_STEPS_UNWATCHED = 64
 """Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
+
 
 class Trainer:
     """Trains a pack of cells.
@@ -120,7 +122,7 @@ class Trainer:
     def _require_one_shape(cells: Sequence[Cell]) -> None:
         if not cells:
             raise ConfigError("a pack needs at least one cell.")
-        for name in ("model", "dataset", "loss", "batch_size", "holdout_size"):
+        for name in SHAPE_FIELDS:
             values = {getattr(cell, name) for cell in cells}
             if len(values) > 1:
                 found = ", ".join(sorted(map(str, values)))
@@ -268,8 +270,9 @@ class Trainer:
             self._instruments,
             lane,
             step=self.step,
-            params_P=params_P,
-            gradient_P=gradient_P,
+            # In memory of their own: on a CPU the bits of a product depend on where its vectors begin.
+            params_P=params_P.clone(),
+            gradient_P=gradient_P.clone(),
             next_update=lambda: self._steps([row()], params_P.unsqueeze(0)).next_update(self.step)[0],
             batch=lambda: self._batch(self.step)[row()],
         )
@@ -358,13 +361,13 @@ class Trainer:
         sizes = [lane.stage_at(self.step).k or 0 for lane in lanes]
         if not any(sizes):
             return None
-        basis = self._params_NP.new_zeros(len(sizes), max(sizes), self.num_params)
-        values = basis.new_zeros(basis.shape[:2], dtype=torch.float64)
+        bases: list[Tensor | None] = [None] * len(lanes)
+        values: list[Tensor | None] = [None] * len(lanes)
         for row, (lane, k) in enumerate(zip(lanes, sizes, strict=True)):
             if k:
                 assert lane.block_WP is not None and lane.values_W is not None
-                basis[row, :k], values[row, :k] = lane.block_WP[:k], lane.values_W[:k]
-        return Dominant(basis_NKP=basis, values_NK=values)
+                bases[row], values[row] = lane.block_WP[:k], lane.values_W[:k]
+        return Dominant(bases=bases, values=values)
 
     def _steps(self, rows: Sequence[int], params_NP: Tensor) -> Steps:
         """Prepare the next steps of lanes with one base optimiser, whose weights are `params_NP`."""

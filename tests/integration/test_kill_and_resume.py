@@ -149,6 +149,15 @@ def _after(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() > end
 
 
+def test_lanes_give_the_same_bits(home: Home, undisturbed: Home) -> None:
+    process = home.start("run", "little.yaml", "--lanes", "4", *QUICK)
+    assert wait_until(lambda: len(home.cells_in_mid_training()) > 1, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert "trials of up to 3 cells at a time" in home.run("resume", "little", "--lanes", "3", *QUICK)
+    assert_equal(home, undisturbed)
+
+
 @pytest.mark.parametrize("how", ["SIGINT", "stop"])
 def test_stopped_cleanly_and_resumed(how: str, home: Home, undisturbed: Home) -> None:
     process = home.start("run", "little.yaml", *QUICK)

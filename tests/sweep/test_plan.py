@@ -39,7 +39,7 @@ def test_points_share_their_cells() -> None:
     assert set(plan.grids) == {"grid"}
     assert (len(plan.cell_ids), len(plan.cells)) == (12, 10)
     assert list(plan.cells) == list(dict.fromkeys(plan.cell_ids))
-    assert plan.trials == tuple((address,) for address in plan.cells)
+    assert plan.trials() == [(address,) for address in plan.cells]
     for address, cell in plan.cells.items():
         assert cell_id(cell) == address
         assert plan.axes_of(address) == points[plan.cell_ids.index(address)].axes

@@ -66,3 +66,19 @@ def test_a_pack_resumes_with_ended_lanes() -> None:
     for index, lane in enumerate(whole.lanes):
         assert second.lanes[index].outcome == lane.outcome
         assert torch.equal(second.weights(index).nan_to_num(), whole.weights(index).nan_to_num())
+
+
+@pytest.mark.parametrize("widths", [(16,), (16, 32)])
+def test_on_a_cpu_the_bits_of_aligned_lanes_do_not_depend_on_the_neighbours(widths: tuple[int, ...]) -> None:
+    """Of others they do: a product's kernel depends on where in memory a lane begins."""
+    data = made_data()
+    cells = [cell for cell in pack(Choice.of("mlp", widths=widths), probes=True) if cell.phases[0].lr < 1]
+    together = Trainer(cells, data=data)
+    together.advance(100)
+    for index, cell in enumerate(cells):
+        alone = Trainer([cell], data=data)
+        alone.advance(100)
+        assert torch.equal(alone.weights(0), together.weights(index))
+        one, other = alone.drain(0), together.drain(index)
+        for name, values in one.series.items():
+            assert repr(values) == repr(other.series[name]), f"cell {index}: {name}"

@@ -4,7 +4,7 @@ A rule takes the gradient in two steps: where it is evaluated (`gradient`, of in
 direction that follows from it and from the state (`direction`). State is a mapping of names to tensors with a
 leading lane axis.
 
-Shape legend: N lanes, K Dominant directions, P parameters.
+Shape legend: N lanes, P parameters.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,24 +14,12 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from trainers.optimizers.dominant import Dominant
 from trainers.options import OptionValue
 
 State = Mapping[str, Tensor]
 GradientAt = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Maps weights (N, P) to losses (N,) and gradients (N, P)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dominant:
-    """The Dominant subspace of each lane.
-
-    Args:
-        basis_NKP: Orthonormal rows; zero rows where a lane's k is smaller than K.
-        values_NK: Their eigenvalues, 0 for zero rows.
-    """
-
-    basis_NKP: Tensor
-    values_NK: Tensor
 
 
 class Rule(Protocol):
@@ -139,10 +127,7 @@ class LowRankNewton(Plain):
     ) -> tuple[Tensor, State]:
         """Return the Newton step in the Dominant subspace."""
         assert dominant is not None, "a Newton stage always projects"
-        values = dominant.values_NK
-        inverse = torch.where(values > 0, 1 / values, 0.0).to(gradient_NP.dtype)
-        components = torch.bmm(dominant.basis_NKP, gradient_NP.unsqueeze(2)) * inverse.unsqueeze(2)
-        return torch.bmm(components.mT, dominant.basis_NKP).squeeze(1), state
+        return dominant.scaled(gradient_NP, dominant.inverse_values()), state
 
 
 def build_rule(name: str, options: Mapping[str, OptionValue]) -> Rule:

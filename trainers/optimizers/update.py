@@ -9,7 +9,7 @@ With `project: gradient` the two rates act on the gradient before the base optim
 with `rate` the larger of the two. Only their ratio reaches the base optimiser, so that cells with the same
 effective rates remain one experiment, and so that Bulk- and Dom-Adam step with their own rate.
 
-Shape legend: N lanes, K Dominant directions, P parameters.
+Shape legend: N lanes, P parameters.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.optimizers.rules import Dominant, GradientAt, Rule, State
+from trainers.optimizers.dominant import Dominant
+from trainers.optimizers.rules import GradientAt, Rule, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,4 @@ class Update:
         target_NP.addcmul_(direction_NP, bulk_N1)
         if self.dominant is None:
             return
-        basis = self.dominant.basis_NKP
-        coefficients = torch.bmm(basis, direction_NP.unsqueeze(2)).mT * (dom_N1 - bulk_N1).unsqueeze(2)
-        target_NP.add_(torch.bmm(coefficients, basis).squeeze(1))
+        target_NP.add_(self.dominant.scaled(direction_NP, list(dom_N1 - bulk_N1)))

@@ -1,0 +1,94 @@
+"""Packs: what may be trained together is, in order, and no pack waits for itself or in circles."""
+
+import math
+import random
+
+import pytest
+
+from sweep.forks import fork_at, plan_sharing
+from sweep.packs import make_packs, pack_of, still_waiting
+from tests.sweep.test_forks import bulk, cell, sgd
+from trainers.canonical import cell_id
+from trainers.cell import Cell, Phase
+
+
+def named(*cells: Cell) -> dict[str, Cell]:
+    return {str(number): one for number, one in enumerate(cells)}
+
+
+def test_cells_of_one_shape_and_start_are_lanes() -> None:
+    cells = named(*(cell(sgd(100), seed=seed) for seed in range(5)), cell(sgd(100), batch_size=10))
+    sharing = plan_sharing(cells)
+    assert make_packs(cells, sharing, lanes=2) == [("0", "1"), ("2", "3"), ("4",), ("5",)]
+    assert make_packs(cells, sharing, lanes=1) == [(name,) for name in cells]
+    # What was interrupted goes on from its own step, with those that were in its pack.
+    committed = {"1": 30, "4": 30}
+    assert make_packs(cells, sharing, lanes=2, committed=committed) == [
+        ("0", "2"),
+        ("1", "4"),
+        ("3",),
+        ("5",),
+    ]
+
+
+def test_what_waits_is_not_with_what_it_waits_for() -> None:
+    cells = named(
+        cell(sgd(500)), *(cell(sgd(step), bulk(500)) for step in (10, 20)), cell(sgd(20), bulk(500, 3))
+    )
+    sharing = plan_sharing(cells)
+    assert make_packs(cells, sharing, lanes=8) == [("0",), ("1",), ("2", "3")]
+    for pack in make_packs(cells, sharing, lanes=8):
+        starts = {sharing[name].start for name in pack}
+        leaves = {fork for name in pack for fork in sharing[name].leaves}
+        assert not starts & leaves
+
+
+def test_nobody_waits_for_what_will_not_come_or_is_behind() -> None:
+    cells = named(cell(sgd(500)), cell(sgd(20), bulk(500)), cell(sgd(300), bulk(500)))
+    sharing = plan_sharing(cells)
+    fork = fork_at(cells["0"], 300)
+    assert [shared.start and shared.start.step for shared in still_waiting(sharing, {}).values()] == [
+        None,
+        20,
+        300,
+    ]
+    # The trunk is beyond 20 already, and the second branch beyond its fork.
+    waiting = still_waiting(sharing, {"0": 100})
+    assert waiting["1"].start is None and waiting["2"].start == fork
+    assert still_waiting(sharing, {"2": 400})["2"].start is None
+    assert waiting["0"].leaves == sharing["0"].leaves
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_pack_can_start_whatever_was_trained_before(seed: int) -> None:
+    draw = random.Random(seed)
+    phases = [
+        Phase(lr=rate, alpha_dom=alpha, k=2, until=until)
+        for rate in (0.1, 0.2)
+        for alpha in (1, math.inf)
+        for until in (10, 20, 30)
+    ]
+    cells = {}
+    while len(cells) < 12:
+        chosen = {phase.until: phase for phase in draw.sample(phases, draw.randint(1, 3))}
+        one = cell(*(chosen[until] for until in sorted(chosen)), Phase(lr=0.1, until=40))
+        cells[cell_id(one)] = one
+    sharing = plan_sharing(cells)
+    committed = {name: draw.randint(1, 39) for name in cells if draw.random() < 0.4}
+    waiting = still_waiting(sharing, committed)
+    packs = make_packs(cells, waiting, lanes=draw.randint(1, 4), committed=committed)
+    assert sorted(name for pack in packs for name in pack) == sorted(cells)
+    there: set[object] = set()
+    left = list(packs)
+    while left:
+        ready = [pack for pack in left if all(waiting[name].start in (None, *there) for name in pack)]
+        assert ready, f"{left} wait in a circle"
+        for pack in ready:
+            there.update(fork for name in pack for fork in waiting[name].leaves)
+            left.remove(pack)
+
+
+def test_a_pack_is_plain_data() -> None:
+    cells = named(cell(sgd(500)), cell(sgd(20), bulk(500)))
+    config = pack_of(["0"], cells, plan_sharing(cells)).to_config()
+    assert config["leaves"] == [[20]] and len(config["cells"]) == 1
