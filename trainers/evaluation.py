@@ -30,6 +30,7 @@ class Split:
     ) -> None:
         self.inputs = inputs.to(device=device, dtype=dtype)
         self.labels = labels.to(device)
+        self.classifies = labels.dim() == 1
         targets = torch.nn.functional.one_hot(labels, num_outputs) if labels.dim() == 1 else labels
         self.targets = targets.to(device=device, dtype=dtype)
 
@@ -80,7 +81,10 @@ def mean_loss(objective: Objective, params_NP: Tensor, split: Split, loss: Loss)
 
 
 def accuracy(objective: Objective, params_NP: Tensor, split: Split) -> Tensor:
-    """Return the share of right answers of each lane, (N,) float64; NaN where an output is not finite."""
+    """Return the share of right answers of each lane, (N,) float64; NaN where an output is not finite.
+
+    For a split that classifies.
+    """
     lanes = params_NP.shape[0]
     right = params_NP.new_zeros(lanes, dtype=torch.float64)
     for chunk in split.chunks():

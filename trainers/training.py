@@ -232,15 +232,13 @@ class Trainer:
         if full:
             params = self._rows(full)
             loss, gradient = loss_and_gradient(self._objective, params, self._train)
-            right = accuracy(self._objective, params, self._test)
+            right = accuracy(self._objective, params, self._test) if self._test.classifies else None
             norms = torch.linalg.vector_norm(gradient.double(), dim=1)
             for row, lane in enumerate(full):
                 losses[id(lane)] = float(loss[row])
-                values = {
-                    TRAIN_LOSS: float(loss[row]),
-                    TEST_ACCURACY: float(right[row]),
-                    GRAD_NORM: float(norms[row]),
-                }
+                values = {TRAIN_LOSS: float(loss[row]), GRAD_NORM: float(norms[row])}
+                if right is not None:
+                    values[TEST_ACCURACY] = float(right[row])
                 if lane.evaluates_at(step):
                     lane.note_finals(values)
                 for probe in lane.probes_at(step):

@@ -1,4 +1,4 @@
-"""CIFAR-10 and its first 5,000 training images, through `torchvision.datasets`.
+"""CIFAR-10, its first 5,000 training images, and CIFAR-100, through `torchvision.datasets`.
 
 The batches are pickles. Each is compared with its published digest before torchvision unpickles it.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from trainers.data.digests import verify
 from trainers.data.entry import Dataset, DatasetEntry
 from trainers.data.first_use import provide
+from trainers.data.labels import LABELS, relabelled
 from trainers.data.normalization import Images, PixelSums, normalize_option, normalized
 from trainers.errors import DataError
 from trainers.options import OptionValue
@@ -26,7 +27,7 @@ NUM_TRAIN = 50_000
 NUM_TEST = 10_000
 NUM_SUBSET = 5_000
 IMAGE_SHAPE = (3, 32, 32)
-NUM_CLASSES = 10
+BATCHES_FOLDER = "cifar-10-batches-py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +35,22 @@ class CifarSource:
     """The published archive and its files.
 
     Args:
+        name: The key in `DATASETS`.
+        torchvision_class: The class of `torchvision.datasets` that reads it.
+        folder: The folder that the archive holds.
+        num_classes: Number of classes; of CIFAR-100, the fine ones.
+        class_names: Key of the classes' names in `meta`.
         archive: Name and MD5 sum of the archive.
         train: Name and MD5 sum of each training batch, in order.
         test: The same of the test batch.
         meta: The same of the file with the names of the classes.
     """
 
+    name: str = "cifar10"
+    torchvision_class: str = "CIFAR10"
+    folder: str = BATCHES_FOLDER
+    num_classes: int = 10
+    class_names: str = "label_names"
     archive: tuple[str, str]
     train: tuple[tuple[str, str], ...]
     test: tuple[tuple[str, str], ...]
@@ -48,15 +59,13 @@ class CifarSource:
     @property
     def files(self) -> dict[str, str]:
         """MD5 sums by path inside the archive."""
-        return {f"{BATCHES_FOLDER}/{name}": md5 for name, md5 in (*self.train, *self.test, self.meta)}
+        return {f"{self.folder}/{name}": md5 for name, md5 in (*self.train, *self.test, self.meta)}
 
     @property
     def digest(self) -> str:
         """The address of the exact bytes."""
         return f"md5:{self.archive[1]}"
 
-
-BATCHES_FOLDER = "cifar-10-batches-py"
 
 SOURCE = CifarSource(
     archive=("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
@@ -69,6 +78,18 @@ SOURCE = CifarSource(
     ),
     test=(("test_batch", "40351d587109b95175f43aff81a1287e"),),
     meta=("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
+)
+
+SOURCE_100 = CifarSource(
+    name="cifar100",
+    torchvision_class="CIFAR100",
+    folder="cifar-100-python",
+    num_classes=100,
+    class_names="fine_label_names",
+    archive=("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+    train=(("train", "16019d7e3df5f24257cddd939b257f8d"),),
+    test=(("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
+    meta=("meta", "7973b15100ade9c7d40fb424638fde48"),
 )
 
 
@@ -97,8 +118,8 @@ def load(
         present=lambda: all((folder / path).is_file() for path in source.files),
         fetch=lambda scratch: _fetch(folder, scratch, source),
         missing=(
-            f"data set 'cifar10' is not in {folder}: looked for {source.archive[0]} (MD5 "
-            f"{source.archive[1]}) and for {BATCHES_FOLDER}/ from it. Put the archive there, or set "
+            f"data set {source.name!r} is not in {folder}: looked for {source.archive[0]} (MD5 "
+            f"{source.archive[1]}) and for {source.folder}/ from it. Put the archive there, or set "
             "SHARPFLAT_DATA to the folder that holds it, or run once with a network."
         ),
     )
@@ -108,13 +129,14 @@ def load(
     test_images, test_labels = _read(folder, source, train=False)
     sums = PixelSums.of(train_images)
     how = str(options["normalize"])
-    return Dataset(
+    data = Dataset(
         train_inputs=torch.from_numpy(normalized(train_images[:num_train], how, sums)),
         train_labels=torch.tensor(train_labels[:num_train], dtype=torch.int64),
         test_inputs=torch.from_numpy(normalized(test_images, how, sums)),
         test_labels=torch.tensor(test_labels, dtype=torch.int64),
-        num_outputs=NUM_CLASSES,
+        num_outputs=source.num_classes,
     )
+    return relabelled(data, options)
 
 
 def _fetch(folder: Path, scratch: Path, source: CifarSource) -> None:
@@ -129,10 +151,10 @@ def _fetch(folder: Path, scratch: Path, source: CifarSource) -> None:
         from torchvision import datasets
         from torchvision.datasets.utils import download_url
 
-        download_url(datasets.CIFAR10.url, str(scratch), filename=name, md5=md5)
+        download_url(getattr(datasets, source.torchvision_class).url, str(scratch), filename=name, md5=md5)
         archive = scratch / name
     verify(archive.read_bytes(), md5, what=str(archive), algorithm="md5")
-    (scratch / BATCHES_FOLDER).mkdir()
+    (scratch / source.folder).mkdir()
     with tarfile.open(archive, "r:gz") as opened:
         for path, file_md5 in source.files.items():
             try:
@@ -151,11 +173,11 @@ def _reader(source: CifarSource) -> "type[TorchvisionCIFAR10]":
     from torchvision import datasets
 
     class Reader(datasets.CIFAR10):
-        base_folder = BATCHES_FOLDER
+        base_folder = source.folder
         tgz_md5 = source.archive[1]
         train_list = [list(item) for item in source.train]
         test_list = [list(item) for item in source.test]
-        meta = {"filename": source.meta[0], "key": "label_names", "md5": source.meta[1]}
+        meta = {"filename": source.meta[0], "key": source.class_names, "md5": source.meta[1]}
 
     return Reader
 
@@ -173,6 +195,10 @@ def _load_all(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
     return load(folder, options)
 
 
+def _load_100(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
+    return load(folder, options, source=SOURCE_100)
+
+
 def _load_first(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
     return load(folder, options, num_train=NUM_SUBSET)
 
@@ -183,8 +209,8 @@ CIFAR10 = DatasetEntry(
     num_train=NUM_TRAIN,
     num_test=NUM_TEST,
     input_shape=IMAGE_SHAPE,
-    num_outputs=NUM_CLASSES,
-    options={"normalize": normalize_option("standardize")},
+    num_outputs=SOURCE.num_classes,
+    options={"normalize": normalize_option("standardize"), **LABELS},
 )
 CIFAR10_5K = DatasetEntry(
     load=_load_first,
@@ -192,6 +218,15 @@ CIFAR10_5K = DatasetEntry(
     num_train=NUM_SUBSET,
     num_test=NUM_TEST,
     input_shape=IMAGE_SHAPE,
-    num_outputs=NUM_CLASSES,
-    options={"normalize": normalize_option("standardize")},
+    num_outputs=SOURCE.num_classes,
+    options={"normalize": normalize_option("standardize"), **LABELS},
+)
+CIFAR100 = DatasetEntry(
+    load=_load_100,
+    digest=SOURCE_100.digest,
+    num_train=NUM_TRAIN,
+    num_test=NUM_TEST,
+    input_shape=IMAGE_SHAPE,
+    num_outputs=SOURCE_100.num_classes,
+    options={"normalize": normalize_option("standardize"), **LABELS},
 )

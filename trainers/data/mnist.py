@@ -17,6 +17,7 @@ from trainers.data import idx
 from trainers.data.digests import verify
 from trainers.data.entry import Dataset, DatasetEntry
 from trainers.data.first_use import provide
+from trainers.data.labels import DIGIT_LABELS, LABELS, label_sizes, relabelled
 from trainers.data.normalization import PixelSums, normalize_option, normalized
 from trainers.errors import DataError
 from trainers.options import OptionValue
@@ -166,13 +167,14 @@ def _dataset(arrays: Arrays, sums: PixelSums, options: Mapping[str, OptionValue]
 
     train_images, train_labels, test_images, test_labels = arrays
     how = str(options["normalize"])
-    return Dataset(
+    data = Dataset(
         train_inputs=torch.from_numpy(normalized(train_images[:, None], how, sums)),
         train_labels=torch.from_numpy(train_labels.astype(np.int64)),
         test_inputs=torch.from_numpy(normalized(test_images[:, None], how, sums)),
         test_labels=torch.from_numpy(test_labels.astype(np.int64)),
         num_outputs=NUM_CLASSES,
     )
+    return relabelled(data, options)
 
 
 def _load_mnist_5k(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
@@ -194,7 +196,8 @@ MNIST_5K = DatasetEntry(
     num_test=NUM_TEST,
     input_shape=IMAGE_SHAPE,
     num_outputs=NUM_CLASSES,
-    options={"normalize": normalize_option("scale")},
+    options={"normalize": normalize_option("scale"), **DIGIT_LABELS},
+    sizes=label_sizes,
 )
 MNIST = DatasetEntry(
     load=_load_mnist,
@@ -203,7 +206,8 @@ MNIST = DatasetEntry(
     num_test=NUM_TEST,
     input_shape=IMAGE_SHAPE,
     num_outputs=NUM_CLASSES,
-    options={"normalize": normalize_option("scale")},
+    options={"normalize": normalize_option("scale"), **DIGIT_LABELS},
+    sizes=label_sizes,
 )
 FASHION_MNIST = DatasetEntry(
     load=_load_fashion,
@@ -212,5 +216,5 @@ FASHION_MNIST = DatasetEntry(
     num_test=NUM_TEST,
     input_shape=IMAGE_SHAPE,
     num_outputs=NUM_CLASSES,
-    options={"normalize": normalize_option("scale")},
+    options={"normalize": normalize_option("scale"), **LABELS},
 )

@@ -17,7 +17,7 @@ import hashlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from trainers.errors import ConfigError
 from trainers.options import OptionValue
@@ -62,7 +62,7 @@ def build(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, 
     module = importlib.util.module_from_spec(spec)
     try:
         exec(compile(_source(options), path, "exec"), module.__dict__)
-        function = cast("Any", module.__dict__[name])
+        function = module.__dict__[name]
         built = function(input_shape, num_outputs)
     except KeyError as error:
         raise ConfigError(f"model.function: {path} has no {error}.") from error
