@@ -1,0 +1,98 @@
+"""A SLURM batch script that runs one sweep on the machines of one job.
+
+The driver runs in the batch shell, and Ray is started around it. `ray symmetric-run` would do the same in
+fewer lines, but it dies of a SIGTERM without telling the driver; here the driver gets it, stops after the
+next checkpoints, and the job is put back into the queue, where it makes what is missing.
+"""
+
+import shlex
+
+from cluster.spec import ClusterSpec
+
+_SCRIPT = """\
+#!/bin/bash
+#SBATCH --job-name={job}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task={cpus}
+#SBATCH --mem={memory}G
+{options}#SBATCH --time={time}
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+# The batch shell is told this many seconds before the end, at a preemption and at the time limit.
+#SBATCH --signal=B:TERM@{grace}
+set -euo pipefail
+umask 077
+{setup}
+
+export MLFLOW_TRACKING_URI={tracking_uri}
+export SWEEP_STORAGE={storage}
+export RAY_USAGE_STATS_ENABLED=0
+# Others use these machines too: without the token nobody runs code here. It lies in the shared home.
+export RAY_AUTH_MODE=token
+ray get-auth-token --generate >/dev/null
+
+# The batch shell runs on the first machine. Jobs that share it have ports of their own.
+head=$(hostname --fqdn)
+port=$((20000 + SLURM_JOB_ID % 10000))
+# A long path would not fit into a socket's name.
+scratch=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXX")
+
+ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=false \\
+    --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --temp-dir="$scratch" --disable-usage-stats
+if ((SLURM_JOB_NUM_NODES > 1)); then
+    srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \\
+        --ntasks-per-node=1 --exclude="$(hostname --short)" \\
+        ray start --address="$head:$port" --block \\
+        --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --disable-usage-stats &
+fi
+
+{command} --address "$head:$port" &
+driver=$!
+told=0
+trap 'told=1; kill -TERM "$driver" 2>/dev/null || true' TERM
+code=0
+wait "$driver" || code=$?
+# A signal ends the waiting; the driver is still writing checkpoints.
+while kill -0 "$driver" 2>/dev/null; do
+    code=0
+    wait "$driver" || code=$?
+done
+trap '' TERM
+
+if ((told)); then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
+
+
+def batch_script(spec: ClusterSpec, *, name: str, space: str) -> str:
+    """Return the text for `sbatch`.
+
+    Args:
+        spec: The cluster; its first group of workers, `max_nodes` of them.
+        name: The sweep's name.
+        space: A space's name, or a YAML file that the machines share.
+    """
+    workers, slurm = spec.workers[0], spec.slurm
+    options = {"--partition": slurm.partition, "--account": slurm.account}
+    if workers.gpus:
+        options["--gpus-per-node"] = str(workers.gpus)
+    command = ["sweep", "run", space, "--name", name]
+    command += ["--gpus-per-trial", "1"] if workers.gpus else []
+    return _SCRIPT.format(
+        job=spec.name,
+        nodes=workers.max_nodes,
+        cpus=workers.cpus,
+        memory=workers.memory_gib,
+        options="".join(f"#SBATCH {key}={value}\n" for key, value in options.items() if value),
+        time=slurm.time_limit,
+        grace=slurm.grace_seconds,
+        setup="\n".join(slurm.setup),
+        tracking_uri=shlex.quote(spec.tracking_uri),
+        storage=shlex.quote(spec.storage),
+        gpus=workers.gpus,
+        command=shlex.join(command),
+    )

@@ -1,0 +1,193 @@
+"""The files for KubeRay, SLURM and `ray up`: as they were, as their readers want them, and closed."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray.autoscaler
+import yaml
+
+from cluster.kuberay import ray_cluster
+from cluster.slurm import batch_script
+from cluster.spec import ClusterSpec, Workers, load_spec
+from tests.cluster.clusters import GOLDEN, GPUS, PLAIN, files
+from trainers.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", sorted(files()))
+def test_files_are_as_they_were(name: str) -> None:
+    assert files()[name] == (GOLDEN / name).read_text()
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {path.name for path in GOLDEN.iterdir()} == set(files())
+
+
+@pytest.mark.parametrize("name", [name for name in files() if name.startswith("ray-up")])
+def test_ray_up_files_pass_ray_s_own_schema(name: str) -> None:
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    jsonschema.validate(yaml.safe_load(files()[name]), schema)
+
+
+@pytest.mark.parametrize("name", [name for name in files() if name.startswith("ray-up")])
+def test_ray_up_files_are_what_ray_makes_its_defaults_for(name: str) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load(files()[name])
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    assert sum(one.get("max_workers", 0) for one in prepared["available_node_types"].values()) >= 2
+
+
+def kubernetes_objects(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(files()[name]))
+
+
+def clusters_of(name: str) -> list[dict[str, Any]]:
+    found = []
+    for one in kubernetes_objects(name):
+        if one["kind"] == "RayCluster":
+            found.append(one["spec"])
+        elif one["kind"] == "RayJob":
+            found.append(one["spec"]["rayClusterSpec"])
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in files() if name.startswith(("ray-cluster", "ray-job"))])
+def test_kuberay_clusters_want_a_token_and_no_root(name: str) -> None:
+    (cluster,) = clusters_of(name)
+    assert cluster["authOptions"] == {"mode": "token", "secretName": "sharpflat-ray"}
+    assert cluster["enableInTreeAutoscaling"] is True
+    head = cluster["headGroupSpec"]
+    assert head["serviceType"] == "ClusterIP", "reachable from the cluster only"
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    for group in (head, *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+    for group in cluster["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def test_gpus_are_asked_for_where_they_are() -> None:
+    (cluster,) = clusters_of("ray-cluster-gpus.yaml")
+    pods = {group["groupName"]: group["template"]["spec"] for group in cluster["workerGroupSpecs"]}
+    with_gpus = pods["gpu-workers"]
+    assert with_gpus["nodeSelector"] == {"accelerator": "h200"}
+    assert with_gpus["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "4"
+    assert "nvidia.com/gpu" not in pods["cpu-workers"]["containers"][0]["resources"]["limits"]
+
+
+def test_a_space_travels_with_its_job() -> None:
+    config_map, job = kubernetes_objects("ray-job-space.yaml")
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert head["volumes"][0]["configMap"]["name"] == config_map["metadata"]["name"]
+    mounted = head["containers"][0]["volumeMounts"][0]["mountPath"]
+    (file,) = config_map["data"]
+    assert f"{mounted}/{file}" in job["spec"]["entrypoint"].split()
+    assert job["spec"]["backoffLimit"] == 3
+
+
+@pytest.mark.parametrize("name", [name for name in files() if name.endswith(".sbatch")])
+def test_batch_scripts_are_bash(name: str) -> None:
+    subprocess.run(["bash", "-n"], input=files()[name], text=True, check=True)
+
+
+FAKES = {
+    "hostname": "echo node1",
+    "scontrol": 'echo "scontrol $*" >> "$LOG"',
+    "ray": 'echo "ray $*" >> "$LOG"',
+    "srun": 'echo "srun $*" >> "$LOG"',
+    "mktemp": "echo /tmp/ray-scratch",
+}
+
+
+def run_script(folder: Path, sweep: str, *, signal_it: bool) -> tuple[int, str]:
+    """Run a batch script with fakes for what SLURM and Ray have; returns its code and what was called."""
+    programs = folder / "bin"
+    programs.mkdir()
+    for name, body in {**FAKES, "sweep": sweep}.items():
+        (programs / name).write_text(f"#!/bin/bash\n{body}\n")
+        (programs / name).chmod(0o755)
+    log = folder / "log"
+    log.touch()
+    text = batch_script(
+        PLAIN.model_copy(update={"slurm": PLAIN.slurm.model_copy(update={"setup": ()})}),
+        name="demo",
+        space="demo",
+    )
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "LOG": str(log),
+        "SLURM_JOB_ID": "17",
+        "SLURM_JOB_NUM_NODES": "4",
+        "SLURM_CPUS_PER_TASK": "8",
+    }
+    process = subprocess.Popen([shutil.which("bash") or "bash", "-c", text], env=environment)
+    if signal_it:
+        while "started" not in log.read_text():
+            assert process.poll() is None
+        process.terminate()
+    return process.wait(timeout=30), log.read_text()
+
+
+def test_a_job_that_is_told_to_end_lets_the_driver_finish_and_goes_back_into_the_queue(
+    tmp_path: Path,
+) -> None:
+    driver = """
+trap 'sleep 0.5; echo committed >> "$LOG"; exit 130' TERM
+echo "started $*" >> "$LOG"
+while :; do sleep 0.05; done"""
+    code, log = run_script(tmp_path, driver, signal_it=True)
+    assert code == 130
+    assert log.index("committed") < log.index("scontrol requeue 17")
+    assert "started run demo --name demo --address node1:20017" in log
+    assert (
+        "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --exclude=node1 ray start --address=node1:20017" in log
+    )
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_job_that_ends_by_itself_has_the_driver_s_code_and_is_not_requeued(
+    tmp_path: Path, code: int
+) -> None:
+    found, log = run_script(tmp_path, f'echo "started $*" >> "$LOG"; exit {code}', signal_it=False)
+    assert found == code
+    assert "requeue" not in log
+
+
+def test_quotes_survive(tmp_path: Path) -> None:
+    script = batch_script(GPUS, name="it's mine", space="my spaces/mine.yaml")
+    assert "sweep run 'my spaces/mine.yaml' --name 'it'\"'\"'s mine' --gpus-per-trial 1" in script
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("name: Upper", "name"),
+        ("surprise: 1", "surprise"),
+        ("workers: []", "workers"),
+        ("workers: [{min_nodes: 5, max_nodes: 2}]", "min_nodes 5 is above max_nodes 2"),
+        ("workers: [{name: a}, {name: a}]", "two groups have one name"),
+        ("slurm: {time_limit: soon}", "slurm.time_limit"),
+        ("[", "cannot be read"),
+    ],
+)
+def test_a_bad_spec_is_refused_with_its_place(tmp_path: Path, text: str, place: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=place.replace(".", r"\.")):
+        load_spec(path)
+
+
+def test_a_spec_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text("name: mine\nworkers: [{cpus: 4, gpus: 1}]")
+    assert load_spec(path) == ClusterSpec(name="mine", workers=(Workers(cpus=4, gpus=1),))
+    assert load_spec(None) == PLAIN
+    assert "name: mine\n" in ray_cluster(load_spec(path))
