@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 
 import ray
 from ray import tune
+from ray._private import ray_constants
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
@@ -90,6 +91,10 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is None:
+            # Ray would replace localhost by the machine's address, and its control store, node manager and
+            # workers then listen on every interface. Where it keeps to one machine it does not.
+            ray_constants.ENABLE_RAY_CLUSTER = False
+            os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
             if cpus is not None:
                 options["num_cpus"] = cpus

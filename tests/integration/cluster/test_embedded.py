@@ -1,0 +1,34 @@
+"""Ray started by `sweep run` is for this machine only."""
+
+import ipaddress
+import os
+import signal
+from pathlib import Path
+
+from tests.integration.cluster.listening import family, listeners_of
+from tests.integration.processes import Home, wait_until
+
+SPACE = """
+name: listening
+base:
+  model: {name: mlp, widths: [8], activation: relu}
+  dataset: mnist-5k
+  phases: [{lr: 0.01, until: 200000}]
+axes: {seed: [0]}
+"""
+
+
+def test_nothing_listens_beyond_this_machine(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    try:
+        process = home.start("run", "space.yaml", "--cpus", "1", "--commit-every", "0.2")
+        assert wait_until(lambda: bool(home.cells_in_mid_training()), process)
+        found = listeners_of(family(process.pid))
+        assert len(found) >= 4, "Ray's control store, node manager, object manager and workers listen"
+        open_ones = [one for one in found if not ipaddress.ip_address(one.address).is_loopback]
+        assert not open_ones
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=60)
+    finally:
+        home.close()
