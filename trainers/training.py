@@ -4,9 +4,9 @@ The loop owns the cadence: when to evaluate, to judge divergence, to probe, to r
 two such events it only takes steps, and looks at their minibatch losses once, at the event. A lane that
 has ended leaves the pack.
 
-The updates are those of `trainers.optimizers`.
+The updates are those of `trainers.optimizers`; the Dominant subspaces are kept by `trainers.tracking`.
 
-Shape legend: N lanes, P parameters, K directions, W block width, B batch.
+Shape legend: N lanes, P parameters, B batch.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,10 @@ from trainers.checkpoint import LaneState
 from trainers.condition import check_condition
 from trainers.data import Dataset
 from trainers.divergence import Outcome
-from trainers.eigenspace import Warm, block_width, refresh, relative_residual
 from trainers.errors import CheckpointError, ConfigError
 from trainers.evaluation import Split, accuracy, loss_and_gradient, mean_loss
 from trainers.history import (
     BATCH_LOSS,
-    EIGENSPACE_CONVERGED,
-    EIGENSPACE_PRODUCTS,
-    EIGENSPACE_RESIDUAL,
     GRAD_NORM,
     TEST_ACCURACY,
     TRAIN_LOSS,
@@ -39,14 +35,14 @@ from trainers.lane import OPTIMIZER, STAGE_START, Lane
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.objective import build_objective, initial_parameters
-from trainers.optimizers.dominant import Dominant
 from trainers.optimizers.rules import build_rule
 from trainers.optimizers.update import Update
 from trainers.options import Choice
 from trainers.probes.measures import MEASURES
 from trainers.probes.view import View
-from trainers.randomness import epoch_order, generator
+from trainers.randomness import epoch_order
 from trainers.stepping import Steps
+from trainers.tracking import dominant_of, refresh_dominant
 
 MAX_STEPS_UNWATCHED = 64
 """Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
@@ -88,7 +84,6 @@ class Trainer:
         data = data or entry.load(data_folder, first.dataset.resolve("dataset", entry.options))
         self._train = Split(data.train_inputs, data.train_labels, data.num_outputs, dtype, self._device)
         self._test = Split(data.test_inputs, data.test_labels, data.num_outputs, dtype, self._device)
-        self._num_outputs = data.num_outputs
         model_entry = MODELS[first.model.name]
         options = first.model.resolve("model", model_entry.options)
         shape = tuple(data.train_inputs.shape[1:])
@@ -196,7 +191,7 @@ class Trainer:
         """
         while self._active and self.step < stop:
             self._begin_stages()
-            self._refresh()
+            refresh_dominant(self._instruments, self._active, self._rows, self.step)
             self._measure(self._active)
             if not self._active:
                 return
@@ -242,8 +237,9 @@ class Trainer:
                 if lane.evaluates_at(step):
                     lane.note_finals(values)
                 for probe in lane.probes_at(step):
-                    view = views.setdefault(id(lane), self._view(lane, params[row], gradient[row]))
-                    values |= MEASURES[probe.name](view, probe)
+                    if id(lane) not in views:
+                        views[id(lane)] = self._view(lane, params[row], gradient[row])
+                    values |= MEASURES[probe.name](views[id(lane)], probe)
                 lane.history.add(step, values, evaluation=True)
         judged = [lane for lane in lanes if lane.judges_at(step)]
         rest = [lane for lane in judged if id(lane) not in losses]
@@ -281,7 +277,7 @@ class Trainer:
             # A condition that is met may start a stage that ends on another one.
             while lane.num_steps > self.step and lane.checks_condition_at(self.step):
                 count = len(lane.switches)
-                check_condition(self._instruments, lane, self._params_NP[row], self.step)
+                check_condition(self._instruments, lane, self._params_NP[row].clone(), self.step)
                 if len(lane.switches) == count:
                     break
             if lane.num_steps > self.step:
@@ -290,82 +286,6 @@ class Trainer:
                     lane.remember(OPTIMIZER, {})
                 if self.step == stage.start and any(probe.name == "distance" for probe in lane.probes):
                     lane.remember(STAGE_START, {"weights": self._params_NP[row].clone()})
-
-    def _random_blocks(self, lanes: Sequence[Lane], purpose: str, width: int) -> Tensor:
-        """Draw each lane's start block, (N, W, P)."""
-        draws = [generator(lane.cell.seed, f"block/{purpose}", self.step) for lane in lanes]
-        blocks = [torch.randn(width, self.num_params, generator=draw) for draw in draws]
-        return torch.stack(blocks).to(self._params_NP)
-
-    def _refresh(self) -> None:
-        """Recompute the Dominant subspace of the lanes that are due, in groups of one block width and k."""
-        groups: dict[tuple[int, bool, object], list[Lane]] = {}
-        for lane in self._active:
-            if lane.num_steps == self.step:
-                continue
-            stage = lane.stage_at(self.step)
-            if not stage.projects or self.step == stage.start:
-                lane.block_WP = lane.values_W = None
-            if lane.refreshes_at(self.step):
-                assert stage.k is not None
-                key = (stage.k, lane.block_WP is None, lane.cell.solver)
-                groups.setdefault(key, []).append(lane)
-        for (k, cold, _), lanes in groups.items():
-            self._refresh_group(lanes, k, cold)
-
-    def _refresh_group(self, lanes: list[Lane], k: int, cold: bool) -> None:
-        solver = lanes[0].cell.solver
-        size = lanes[0].cell.holdout_size or len(self._train)
-        indices = torch.stack([self._instruments.holdout(lane.cell.holdout_seed, size) for lane in lanes])
-        inputs, targets = self._train.select(indices)
-        width = block_width(k, self._num_outputs, solver.guard, self.num_params)
-        blocks = [lane.block_WP for lane in lanes]
-        warm = None
-        if not cold:
-            warm = Warm(
-                block_NWP=torch.stack([block for block in blocks if block is not None]),
-                floor_N=torch.tensor(
-                    [lane.floor for lane in lanes], dtype=torch.float64, device=self._device
-                ),
-            )
-        space = refresh(
-            self._objective.curvature(self._rows(lanes), inputs, targets),
-            warm,
-            lambda: self._random_blocks(lanes, "eigenspace", width),
-            k=k,
-            tolerance=solver.tolerance,
-            max_products=solver.max_products,
-            max_cold_products=solver.max_cold_products,
-        )
-        residuals = relative_residual(space, k)
-        for row, lane in enumerate(lanes):
-            converged = bool(space.converged_N[row])
-            lane.block_WP, lane.values_W = space.basis_NWP[row].clone(), space.values_NW[row].clone()
-            lane.floor = float(space.floor_N[row])
-            lane.refreshes += 1
-            lane.unconverged += not converged
-            lane.columns += int(space.products_N[row])
-            lane.history.add(
-                self.step,
-                {
-                    EIGENSPACE_RESIDUAL: float(residuals[row]),
-                    EIGENSPACE_PRODUCTS: float(space.products_N[row]),
-                    EIGENSPACE_CONVERGED: float(converged),
-                },
-            )
-
-    def _dominant(self, lanes: Sequence[Lane]) -> Dominant | None:
-        """Return the lanes' Dominant subspaces; `None` when no lane projects."""
-        sizes = [lane.stage_at(self.step).k or 0 for lane in lanes]
-        if not any(sizes):
-            return None
-        bases: list[Tensor | None] = [None] * len(lanes)
-        values: list[Tensor | None] = [None] * len(lanes)
-        for row, (lane, k) in enumerate(zip(lanes, sizes, strict=True)):
-            if k:
-                assert lane.block_WP is not None and lane.values_W is not None
-                bases[row], values[row] = lane.block_WP[:k], lane.values_W[:k]
-        return Dominant(bases=bases, values=values)
 
     def _steps(self, rows: Sequence[int], params_NP: Tensor) -> Steps:
         """Prepare the next steps of lanes with one base optimiser, whose weights are `params_NP`."""
@@ -392,7 +312,7 @@ class Trainer:
             rule=rule,
             dom_rate_N1=params_NP.new_tensor([[stage.dom_rate] for stage in stages]),
             bulk_rate_N1=params_NP.new_tensor([[stage.bulk_rate] for stage in stages]),
-            dominant=self._dominant(lanes),
+            dominant=dominant_of(lanes, self.step),
             project_gradient=options.get("project") == "gradient",
         )
         return Steps(params_NP=params_NP, state=state, update=update, gradient_at=gradient_at)
