@@ -40,6 +40,12 @@ def write_results(name: str, values: Mapping[str, Any]) -> Path:
     return path
 
 
+def read_results(name: str) -> dict[str, Any]:
+    """Return a benchmark's numbers so far; empty where there are none."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import describe, write_results
+from benchmarks.environment import describe, read_results, write_results
 
 SPACE = """
 name: scale
@@ -278,14 +278,16 @@ def main() -> None:
         "optuna": lambda folder: measure_peer(folder, OPTUNA, few, slots),
         "reading": lambda folder: measure_reading(folder, options.runs),
     }
-    measured: dict[str, Any] = {}
     for name, measure in sides.items():
         if options.only and name not in options.only:
             continue
+        environment = describe()
         with tempfile.TemporaryDirectory(prefix="scale ") as folder:
-            measured[name] = measure(Path(folder))
-        print(f"{name:25s}", {key: round(value, 2) for key, value in measured[name].items()}, flush=True)
-    write_results("scale", {"points": POINTS, "slots": slots, "environment": describe(), "sides": measured})
+            measured = measure(Path(folder))
+        print(f"{name:25s}", {key: round(value, 2) for key, value in measured.items()}, flush=True)
+        kept = read_results("scale").get("sides", {})
+        kept[name] = {**measured, "slots": slots, "environment": environment}
+        write_results("scale", {"points": POINTS, "sides": kept})
 
 
 if __name__ == "__main__":

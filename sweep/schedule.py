@@ -91,6 +91,8 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is None:
+            # When all of Ray is killed, a driver is to end soon and not after a minute.
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
             # Ray would replace localhost by the machine's address, and its control store, node manager and
             # workers then listen on every interface. Where it keeps to one machine it does not.
             ray_constants.ENABLE_RAY_CLUSTER = False

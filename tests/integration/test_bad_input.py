@@ -1,10 +1,11 @@
-"""Bad input to the real command: one clear message, exit code 2, no traceback, nothing overwritten."""
+"""Bad input to the command line: one clear message, exit code 2, no traceback, nothing overwritten."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sweep.cli import main
 from tests.integration.processes import Home
 
 SPACE = """
@@ -50,11 +51,26 @@ def home(tmp_path: Path) -> Iterator[Home]:
         ("cell 12", "at least 4"),
     ],
 )
-def test_is_one_clear_message(command: str, said: str, home: Home) -> None:
-    output = home.run(*command.split(), code=2)
-    assert said in output
-    assert "error: " in output
-    assert not home.database.exists() or "a file is in the way" in output
+def test_is_one_clear_message(
+    command: str, said: str, home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home.folder)
+    monkeypatch.setenv("SWEEP_HOME", str(home.folder / "results"))
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert said in err and err.startswith("error: ")
+    assert "Traceback" not in out + err
+    assert not home.database.exists() or "a file is in the way" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("run demo --set base.model=mpl", "Did you mean 'mlp'"), ("status nothing", "no MLflow database")],
+)
+def test_a_real_process_ends_with_two(command: str, said: str, home: Home) -> None:
+    assert said in home.run(*command.split(), code=2)
 
 
 def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home) -> None:
