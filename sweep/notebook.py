@@ -1,0 +1,97 @@
+"""A recorded sweep as data frames, for notebooks and scripts of one's own."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from sweep.export import export_table
+from sweep.places import Places
+from sweep.record import Record, load_record
+from trainers.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas
+
+NOT_A_SERIES = ("final/", "hp/", "status/")
+"""Metrics with one value a cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSweep:
+    """A sweep as MLflow has it now.
+
+    Args:
+        record: Everything that was read.
+    """
+
+    record: Record
+
+    @property
+    def points(self) -> "pandas.DataFrame":
+        """One row per grid point: `grid`, its axes, `cell_id`, `run_id`, `status`, the last values of metrics."""
+        return export_table(self.record).to_pandas()
+
+    @property
+    def cells(self) -> "pandas.DataFrame":
+        """One row per distinct cell, under its `cell_id`, with the axes of the first point that asks for it."""
+        return self.points.drop_duplicates("cell_id").set_index("cell_id")
+
+    @property
+    def series(self) -> list[str]:
+        """Names of the metrics that have a value at many steps."""
+        names = {name for outcome in self.record.outcomes.values() for name in outcome.metrics}
+        return sorted(name for name in names if not name.startswith(NOT_A_SERIES))
+
+    def history(
+        self, series: str | Sequence[str], *, cells: Collection[str] | None = None
+    ) -> "pandas.DataFrame":
+        """Return recorded points in long form: one row per cell and step, one column per series.
+
+        Args:
+            series: One or several of `series`.
+            cells: Only of these cells; default: all.
+
+        Raises:
+            ConfigError: A series or a cell is unknown; the message gives the nearest one.
+        """
+        wanted = [series] if isinstance(series, str) else list(series)
+        for name in wanted:
+            if name not in self.series:
+                raise unknown_name("series", name, self.series)
+        for cell_id in cells or ():
+            if cell_id not in self.record.outcomes:
+                raise unknown_name("cell", cell_id, list(self.record.outcomes))
+        if not wanted:
+            raise ConfigError("history: expected the name of a series.")
+        run_of = {
+            outcome.run_id: cell_id
+            for cell_id, outcome in self.record.outcomes.items()
+            if outcome.run_id is not None and (cells is None or cell_id in cells)
+        }
+        rows: dict[tuple[str, int], dict[str, float]] = {}
+        for (run_id, name), points in self.record.histories(run_of, wanted).items():
+            for step, value in zip(points.steps.tolist(), points.values.tolist(), strict=True):
+                rows.setdefault((run_of[run_id], step), {})[name] = value
+        keys = sorted(rows)
+        table = {
+            "cell_id": pa.array([cell_id for cell_id, _ in keys], pa.string()),
+            "step": pa.array([step for _, step in keys], pa.int64()),
+            **{name: pa.array([rows[key].get(name) for key in keys], pa.float64()) for name in wanted},
+        }
+        return pa.table(table).to_pandas()
+
+
+def load_sweep(name: str, *, tracking_uri: str | None = None) -> LoadedSweep:
+    """Read a sweep from MLflow.
+
+    Args:
+        name: The sweep's name.
+        tracking_uri: MLflow; default: `MLFLOW_TRACKING_URI`, else the database under `$SWEEP_HOME` or results/.
+
+    Raises:
+        ConfigError: There is no sweep of that name.
+        LedgerError: MLflow does not answer.
+    """
+    return LoadedSweep(load_record(Places.resolve(tracking_uri=tracking_uri).tracking_uri, name))
