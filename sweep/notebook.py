@@ -30,12 +30,12 @@ class LoadedSweep:
 
     @property
     def points(self) -> "pandas.DataFrame":
-        """One row per grid point: `grid`, its axes, `cell_id`, `run_id`, `status`, the last values of metrics."""
+        """One row per grid point: `grid`, its axes, `cell_id`, `run_id`, `status`, last values of metrics."""
         return export_table(self.record).to_pandas()
 
     @property
     def cells(self) -> "pandas.DataFrame":
-        """One row per distinct cell, under its `cell_id`, with the axes of the first point that asks for it."""
+        """One row per distinct cell, by `cell_id`, with the axes of the first point that asks for it."""
         return self.points.drop_duplicates("cell_id").set_index("cell_id")
 
     @property
@@ -88,7 +88,7 @@ def load_sweep(name: str, *, tracking_uri: str | None = None) -> LoadedSweep:
 
     Args:
         name: The sweep's name.
-        tracking_uri: MLflow; default: `MLFLOW_TRACKING_URI`, else the database under `$SWEEP_HOME` or results/.
+        tracking_uri: MLflow; default: `MLFLOW_TRACKING_URI`, or the database in `$SWEEP_HOME` or results/.
 
     Raises:
         ConfigError: There is no sweep of that name.
