@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -371,6 +372,9 @@ def cell(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit the process with its code."""
     code: object = None
+    # What builds on this package (`cluster`) adds its own commands.
+    for entry in entry_points(group="sweep.commands"):
+        entry.load()(app)
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except SharpflatError as error:

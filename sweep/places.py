@@ -43,7 +43,7 @@ class Places:
             raise ConfigError(
                 f"--tracking-uri: found {uri!r}; expected sqlite:///path/to/mlflow.db, postgresql://… or http(s)://…"
             )
-        place = storage or str(home / "storage")
+        place = storage or os.environ.get("SWEEP_STORAGE") or str(home / "storage")
         if "://" not in place:
             place = str(Path(place).expanduser().absolute())
         data = data_folder or os.environ.get("SHARPFLAT_DATA")

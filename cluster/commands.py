@@ -1,0 +1,184 @@
+"""The commands that `cluster` adds to `sweep`: `submit`, `logs`, `doctor`, `cluster init`, `cluster render`.
+
+`sweep.cli` finds them through the entry points `sweep.commands`; what they do is done elsewhere.
+"""
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sweep.cli import (
+    DataOption,
+    NameArgument,
+    SetOption,
+    SmokeOption,
+    SpaceArgument,
+    SweepNameOption,
+)
+from trainers.errors import ConfigError
+
+RayOption = Annotated[
+    str | None,
+    typer.Option("--address", help="The cluster's dashboard; default: $RAY_API_SERVER_ADDRESS, then .env."),
+]
+TrackingOption = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow as the nodes reach it; default: the nodes' own.")
+]
+StorageOption = Annotated[
+    str | None, typer.Option("--storage", help="Checkpoint store of all nodes; default: the nodes' own.")
+]
+SpecOption = Annotated[
+    Path | None,
+    typer.Option("--spec", help="YAML with the fields of cluster/spec.py; default: its defaults."),
+]
+
+cluster_app = typer.Typer(no_args_is_help=True, help="Files for clusters: Compose, KubeRay, SLURM, ray up.")
+
+
+class Kind(StrEnum):
+    """What `sweep cluster render` can write."""
+
+    RAY_CLUSTER = "raycluster"
+    RAY_JOB = "rayjob"
+    SLURM = "slurm"
+    CLOUD = "ray-up-cloud"
+    ON_PREMISE = "ray-up-on-premise"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line; the entry point."""
+    app.command()(submit)
+    app.command()(logs)
+    app.add_typer(cluster_app, name="cluster")
+
+
+def submit(
+    space: SpaceArgument,
+    smoke: SmokeOption = False,
+    overrides: SetOption = None,
+    name: SweepNameOption = None,
+    address: RayOption = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    data: DataOption = None,
+    threads: Annotated[int, typer.Option("--cpus-per-trial", min=1)] = 1,
+    gpus: Annotated[float, typer.Option("--gpus-per-trial", min=0.0)] = 0.0,
+    commit_every: Annotated[float, typer.Option("--commit-every", min=0.05)] = 5.0,
+    max_failures: Annotated[int, typer.Option("--max-failures", min=0)] = 2,
+    image_code: Annotated[
+        bool, typer.Option("--image-code", help="Run the code that the nodes have, not this machine's.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not follow the log.")] = False,
+) -> None:
+    """Run a space on a Ray cluster, or what is missing of it; the same again joins it."""
+    from cluster.secrets import log_in
+    from search_spaces import load_space
+
+    loaded = load_space(space, smoke=smoke, overrides=overrides or ())
+    place = log_in(address)
+    # Ray takes seconds to import; a mistake in the space is said before.
+    from cluster.jobs import Jobs
+    from cluster.submission import Submission, submit_and_follow
+    from cluster.submission import submit as submit_only
+
+    options = {
+        "--tracking-uri": tracking_uri,
+        "--storage": storage,
+        "--data": data,
+        "--cpus-per-trial": str(threads),
+        "--gpus-per-trial": f"{gpus:g}",
+        "--commit-every": f"{commit_every:g}",
+        "--max-failures": str(max_failures),
+    }
+    submission = Submission(
+        name=name or loaded.name,
+        space=loaded,
+        options=[text for key, value in options.items() if value is not None for text in (key, value)],
+        with_code=not image_code,
+    )
+    jobs = Jobs(place)
+    if detach:
+        _say(f"job {submit_only(jobs, submission).id}; follow it with: {_rejoin(submission.name, address)}")
+        return
+    try:
+        raise typer.Exit(submit_and_follow(jobs, submission, write=_write, say=_say))
+    except KeyboardInterrupt:
+        _say(f"\nleft it running; rejoin with: {_rejoin(submission.name, address)}")
+        raise typer.Exit(0) from None
+
+
+def logs(name: NameArgument, address: RayOption = None) -> None:
+    """Show the log of a sweep's driver on a cluster, and follow it while it runs."""
+    from cluster.secrets import log_in
+
+    place = log_in(address)
+    from cluster.jobs import Jobs
+    from cluster.submission import follow
+
+    try:
+        raise typer.Exit(follow(Jobs(place), name, write=_write, say=_say))
+    except KeyboardInterrupt:
+        _say(f"\nrejoin with: {_rejoin(name, address)}")
+        raise typer.Exit(0) from None
+
+
+@cluster_app.command()
+def init(
+    gpu: Annotated[bool, typer.Option("--gpu", help="Workers with GPUs (Compose's profile gpu).")] = False,
+    folder: Annotated[Path, typer.Option("--folder", help="Beside docker-compose.yml.")] = Path("."),
+) -> None:
+    """Write the secrets of docker-compose.yml to .env, once."""
+    from cluster.secrets import fresh_environment, write_environment
+
+    path = write_environment(folder, fresh_environment(profile="gpu" if gpu else "cpu"))
+    _say(f"wrote {path}; next: docker compose up --build --detach --wait, then: sweep submit demo")
+
+
+@cluster_app.command()
+def render(
+    kind: Annotated[Kind, typer.Argument(help="What for.")],
+    space: Annotated[str | None, typer.Option("--space", help="For rayjob and slurm: what to run.")] = None,
+    name: SweepNameOption = None,
+    spec: SpecOption = None,
+) -> None:
+    """Print the file for one kind of cluster."""
+    from cluster.kuberay import ray_cluster, ray_job
+    from cluster.ray_up import on_cloud, on_premise
+    from cluster.slurm import batch_script
+    from cluster.spec import load_spec
+    from search_spaces import load_space
+
+    found = load_spec(spec)
+    if kind not in (Kind.RAY_JOB, Kind.SLURM):
+        writers = {Kind.RAY_CLUSTER: ray_cluster, Kind.CLOUD: on_cloud, Kind.ON_PREMISE: on_premise}
+        sys.stdout.write(writers[kind](found))
+        return
+    if space is None:
+        raise ConfigError(
+            f"--space: found none; {kind} runs one space: a name from `sweep list`, or a YAML file."
+        )
+    loaded = load_space(space)
+    if kind is Kind.SLURM:
+        where = os.path.abspath(space) if os.path.exists(space) else space
+        sys.stdout.write(batch_script(found, name=name or loaded.name, space=where))
+        return
+    text = loaded.text if os.path.exists(space) else None
+    sys.stdout.write(ray_job(found, name=name or loaded.name, space=space, space_text=text))
+
+
+def _rejoin(name: str, address: str | None) -> str:
+    return f"sweep logs {name}" + (f" --address {address}" if address else "")
+
+
+def _say(line: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

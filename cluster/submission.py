@@ -1,0 +1,133 @@
+"""`sweep submit` and `sweep logs`: a sweep's driver as a job on the cluster, left and rejoined at will.
+
+The driver is `sweep run` with the space that travels along, so a second submission makes what is missing.
+One that dies (its node is lost, it is killed) is started again; one that comes to an end is not.
+"""
+
+import shlex
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.jobs import Job, Jobs, Log
+from cluster.shipping import SPACE_FILE, pack_working_folder
+from search_spaces import Space
+from sweep.errors import ClusterError
+from sweep.plan import make_plan
+
+ENDINGS = {0, 1, 2, 130}
+"""Exit codes with which a driver ends by itself; with any other it was killed."""
+
+INTERRUPTED = 130
+FAILED = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A sweep for a cluster.
+
+    Args:
+        name: The sweep's name.
+        space: As it will run.
+        options: More options of `sweep run`, ready for its command line.
+        with_code: Whether this machine's code goes along.
+        restarts: How often a driver that died is started again.
+    """
+
+    name: str
+    space: Space
+    options: Sequence[str] = ()
+    with_code: bool = True
+    restarts: int = 3
+
+    @property
+    def entrypoint(self) -> str:
+        """The driver's command."""
+        command = ["python", "-m", "sweep", "run", SPACE_FILE, "--name", self.name, "--address", "auto"]
+        return shlex.join([*command, *self.options])
+
+
+def submit(jobs: Jobs, submission: Submission) -> Job:
+    """Start the sweep's job, or join the one that runs.
+
+    Raises:
+        SharpflatError: The space cannot be planned or cannot travel, or the cluster refuses.
+    """
+    plan = make_plan(submission.space)
+    with tempfile.TemporaryDirectory(prefix="sweep-submit-") as folder:
+        pack_working_folder(Path(folder), submission.space, plan, with_code=submission.with_code)
+        return jobs.submit(
+            submission.name,
+            space_sha256=submission.space.sha256,
+            entrypoint=submission.entrypoint,
+            runtime_env={"working_dir": folder, "env_vars": {"PYTHONUNBUFFERED": "1"}},
+        )
+
+
+def submit_and_follow(
+    jobs: Jobs, submission: Submission, *, write: Callable[[str], None], say: Callable[[str], None]
+) -> int:
+    """Run a sweep on the cluster to its end.
+
+    Returns:
+        The driver's exit code; 1 when it died too often or the cluster stayed away.
+    """
+    job, log = submit(jobs, submission), Log(write)
+    say(f"job {job.id} on {jobs.address}; Ctrl-C leaves it running")
+    restarts = 0
+    while True:
+        state = jobs.follow(job, log)
+        if state is None:
+            say("the cluster does not answer; waiting for it to come back")
+            if not jobs.wait_until_back():
+                say("it stayed away; once it is back, submit the sweep again")
+                return FAILED
+            state = jobs.newest(submission.name)
+            if state is not None and state.id == job.id and not state.over:
+                # Only the connection was lost.
+                continue
+        if state is not None and (code := ending(state)) is not None:
+            return code
+        restarts += 1
+        if restarts > submission.restarts:
+            say(f"its driver died {restarts} times ({_why(state)}); look at: sweep logs {submission.name}")
+            return FAILED
+        job = submit(jobs, submission)
+        say(f"its driver died ({_why(state)}); it goes on as job {job.id} from the last checkpoints")
+
+
+def follow(jobs: Jobs, name: str, *, write: Callable[[str], None], say: Callable[[str], None]) -> int:
+    """Show the log of a sweep's newest job, and go on while it runs.
+
+    Returns:
+        The driver's exit code; 1 where it died.
+
+    Raises:
+        ClusterError: The cluster has no job of this sweep.
+    """
+    job = jobs.newest(name)
+    if job is None:
+        raise ClusterError(f"the cluster at {jobs.address} has no job of a sweep {name!r}.")
+    state = jobs.follow(job, Log(write))
+    code = None if state is None else ending(state)
+    if code is None:
+        say(f"its driver died ({_why(state)}); submit it again to go on from the last checkpoints")
+        return FAILED
+    return code
+
+
+def ending(job: Job) -> int | None:
+    """Return the exit code of a driver that ended by itself or was stopped, `None` of one that died."""
+    if job.stopped:
+        return INTERRUPTED
+    if job.status == "SUCCEEDED":
+        return 0
+    return job.exit_code if job.exit_code in ENDINGS else None
+
+
+def _why(job: Job | None) -> str:
+    if job is None:
+        return "the cluster was lost"
+    first = (job.message.strip().splitlines() or ["no reason given"])[0]
+    return first[:200]
