@@ -57,6 +57,29 @@ MALFORMED: dict[str, Malformed] = {
         "lr: 0.1, until: 100, optimizer: sdg",
         ("phases.0.optimizer", "Did you mean 'sgd'"),
     ),
+    "bad option of an optimizer": Malformed(
+        "lr: 0.1, until: 100",
+        "lr: 0.1, until: 100, optimizer: {name: adam, beta1: 1}",
+        ("phases.0.optimizer", "optimizer.beta1", "1", "below 1"),
+    ),
+    "condition without its last step": Malformed(
+        "lr: 0.1, until: 100",
+        "lr: 0.1, until: {chi_above: 0.9}",
+        ("phases.0.until", "at_most: missing"),
+    ),
+    "threshold that is never passed": Malformed(
+        "lr: 0.1, until: 100",
+        "lr: 0.1, until: {chi_above: 1, at_most: 100}",
+        ("phases.0.until", "chi_above", "less than 1"),
+    ),
+    "unknown field of a condition": Malformed(
+        "lr: 0.1, until: 100",
+        "lr: 0.1, until: {chi: 0.9, chi_above: 0.9, at_most: 100}",
+        ("phases.0.until", "chi", "unknown"),
+    ),
+    "yes for a carried state": Malformed(
+        "lr: 0.1, until: 100", "lr: 0.1, until: 100, carry: 1", ("phases.0.carry", "boolean", "1")
+    ),
     "unknown init": Malformed("base:\n", "base:\n  init: xaver\n", ("base.init", "Did you mean 'xavier'")),
     "unknown probe": Malformed(
         "base:\n", "base:\n  probes: [curvatur]\n", ("base.probes.0", "Did you mean 'curvature'")

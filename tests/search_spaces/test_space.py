@@ -9,7 +9,8 @@ import pytest
 from search_spaces import Space, load_space, load_space_text
 from search_spaces.yaml_text import read_yaml, write_yaml
 from tests.search_spaces.malformed import GOOD
-from trainers.cell import Cell, Phase, Probe, Solver
+from trainers.cell import Cell, Condition, Phase, Probe, Solver
+from trainers.errors import ConfigError
 from trainers.options import Choice
 
 HEAD = "name: s\nbase:\n  model: mlp\n  dataset: mnist-5k\n  phases:\n    - {lr: 0.1, until: 5}\n"
@@ -300,3 +301,50 @@ def test_what_is_written_is_read_again(value: object) -> None:
     assert read_yaml(write_yaml({"key": [value, {"deeper": value}]}), "x") == {
         "key": [value, {"deeper": value}]
     }
+
+
+SWITCHED = HEAD.replace("until: 5", "until: {chi_above: 0.95, at_most: 9}") + (
+    "    - {lr: 0.2, until: 9, optimizer: {name: momentum, beta: 0.5}, carry: false}\n"
+)
+
+
+def test_phases_end_on_conditions_and_have_optimizers_with_options() -> None:
+    space = load_space_text(SWITCHED + "axes: {seed: [0]}\n")
+    (cell,) = cells(space)
+    assert cell.phases == (
+        Phase(lr=0.1, until=Condition(chi_above=0.95, at_most=9)),
+        Phase(lr=0.2, until=9, optimizer=Choice.of("momentum", beta=0.5), carry=False),
+    )
+    assert cells(load_space_text(space.text)) == [cell]
+
+
+def test_axes_of_optimizers_and_conditions() -> None:
+    axes = """axes:
+  optimizer: [sgd, adam]
+  momentum:
+    choices:
+      with: {phases.0.optimizer: momentum}
+      without: {phases.0.optimizer: {name: momentum, beta: 0.0}}
+  end:
+    choices:
+      early: {phases.0.until: 3}
+      aligned: {phases.0.until: {chi_above: 0.5, at_most: 9, k: 2}}
+"""
+    points = list(load_space_text(TWO_PHASES + axes).points())
+    assert len(points) == 8
+    last = points[-1]
+    assert last.axes == {"optimizer": "adam", "momentum": "without", "end": "aligned"}
+    assert last.cell.phases[0].optimizer == Choice.of("momentum", beta=0.0)
+    assert last.cell.phases[0].until == Condition(chi_above=0.5, at_most=9, k=2)
+    assert [phase.optimizer.name for phase in points[0].cell.phases] == ["momentum", "sgd"]
+    assert points[0].cell.phases[0].until == 3
+
+
+def test_curves_may_show_what_probes_record() -> None:
+    report = "axes: {{lr: [0.1]}}\nreports: [{{kind: curves, name: c, lines: [lr], metrics: [{}]}}]\n"
+    probed = HEAD.replace("  phases:", "  probes: [subspace_overlap]\n  phases:")
+    load_space_text(probed + report.format("subspace/top_10_since_0"))
+    with pytest.raises(ConfigError, match="unknown metric 'subspace/top_10_since_0'"):
+        load_space_text(HEAD + report.format("subspace/top_10_since_0"))
+    with pytest.raises(ConfigError, match="unknown metric 'subspace/best_10_since_0'"):
+        load_space_text(probed + report.format("subspace/best_10_since_0"))

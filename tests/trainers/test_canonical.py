@@ -20,7 +20,7 @@ from trainers.canonical import (
     trajectory_form,
     trajectory_id,
 )
-from trainers.cell import Cell, Phase, Probe, Solver
+from trainers.cell import Cell, Condition, Phase, Probe, Solver
 from trainers.cell_json import cell_from_json, cell_to_json
 from trainers.data import DATASETS
 from trainers.errors import ConfigError
@@ -56,6 +56,17 @@ GOLDEN = {
             probes=(Probe(name="curvature", every=50, options=(("k", 21),)),),
         ),
         "d158f068bd262c8b",
+    ),
+    "every new kind of choice": (
+        cell(
+            Phase(lr=0.01, until=Condition(chi_above=0.95, at_most=900, every=5)),
+            Phase(lr=0.01, until=1000, optimizer=Choice.of("adam", beta1=0.0), alpha_dom=INF, k=2),
+            Phase(lr=0.02, until=1100, optimizer=Choice("adam"), carry=False),
+            model=Choice.of("transformer", heads=4),
+            dataset=Choice.of("sst2-1k", labels="random"),
+            probes=(Probe(name="energies"), Probe(name="subspace_overlap"), Probe(name="distance")),
+        ),
+        "98a94ab9f8242151",
     ),
     "cnn on cifar": (cell(BULK, model=Choice("cnn"), dataset=Choice("cifar10-5k")), "2168946c45890016"),
 }
