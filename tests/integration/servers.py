@@ -107,6 +107,22 @@ class MlflowServer(Server):
         super().__init__(command, port, folder / "mlflow.log", environment)
 
 
+class RayHead(Server):
+    """A Ray of one node that drivers connect to."""
+
+    def __init__(self, folder: Path, *, cpus: int, environment: Mapping[str, str]) -> None:
+        port = free_port()
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        command += [f"--port={port}", f"--num-cpus={cpus}"]
+        command += ["--include-dashboard=false", "--disable-usage-stats"]
+        super().__init__(command, port, folder / "ray.log", environment)
+        self.address = f"127.0.0.1:{port}"
+
+    def _answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, self._log.read_text()[-2000:]
+        return "Ray runtime started" in self._log.read_text()
+
+
 class PostgresCluster:
     """A private PostgreSQL; as root it runs under Debian's unprivileged account, which it insists on."""
 
