@@ -216,6 +216,8 @@ def record_form(cell: Cell) -> dict[str, Any]:
         declared = PROBES[probe.name].options
         options = Choice(probe.name, tuple(sorted(probe.options))).resolve("probe", declared)
         options = PROBES[probe.name].complete(options, entry)
+        if isinstance(size := options.get("holdout_size"), int):
+            _at_most(f"probe {probe.name!r}: holdout_size", size, entry)
         probes.append({"name": probe.name, "every": probe.every or cell.evaluate_every, **options})
     probes.sort(key=canonical_json)
     return {"evaluate_every": cell.evaluate_every, "probes": probes}

@@ -227,13 +227,13 @@ class Trainer:
         if full:
             params = self._rows(full)
             loss, gradient = loss_and_gradient(self._objective, params, self._train)
-            right = accuracy(self._objective, params, self._test) if self._test.classifies else None
+            right = self._accuracies([lane for lane in full if lane.evaluates_at(step)])
             norms = torch.linalg.vector_norm(gradient.double(), dim=1)
             for row, lane in enumerate(full):
                 losses[id(lane)] = float(loss[row])
                 values = {TRAIN_LOSS: float(loss[row]), GRAD_NORM: float(norms[row])}
-                if right is not None:
-                    values[TEST_ACCURACY] = float(right[row])
+                if id(lane) in right:
+                    values[TEST_ACCURACY] = right[id(lane)]
                 if lane.evaluates_at(step):
                     lane.note_finals(values)
                 for probe in lane.probes_at(step):
@@ -255,6 +255,13 @@ class Trainer:
             if outcome is not None:
                 ended[id(lane)] = outcome
         self._end(ended)
+
+    def _accuracies(self, lanes: Sequence[Lane]) -> dict[int, float]:
+        """Return the test accuracy of lanes at an evaluation point, by id; nothing for a regression."""
+        if not lanes or not self._test.classifies:
+            return {}
+        values = accuracy(self._objective, self._rows(lanes), self._test).tolist()
+        return {id(lane): value for lane, value in zip(lanes, values, strict=True)}
 
     def _view(self, lane: Lane, params_P: Tensor, gradient_P: Tensor) -> View:
         def row() -> int:

@@ -264,6 +264,14 @@ def refusals() -> list[tuple[dict[str, Any], str]]:
         ({"loss": Choice("mes")}, "Did you mean 'mse'"),
         ({"batch_size": 5001}, "batch_size: found 5001.*5000"),
         ({"phases": (BULK,), "holdout_size": 5001}, "holdout_size: found 5001.*5000"),
+        (
+            {"probes": (Probe(name="curvature", options=(("holdout_size", 5001),)),)},
+            "holdout_size: found 5001.*5000",
+        ),
+        (
+            {"probes": (Probe(name="subspace_overlap", options=(("k", 9),)),)},
+            "sizes: found 10; with k = 9",
+        ),
         ({"probes": (Probe(name="curvatur"),)}, "Did you mean 'curvature'"),
         ({"probes": (Probe(name="curvature", options=(("kk", 1),)),)}, "Did you mean 'k'"),
     ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trainers.data.entry import DatasetEntry
+from trainers.errors import ConfigError
 from trainers.options import Option, OptionValue
 
 
@@ -27,7 +28,11 @@ class ProbeEntry:
     classes: int = 1
 
     def complete(self, options: Mapping[str, OptionValue], dataset: DatasetEntry) -> dict[str, OptionValue]:
-        """Replace the options that are left to the data set: `k`, `sizes` and `holdout_size`."""
+        """Replace the options that are left to the data set: `k`, `sizes` and `holdout_size`.
+
+        Raises:
+            ConfigError: A subspace is larger than k.
+        """
         complete = dict(options)
         if "k" in complete and complete["k"] is None:
             complete["k"] = self.classes * dataset.num_outputs
@@ -35,6 +40,11 @@ class ProbeEntry:
             complete["holdout_size"] = dataset.num_train
         if complete.get("sizes") == ():
             complete["sizes"] = (dataset.num_outputs,)
+        k, sizes = complete.get("k"), complete.get("sizes", ())
+        if isinstance(k, int) and isinstance(sizes, tuple):
+            for size in sizes:
+                if isinstance(size, int) and size > k:
+                    raise ConfigError(f"probe sizes: found {size}; with k = {k} they can be at most that.")
         return complete
 
 
