@@ -1,0 +1,208 @@
+"""Hosts of a network of their own: each a network, process, mount and host name of its own, like a container's.
+
+Debian's iproute2 and util-linux make them; root is needed. A host's processes see neither each other's
+processes nor this machine's /tmp, and die together.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PREFIX = "10.213.77"
+GATEWAY = f"{PREFIX}.1"
+PROGRAMS = ("ip", "unshare", "nsenter", "mount")
+# Everything that a container has for itself; paths of the checkout and the interpreter stay.
+_PREPARE = """
+set -e
+hostname {name}
+mount --bind {temporary} /tmp
+mount -t tmpfs -o size=512m tmpfs /dev/shm
+mount -t tmpfs tmpfs /run
+cd {home}
+exec "$@"
+"""
+
+
+def why_not() -> str | None:
+    """Return why there can be no hosts on this machine, `None` where there can."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)} (iproute2, util-linux)"
+    name = f"shfl-{os.getpid()}-try"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    if made.returncode:
+        return f"no network namespaces: {made.stderr.strip()}"
+    inside = [
+        "ip",
+        "netns",
+        "exec",
+        name,
+        "unshare",
+        "--uts",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "true",
+    ]
+    tried = subprocess.run(inside, capture_output=True, text=True)
+    subprocess.run(["ip", "netns", "del", name], check=False)
+    return None if tried.returncode == 0 else f"no namespaces: {tried.stderr.strip()}"
+
+
+class Host:
+    """One host of the network, with at most one main process.
+
+    Args:
+        name: Its name in the network.
+        namespace: Its name on this machine.
+        address: Its IP address.
+        folder: For its /tmp, home and log.
+    """
+
+    def __init__(self, name: str, namespace: str, address: str, folder: Path) -> None:
+        self.name, self.namespace, self.address, self.folder = name, namespace, address, folder
+        self.log = folder / "log.txt"
+        self.home = folder / "home"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._init = 0
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start the host's main process on an empty /tmp."""
+        temporary = self.folder / "tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in (temporary, self.home):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o777)
+        script = _PREPARE.format(name=self.name, temporary=temporary, home=self.home)
+        unshare = ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *unshare, "sh", "-c", script, "sh", *command],
+                env=self._environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._main = environment
+
+    def _environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        programs = Path(sys.executable).parent
+        path = f"{programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        # gRPC's own resolver asks a DNS server, and there is none: names are in /etc/hosts.
+        fixed = {"PATH": path, "HOME": str(self.home), "LANG": "C.UTF-8", "GRPC_DNS_RESOLVER": "native"}
+        return {**fixed, **environment}
+
+    @property
+    def init(self) -> int:
+        """The main process, as this machine numbers it."""
+        assert self._process is not None, f"{self.name} has not been started"
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        return int(children[0]) if children else 0
+
+    @property
+    def running(self) -> bool:
+        """Whether the main process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def popen(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start another process on the host, in its main process's environment or one of its own."""
+        enter = ["nsenter", f"--target={self.init}", "--all", f"--wd={self.home}", "--"]
+        return subprocess.Popen(
+            [*enter, *command],
+            env=self._environment(self._main if environment is None else environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, *, seconds: float = 60
+    ) -> tuple[int, str]:
+        """Run a process on the host to its end; returns its code and what it printed."""
+        process = self.popen(command, environment)
+        try:
+            out, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, _ = process.communicate()
+            return 124, out
+        return process.returncode, out
+
+    def kill(self) -> None:
+        """End everything on the host at once, as a power cut does."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError, IndexError):
+                if init := self.init:
+                    os.kill(init, signal.SIGKILL)
+            self._process.kill()
+            self._process.wait()
+
+    def cut_from(self, other: "Host") -> None:
+        """Let nothing through to another host."""
+        _ip("-n", self.namespace, "route", "add", "blackhole", f"{other.address}/32")
+
+    def mend(self, other: "Host") -> None:
+        """Undo `cut_from`."""
+        _ip("-n", self.namespace, "route", "del", "blackhole", f"{other.address}/32")
+
+
+class Network:
+    """A bridge and the hosts on it. This machine is on it too, as a Docker host is.
+
+    Args:
+        names: Of the hosts.
+        folder: For their files; its path must be readable by others.
+    """
+
+    def __init__(self, names: Sequence[str], folder: Path) -> None:
+        self._bridge = f"shfl{os.getpid() % 100000}"
+        self.hosts: dict[str, Host] = {}
+        _ip("link", "add", self._bridge, "type", "bridge")
+        _ip("addr", "add", f"{GATEWAY}/24", "dev", self._bridge)
+        _ip("link", "set", self._bridge, "up")
+        for number, name in enumerate(names, start=10):
+            own = folder / name
+            own.mkdir(parents=True)
+            self.hosts[name] = Host(name, f"{self._bridge}-{name}", f"{PREFIX}.{number}", own)
+        table = "127.0.0.1 localhost\n" + "".join(
+            f"{one.address} {one.name}\n" for one in self.hosts.values()
+        )
+        for number, host in enumerate(self.hosts.values(), start=10):
+            # `ip netns exec` puts the files of this folder in the place of /etc's.
+            etc = Path("/etc/netns", host.namespace)
+            etc.mkdir(parents=True)
+            (etc / "hosts").write_text(table)
+            (etc / "resolv.conf").write_text("")
+            _ip("netns", "add", host.namespace)
+            outer = f"{self._bridge}v{number}"
+            _ip("link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
+            _ip("link", "set", outer, "master", self._bridge, "up")
+            _ip("-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
+            _ip("-n", host.namespace, "link", "set", "lo", "up")
+            _ip("-n", host.namespace, "link", "set", "eth0", "up")
+            _ip("-n", host.namespace, "route", "add", "default", "via", GATEWAY)
+
+    def close(self) -> None:
+        """End all hosts and take the network down."""
+        for host in self.hosts.values():
+            host.kill()
+            subprocess.run(["ip", "netns", "del", host.namespace], check=False, capture_output=True)
+            shutil.rmtree(Path("/etc/netns", host.namespace), ignore_errors=True)
+        subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)

@@ -1,0 +1,175 @@
+"""What stands in for each image's entry point, and docker-compose.yml run that way on hosts of a network.
+
+| image | stands in |
+| --- | --- |
+| sharpflat | the same command, from this interpreter's environment |
+| postgres | Debian's PostgreSQL, set up as the image's entry point does it |
+| dxflrs/garage | moto's S3 server on Garage's port, with Garage's bucket |
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from cluster.secrets import fresh_environment, write_environment
+from tests.integration.cluster.compose import ROOT, Service, services
+from tests.integration.cluster.hosts import Host, Network
+from tests.integration.servers import UNPRIVILEGED, programs_of_postgres
+
+START_SECONDS = 120.0
+CLIENT = "laptop"
+WORKERS = ("worker-1", "worker-2")
+SMALL_NODE = ("--object-store-memory=200000000",)
+"""What a container's memory limit would make of Ray's default."""
+
+_POSTGRES = """
+set -e
+data={home}/data
+if [ ! -d "$data" ]; then
+    install -d -o {user} -m 700 "$data"
+    printf %s "$POSTGRES_PASSWORD" > {home}/password
+    chown {user} {home}/password
+    runuser -u {user} -- {programs}/initdb -D "$data" -U "$POSTGRES_USER" --pwfile={home}/password \
+        --auth-local=trust $POSTGRES_INITDB_ARGS >/dev/null
+    echo "host all all all scram-sha-256" >> "$data/pg_hba.conf"
+    runuser -u {user} -- {programs}/pg_ctl -D "$data" -w start -o "-c listen_addresses='' -k /tmp" >/dev/null
+    runuser -u {user} -- {programs}/createdb -h /tmp -U "$POSTGRES_USER" "$POSTGRES_DB"
+    runuser -u {user} -- {programs}/pg_ctl -D "$data" -w stop >/dev/null
+fi
+exec runuser -u {user} -- {programs}/postgres -D "$data" -c listen_addresses='*' -k /tmp -c fsync=off
+"""
+
+_STORAGE = """
+{python} -W ignore -m moto.server -H 0.0.0.0 -p 3900 &
+until {python} -c '
+import os, boto3
+boto3.client(
+    "s3",
+    endpoint_url="http://127.0.0.1:3900",
+    region_name="us-east-1",
+    aws_access_key_id=os.environ["GARAGE_DEFAULT_ACCESS_KEY"],
+    aws_secret_access_key=os.environ["GARAGE_DEFAULT_SECRET_KEY"],
+).create_bucket(Bucket=os.environ["GARAGE_DEFAULT_BUCKET"])
+'; do sleep 0.2; done
+touch /tmp/ready
+wait
+"""
+
+
+class Cluster:
+    """docker-compose.yml with two workers and one host more, from which it is used.
+
+    Args:
+        folder: For everything; readable by other accounts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.chmod(0o755)
+        self.environment = dict(fresh_environment())
+        write_environment(folder, self.environment)
+        found = services(self.environment)
+        self.services = {name: found[name] for name in found if name not in ("worker", "worker-gpu")}
+        self.services |= {name: found["worker"] for name in WORKERS}
+        self.network = Network([*self.services, CLIENT], folder)
+        self.hosts = self.network.hosts
+        self.client = self.hosts[CLIENT]
+
+    def up(self) -> None:
+        """Start every service once those that it needs are healthy."""
+        self.client.start(["sleep", "infinity"], self.client_environment)
+        for name, service in self.services.items():
+            for needed in service.needs:
+                self.wait_until_healthy(needed)
+            self.start(name)
+        for name in self.services:
+            self.wait_until_healthy(name)
+
+    @property
+    def client_environment(self) -> dict[str, str]:
+        """Of the seventh host: the logins, and the services' names in the place of published ports."""
+        taken = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+        return {
+            **{name: self.environment[name] for name in taken},
+            "RAY_API_SERVER_ADDRESS": "http://head:8265",
+            "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def start(self, name: str) -> None:
+        """Start a service, as `restart: unless-stopped` does."""
+        service, host = self.services[name], self.hosts[name]
+        environment = {**service.environment, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+        command = list(service.command)
+        for target, text in service.files.items():
+            # Nothing is put into this machine's own folders: what names the place is changed.
+            file = host.folder / target.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            environment = {key: value.replace(target, str(file)) for key, value in environment.items()}
+            command = [word.replace(target, str(file)) for word in command]
+        environment |= (
+            {"SHARPFLAT_DATA": str(host.folder / "data")} if "SHARPFLAT_DATA" in environment else {}
+        )
+        host.start(_stand_in(service, command, host), environment)
+
+    def wait_until_healthy(self, name: str) -> None:
+        """Repeat a service's own health check until it passes."""
+        service, host = self.services[name], self.hosts[name]
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            assert host.running, f"{name} has ended:\n{_end(host.log)}"
+            code, out = host.run(_health(service), seconds=30) if host.init else (1, "")
+            if code == 0:
+                return
+            assert time.monotonic() < deadline, f"{name} is not healthy: {out[-500:]}\n{_end(host.log)}"
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        """End all of it."""
+        self.network.close()
+
+
+def _stand_in(service: Service, command: list[str], host: Host) -> list[str]:
+    kind = service.image.partition(":")[0]
+    if kind == "postgres":
+        programs = programs_of_postgres()
+        assert programs is not None, "looked at before"
+        script = _POSTGRES.format(home=host.home, user=UNPRIVILEGED, programs=programs)
+        return ["sh", "-c", script]
+    if kind == "dxflrs/garage":
+        return ["sh", "-c", _STORAGE.format(python=sys.executable)]
+    assert kind == "sharpflat", f"nothing stands in for {service.image}"
+    return [*command, *SMALL_NODE, *_one_cpu(command)] if command[:2] == ["ray", "start"] else command
+
+
+def _one_cpu(command: list[str]) -> list[str]:
+    return [] if any(word.startswith("--num-cpus") for word in command) else ["--num-cpus=1"]
+
+
+def _health(service: Service) -> list[str]:
+    kind = service.image.partition(":")[0]
+    if kind == "dxflrs/garage":
+        return ["test", "-e", "/tmp/ready"]
+    if kind == "postgres":
+        return [
+            shutil.which("pg_isready") or str((programs_of_postgres() or Path()) / "pg_isready"),
+            "-h",
+            "127.0.0.1",
+            *service.health[1:],
+        ]
+    return list(service.health)
+
+
+def _end(log: Path) -> str:
+    return log.read_text(errors="replace")[-3000:] if log.exists() else ""
+
+
+def answers(host: Host, url: str, headers: Mapping[str, str] | None = None) -> int:
+    """Return the HTTP status that a host gets, 0 where there is no answer."""
+    flags = [word for key, value in (headers or {}).items() for word in ("-H", f"{key}: {value}")]
+    command = ["curl", "-s", "-o", "/dev/null", "-m", "10", "-w", "%{http_code}", *flags, url]
+    return int(subprocess.run(["true"], check=True).returncode or host.run(command)[1][-3:] or 0)
