@@ -25,6 +25,11 @@ SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_COME_BACK = 600.0
 """How long a cluster that does not answer any more is waited for: as long as a head takes to be replaced."""
 
+_NOISY = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 _LOST = (ConnectionError, requests.RequestException, RuntimeError, OSError)
 """What Ray's client raises when the dashboard is away, in one way or another."""
 
@@ -72,7 +77,8 @@ class Jobs:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        logging.getLogger("ray.dashboard").setLevel(logging.ERROR)
+        for noisy in _NOISY:
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         try:
             with _own_address(address):
                 self._client = JobSubmissionClient(address)
@@ -82,8 +88,8 @@ class Jobs:
             if "401" in str(error) or "403" in str(error) or "uthentication" in str(error):
                 raise ClusterError(_refused(address)) from error
             raise ClusterError(
-                f"no Ray cluster at {address}: {_short(error)} Expected the address of its dashboard, such as "
-                "http://127.0.0.1:8265; is it started, and the tunnel open?"
+                f"no Ray cluster at {address}: {_short(error)} Expected its dashboard, such as "
+                "http://127.0.0.1:8265. Is it started, and the tunnel open?"
             ) from error
 
     def newest(self, sweep: str) -> Job | None:
@@ -148,7 +154,7 @@ class Jobs:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     async def _tail(self, job_id: str, log: "Log") -> None:
-        log.begin(job_id)
+        log.begin()
         async for piece in self._client.tail_job_logs(job_id):
             log.take(piece)
 
@@ -172,7 +178,7 @@ class Jobs:
 
 
 class Log:
-    """Passes a job's log on, each character once, however often its reading begins again.
+    """Passes one job's log on, each character once, however often its reading begins again.
 
     Args:
         write: Takes the pieces.
@@ -180,13 +186,10 @@ class Log:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
-        self._job_id = ""
         self._read = self._written = 0
 
-    def begin(self, job_id: str) -> None:
-        """The log of this job comes, from its start."""
-        if job_id != self._job_id:
-            self._job_id, self._written = job_id, 0
+    def begin(self) -> None:
+        """The log comes again from its start."""
         self._read = 0
 
     def take(self, piece: str) -> None:

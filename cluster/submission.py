@@ -93,7 +93,8 @@ def submit_and_follow(
         if restarts > submission.restarts:
             say(f"its driver died {restarts} times ({_why(state)}); look at: sweep logs {submission.name}")
             return FAILED
-        job = submit(jobs, submission)
+        # A new head knows nothing of the old one's jobs, so that this one may have the same id.
+        job, log = submit(jobs, submission), Log(write)
         say(f"its driver died ({_why(state)}); it goes on as job {job.id} from the last checkpoints")
 
 

@@ -1,4 +1,4 @@
-"""Hosts of a network of their own: each a network, process, mount and host name of its own, like a container's.
+"""Hosts of a network of their own, each with its network, processes, mounts and name, like containers.
 
 Debian's iproute2 and util-linux make them; root is needed. A host's processes see neither each other's
 processes nor this machine's /tmp, and die together.
@@ -114,19 +114,26 @@ class Host:
         return self._process is not None and self._process.poll() is None
 
     def popen(
-        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, *, out: Path | None = None
     ) -> subprocess.Popen[str]:
-        """Start another process on the host, in its main process's environment or one of its own."""
+        """Start another process on the host.
+
+        Args:
+            command: Words.
+            environment: Its own; the main process's when left out.
+            out: File for what it prints; a pipe when left out.
+        """
         enter = ["nsenter", f"--target={self.init}", "--all", f"--wd={self.home}", "--"]
-        return subprocess.Popen(
-            [*enter, *command],
-            env=self._environment(self._main if environment is None else environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        with open(out or os.devnull, "ab") as file:
+            return subprocess.Popen(
+                [*enter, *command],
+                env=self._environment(self._main if environment is None else environment),
+                stdin=subprocess.DEVNULL,
+                stdout=file if out else subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
 
     def run(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, *, seconds: float = 60

@@ -8,10 +8,8 @@
 """
 
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.secrets import fresh_environment, write_environment
@@ -166,10 +164,3 @@ def _health(service: Service) -> list[str]:
 
 def _end(log: Path) -> str:
     return log.read_text(errors="replace")[-3000:] if log.exists() else ""
-
-
-def answers(host: Host, url: str, headers: Mapping[str, str] | None = None) -> int:
-    """Return the HTTP status that a host gets, 0 where there is no answer."""
-    flags = [word for key, value in (headers or {}).items() for word in ("-H", f"{key}: {value}")]
-    command = ["curl", "-s", "-o", "/dev/null", "-m", "10", "-w", "%{http_code}", *flags, url]
-    return int(subprocess.run(["true"], check=True).returncode or host.run(command)[1][-3:] or 0)

@@ -1,0 +1,29 @@
+"""One cluster for all tests of this folder that want one: it takes its time to start."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cluster.hosts import why_not
+from tests.integration.cluster.standins import Cluster
+from tests.integration.servers import programs_of_postgres
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    if (reason := why_not()) is not None:
+        pytest.skip(f"no cluster in network namespaces here: {reason}")
+    if programs_of_postgres() is None:
+        pytest.skip("no cluster in network namespaces here: PostgreSQL is not installed")
+    # Not below /tmp: each host has a /tmp of its own.
+    folder = Path(tempfile.mkdtemp(prefix="sharpflat-cluster-", dir="/var/tmp"))
+    made = Cluster(folder)
+    try:
+        made.up()
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(folder, ignore_errors=True)
