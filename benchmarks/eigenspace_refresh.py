@@ -1,43 +1,88 @@
-"""One refresh of the Dominant subspace along a real trajectory: the tracker against ARPACK, at equal error.
+"""Row 1: one refresh of the Dominant subspace along real trajectories, the tracker against its peers.
 
-    python -m benchmarks.eigenspace_refresh [--refreshes 20] [--threads 2]
+    python -m benchmarks.eigenspace_refresh --tune [--filter TEXT]      # settings of equal measured error
+    python -m benchmarks.eigenspace_refresh [--filter TEXT] [--refreshes 100] [--seconds 200] [--device cuda]
+    python -m benchmarks.eigenspace_refresh --show
 
-MNIST-5k, MLP 100-100 ReLU, SGD or Bulk-SGD at lr 0.05, T = 10. At every refresh all solvers see the same
-weights, one after the other in one process; their error is that of the projected minibatch gradient against
-float64 ARPACK. Each peer's tolerance is the loosest at which its median error over the first refreshes is not
-above the tracker's.
-Prints a table (medians) and writes JSON with the environment to `benchmarks/results/`.
+Every row is a network on a trajectory of SGD or Bulk-SGD at lr 0.05, after 100 steps of SGD. At every refresh
+all solvers see the same weights, one after another in one process, in an order that rotates. What is timed is
+all that a solver does to get its basis: building the gradient graph or linearising, products, small algebra.
+Errors are against float64 ARPACK: of the projected minibatch gradient (relative), and the sine of the largest
+principal angle. `--tune` climbs each peer's ladder of settings until its median error is not above the
+tracker's, and keeps them in `results/eigenspace_tuning.json`; rows land one by one in
+`results/eigenspace_refresh.json`, so a run may be cut short and continued. A row ends after `--refreshes`, or
+after `--seconds`, and says how many.
 """
 
 import argparse
-import json
-import math
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import scipy
-import scipy.sparse.linalg as sparse
 import torch
 from torch import Tensor
 
-from trainers.data import DATASETS
+from benchmarks.environment import describe, read_results, write_results
+from benchmarks.peers import Answer, installed
+from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of, floor_product
+from trainers.cell import Solver
 from trainers.eigenspace import Warm, block_width, refresh
-from trainers.losses import LOSSES
-from trainers.models import MODELS
-from trainers.objective import Objective, build_objective, initial_parameters
-from trainers.randomness import epoch_order, holdout_indices
+from trainers.randomness import generator
 
-LR, PERIOD, BATCH, WARM_UP = 0.05, 10, 50, 100
-TRACKER_TOLERANCE = 5e-2
-PEER_TOLERANCES = (3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3)
-TUNING_REFRESHES = 4
-RESULTS = Path(__file__).parent / "results"
+TRACKER = "tracker"
+TUNING, RESULTS = "eigenspace_tuning", "eigenspace_refresh"
+SETTLING, TUNING_REFRESHES = 3, 4
+SOLVER = Solver()
+
+
+class Tracker:
+    """The project's tracker, warm from refresh to refresh."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, problem.num_params)
+        self._warm: Warm | None = None
+
+    def __call__(self) -> Answer:
+        calls = 0
+        product = self._problem.curvature()
+
+        def counting(block: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return product(block)
+
+        space = refresh(
+            counting,
+            self._warm,
+            self._random_block,
+            k=self._problem.row.k,
+            tolerance=SOLVER.tolerance,
+            max_products=SOLVER.max_products,
+            max_cold_products=SOLVER.max_cold_products,
+        )
+        self._warm = Warm(block_NWP=space.basis_NWP, floor_N=space.floor_N)
+        self.converged = bool(space.converged_N[0])
+        return Answer(basis=self.basis, products=int(space.products_N[0]), calls=calls)
+
+    @property
+    def block(self) -> Tensor:
+        """All that is carried on, (W, P)."""
+        assert self._warm is not None
+        return self._warm.block_NWP[0]
+
+    @property
+    def basis(self) -> Tensor:
+        """The Dominant basis, (K, P)."""
+        return self.block[: self._problem.row.k]
+
+    def _random_block(self) -> Tensor:
+        draw = generator(0, "block/eigenspace", self._problem.step)
+        block = torch.randn(1, self._width, self._problem.num_params, generator=draw)
+        return block.to(self._problem.device)
 
 
 @dataclass
@@ -45,226 +90,196 @@ class Measured:
     """What one solver did, a value per refresh."""
 
     seconds: list[float] = field(default_factory=list[float])
-    products: list[int] = field(default_factory=list[int])
-    errors: list[float] = field(default_factory=list[float])
+    answers: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    errors: list[Error] = field(default_factory=list[Error])
 
     def summary(self) -> dict[str, float]:
+        projected = [error.projected for error in self.errors]
         return {
             "milliseconds": 1e3 * statistics.median(self.seconds),
-            "products": statistics.median(self.products),
-            "error_median": statistics.median(self.errors),
-            "error_p90": float(np.quantile(self.errors, 0.9)),
+            "products": statistics.median(answer[0] for answer in self.answers),
+            "calls": statistics.median(answer[1] for answer in self.answers),
+            "projected_error_median": statistics.median(projected),
+            "projected_error_p90": float(np.quantile(projected, 0.9)),
+            "largest_angle_sine_median": statistics.median(error.angle for error in self.errors),
         }
 
 
-class Setting:
-    """The problem: data, model, holdout, in float32 and float64."""
-
-    def __init__(self, holdout_size: int) -> None:
-        entry = DATASETS["mnist-5k"]
-        data = entry.load(Path("data"), {"normalize": "scale"})
-        self.inputs, labels = data.train_inputs, data.train_labels
-        self.targets = torch.nn.functional.one_hot(labels, 10).float()
-        options = {"widths": (100, 100), "activation": "relu"}
-
-        def build() -> torch.nn.Module:
-            return MODELS["mlp"].build((1, 28, 28), 10, options)
-
-        loss = LOSSES["mse"].build({"scale": "half_sum"})
-        self.module = build()
-        self.objective: Objective = build_objective(build(), loss)
-        self.exact: Objective = build_objective(build().double(), loss)
-        self.start = initial_parameters(build, init="pytorch", seed=0).unsqueeze(0)
-        chosen = holdout_indices(0, holdout_size, len(self.inputs))
-        self.holdout = self.inputs[chosen].unsqueeze(0), self.targets[chosen].unsqueeze(0)
-
-    def gradient(self, params: Tensor, step: int) -> Tensor:
-        epoch, number = divmod(step, len(self.inputs) // BATCH)
-        batch = epoch_order(0, epoch, len(self.inputs))[number * BATCH : (number + 1) * BATCH]
-        return self.objective.loss_and_gradient(
-            params, self.inputs[batch].unsqueeze(0), self.targets[batch].unsqueeze(0)
-        )[1]
-
-    def reference(self, params: Tensor, k: int) -> Tensor:
-        """The exact basis (K, P), float64 ARPACK to 1e-10."""
-        inputs, targets = self.holdout
-        product = self.exact.curvature(params.double(), inputs.double(), targets.double())
-        return arpack(lambda v: product(v.view(1, 1, -1)).view(-1), params.shape[1], k, 1e-10, np.float64)[0]
-
-    def autograd_product(self, params: Tensor) -> Callable[[Tensor], Tensor]:
-        """Hessian-vector products through a retained gradient graph, as the published codes do."""
-        inputs, targets = self.holdout
-        leaves, offset = {}, 0
-        for name, parameter in self.module.named_parameters():
-            part = params[0, offset : offset + parameter.numel()].view(parameter.shape)
-            leaves[name] = part.clone().requires_grad_()
-            offset += parameter.numel()
-        outputs = torch.func.functional_call(self.module, leaves, (inputs[0],))
-        loss = 0.5 * (outputs - targets[0]).square().sum() / len(outputs)
-        flat = torch.cat(
-            [g.reshape(-1) for g in torch.autograd.grad(loss, [*leaves.values()], create_graph=True)]
-        )
-
-        def product(vector: Tensor) -> Tensor:
-            parts = torch.autograd.grad(flat, [*leaves.values()], vector, retain_graph=True)
-            return torch.cat([part.reshape(-1) for part in parts])
-
-        return product
-
-
-def arpack(
-    product: Callable[[Tensor], Tensor], size: int, k: int, tolerance: float, dtype: type = np.float32
-) -> tuple[Tensor, int]:
-    """Leading eigenvectors (K, P) by SciPy's Lanczos, and the number of products."""
-    count = 0
-
-    def multiply(vector: np.ndarray) -> np.ndarray:
-        nonlocal count
-        count += 1
-        return product(torch.from_numpy(np.ascontiguousarray(vector, dtype=dtype).reshape(-1))).numpy()
-
-    operator = sparse.LinearOperator((size, size), matvec=multiply, dtype=dtype)
-    start = np.random.default_rng(0).standard_normal(size).astype(dtype)
-    vectors = sparse.eigsh(operator, k=k, which="LA", tol=tolerance, v0=start)[1]
-    return torch.from_numpy(vectors.copy()).T, count
-
-
-def projected_error(basis: Tensor, exact: Tensor, gradient: Tensor) -> float:
-    vector = gradient.view(-1).double()
-    basis = torch.linalg.qr(basis.double().T)[0]
-    difference = basis @ (basis.T @ vector) - exact.T @ (exact @ vector)
-    return float(difference.norm() / (exact @ vector).norm())
-
-
-def run(optimizer: str, k: int, holdout_size: int, refreshes: int) -> dict[str, dict[str, float]]:
-    setting = Setting(holdout_size)
-    params = setting.start
-    size = params.shape[1]
-    width = block_width(k, 10, 4, size)
-    warm: Warm | None = None
-    tracker = Measured()
-    peers = {
-        name: {tol: Measured() for tol in PEER_TOLERANCES}
-        for name in ("ARPACK, own product", "ARPACK, autograd")
-    }
-    chosen: dict[str, float] = {}
-    for step in range(WARM_UP + refreshes * PERIOD):
-        gradient = setting.gradient(params, step)
-        if step % PERIOD == 0:
-            begun = time.perf_counter()
-            space = refresh(
-                setting.objective.curvature(params, *setting.holdout),
-                warm,
-                lambda: torch.randn(1, width, size, generator=torch.Generator().manual_seed(0)),
-                k=k,
-                tolerance=TRACKER_TOLERANCE,
-                max_products=6,
-                max_cold_products=40,
-            )
-            seconds = time.perf_counter() - begun
-            warm = Warm(block_NWP=space.basis_NWP, floor_N=space.floor_N)
-        basis = warm.block_NWP[0, :k] if warm is not None else torch.zeros(0)
-        if step % PERIOD == 0 and step >= WARM_UP:
-            number = (step - WARM_UP) // PERIOD
-            exact = setting.reference(params, k)
-            tracker.seconds.append(seconds)
-            tracker.products.append(int(space.products_N[0]))
-            tracker.errors.append(projected_error(basis, exact, gradient))
-            for name, by_tolerance in peers.items():
-                if name not in chosen and number == TUNING_REFRESHES:
-                    bound = statistics.median(tracker.errors)
-                    good = [t for t, m in by_tolerance.items() if statistics.median(m.errors) <= bound]
-                    chosen[name] = max(good, default=min(PEER_TOLERANCES))
-                for tolerance in [chosen[name]] if name in chosen else PEER_TOLERANCES:
-                    measure_peer(
-                        setting, params, name, k, tolerance, by_tolerance[tolerance], exact, gradient
-                    )
-        if optimizer == "bulk":
-            vector = gradient[0]
-            gradient = (vector - basis.T @ (basis @ vector)).unsqueeze(0)
-        params = params - LR * gradient
-    rows = {"tracker": tracker.summary()}
-    for name, by_tolerance in peers.items():
-        rows[name] = by_tolerance[chosen[name]].summary() | {"tolerance": chosen[name]}
-    fastest = min(row["milliseconds"] for name, row in rows.items() if name != "tracker")
-    rows["tracker"]["times_faster_than_the_fastest_peer"] = fastest / rows["tracker"]["milliseconds"]
-    return rows
-
-
-def measure_peer(
-    setting: Setting,
-    params: Tensor,
-    name: str,
-    k: int,
-    tolerance: float,
-    into: Measured,
-    exact: Tensor,
-    gradient: Tensor,
-) -> None:
+def timed(solve: Callable[[], Answer], device: str) -> tuple[float, Answer]:
+    _finish(device)
     begun = time.perf_counter()
-    if name == "ARPACK, autograd":
-        product = setting.autograd_product(params)
-    else:
-        block = setting.objective.curvature(params, *setting.holdout)
-
-        def product(vector: Tensor) -> Tensor:
-            return block(vector.view(1, 1, -1)).view(-1)
-
-    basis, count = arpack(product, params.shape[1], k, tolerance)
-    into.seconds.append(time.perf_counter() - begun)
-    into.products.append(count)
-    into.errors.append(projected_error(basis, exact, gradient))
+    answer = solve()
+    _finish(device)
+    return time.perf_counter() - begun, answer
 
 
-def environment(threads: int) -> dict[str, object]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+def _finish(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+class Course:
+    """A row's trajectory, refresh by refresh, with the tracker on it."""
+
+    def __init__(self, row: Row, device: str) -> None:
+        self.row = row
+        self.problem = Problem(row, device)
+        self.problem.advance(WARM_UP, None)
+        self.tracker = Tracker(self.problem)
+        for _ in range(SETTLING):
+            self.tracker()
+            self.next()
+
+    def next(self) -> None:
+        self.problem.advance(self.row.period, self.tracker.basis if self.row.optimizer == "bulk" else None)
+
+    def errors(self, basis: Tensor, exact: Tensor) -> Error:
+        return error_of(basis, exact, self.problem.gradient())
+
+
+def tune(row: Row, device: str) -> dict[str, Any]:
+    """Return the cheapest setting of each peer whose median error is not above the tracker's."""
+    course = Course(row, device)
+    points: list[tuple[int, Tensor, Tensor, Tensor]] = []
+    own: list[float] = []
+    for _ in range(TUNING_REFRESHES if row.holdout_size < 5000 else 2):
+        before = course.tracker.block.clone()
+        answer = course.tracker()
+        exact = course.problem.reference(answer.basis.sum(0))
+        own.append(course.errors(answer.basis, exact).projected)
+        points.append((course.problem.step, course.problem.params, exact, before))
+        course.next()
+    bound = statistics.median(own)
+    settings: dict[str, Any] = {}
+    shared: dict[str, float] = {}
+    for name, peer in installed().items():
+        if name.startswith("ARPACK") and peer.counts and shared:
+            # One algorithm over one operator to rounding: the setting is that of the first.
+            settings[name] = dict(shared)
+            continue
+        for setting in peer.ladder(row.k):
+            errors: list[float] = []
+            for step, params, exact, before in points:
+                course.problem.step, course.problem.params = step, params
+                found = peer.solve(course.problem, setting, before)
+                errors.append(course.errors(found.basis, exact).projected)
+            settings[name] = {"setting": setting, "error_median": statistics.median(errors)}
+            if statistics.median(errors) <= bound:
+                break
+        if name.startswith("ARPACK") and peer.counts:
+            shared = settings[name]
+    return {"tracker_error_median": bound, "peers": settings}
+
+
+def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, device: str) -> dict[str, Any]:
+    course = Course(row, device)
+    problem, tracker = course.problem, course.tracker
+    width = len(tracker.block)
+    floor = floor_product(row, width, device)
+    peers = {name: peer for name, peer in installed().items() if name in tuned["peers"]}
+    measured = {name: Measured() for name in (TRACKER, *peers)}
+    floors: list[float] = []
+    unconverged = 0
+    begun = time.perf_counter()
+    for number in range(refreshes):
+        if number and time.perf_counter() - begun > seconds:
+            break
+        last = tracker.block.clone()
+        answers: dict[str, Answer] = {}
+        names = [*measured][number % len(measured) :] + [*measured][: number % len(measured)]
+        for name in names:
+
+            def solve(name: str = name, last: Tensor = last) -> Answer:
+                if name == TRACKER:
+                    return tracker()
+                return peers[name].solve(problem, tuned["peers"][name]["setting"], last)
+
+            spent, answers[name] = timed(solve, device)
+            measured[name].seconds.append(spent)
+        if floor is not None:
+            _finish(device)
+            started = time.perf_counter()
+            floor()
+            _finish(device)
+            floors.append(time.perf_counter() - started)
+        unconverged += not tracker.converged
+        exact = problem.reference(answers[TRACKER].basis.sum(0))
+        for name, answer in answers.items():
+            measured[name].answers.append((answer.products, answer.calls))
+            measured[name].errors.append(course.errors(answer.basis, exact))
+        course.next()
+    rows = {name: values.summary() for name, values in measured.items()}
+    for name in peers:
+        rows[name]["setting"] = tuned["peers"][name]["setting"]
+    ratios = {name: _ratio(measured[name], measured[TRACKER]) for name in peers}
+    fastest = min((name for name in peers if peers[name].counts), key=lambda name: ratios[name])
     return {
-        "commit": commit,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "scipy": scipy.__version__,
-        "processor": model[0].partition(":")[2].strip() if model else platform.processor(),
-        "threads": threads,
+        "refreshes": len(measured[TRACKER].seconds),
+        "unconverged": unconverged,
+        "block_width": width,
+        "floor_milliseconds": 1e3 * statistics.median(floors) if floors else None,
+        "fastest_peer": fastest,
+        "ratio_to_fastest_peer": ratios[fastest],
+        "ratios": ratios,
+        "solvers": rows,
     }
+
+
+def _ratio(peer: Measured, tracker: Measured) -> float:
+    """Median over the refreshes of the ratio within one refresh: neighbours on the machine hit both."""
+    return statistics.median(a / b for a, b in zip(peer.seconds, tracker.seconds, strict=True))
+
+
+def show(results: dict[str, Any]) -> None:
+    print(
+        f"{'row / solver':52}{'ms':>9}{'prod.':>7}{'calls':>7}{'error':>9}{'p90':>9}{'angle':>9}{'ratio':>7}"
+    )
+    for key, row in results.get("rows", {}).items():
+        floor = row["floor_milliseconds"]
+        floor = "" if floor is None else f", floor of the block {floor:.1f} ms"
+        print(f"{key}: {row['refreshes']} refreshes, {row['unconverged']} not converged{floor}")
+        for name, values in row["solvers"].items():
+            ratio = row["ratios"].get(name)
+            print(
+                f"    {name:48}{values['milliseconds']:9.1f}{values['products']:7.0f}{values['calls']:7.0f}"
+                f"{values['projected_error_median']:9.1e}{values['projected_error_p90']:9.1e}"
+                f"{values['largest_angle_sine_median']:9.1e}" + ("" if ratio is None else f"{ratio:7.2f}")
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--refreshes", type=int, default=20)
+    parser.add_argument("--filter", default="", help="only rows whose key contains this")
+    parser.add_argument("--refreshes", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=200.0, help="most a row is measured for")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--k", type=int, nargs="+", default=[1, 10, 20])
-    parser.add_argument("--holdout-size", type=int, default=500)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--again", action="store_true", help="also the rows that are there already")
+    parser.add_argument("--show", action="store_true", help="print what is there and measure nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    results = []
-    print(f"{'':14}{'solver':22}{'ms':>8}{'products':>10}{'error':>10}{'p90':>10}{'tolerance':>11}")
-    for optimizer in ("sgd", "bulk"):
-        for k in arguments.k:
-            rows = run(optimizer, k, arguments.holdout_size, arguments.refreshes)
-            for name, row in rows.items():
-                tolerance = row.get("tolerance", TRACKER_TOLERANCE)
-                print(
-                    f"{optimizer:6}k={k:<6}{name:22}{row['milliseconds']:8.1f}{row['products']:10.0f}"
-                    f"{row['error_median']:10.1e}{row['error_p90']:10.1e}{tolerance:11.0e}",
-                    flush=True,
-                )
-            ratio = rows["tracker"]["times_faster_than_the_fastest_peer"]
-            print(f"{'':14}{ratio:.1f} times faster than the fastest peer", flush=True)
-            assert math.isfinite(ratio)
-            results.append(
-                {"optimizer": optimizer, "k": k, "holdout_size": arguments.holdout_size, "rows": rows}
-            )
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "eigenspace_refresh.json"
-    path.write_text(
-        json.dumps({"environment": environment(arguments.threads), "results": results}, indent=1) + "\n"
-    )
-    print(path)
+    suffix = "" if arguments.device == "cpu" else f"_{arguments.device}"
+    name = TUNING if arguments.tune else RESULTS + suffix
+    if arguments.show:
+        show(read_results(name))
+        return
+    for row in all_rows():
+        results = read_results(name)
+        there = row.key in results.get("rows", {})
+        if arguments.filter not in row.key or (there and not arguments.again):
+            continue
+        if arguments.tune:
+            found = tune(row, arguments.device)
+        else:
+            tuned = read_results(TUNING)["rows"][row.key]
+            found = measure(row, tuned, arguments.refreshes, arguments.seconds, arguments.device)
+            found["environment"] = describe() | {"threads": arguments.threads, "device": arguments.device}
+            show({"rows": {row.key: found}})
+        results = read_results(name)
+        write_results(name, {"rows": results.get("rows", {}) | {row.key: found}})
 
 
 if __name__ == "__main__":
