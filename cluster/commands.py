@@ -32,6 +32,9 @@ TrackingOption = Annotated[
 StorageOption = Annotated[
     str | None, typer.Option("--storage", help="Checkpoint store of all nodes; default: the nodes' own.")
 ]
+ImageCodeOption = Annotated[
+    bool, typer.Option("--image-code", help="Run the code that the nodes have, not this machine's.")
+]
 SpecOption = Annotated[
     Path | None,
     typer.Option("--spec", help="YAML with the fields of cluster/spec.py; default: its defaults."),
@@ -54,6 +57,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line; the entry point."""
     app.command()(submit)
     app.command()(logs)
+    app.command()(doctor)
     app.add_typer(cluster_app, name="cluster")
 
 
@@ -70,9 +74,7 @@ def submit(
     gpus: Annotated[float, typer.Option("--gpus-per-trial", min=0.0)] = 0.0,
     commit_every: Annotated[float, typer.Option("--commit-every", min=0.05)] = 5.0,
     max_failures: Annotated[int, typer.Option("--max-failures", min=0)] = 2,
-    image_code: Annotated[
-        bool, typer.Option("--image-code", help="Run the code that the nodes have, not this machine's.")
-    ] = False,
+    image_code: ImageCodeOption = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not follow the log.")] = False,
 ) -> None:
     """Run a space on a Ray cluster, or what is missing of it; the same again joins it."""
@@ -125,6 +127,38 @@ def logs(name: NameArgument, address: RayOption = None) -> None:
     except KeyboardInterrupt:
         _say(f"\nrejoin with: {_rejoin(name, address)}")
         raise typer.Exit(0) from None
+
+
+def doctor(
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="A cluster's dashboard; default: this machine, without Ray."),
+    ] = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    image_code: ImageCodeOption = False,
+) -> None:
+    """Find out what is wrong with a cluster, or with this machine, and what to do about it."""
+    from cluster.doctor.checkup import examine_cluster, judge, report
+
+    if address is None:
+        from cluster.doctor.survey import ask_this_machine
+        from sweep.places import Places
+
+        places = Places.resolve(tracking_uri=tracking_uri, storage=storage)
+        nodes = ask_this_machine(tracking_uri=places.tracking_uri, storage=places.storage)
+        raise typer.Exit(report(judge(nodes), print))
+    from cluster.jobs import Jobs
+    from cluster.secrets import log_in
+
+    code = examine_cluster(
+        Jobs(log_in(address)),
+        tracking_uri=tracking_uri,
+        storage=storage,
+        write=_write,
+        with_code=not image_code,
+    )
+    raise typer.Exit(code)
 
 
 @cluster_app.command()

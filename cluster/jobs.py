@@ -139,6 +139,20 @@ class Jobs:
             )
         return job
 
+    def start(self, submission_id: str, *, entrypoint: str, runtime_env: Mapping[str, Any]) -> Job:
+        """Start a job that is no sweep's.
+
+        Raises:
+            ClusterError: The cluster refuses.
+        """
+        try:
+            self._client.submit_job(
+                entrypoint=entrypoint, submission_id=submission_id, runtime_env=dict(runtime_env)
+            )
+            return _job(self._client.get_job_info(submission_id))
+        except _LOST as error:
+            raise ClusterError(f"the cluster at {self.address} refuses the job: {_short(error)}") from error
+
     def follow(self, job: Job, log: "Log") -> Job | None:
         """Pass on a job's log until it is over or the cluster is lost.
 

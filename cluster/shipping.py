@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import cluster
 import search_spaces
 import sweep
 import trainers
@@ -15,7 +16,7 @@ from sweep.plan import Plan
 from trainers.errors import ConfigError
 
 SPACE_FILE = "space.yaml"
-_PACKAGES = (trainers, search_spaces, sweep)
+_PACKAGES = (trainers, search_spaces, sweep, cluster)
 _NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
@@ -37,9 +38,14 @@ def pack_working_folder(folder: Path, space: Space, plan: Plan, *, with_code: bo
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     if with_code:
-        for package in _PACKAGES:
-            source = Path(str(package.__file__)).parent
-            shutil.copytree(source, folder / source.name, ignore=_NOT_SHIPPED)
+        pack_code(folder)
+
+
+def pack_code(folder: Path) -> None:
+    """Put this machine's code into a folder."""
+    for package in _PACKAGES:
+        source = Path(str(package.__file__)).parent
+        shutil.copytree(source, folder / source.name, ignore=_NOT_SHIPPED)
 
 
 def _files_of(plan: Plan) -> Sequence[str]:

@@ -1,0 +1,195 @@
+"""What one node finds out: versions, GPUs, its clock, and how MLflow, the store and Ray's ports answer it.
+
+It runs as a Ray task on every node, or directly on a machine without Ray. It judges nothing.
+"""
+
+import os
+import platform
+import socket
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import requests
+
+from sweep.places import sqlite_path
+from sweep.storage.files import open_files
+from trainers.errors import SharpflatError
+
+PACKAGES = ("ray", "torch", "mlflow", "numpy", "pyarrow", "sharpflat")
+MLFLOW_REQUESTS = 5
+TIMEOUT_SECONDS = 10.0
+_EXPERIMENTS = "/api/2.0/mlflow/experiments/search?max_results=1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What one node found out.
+
+    Attributes:
+        node: Its host name and address.
+        versions: Of Python, the packages and the trainer's numerics.
+        gpus: GPUs that torch can use.
+        ray_gpus: GPUs that Ray gives out there; `None` without Ray.
+        clock_offset: Seconds by which its clock is ahead of the asker's.
+        clock_uncertainty: How exactly that is known.
+        mlflow_seconds: Median time of a request, `None` where there was no answer or no server to ask.
+        mlflow_problem: Why there was no answer.
+        mlflow_open: Whether MLflow answers without a login, from an address that others can reach too.
+        storage_problem: Why the store could not be written or read.
+        marks_seen: Nodes whose mark in the store this one can read.
+        open_ports: What answers without Ray's token.
+    """
+
+    node: str
+    versions: Mapping[str, str]
+    gpus: int
+    ray_gpus: float | None = None
+    clock_offset: float = 0.0
+    clock_uncertainty: float = 0.0
+    mlflow_seconds: float | None = None
+    mlflow_problem: str | None = None
+    mlflow_open: bool = False
+    storage_problem: str | None = None
+    marks_seen: Sequence[str] = ()
+    open_ports: Sequence[str] = ()
+
+
+def look(
+    node: str, *, tracking_uri: str | None, storage: str | None, token: str, dashboards: Sequence[str]
+) -> Facts:
+    """Find out everything that does not need the other nodes, and leave a mark in the store.
+
+    Args:
+        node: What to call this node.
+        tracking_uri: MLflow; the node's own when left out.
+        storage: The checkpoint store; the node's own when left out.
+        token: Names this examination in the store.
+        dashboards: Addresses that must refuse who comes without a token.
+    """
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    seconds, problem, is_open = _ask_mlflow(uri)
+    return Facts(
+        node=node,
+        versions=_versions(),
+        gpus=_gpus(),
+        mlflow_seconds=seconds,
+        mlflow_problem=problem,
+        mlflow_open=is_open,
+        storage_problem=_leave_mark(storage, token, node),
+        open_ports=[address for address in dashboards if _answers_anybody(address)],
+    )
+
+
+def marks(storage: str | None, token: str) -> list[str]:
+    """Return the nodes whose marks this node finds in the store."""
+    try:
+        return [name for name, _ in open_files(_store(storage) or "").names(_folder(token))]
+    except (SharpflatError, OSError):
+        return []
+
+
+def clean_up(storage: str | None, token: str) -> None:
+    """Remove the marks."""
+    place = _store(storage)
+    if place:
+        open_files(place).delete_folder(_folder(token))
+
+
+def _store(storage: str | None) -> str | None:
+    return storage or os.environ.get("SWEEP_STORAGE")
+
+
+def _folder(token: str) -> str:
+    return f"doctor/{token}"
+
+
+def _leave_mark(storage: str | None, token: str, node: str) -> str | None:
+    place = _store(storage)
+    if not place:
+        return "no store is named: neither --storage nor $SWEEP_STORAGE"
+    try:
+        files = open_files(place)
+        path = f"{_folder(token)}/{node}"
+        files.put(path, node.encode())
+        if files.get(path) != node.encode():
+            return f"{files.place}: what was written could not be read again"
+    except (SharpflatError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _ask_mlflow(uri: str | None) -> tuple[float | None, str | None, bool]:
+    if not uri:
+        return None, "no MLflow is named: neither --tracking-uri nor $MLFLOW_TRACKING_URI", False
+    if not uri.startswith("http"):
+        # A database: only this machine's driver uses it, so the ledger's own check is the right one.
+        return _open_database(uri)
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    login = (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
+    times: list[float] = []
+    try:
+        with requests.Session() as session:
+            for _ in range(MLFLOW_REQUESTS):
+                began = time.perf_counter()
+                answer = session.get(uri.rstrip("/") + _EXPERIMENTS, auth=login, timeout=TIMEOUT_SECONDS)
+                times.append(time.perf_counter() - began)
+                if answer.status_code != 200:
+                    return None, f"{uri} answers {answer.status_code} {answer.reason}", False
+        stranger = requests.get(uri.rstrip("/") + _EXPERIMENTS, timeout=TIMEOUT_SECONDS)
+    except requests.RequestException as error:
+        return None, f"{uri}: {type(error).__name__}", False
+    host = uri.partition("://")[2].partition("/")[0].rpartition(":")[0]
+    return statistics.median(times), None, stranger.status_code == 200 and not _is_loopback(host)
+
+
+def _open_database(uri: str) -> tuple[float | None, str | None, bool]:
+    from sweep.ledger import Ledger
+
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        # The first sweep makes it.
+        return None, None, False
+    try:
+        ledger = Ledger.open(uri, create=False)
+        began = time.perf_counter()
+        ledger.list_sweeps()
+    except SharpflatError as error:
+        return None, str(error), False
+    return time.perf_counter() - began, None, False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return socket.gethostbyname(host).startswith("127.")
+    except OSError:
+        return False
+
+
+def _answers_anybody(address: str) -> bool:
+    """Whether a dashboard serves requests that carry no token."""
+    try:
+        answer = requests.get(address.rstrip("/") + "/api/version", timeout=TIMEOUT_SECONDS)
+    except requests.RequestException:
+        return False
+    return answer.status_code == 200
+
+
+def _versions() -> dict[str, str]:
+    from trainers.canonical import NUMERICS_VERSION
+
+    found = {"python": platform.python_version(), "numerics": str(NUMERICS_VERSION)}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,134 @@
+"""docker-compose.yml: whole, pinned, closed; and the secrets that it wants are those that are written."""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from cluster.secrets import ADDRESS, fresh_environment, log_in, read_environment, write_environment
+from tests.integration.cluster.compose import FILE, ROOT, document, services
+from trainers.errors import ConfigError
+
+ENVIRONMENT = dict(fresh_environment())
+LONG_RUNNING = sorted(services(ENVIRONMENT))
+
+
+def test_every_variable_is_written_by_init_and_every_secret_is_used() -> None:
+    text = FILE.read_text()
+    wanted = set(re.findall(r"\$\{(\w+)", text))
+    wanted |= {one["environment"] for one in document()["secrets"].values()}
+    assert wanted <= set(ENVIRONMENT)
+    for_users_and_compose = {"COMPOSE_PROFILES", ADDRESS, "RAY_AUTH_MODE", "MLFLOW_TRACKING_URI"}
+    assert set(ENVIRONMENT) - wanted == for_users_and_compose
+
+
+def test_no_secret_stands_in_the_file() -> None:
+    for line in FILE.read_text().splitlines():
+        if re.search(r"(PASSWORD|SECRET|ACCESS_KEY)\w*: ", line):
+            assert re.search(r": \$\{\w+:\?.*\}$", line), line
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_services_are_pinned_watched_and_restarted(name: str) -> None:
+    service = services(ENVIRONMENT)[name]
+    tag = service.image.partition(":")[2]
+    assert re.search(r"\d+\.\d+", tag), f"{service.image} is not pinned"
+    assert service.values["restart"] == "unless-stopped"
+    assert service.values["networks"] == ["cluster"]
+    assert {"test", "interval", "timeout", "retries", "start_period"} == set(service.values["healthcheck"])
+    assert service.values.get("privileged", False) is False
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_nothing_is_published_beyond_this_machine(name: str) -> None:
+    service = services(ENVIRONMENT)[name]
+    assert all(port.startswith("127.0.0.1:") for port in service.published)
+    if name in ("database", "storage"):
+        assert not service.published
+    assert service.values.get("network_mode") is None
+
+
+@pytest.mark.parametrize("name", ["head", "worker", "worker-gpu"])
+def test_ray_wants_a_token_on_every_node(name: str) -> None:
+    service = services(ENVIRONMENT)[name]
+    assert service.environment["RAY_AUTH_MODE"] == "token"
+    path = service.environment["RAY_AUTH_TOKEN_PATH"]
+    assert service.files[path] == ENVIRONMENT["RAY_AUTH_TOKEN"]
+
+
+def test_the_two_kinds_of_worker_differ_in_their_gpus_only() -> None:
+    found = services(ENVIRONMENT)
+    cpu, gpu = dict(found["worker"].values), dict(found["worker-gpu"].values)
+    assert cpu.pop("profiles") == ["cpu"]
+    assert gpu.pop("profiles") == ["gpu"]
+    assert gpu.pop("deploy")["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    assert cpu == gpu
+
+
+def test_named_volumes_are_declared_and_used() -> None:
+    used = {
+        volume.partition(":")[0]
+        for one in document()["services"].values()
+        for volume in one.get("volumes", ())
+    }
+    assert used == set(document()["volumes"])
+
+
+def test_the_image_is_built_from_what_is_there_and_runs_as_nobody_special() -> None:
+    dockerfile = (ROOT / "cluster" / "Dockerfile").read_text()
+    for line in re.findall(r"^COPY (?!--from)(.+)$", dockerfile, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists(), source
+            allowed = (ROOT / ".dockerignore").read_text().splitlines()
+            assert f"!{source.rstrip('/')}" in allowed, f"{source} is kept out by .dockerignore"
+    assert dockerfile.count("FROM ") == 2
+    assert "--constraint constraints.txt" in dockerfile
+    assert re.search(r"^USER (?!root)\w+$", dockerfile, re.MULTILINE)
+
+
+def test_secrets_are_for_their_owner_and_never_overwritten(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = write_environment(tmp_path, ENVIRONMENT)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_environment(path) == ENVIRONMENT
+    with pytest.raises(ConfigError, match="stays as it is"):
+        write_environment(tmp_path, dict(fresh_environment()))
+    assert read_environment(path) == ENVIRONMENT
+
+
+def test_secrets_are_new_every_time() -> None:
+    again = fresh_environment()
+    secret = {key for key in ENVIRONMENT if ENVIRONMENT[key] != again[key]}
+    assert secret == {
+        "GARAGE_RPC_SECRET",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY",
+        "MLFLOW_TRACKING_PASSWORD",
+        "POSTGRES_PASSWORD",
+        "RAY_AUTH_TOKEN",
+        "S3_ACCESS_KEY",
+        "S3_SECRET_KEY",
+    }
+
+
+@pytest.fixture
+def no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (ADDRESS, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        # Set first, so that what the code under test sets is taken back too.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("no_login")
+def test_the_token_goes_to_the_cluster_that_it_is_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--address: found none"):
+        log_in(None, tmp_path)
+    write_environment(tmp_path, ENVIRONMENT)
+    assert log_in("http://elsewhere:8265", tmp_path) == "http://elsewhere:8265"
+    assert "RAY_AUTH_TOKEN" not in os.environ, "not for a cluster elsewhere"
+    assert log_in(None, tmp_path) == ENVIRONMENT[ADDRESS]
+    assert os.environ["RAY_AUTH_TOKEN"] == ENVIRONMENT["RAY_AUTH_TOKEN"]

@@ -1,0 +1,140 @@
+"""Findings on planted faults: each is found where it is, with what to do, and nothing else is."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from cluster.doctor.checkup import HEALTHY, ILL, report
+from cluster.doctor.judgement import CLOCK_SKEW_SECONDS, MLFLOW_SLOW_SECONDS, judge
+from cluster.doctor.node import Facts, clean_up, look, marks
+
+NODES = ("head", "worker-1", "worker-2")
+WELL = [
+    Facts(
+        node=name,
+        versions={"ray": "2.60.0", "torch": "2.15.0"},
+        gpus=1,
+        ray_gpus=1.0,
+        mlflow_seconds=0.02,
+        marks_seen=NODES,
+    )
+    for name in NODES
+]
+
+
+def test_a_healthy_cluster_has_nothing_to_be_seen_to() -> None:
+    findings = judge(WELL)
+    assert all(finding.good for finding in findings)
+    assert {finding.check for finding in findings} == {
+        "versions",
+        "storage",
+        "mlflow",
+        "gpus",
+        "clocks",
+        "ports",
+    }
+    assert report(findings, lambda line: None) == HEALTHY
+
+
+FAULTS = {
+    "versions": (
+        {"versions": {"ray": "2.60.0", "torch": "2.14.0"}},
+        "torch: 2.15.0 on head, worker-2; 2.14.0 on",
+    ),
+    "storage not writable": ({"storage_problem": "permission denied"}, "permission denied"),
+    "storage not shared": ({"marks_seen": ("worker-1",)}, "does not see what head, worker-2 wrote"),
+    "mlflow away": ({"mlflow_problem": "http://mlflow:5000: ConnectionError"}, "ConnectionError"),
+    "mlflow slow": ({"mlflow_seconds": 2 * MLFLOW_SLOW_SECONDS}, "500 ms"),
+    "mlflow open": ({"mlflow_open": True}, "without a login"),
+    "gpus": ({"gpus": 0}, "Ray gives out 1 GPUs, torch can use 0"),
+    "clocks": ({"clock_offset": -2 * CLOCK_SKEW_SECONDS}, "4.0 s behind"),
+    "ports": ({"open_ports": ("http://head:8265",)}, "http://head:8265 runs code for whoever reaches it"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_where_it_is(fault: str) -> None:
+    changes, told = FAULTS[fault]
+    nodes = [WELL[0], replace(WELL[1], **changes), WELL[2]]
+    bad = [finding for finding in judge(nodes) if not finding.good]
+    assert len(bad) == 1
+    assert bad[0].check == fault.split()[0]
+    assert told in bad[0].what
+    assert bad[0].what.startswith("anybody") or "worker-1" in bad[0].what
+    lines: list[str] = []
+    assert report(judge(nodes), lines.append) == ILL
+    assert bad[0].advice and f"     -> {bad[0].advice}" in lines
+    assert lines[-1] == "1 to be seen to"
+
+
+def test_a_clock_that_is_not_known_exactly_is_not_blamed() -> None:
+    unsure = replace(WELL[1], clock_offset=3 * CLOCK_SKEW_SECONDS, clock_uncertainty=3 * CLOCK_SKEW_SECONDS)
+    assert all(finding.good for finding in judge([WELL[0], unsure]))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        wants_login = self.path.startswith("/api/2.0") and self.server.closed  # type: ignore[attr-defined]
+        self.send_response(401 if wants_login and "Authorization" not in self.headers else 200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def server() -> Iterator[HTTPServer]:
+    made = HTTPServer(("127.0.0.1", 0), _Handler)
+    made.closed = True  # type: ignore[attr-defined]
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def examined(tmp_path: Path, uri: str, **changes: object) -> Facts:
+    arguments = {"tracking_uri": uri, "storage": str(tmp_path / "store"), "token": "t", "dashboards": ()}
+    return look("here", **{**arguments, **changes})  # type: ignore[arg-type]
+
+
+def test_a_node_looks_for_itself(tmp_path: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    url = f"http://127.0.0.1:{server.server_port}"
+    facts = examined(tmp_path, url, dashboards=[url])
+    assert facts.storage_problem is None
+    assert facts.mlflow_problem is None
+    assert facts.mlflow_seconds is not None
+    assert not facts.mlflow_open
+    assert facts.open_ports == [url], "it serves /api/version to anybody"
+    assert facts.versions["ray"] == "2.60.0" or facts.versions["ray"][0].isdigit()
+    store = str(tmp_path / "store")
+    assert marks(store, "t") == ["here"]
+    assert marks(store, "another examination") == []
+    clean_up(store, "t")
+    assert marks(store, "t") == []
+
+
+def test_a_login_that_is_refused_and_a_server_that_is_away_are_told_apart(
+    tmp_path: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
+    refused = examined(tmp_path, f"http://127.0.0.1:{server.server_port}")
+    assert refused.mlflow_problem is not None and "401" in refused.mlflow_problem
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        away = examined(tmp_path, f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert away.mlflow_problem is not None and "ConnectionError" in away.mlflow_problem
+
+
+def test_a_store_that_cannot_be_written_is_a_problem(tmp_path: Path, server: HTTPServer) -> None:
+    (tmp_path / "store").write_text("a file in the way")
+    assert examined(tmp_path, f"http://127.0.0.1:{server.server_port}").storage_problem is not None
