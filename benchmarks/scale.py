@@ -39,21 +39,21 @@ base:
   phases: [{{lr: 0.01, until: 33}}]
 axes:
   lr: {rates}
-  batch_size: [10]
+  batch_size: {batches}
   seed: {seeds}
 reports:
   - {{kind: heatmap, name: heatmap, x: lr, y: batch_size}}
   - {{kind: table, name: table, rows: [lr], columns: batch_size}}
 """
-SEEDS = 10
+SEEDS, BATCHES = 10, 10
 POINTS = "33 evaluations of 3 series and the last loss: 100 points"
 SWEEP = [sys.executable, "-c", "from sweep.cli import main; main()"]
 
 
 def space_text(cells: int) -> str:
-    assert cells % SEEDS == 0, f"the number of cells must be a multiple of {SEEDS}"
-    rates = [round(1e-3 * (1 + number), 6) for number in range(cells // SEEDS)]
-    return SPACE.format(rates=rates, seeds=list(range(SEEDS)))
+    assert cells % (SEEDS * BATCHES) == 0, f"the number of cells must be a multiple of {SEEDS * BATCHES}"
+    rates = [round(1e-3 * (1 + number), 6) for number in range(cells // (SEEDS * BATCHES))]
+    return SPACE.format(rates=rates, batches=list(range(10, 10 + BATCHES)), seeds=list(range(SEEDS)))
 
 
 def measure_sweep(folder: Path, cells: int, slots: int) -> dict[str, Any]:

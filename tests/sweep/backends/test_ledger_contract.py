@@ -104,7 +104,7 @@ def _write_once(
             continue
         results.put((name, number))
     barrier.wait()
-    sweep = Sweep(name="contended", experiment_id="", run_id=run_id, created_ms=0)
+    sweep = ledger.sweep_of(ledger.client.get_run(run_id))
     try:
         lease = Lease.acquire(ledger, sweep)
     except LeaseHeldError:
