@@ -14,7 +14,8 @@ from cluster.spec import ClusterSpec, Workers
 SPACES_FOLDER = "/spaces"
 SPACE_FILE = "space.yaml"
 GRACE_SECONDS = 60
-"""How long a pod may take to end: a driver commits every few seconds."""
+DRAIN_SECONDS = 30
+"""A pod that is told to end goes on for so long and takes nothing new; a trial commits every few seconds."""
 
 USER_ID = 1000
 """The account of cluster/Dockerfile."""
@@ -111,6 +112,7 @@ def _pod(spec: ClusterSpec, name: str, cpus: int, memory_gib: int, gpus: int = 0
         "env": [
             {"name": "MLFLOW_TRACKING_URI", "value": spec.tracking_uri},
             {"name": "SWEEP_STORAGE", "value": spec.storage},
+            {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(DRAIN_SECONDS)},
         ],
         "envFrom": [{"secretRef": {"name": spec.environment_secret}}],
         # Equal requests and limits: Ray counts what it was promised.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.secrets import ADDRESS, fresh_environment, log_in, read_environment, write_environment
+from sweep.run_options import RunOptions
 from tests.integration.cluster.compose import FILE, ROOT, document, services
 from trainers.errors import ConfigError
 
@@ -56,6 +57,14 @@ def test_ray_wants_a_token_on_every_node(name: str) -> None:
     assert service.environment["RAY_AUTH_MODE"] == "token"
     path = service.environment["RAY_AUTH_TOKEN_PATH"]
     assert service.files[path] == ENVIRONMENT["RAY_AUTH_TOKEN"]
+
+
+@pytest.mark.parametrize("name", ["head", "worker", "worker-gpu"])
+def test_a_node_that_is_told_to_end_has_time_for_a_checkpoint(name: str) -> None:
+    service = services(ENVIRONMENT)[name]
+    drain = float(service.environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+    grace = float(service.values["stop_grace_period"].removesuffix("s"))
+    assert RunOptions(name="any").commit_seconds < drain < grace
 
 
 def test_the_two_kinds_of_worker_differ_in_their_gpus_only() -> None:

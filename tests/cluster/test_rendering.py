@@ -15,6 +15,7 @@ import yaml
 from cluster.kuberay import ray_cluster
 from cluster.slurm import batch_script
 from cluster.spec import ClusterSpec, Workers, load_spec
+from sweep.run_options import RunOptions
 from tests.cluster.clusters import GOLDEN, GPUS, PLAIN, files
 from trainers.errors import ConfigError
 
@@ -69,6 +70,9 @@ def test_kuberay_clusters_want_a_token_and_no_root(name: str) -> None:
     for group in (head, *cluster["workerGroupSpecs"]):
         pod = group["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
+        values = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+        assert COMMIT_SECONDS < float(values["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+        assert float(values["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]) < pod["terminationGracePeriodSeconds"]
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
     for group in cluster["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
@@ -97,6 +101,8 @@ def test_a_space_travels_with_its_job() -> None:
 def test_batch_scripts_are_bash(name: str) -> None:
     subprocess.run(["bash", "-n"], input=files()[name], text=True, check=True)
 
+
+COMMIT_SECONDS = RunOptions(name="any").commit_seconds
 
 FAKES = {
     "hostname": "echo node1",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 PREFIX = "10.213.77"
 GATEWAY = f"{PREFIX}.1"
-PROGRAMS = ("ip", "unshare", "nsenter", "mount")
+PROGRAMS = ("ip", "unshare", "nsenter", "mount", "curl")
 # Everything that a container has for itself; paths of the checkout and the interpreter stay.
 _PREPARE = """
 set -e
@@ -34,7 +34,7 @@ def why_not() -> str | None:
         return "network namespaces need root"
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
-        return f"not installed: {', '.join(missing)} (iproute2, util-linux)"
+        return f"not installed: {', '.join(missing)} (iproute2, util-linux, curl)"
     name = f"shfl-{os.getpid()}-try"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
     if made.returncode:
