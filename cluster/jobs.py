@@ -1,13 +1,15 @@
 """Sweeps as jobs of Ray's Jobs API: which there are, starting one, following its log.
 
-A sweep's name is the key: its jobs are `sweep-NAME`, `sweep-NAME.2`, …, each begun after the one before it
+A sweep's name is the key: its jobs are `sweep-NAME`, `sweep-NAME~2`, …, each begun after the one before it
 had ended. Ray gives a submission id to one caller only, so of two that submit at once one joins the other.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_COME_BACK = 600.0
 """How long a cluster that does not answer any more is waited for: as long as a head takes to be replaced."""
 
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
 _NOISY = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -119,7 +122,7 @@ class Jobs:
             try:
                 self._client.submit_job(
                     entrypoint=entrypoint,
-                    submission_id=f"sweep-{sweep}" + (f".{number}" if number > 1 else ""),
+                    submission_id=submission_id(sweep, number),
                     runtime_env=dict(runtime_env),
                     metadata={KEY_SWEEP: sweep, KEY_SPACE: space_sha256, KEY_NUMBER: str(number)},
                 )
@@ -213,6 +216,14 @@ class Log:
         self._written = max(self._written, self._read)
         if fresh:
             self._write(fresh)
+
+
+def submission_id(sweep: str, number: int) -> str:
+    """Return Ray's id for a sweep's job; it becomes part of addresses."""
+    plain = _NOT_PLAIN.sub("-", sweep)
+    if plain != sweep:
+        plain += f"-{hashlib.sha256(sweep.encode()).hexdigest()[:8]}"
+    return f"sweep-{plain}" + (f"~{number}" if number > 1 else "")
 
 
 def _job(details: JobDetails) -> Job:

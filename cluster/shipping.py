@@ -3,6 +3,7 @@
 It becomes the working folder of the driver and of every trial on every node, before what is installed there.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ import search_spaces
 import sweep
 import trainers
 from search_spaces import Space
+from sweep.environment import SOURCE_FILE, source_state
 from sweep.plan import Plan
 from trainers.errors import ConfigError
 
@@ -46,6 +48,8 @@ def pack_code(folder: Path) -> None:
     for package in _PACKAGES:
         source = Path(str(package.__file__)).parent
         shutil.copytree(source, folder / source.name, ignore=_NOT_SHIPPED)
+    commit, dirty = source_state()
+    (folder / SOURCE_FILE).write_text(json.dumps({"commit": commit, "dirty": dirty}))
 
 
 def _files_of(plan: Plan) -> Sequence[str]:

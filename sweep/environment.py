@@ -1,5 +1,6 @@
 """Facts about where an attempt ran: versions, machine, device, commit. What its bits may depend on."""
 
+import json
 import os
 import platform
 import socket
@@ -11,6 +12,8 @@ from typing import Any
 
 PACKAGES = ("torch", "torchvision", "numpy", "ray", "mlflow", "pyarrow", "optuna")
 GIT_SECONDS = 5.0
+SOURCE_FILE = "source.json"
+"""Beside a copy of the packages that has left its checkout: the commit, and whether there were changes."""
 
 
 def collect_environment(*, device: str = "cpu", threads: int | None = None) -> dict[str, Any]:
@@ -40,8 +43,11 @@ def _machine() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def source_state() -> tuple[str | None, bool | None]:
-    """Return the commit of this source tree and whether it has changes; `None`s outside a git checkout."""
+    """Return the commit of this source tree and whether it has changes; `None`s where nobody knows."""
     folder = Path(__file__).resolve().parent.parent
+    if (folder / SOURCE_FILE).is_file():
+        told = json.loads((folder / SOURCE_FILE).read_text())
+        return told["commit"], told["dirty"]
     if not (folder / ".git").exists():
         # Installed somewhere below another project's checkout: that commit would say nothing about this code.
         return None, None

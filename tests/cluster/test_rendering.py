@@ -71,7 +71,7 @@ def test_kuberay_clusters_want_a_token_and_no_root(name: str) -> None:
         pod = group["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         values = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
-        assert COMMIT_SECONDS < float(values["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+        assert float(values["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]) > COMMIT_SECONDS
         assert float(values["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]) < pod["terminationGracePeriodSeconds"]
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
     for group in cluster["workerGroupSpecs"]:

@@ -1,0 +1,163 @@
+"""What travels with a job; joining, starting again and leaving, with a cluster that is played."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.jobs import Job, Jobs, Log, submission_id
+from cluster.shipping import SPACE_FILE, pack_working_folder
+from cluster.submission import Submission, ending, submit_and_follow
+from search_spaces import load_space, load_space_text
+from sweep.environment import source_state
+from sweep.plan import make_plan
+from trainers.errors import ConfigError
+
+SPACE = load_space("demo", smoke=True)
+SUBMISSION = Submission(name="mine", space=SPACE, options=["--commit-every", "1"])
+RUNNING = Job(
+    id="sweep-mine", number=1, space_sha256=SPACE.sha256, status="RUNNING", exit_code=None, message=""
+)
+DONE = replace(RUNNING, status="SUCCEEDED", exit_code=0)
+DIED = replace(RUNNING, status="FAILED", exit_code=None, message="Job supervisor actor died.\nand more")
+MODEL = "from torch import nn\n\ndef build(input_shape, num_outputs):\n    return nn.Flatten()\n"
+
+
+def test_what_travels_runs_by_itself(tmp_path: Path) -> None:
+    pack_working_folder(tmp_path, SPACE, make_plan(SPACE), with_code=True)
+    command = [sys.executable, "-m", "sweep", "plan", SPACE_FILE, "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env={})
+    assert json.loads(done.stdout) == make_plan(SPACE).to_json()
+    script = (
+        "import sweep; from sweep.environment import source_state; print(sweep.__file__, *source_state())"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, env={}
+    ).stdout.split()
+    assert told == [str(tmp_path / "sweep" / "__init__.py"), *map(str, source_state())]
+
+
+def test_without_code_the_space_travels_alone(tmp_path: Path) -> None:
+    pack_working_folder(tmp_path, SPACE, make_plan(SPACE), with_code=False)
+    assert [path.name for path in tmp_path.iterdir()] == [SPACE_FILE]
+    assert load_space_text((tmp_path / SPACE_FILE).read_text()) == SPACE
+
+
+@pytest.mark.parametrize(
+    ("path", "travels"), [("models/mine.py", True), ("../mine.py", False), ("/mine.py", False)]
+)
+def test_a_model_s_file_travels_when_it_is_below_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, travels: bool
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here / "models", there):
+        folder.mkdir(parents=True)
+    path = str(tmp_path / "mine.py") if path == "/mine.py" else path
+    monkeypatch.chdir(here)
+    Path(path).write_text(MODEL)
+    base = f"{{model: {{name: file, path: {path}}}, dataset: mnist-5k, phases: [{{lr: 1, until: 2}}]}}"
+    space = load_space_text(f"name: own\nbase: {base}\naxes: {{seed: [0]}}")
+    if travels:
+        pack_working_folder(there, space, make_plan(space), with_code=False)
+        assert (there / path).read_text() == MODEL
+    else:
+        with pytest.raises(ConfigError, match="below the working folder"):
+            pack_working_folder(there, space, make_plan(space), with_code=False)
+
+
+class Played(Jobs):
+    """A cluster that follows a script: what following ends with, and what its newest job is then."""
+
+    def __init__(self, ends: Sequence[Job | None], newest: Sequence[Job | None] = ()) -> None:
+        self.address = "http://played"
+        self.submitted = 0
+        self._ends = list(ends)
+        self._newest = list(newest)
+
+    def submit(self, sweep: str, *, space_sha256: str, entrypoint: str, runtime_env: object) -> Job:
+        self.submitted += 1
+        return RUNNING
+
+    def follow(self, job: Job, log: Log) -> Job | None:
+        return self._ends.pop(0)
+
+    def wait_until_back(self) -> bool:
+        return True
+
+    def newest(self, sweep: str) -> Job | None:
+        return self._newest.pop(0)
+
+
+def followed(jobs: Played) -> tuple[int, str]:
+    lines: list[str] = []
+    silent: Callable[[str], None] = lambda text: None  # noqa: E731
+    return submit_and_follow(jobs, SUBMISSION, write=silent, say=lines.append), "\n".join(lines)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 130])
+def test_a_driver_that_ends_by_itself_is_not_started_again(code: int) -> None:
+    jobs = Played([replace(DONE, status="FAILED" if code else "SUCCEEDED", exit_code=code)])
+    assert followed(jobs)[0] == code
+    assert jobs.submitted == 1
+
+
+def test_a_driver_that_died_is_started_again_three_times_at_most() -> None:
+    jobs = Played([DIED, DIED, DONE])
+    code, told = followed(jobs)
+    assert code == 0
+    assert jobs.submitted == 3
+    assert "its driver died (Job supervisor actor died.); it goes on as job sweep-mine" in told
+    jobs = Played([DIED] * 4)
+    assert followed(jobs)[0] == 1
+    assert jobs.submitted == 4
+
+
+def test_a_lost_connection_is_not_a_lost_driver() -> None:
+    jobs = Played([None, DONE], newest=[RUNNING])
+    assert followed(jobs)[0] == 0
+    assert jobs.submitted == 1
+
+
+def test_a_lost_head_is() -> None:
+    jobs = Played([None, DONE], newest=[None])
+    assert followed(jobs)[0] == 0
+    assert jobs.submitted == 2
+
+
+def test_a_driver_that_ended_while_nobody_could_look_has_its_own_code() -> None:
+    jobs = Played([None], newest=[replace(DIED, exit_code=1)])
+    assert followed(jobs)[0] == 1
+    assert jobs.submitted == 1
+
+
+def test_a_job_that_was_stopped_reads_as_interrupted() -> None:
+    assert ending(replace(RUNNING, status="STOPPED")) == 130
+    assert ending(replace(DIED, exit_code=137)) is None
+
+
+def test_a_log_that_is_read_again_is_shown_once() -> None:
+    shown: list[str] = []
+    log = Log(shown.append)
+    for pieces in (["one\n", "two\n"], ["one\ntw", "o\nthree\n"], ["one\n"], ["one\ntwo\nthree\nfour\n"]):
+        log.begin()
+        for piece in pieces:
+            log.take(piece)
+    assert "".join(shown) == "one\ntwo\nthree\nfour\n"
+
+
+def test_the_driver_s_command_is_quoted() -> None:
+    odd = Submission(name="it's mine", space=SPACE, options=["--storage", "s3://a b"])
+    assert odd.entrypoint.endswith("--name 'it'\"'\"'s mine' --address auto --storage 's3://a b'")
+
+
+def test_ids_of_jobs_are_told_apart_and_fit_into_an_address() -> None:
+    names = ["demo", "it's mine", "its mine", "a/b", "a-b", "ä", "demo.2"]
+    ids = [submission_id(name, number) for name in names for number in (1, 2)]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[\w.~-]+", one, re.ASCII) for one in ids)
+    assert ids[:2] == ["sweep-demo", "sweep-demo~2"]
