@@ -20,7 +20,8 @@ _SCRIPT = """\
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
-# The batch shell is told this many seconds before the end, at a preemption and at the time limit.
+# The batch shell is told so many seconds before the time limit; at a preemption too, where the site has
+# PreemptParameters=send_user_signal.
 #SBATCH --signal=B:TERM@{grace}
 set -euo pipefail
 umask 077
@@ -34,7 +35,7 @@ export RAY_AUTH_MODE=token
 ray get-auth-token --generate >/dev/null
 
 # The batch shell runs on the first machine. Jobs that share it have ports of their own.
-head=$(hostname --fqdn)
+head=$(hostname --all-ip-addresses | awk '{{print $1}}')
 port=$((20000 + SLURM_JOB_ID % 10000))
 # A long path would not fit into a socket's name.
 scratch=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXX")
@@ -43,7 +44,7 @@ ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=fa
     --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --temp-dir="$scratch" --disable-usage-stats
 if ((SLURM_JOB_NUM_NODES > 1)); then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \\
-        --ntasks-per-node=1 --exclude="$(hostname --short)" \\
+        --ntasks-per-node=1 --exclude="$SLURMD_NODENAME" \\
         ray start --address="$head:$port" --block \\
         --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --disable-usage-stats &
 fi

@@ -105,7 +105,7 @@ def test_batch_scripts_are_bash(name: str) -> None:
 COMMIT_SECONDS = RunOptions(name="any").commit_seconds
 
 FAKES = {
-    "hostname": "echo node1",
+    "hostname": "echo 10.0.0.1 192.168.0.1",
     "scontrol": 'echo "scontrol $*" >> "$LOG"',
     "ray": 'echo "ray $*" >> "$LOG"',
     "srun": 'echo "srun $*" >> "$LOG"',
@@ -132,6 +132,7 @@ def run_script(folder: Path, sweep: str, *, signal_it: bool) -> tuple[int, str]:
         "LOG": str(log),
         "SLURM_JOB_ID": "17",
         "SLURM_JOB_NUM_NODES": "4",
+        "SLURMD_NODENAME": "node1",
         "SLURM_CPUS_PER_TASK": "8",
     }
     process = subprocess.Popen([shutil.which("bash") or "bash", "-c", text], env=environment)
@@ -152,9 +153,10 @@ while :; do sleep 0.05; done"""
     code, log = run_script(tmp_path, driver, signal_it=True)
     assert code == 130
     assert log.index("committed") < log.index("scontrol requeue 17")
-    assert "started run demo --name demo --address node1:20017" in log
+    assert "started run demo --name demo --address 10.0.0.1:20017" in log
     assert (
-        "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --exclude=node1 ray start --address=node1:20017" in log
+        "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --exclude=node1 ray start --address=10.0.0.1:20017"
+        in log
     )
 
 

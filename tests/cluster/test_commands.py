@@ -1,0 +1,83 @@
+"""The commands that `cluster` adds to `sweep`, as a user types them."""
+
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.commands import Kind
+from cluster.secrets import ADDRESS, read_environment
+from sweep.cli import main
+
+SPACE = "name: mine\nbase: {model: mlp, dataset: mnist-5k, phases: [{lr: 1, until: 2}]}\naxes: {seed: [0]}\n"
+
+
+def sweep(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (ADDRESS, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def test_init_writes_secrets_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("cluster", "init", "--gpu") == 0
+    assert stat.S_IMODE(Path(".env").stat().st_mode) == 0o600
+    assert read_environment(Path(".env"))["COMPOSE_PROFILES"] == "gpu"
+    shown = capsys.readouterr()
+    assert not any(
+        value in shown.out + shown.err for value in read_environment(Path(".env")).values() if len(value) > 20
+    )
+    assert sweep("cluster", "init") == 2
+    assert "stays as it is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_kind_of_cluster_is_rendered(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("spec.yaml").write_text("name: ours\n")
+    Path("mine.yaml").write_text(SPACE)
+    runs_one = kind in (Kind.RAY_JOB, Kind.SLURM)
+    assert (
+        sweep(
+            "cluster", "render", kind, "--spec", "spec.yaml", *(("--space", "mine.yaml") if runs_one else ())
+        )
+        == 0
+    )
+    text = capsys.readouterr().out
+    assert "ours" in text
+    if kind is Kind.SLURM:
+        assert str(Path("mine.yaml").absolute()) in text, "the job starts in another folder"
+    else:
+        assert list(yaml.safe_load_all(text))
+    if kind is Kind.RAY_JOB:
+        assert "name: mine" in text, "the space travels"
+
+
+@pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])
+def test_what_runs_one_space_wants_one(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("cluster", "render", kind) == 2
+    assert "--space: found none" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("submit", "demo") == 2
+    assert "--address: found none" in capsys.readouterr().err
+    assert sweep("logs", "demo", "--address", "http://127.0.0.1:9") == 2
+    told = capsys.readouterr().err
+    assert "no Ray cluster at http://127.0.0.1:9" in told
+    assert "Traceback" not in told
+
+
+def test_a_mistake_in_the_space_is_said_before_the_cluster_is_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert sweep("submit", "demo", "--set", "surprise=1", "--address", "http://127.0.0.1:9") == 2
+    assert "surprise" in capsys.readouterr().err
