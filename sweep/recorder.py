@@ -306,6 +306,7 @@ class Recorder:
             self._stop(run, wanted.end, entries)
             return
         if entries:
+            self._lease.check()
             self._ledger.send(run.run_id, entries)
             self._unsent[cell_id] = Entries()
 
@@ -314,6 +315,7 @@ class Recorder:
         if known is not None and cell_id in self._open:
             return known
         cell, axes = self._describe(cell_id)
+        self._lease.check()
         if known is None and cell_id in self._uncertain:
             # A request that seemed to fail may have made the run.
             known = self._ledger.lookup([cell_id], self._sweep).get(cell_id)

@@ -78,13 +78,19 @@ def add_models(module):
             time.sleep(3600)
         return nn.Sequential(nn.Flatten(), nn.Linear(784, num_outputs))
 
-    for name, build in {
+    builders = {
         "raising": build_raising,
         "hanging": build_hanging,
         "killed": build_killed,
         "hanging-once": build_hanging_once,
-    }.items():
-        module.MODELS[name] = module.ModelEntry(build=build, source_digest=name)
+    }
+
+    class Broken(module.ModelEntry):
+        @property
+        def build(self):
+            return builders[self.function]
+
+    module.MODELS.update({name: Broken(function=name) for name in builders})
 
 
 asked = json.loads(os.environ.get("SHARPFLAT_TAMPERING", "{}"))
