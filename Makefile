@@ -18,11 +18,12 @@ PINS = pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test faults lint clean
+.PHONY: help demo test cluster-tests faults lint clean
 
 help:
 	@echo "make demo    run a small sweep on MNIST-5k and draw its heatmaps"
 	@echo "make test    run all tests"
+	@echo "make cluster-tests  start docker-compose.yml on hosts of its own, as root on Linux, and break it"
 	@echo "make faults  run the whole fault matrix (FAULT_SEEDS=$(FAULT_SEEDS) seeds a fault; about an hour)"
 	@echo "make lint    check style and types"
 	@echo "make clean   remove the environment and caches; results/ stays"
@@ -33,6 +34,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED_TEST)
 	"$(VENV)/bin/python" -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+cluster-tests: $(INSTALLED_TEST)
+	CLUSTER_TESTS=1 "$(VENV)/bin/python" -m pytest tests/integration/cluster -o timeout=1200 $(PYTEST_ARGS)
 
 faults: $(INSTALLED_TEST)
 	FAULT_SEEDS=$(FAULT_SEEDS) FAULT_REPORT=1 "$(VENV)/bin/python" -m pytest tests/integration/faults -o timeout=1200 $(PYTEST_ARGS)

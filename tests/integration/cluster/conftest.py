@@ -1,5 +1,6 @@
 """One cluster for all tests of this folder that want one: it takes its time to start."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from tests.integration.servers import programs_of_postgres
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
+    if os.environ.get("CLUSTER_TESTS") != "1":
+        pytest.skip("a cluster of six hosts takes minutes; `make cluster-tests` starts it")
     if (reason := why_not()) is not None:
         pytest.skip(f"no cluster in network namespaces here: {reason}")
     if programs_of_postgres() is None:
