@@ -58,7 +58,7 @@ class Facts:
 
 
 def look(
-    node: str, *, tracking_uri: str | None, storage: str | None, token: str, dashboards: Sequence[str]
+    node: str, *, tracking_uri: str | None, storage: str | None, token: str, doors: Sequence[str]
 ) -> Facts:
     """Find out everything that does not need the other nodes, and leave a mark in the store.
 
@@ -67,7 +67,7 @@ def look(
         tracking_uri: MLflow; the node's own when left out.
         storage: The checkpoint store; the node's own when left out.
         token: Names this examination in the store.
-        dashboards: Addresses that must refuse who comes without a token.
+        doors: Addresses that must refuse who comes without a token.
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     seconds, problem, is_open = _ask_mlflow(uri)
@@ -79,7 +79,7 @@ def look(
         mlflow_problem=problem,
         mlflow_open=is_open,
         storage_problem=_leave_mark(storage, token, node),
-        open_ports=[address for address in dashboards if _answers_anybody(address)],
+        open_ports=[_base(address) for address in doors if _lets_in(address)],
     )
 
 
@@ -168,13 +168,17 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _answers_anybody(address: str) -> bool:
-    """Whether a dashboard serves requests that carry no token."""
+def _lets_in(address: str) -> bool:
+    """Whether a request without a token is served, if only to say that there is nothing at this path."""
     try:
-        answer = requests.get(address.rstrip("/") + "/api/version", timeout=TIMEOUT_SECONDS)
+        answer = requests.get(address, timeout=TIMEOUT_SECONDS)
     except requests.RequestException:
         return False
-    return answer.status_code == 200
+    return answer.status_code not in (401, 403)
+
+
+def _base(address: str) -> str:
+    return "/".join(address.split("/")[:3])
 
 
 def _versions() -> dict[str, str]:

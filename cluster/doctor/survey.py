@@ -14,14 +14,14 @@ from cluster.doctor.node import Facts, clean_up, look, marks
 from sweep.errors import ClusterError
 
 PATIENCE_SECONDS = 120.0
-AGENT_PORT = 52365
-"""Where a node's own agent of the dashboard listens."""
+AGENT = "http://{address}:52365/api/job_agent/jobs/doctor/logs"
+"""Each node's own agent of the dashboard, which starts jobs too."""
 
 
 def ask_this_machine(*, tracking_uri: str | None, storage: str | None) -> list[Facts]:
     """Look at one machine without Ray."""
     token, node = secrets.token_hex(8), platform.node()
-    facts = look(node, tracking_uri=tracking_uri, storage=storage, token=token, dashboards=())
+    facts = look(node, tracking_uri=tracking_uri, storage=storage, token=token, doors=())
     found = [replace(facts, marks_seen=marks(storage, token))]
     clean_up(storage, token)
     return found
@@ -52,8 +52,8 @@ def ask_cluster(address: str, *, tracking_uri: str | None, storage: str | None) 
 def _ask(tracking_uri: str | None, storage: str | None, dashboard: str | None) -> list[Facts]:
     token = secrets.token_hex(8)
     alive = [node for node in ray.nodes() if node["Alive"]]
-    dashboards = [f"http://{node['NodeManagerAddress']}:{AGENT_PORT}" for node in alive]
-    dashboards += [dashboard] if dashboard else []
+    doors = [AGENT.format(address=node["NodeManagerAddress"]) for node in alive]
+    doors += [f"{dashboard}/api/version"] if dashboard else []
     found: list[Facts] = []
     for node in alive:
         # One after the other: the clocks are compared, and MLflow is timed.
@@ -64,9 +64,7 @@ def _ask(tracking_uri: str | None, storage: str | None, dashboard: str | None) -
         began = time.time()
         clock: Any = ray.get(_on(node, time.time).remote(), timeout=PATIENCE_SECONDS)
         ended = time.time()
-        reference = task.remote(
-            name, tracking_uri=tracking_uri, storage=storage, token=token, dashboards=dashboards
-        )
+        reference = task.remote(name, tracking_uri=tracking_uri, storage=storage, token=token, doors=doors)
         facts: Any = ray.get(reference, timeout=PATIENCE_SECONDS)
         found.append(
             replace(

@@ -101,7 +101,7 @@ def server() -> Iterator[HTTPServer]:
 
 
 def examined(tmp_path: Path, uri: str, **changes: object) -> Facts:
-    arguments = {"tracking_uri": uri, "storage": str(tmp_path / "store"), "token": "t", "dashboards": ()}
+    arguments = {"tracking_uri": uri, "storage": str(tmp_path / "store"), "token": "t", "doors": ()}
     return look("here", **{**arguments, **changes})  # type: ignore[arg-type]
 
 
@@ -109,7 +109,8 @@ def test_a_node_looks_for_itself(tmp_path: Path, server: HTTPServer, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     url = f"http://127.0.0.1:{server.server_port}"
-    facts = examined(tmp_path, url, dashboards=[url])
+    closed = url + "/api/2.0/mlflow/experiments/search"
+    facts = examined(tmp_path, url, doors=[f"{url}/api/version", closed])
     assert facts.storage_problem is None
     assert facts.mlflow_problem is None
     assert facts.mlflow_seconds is not None

@@ -1,4 +1,4 @@
-"""One cluster for all tests of this folder that want one: it takes its time to start."""
+"""The cluster of docker-compose.yml, or the reason why there is none here."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tests.integration.cluster.standins import Cluster
 from tests.integration.servers import programs_of_postgres
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
     if os.environ.get("CLUSTER_TESTS") != "1":
         pytest.skip("a cluster of six hosts takes minutes; `make cluster-tests` starts it")

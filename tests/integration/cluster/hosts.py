@@ -13,8 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PREFIX = "10.213.77"
-GATEWAY = f"{PREFIX}.1"
 PROGRAMS = ("ip", "unshare", "nsenter", "mount", "curl")
 # Everything that a container has for itself; paths of the checkout and the interpreter stay.
 _PREPARE = """
@@ -176,14 +174,17 @@ class Network:
 
     def __init__(self, names: Sequence[str], folder: Path) -> None:
         self._bridge = f"shfl{os.getpid() % 100000}"
+        # Others may test on this machine too.
+        prefix = f"10.213.{os.getpid() % 250}"
+        gateway = f"{prefix}.1"
         self.hosts: dict[str, Host] = {}
         _ip("link", "add", self._bridge, "type", "bridge")
-        _ip("addr", "add", f"{GATEWAY}/24", "dev", self._bridge)
+        _ip("addr", "add", f"{gateway}/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
         for number, name in enumerate(names, start=10):
             own = folder / name
             own.mkdir(parents=True)
-            self.hosts[name] = Host(name, f"{self._bridge}-{name}", f"{PREFIX}.{number}", own)
+            self.hosts[name] = Host(name, f"{self._bridge}-{name}", f"{prefix}.{number}", own)
         table = "127.0.0.1 localhost\n" + "".join(
             f"{one.address} {one.name}\n" for one in self.hosts.values()
         )
@@ -200,7 +201,7 @@ class Network:
             _ip("-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
             _ip("-n", host.namespace, "link", "set", "lo", "up")
             _ip("-n", host.namespace, "link", "set", "eth0", "up")
-            _ip("-n", host.namespace, "route", "add", "default", "via", GATEWAY)
+            _ip("-n", host.namespace, "route", "add", "default", "via", gateway)
 
     def close(self) -> None:
         """End all hosts and take the network down."""
