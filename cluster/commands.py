@@ -7,13 +7,12 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from sweep.cli import (
-    DataOption,
     NameArgument,
     SetOption,
     SmokeOption,
@@ -55,52 +54,43 @@ class Kind(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line; the entry point."""
-    app.command()(submit)
+    others = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(context_settings=others)(submit)
     app.command()(logs)
     app.command()(doctor)
     app.add_typer(cluster_app, name="cluster")
 
 
 def submit(
+    context: typer.Context,
     space: SpaceArgument,
     smoke: SmokeOption = False,
     overrides: SetOption = None,
     name: SweepNameOption = None,
     address: RayOption = None,
-    tracking_uri: TrackingOption = None,
-    storage: StorageOption = None,
-    data: DataOption = None,
-    threads: Annotated[int, typer.Option("--cpus-per-trial", min=1)] = 1,
-    gpus: Annotated[float, typer.Option("--gpus-per-trial", min=0.0)] = 0.0,
-    commit_every: Annotated[float, typer.Option("--commit-every", min=0.05)] = 5.0,
-    max_failures: Annotated[int, typer.Option("--max-failures", min=0)] = 2,
     image_code: ImageCodeOption = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not follow the log.")] = False,
 ) -> None:
-    """Run a space on a Ray cluster, or what is missing of it; the same again joins it."""
+    """Run a space on a Ray cluster, or what is missing of it; the same again joins it.
+
+    Every other option is `sweep run`'s, with --tracking-uri, --storage and --data as the nodes see them; the
+    nodes' own count without.
+    """
     from cluster.secrets import log_in
     from search_spaces import load_space
 
     loaded = load_space(space, smoke=smoke, overrides=overrides or ())
+    _check_options_of_run(context)
     place = log_in(address)
     # Ray takes seconds to import; a mistake in the space is said before.
     from cluster.jobs import Jobs
     from cluster.submission import Submission, submit_and_follow
     from cluster.submission import submit as submit_only
 
-    options = {
-        "--tracking-uri": tracking_uri,
-        "--storage": storage,
-        "--data": data,
-        "--cpus-per-trial": str(threads),
-        "--gpus-per-trial": f"{gpus:g}",
-        "--commit-every": f"{commit_every:g}",
-        "--max-failures": str(max_failures),
-    }
     submission = Submission(
         name=name or loaded.name,
         space=loaded,
-        options=[text for key, value in options.items() if value is not None for text in (key, value)],
+        options=context.args,
         with_code=not image_code,
     )
     jobs = Jobs(place)
@@ -203,6 +193,17 @@ def render(
         return
     text = loaded.text if os.path.exists(space) else None
     sys.stdout.write(ray_job(found, name=name or loaded.name, space=space, space_text=text))
+
+
+def _check_options_of_run(context: typer.Context) -> None:
+    """Let `sweep run` read the options that are meant for it here already, where a mistake is seen.
+
+    Raises:
+        click.UsageError: It does not know one, or not the value.
+    """
+    assert context.parent is not None, "a command of `sweep`"
+    commands: dict[str, Any] = getattr(context.parent.command, "commands", {})
+    commands["run"].make_context("sweep submit", ["SPACE", *context.args], parent=context.parent)
 
 
 def _rejoin(name: str, address: str | None) -> str:

@@ -8,6 +8,7 @@ import yaml
 
 from cluster.commands import Kind
 from cluster.secrets import ADDRESS, read_environment
+from cluster.submission import Submission
 from sweep.cli import main
 
 SPACE = "name: mine\nbase: {model: mlp, dataset: mnist-5k, phases: [{lr: 1, until: 2}]}\naxes: {seed: [0]}\n"
@@ -81,3 +82,35 @@ def test_a_mistake_in_the_space_is_said_before_the_cluster_is_asked(
 ) -> None:
     assert sweep("submit", "demo", "--set", "surprise=1", "--address", "http://127.0.0.1:9") == 2
     assert "surprise" in capsys.readouterr().err
+
+
+def test_options_of_run_are_checked_here_and_passed_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep("submit", "demo", "--lanes", "none", "--address", "http://127.0.0.1:9") == 2
+    assert "--lanes" in capsys.readouterr().err
+    assert sweep("submit", "demo", "--surprise", "--address", "http://127.0.0.1:9") == 2
+    assert "surprise" in capsys.readouterr().err
+    taken: list[Submission] = []
+
+    def submit(jobs: object, submission: Submission, **named: object) -> int:
+        taken.append(submission)
+        return 0
+
+    monkeypatch.setattr("cluster.jobs.Jobs", lambda place: place)
+    monkeypatch.setattr("cluster.submission.submit_and_follow", submit)
+    command = [
+        "submit",
+        "demo",
+        "--lanes",
+        "4",
+        "--name",
+        "mine",
+        "--storage",
+        "s3://a b",
+        "--address",
+        "http://x",
+    ]
+    assert sweep(*command) == 0
+    assert taken[0].name == "mine"
+    assert taken[0].entrypoint.endswith("--name mine --address auto --lanes 4 --storage 's3://a b'")

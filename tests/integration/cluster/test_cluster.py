@@ -117,7 +117,7 @@ def every_port_of_the_cluster_refuses_a_stranger(cluster: Cluster) -> None:
             assert "OK" not in codes, (name, port)
             grpc_ports += "UNAUTHENTICATED" in codes
             if "UNAUTHENTICATED" not in codes:
-                # Not gRPC: an agent, which wants the token too, or numbers for Prometheus, which all may read.
+                # Not gRPC: an agent, which wants the token too, or Prometheus's numbers, which all may read.
                 tried = {
                     status(cluster.client, url + path, *JOB)
                     for path in ("/api/jobs/", "/api/job_agent/jobs/")
