@@ -69,6 +69,9 @@ def submit(
     name: SweepNameOption = None,
     address: RayOption = None,
     image_code: ImageCodeOption = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="SPACE is the name of a sweep; go on with its stored space.")
+    ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not follow the log.")] = False,
 ) -> None:
     """Run a space on a Ray cluster, or what is missing of it; the same again joins it.
@@ -79,8 +82,12 @@ def submit(
     from cluster.secrets import log_in
     from search_spaces import load_space
 
-    loaded = load_space(space, smoke=smoke, overrides=overrides or ())
-    _check_options_of_run(context)
+    if resume and (smoke or overrides or name):
+        raise ConfigError(
+            "--resume takes the sweep as it is stored; found --smoke, --set or --name beside it."
+        )
+    loaded = None if resume else load_space(space, smoke=smoke, overrides=overrides or ())
+    _check_options(context, "resume" if resume else "run")
     place = log_in(address)
     # Ray takes seconds to import; a mistake in the space is said before.
     from cluster.jobs import Jobs
@@ -88,7 +95,7 @@ def submit(
     from cluster.submission import submit as submit_only
 
     submission = Submission(
-        name=name or loaded.name,
+        name=space if loaded is None else name or loaded.name,
         space=loaded,
         options=context.args,
         with_code=not image_code,
@@ -195,15 +202,15 @@ def render(
     sys.stdout.write(ray_job(found, name=name or loaded.name, space=space, space_text=text))
 
 
-def _check_options_of_run(context: typer.Context) -> None:
-    """Let `sweep run` read the options that are meant for it here already, where a mistake is seen.
+def _check_options(context: typer.Context, command: str) -> None:
+        raise ConfigError("--resume takes the sweep as it is stored; found --smoke, --set or --name with it.")
 
     Raises:
         click.UsageError: It does not know one, or not the value.
     """
     assert context.parent is not None, "a command of `sweep`"
     commands: dict[str, Any] = getattr(context.parent.command, "commands", {})
-    commands["run"].make_context("sweep submit", ["SPACE", *context.args], parent=context.parent)
+    commands[command].make_context("sweep submit", ["SPACE", *context.args], parent=context.parent)
 
 
 def _rejoin(name: str, address: str | None) -> str:

@@ -113,6 +113,12 @@ class Jobs:
     ) -> Job:
         """Start a job for the sweep, or join the one that runs.
 
+        Args:
+            sweep: Its name.
+            space_sha256: Address of its space; empty is the one that is stored with it.
+            entrypoint: The driver's command.
+            runtime_env: As Ray takes it.
+
         Raises:
             ClusterError: The cluster refuses, or the sweep's running job runs another space.
         """
@@ -135,7 +141,7 @@ class Jobs:
                     ) from error
         job = self.newest(sweep)
         assert job is not None, "it has just been submitted"
-        if job.space_sha256 != space_sha256:
+        if space_sha256 and job.space_sha256 not in ("", space_sha256):
             raise ClusterError(
                 f"sweep {sweep!r} is running with another space (job {job.id}); stop it first (sweep stop "
                 f"{sweep}), or choose another --name."

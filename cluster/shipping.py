@@ -22,14 +22,8 @@ _PACKAGES = (trainers, search_spaces, sweep, cluster)
 _NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
-def pack_working_folder(folder: Path, space: Space, plan: Plan, *, with_code: bool) -> None:
-    """Fill an empty folder with what a job needs.
-
-    Args:
-        folder: To fill.
-        space: As it will run, overrides and all.
-        plan: Its plan.
-        with_code: Whether this machine's code goes along; otherwise the nodes use what they have installed.
+def pack_space(folder: Path, space: Space, plan: Plan) -> None:
+    """Put a space, overrides and all, and the files that it names into a folder.
 
     Raises:
         ConfigError: The space names a file that cannot travel.
@@ -39,8 +33,6 @@ def pack_working_folder(folder: Path, space: Space, plan: Plan, *, with_code: bo
         target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-    if with_code:
-        pack_code(folder)
 
 
 def pack_code(folder: Path) -> None:

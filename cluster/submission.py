@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.jobs import Job, Jobs, Log
-from cluster.shipping import SPACE_FILE, pack_working_folder
+from cluster.shipping import SPACE_FILE, pack_code, pack_space
 from search_spaces import Space
 from sweep.errors import ClusterError
 from sweep.plan import make_plan
@@ -29,14 +29,14 @@ class Submission:
 
     Args:
         name: The sweep's name.
-        space: As it will run.
+        space: As it will run; `None` goes on with the space that is stored with the sweep.
         options: More options of `sweep run`, ready for its command line.
         with_code: Whether this machine's code goes along.
         restarts: How often a driver that died is started again.
     """
 
     name: str
-    space: Space
+    space: Space | None
     options: Sequence[str] = ()
     with_code: bool = True
     restarts: int = 3
@@ -44,8 +44,8 @@ class Submission:
     @property
     def entrypoint(self) -> str:
         """The driver's command."""
-        command = ["python", "-m", "sweep", "run", SPACE_FILE, "--name", self.name, "--address", "auto"]
-        return shlex.join([*command, *self.options])
+        what = ["resume", self.name] if self.space is None else ["run", SPACE_FILE, "--name", self.name]
+        return shlex.join(["python", "-m", "sweep", *what, "--address", "auto", *self.options])
 
 
 def submit(jobs: Jobs, submission: Submission) -> Job:
@@ -54,12 +54,15 @@ def submit(jobs: Jobs, submission: Submission) -> Job:
     Raises:
         SharpflatError: The space cannot be planned or cannot travel, or the cluster refuses.
     """
-    plan = make_plan(submission.space)
+    space = submission.space
     with tempfile.TemporaryDirectory(prefix="sweep-submit-") as folder:
-        pack_working_folder(Path(folder), submission.space, plan, with_code=submission.with_code)
+        if space is not None:
+            pack_space(Path(folder), space, make_plan(space))
+        if submission.with_code:
+            pack_code(Path(folder))
         return jobs.submit(
             submission.name,
-            space_sha256=submission.space.sha256,
+            space_sha256="" if space is None else space.sha256,
             entrypoint=submission.entrypoint,
             runtime_env={"working_dir": folder, "env_vars": {"PYTHONUNBUFFERED": "1"}},
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.jobs import Job, Jobs, Log, submission_id
-from cluster.shipping import SPACE_FILE, pack_working_folder
+from cluster.shipping import SPACE_FILE, pack_code, pack_space
 from cluster.submission import Submission, ending, submit_and_follow
 from search_spaces import load_space, load_space_text
 from sweep.environment import source_state
@@ -29,7 +29,8 @@ MODEL = "from torch import nn\n\ndef build(input_shape, num_outputs):\n    retur
 
 
 def test_what_travels_runs_by_itself(tmp_path: Path) -> None:
-    pack_working_folder(tmp_path, SPACE, make_plan(SPACE), with_code=True)
+    pack_space(tmp_path, SPACE, make_plan(SPACE))
+    pack_code(tmp_path)
     command = [sys.executable, "-m", "sweep", "plan", SPACE_FILE, "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env={})
     assert json.loads(done.stdout) == make_plan(SPACE).to_json()
@@ -42,8 +43,8 @@ def test_what_travels_runs_by_itself(tmp_path: Path) -> None:
     assert told == [str(tmp_path / "sweep" / "__init__.py"), *map(str, source_state())]
 
 
-def test_without_code_the_space_travels_alone(tmp_path: Path) -> None:
-    pack_working_folder(tmp_path, SPACE, make_plan(SPACE), with_code=False)
+def test_a_space_travels_with_its_overrides(tmp_path: Path) -> None:
+    pack_space(tmp_path, SPACE, make_plan(SPACE))
     assert [path.name for path in tmp_path.iterdir()] == [SPACE_FILE]
     assert load_space_text((tmp_path / SPACE_FILE).read_text()) == SPACE
 
@@ -63,11 +64,11 @@ def test_a_model_s_file_travels_when_it_is_below_the_working_folder(
     base = f"{{model: {{name: file, path: {path}}}, dataset: mnist-5k, phases: [{{lr: 1, until: 2}}]}}"
     space = load_space_text(f"name: own\nbase: {base}\naxes: {{seed: [0]}}")
     if travels:
-        pack_working_folder(there, space, make_plan(space), with_code=False)
+        pack_space(there, space, make_plan(space))
         assert (there / path).read_text() == MODEL
     else:
         with pytest.raises(ConfigError, match="below the working folder"):
-            pack_working_folder(there, space, make_plan(space), with_code=False)
+            pack_space(there, space, make_plan(space))
 
 
 class Played(Jobs):
@@ -161,3 +162,8 @@ def test_ids_of_jobs_are_told_apart_and_fit_into_an_address() -> None:
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[\w.~-]+", one, re.ASCII) for one in ids)
     assert ids[:2] == ["sweep-demo", "sweep-demo~2"]
+
+
+def test_a_sweep_is_resumed_from_its_stored_space() -> None:
+    stored = Submission(name="mine", space=None, options=["--lanes", "2"])
+    assert stored.entrypoint == "python -m sweep resume mine --address auto --lanes 2"

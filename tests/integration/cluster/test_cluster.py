@@ -250,7 +250,10 @@ def tables(report: Path) -> dict[str, bytes]:
     }
 
 
-def its_log_can_be_read_afterwards(cluster: Cluster) -> None:
+def it_can_be_resumed_and_its_log_read(cluster: Cluster) -> None:
+    code, out = cluster.client.run(["sweep", "submit", NAME, "--resume"])
+    assert code == 0, out
+    assert f"{NUM_CELLS} done before, 0 to do" in out
     code, out = cluster.hosts[CLIENT].run(["sweep", "logs", NAME])
     assert code == 0, out
     assert f"{NAME}: {NUM_CELLS} completed" in out
@@ -264,4 +267,4 @@ def test_the_compose_file_s_cluster(cluster: Cluster, tmp_path: Path) -> None:
     every_port_of_the_cluster_refuses_a_stranger(cluster)
     the_doctor_finds_a_healthy_cluster_healthy_and_planted_faults(cluster)
     a_sweep_outlives_a_worker_a_connection_and_the_head(cluster, tmp_path)
-    its_log_can_be_read_afterwards(cluster)
+    it_can_be_resumed_and_its_log_read(cluster)
