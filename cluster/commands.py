@@ -83,9 +83,7 @@ def submit(
     from search_spaces import load_space
 
     if resume and (smoke or overrides or name):
-        raise ConfigError(
-            "--resume takes the sweep as it is stored; found --smoke, --set or --name beside it."
-        )
+        raise ConfigError("--resume takes the sweep as it is stored; found --smoke, --set or --name with it.")
     loaded = None if resume else load_space(space, smoke=smoke, overrides=overrides or ())
     _check_options(context, "resume" if resume else "run")
     place = log_in(address)
@@ -203,7 +201,7 @@ def render(
 
 
 def _check_options(context: typer.Context, command: str) -> None:
-        raise ConfigError("--resume takes the sweep as it is stored; found --smoke, --set or --name with it.")
+    """Let `sweep run` (or `resume`) read the options that are meant for it, where a mistake is seen early.
 
     Raises:
         click.UsageError: It does not know one, or not the value.
