@@ -39,16 +39,18 @@ SOLVER = Solver()
 
 
 class Tracker:
-    """The project's tracker, warm from refresh to refresh."""
+    """The project's tracker, warm from refresh to refresh, in the holdout's coordinates as in training."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, problem.num_params)
+        self._coordinates = problem.objective.coordinates(problem.holdout[0])
+        self._size = problem.num_params if self._coordinates is None else self._coordinates.size
+        self.width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, self._size)
         self._warm: Warm | None = None
 
     def __call__(self) -> Answer:
         calls = 0
-        product = self._problem.curvature()
+        product = self._problem.curvature(self._coordinates)
 
         def counting(block: Tensor) -> Tensor:
             nonlocal calls
@@ -66,23 +68,31 @@ class Tracker:
         )
         self._warm = Warm(block_NWP=space.basis_NWP, floor_N=space.floor_N)
         self.converged = bool(space.converged_N[0])
-        return Answer(basis=self.basis, products=int(space.products_N[0]), calls=calls)
+        return Answer(basis=self.leading, products=int(space.products_N[0]), calls=calls)
+
+    @property
+    def leading(self) -> Tensor:
+        """The Dominant basis in the holdout's coordinates, which is how the trainer projects with it."""
+        assert self._warm is not None
+        return self._warm.block_NWP[0, : self._problem.row.k]
+
+    @property
+    def basis(self) -> Tensor:
+        """The Dominant basis over all parameters, (K, P)."""
+        return self._lifted(self.leading)
 
     @property
     def block(self) -> Tensor:
         """All that is carried on, (W, P)."""
         assert self._warm is not None
-        return self._warm.block_NWP[0]
+        return self._lifted(self._warm.block_NWP[0])
 
-    @property
-    def basis(self) -> Tensor:
-        """The Dominant basis, (K, P)."""
-        return self.block[: self._problem.row.k]
+    def _lifted(self, vectors: Tensor) -> Tensor:
+        return vectors if self._coordinates is None else self._coordinates.lift(vectors)
 
     def _random_block(self) -> Tensor:
         draw = generator(0, "block/eigenspace", self._problem.step)
-        block = torch.randn(1, self._width, self._problem.num_params, generator=draw)
-        return block.to(self._problem.device)
+        return torch.randn(1, self.width, self._size, generator=draw).to(self._problem.device)
 
 
 @dataclass
@@ -143,10 +153,10 @@ def tune(row: Row, device: str) -> dict[str, Any]:
     points: list[tuple[int, Tensor, Tensor, Tensor]] = []
     own: list[float] = []
     for _ in range(TUNING_REFRESHES if row.holdout_size < 5000 else 2):
-        before = course.tracker.block.clone()
-        answer = course.tracker()
-        exact = course.problem.reference(answer.basis.sum(0))
-        own.append(course.errors(answer.basis, exact).projected)
+        before = course.tracker.block
+        course.tracker()
+        exact = course.problem.reference(course.tracker.basis.sum(0))
+        own.append(course.errors(course.tracker.basis, exact).projected)
         points.append((course.problem.step, course.problem.params, exact, before))
         course.next()
     bound = statistics.median(own)
@@ -174,8 +184,7 @@ def tune(row: Row, device: str) -> dict[str, Any]:
 def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, device: str) -> dict[str, Any]:
     course = Course(row, device)
     problem, tracker = course.problem, course.tracker
-    width = len(tracker.block)
-    floor = floor_product(row, width, device)
+    floor = floor_product(row, tracker.width, device)
     peers = {name: peer for name, peer in installed().items() if name in tuned["peers"]}
     measured = {name: Measured() for name in (TRACKER, *peers)}
     floors: list[float] = []
@@ -184,7 +193,7 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
     for number in range(refreshes):
         if number and time.perf_counter() - begun > seconds:
             break
-        last = tracker.block.clone()
+        last = tracker.block
         answers: dict[str, Answer] = {}
         names = [*measured][number % len(measured) :] + [*measured][: number % len(measured)]
         for name in names:
@@ -203,10 +212,11 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
             _finish(device)
             floors.append(time.perf_counter() - started)
         unconverged += not tracker.converged
-        exact = problem.reference(answers[TRACKER].basis.sum(0))
+        exact = problem.reference(tracker.basis.sum(0))
         for name, answer in answers.items():
             measured[name].answers.append((answer.products, answer.calls))
-            measured[name].errors.append(course.errors(answer.basis, exact))
+            basis = tracker.basis if name == TRACKER else answer.basis
+            measured[name].errors.append(course.errors(basis, exact))
         course.next()
     rows = {name: values.summary() for name, values in measured.items()}
     for name in peers:
@@ -216,7 +226,7 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
     return {
         "refreshes": len(measured[TRACKER].seconds),
         "unconverged": unconverged,
-        "block_width": width,
+        "block_width": tracker.width,
         "floor_milliseconds": 1e3 * statistics.median(floors) if floors else None,
         "fastest_peer": fastest,
         "ratio_to_fastest_peer": ratios[fastest],

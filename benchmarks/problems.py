@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.synthetic import cifar_shaped
+from trainers.coordinates import Coordinates
 from trainers.data import DATASETS, Dataset
 from trainers.losses import LOSSES
 from trainers.models import MODELS
@@ -108,10 +109,12 @@ class Problem:
     def num_params(self) -> int:
         return self.params.shape[1]
 
-    def curvature(self) -> CurvatureProduct:
+    def curvature(self, coordinates: Coordinates | None = None) -> CurvatureProduct:
         """The project's own product at the current weights."""
         inputs, targets = self.holdout
-        return self.objective.curvature(self.params, inputs.unsqueeze(0), targets.unsqueeze(0))
+        return self.objective.curvature(
+            self.params, inputs.unsqueeze(0), targets.unsqueeze(0), coordinates=coordinates
+        )
 
     def gradient(self) -> Tensor:
         """The minibatch gradient of the coming step, (P,)."""

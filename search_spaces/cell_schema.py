@@ -132,7 +132,7 @@ class SolverSpec(StrictModel):
     """Accuracy of the eigenspace tracker; see `trainers.cell.Solver`."""
 
     tolerance: Positive = 5e-2
-    guard: Index = 4
+    guard: Index = 2
     max_products: Count = 6
     max_cold_products: Count = 40
 

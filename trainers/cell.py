@@ -117,13 +117,13 @@ class Solver:
     Args:
         tolerance: A refresh has converged when every residual norm ||H u_i - lambda_i u_i||, i <= k, is at
             most `tolerance` times |lambda_k|.
-        guard: Vectors carried beyond max(k, number of outputs).
+        guard: Least number of vectors carried beyond max(k, number of outputs).
         max_products: Budget of block products of one warm refresh.
         max_cold_products: Budget of block products of a cold start.
     """
 
     tolerance: float = 5e-2
-    guard: int = 4
+    guard: int = 2
     max_products: int = 6
     max_cold_products: int = 40
 

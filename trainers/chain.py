@@ -13,11 +13,13 @@ Leaving out the latter gives the Gauss-Newton product J^T A J v, and g' = 0 the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from trainers.coordinates import Coordinates, coordinates_of
 from trainers.layers import Layer, Saved
 from trainers.layers.activation import GELU, RELU, SOFTPLUS, TANH
 from trainers.layers.convolution import Convolution, MaxPool
@@ -139,12 +141,15 @@ class ChainObjective:
         self._flatten_first = isinstance(layers[0], Flatten)
         self._layers = layers[1:] if self._flatten_first else layers
         self._loss = loss
-        offset = 0
-        self._spans: list[slice] = []
-        for layer in self._layers:
-            self._spans.append(slice(offset, offset + layer.num_params))
-            offset += layer.num_params
-        self.num_params = offset
+        self._spans = _spans(self._layers)
+        self.num_params = self._spans[-1].stop
+
+    def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:
+        """Return coordinates for products on these examples; `None` where they would not be cheaper."""
+        first = self._layers[0]
+        if not isinstance(first, Dense):
+            return None
+        return coordinates_of(inputs_BX.flatten(1), num_outputs=first.num_outputs, num_params=self.num_params)
 
     def _forward(self, params_NP: Tensor, inputs_NBX: Tensor) -> tuple[Tensor, list[Saved]]:
         values = inputs_NBX.flatten(2) if self._flatten_first else inputs_NBX
@@ -190,76 +195,104 @@ class ChainObjective:
         return _Linearised(saved=saved, grads=grads[::-1], outputs=outputs)
 
     def _product(
-        self, params_NP: Tensor, point: _Linearised, directions_NRP: Tensor, part: Part
-    ) -> list[Tensor]:
+        self,
+        layers: Sequence[Layer],
+        params_NP: Tensor,
+        point: _Linearised,
+        directions_NRD: Tensor,
+        part: Part,
+        into_NRD: Tensor,
+    ) -> None:
+        spans = _spans(layers)
         tangents: Tensor | None = None
         kept: list[Saved] = []
-        for layer, span, saved in zip(self._layers, self._spans, point.saved, strict=True):
+        for layer, own, span, saved in zip(layers, self._spans, spans, point.saved, strict=True):
             tangents, tangent_saved = layer.tangent(
-                params_NP[:, span], saved, directions_NRP[..., span], tangents
+                params_NP[:, own], saved, directions_NRD[..., span], tangents
             )
             kept.append(tangent_saved)
         assert tangents is not None
-        back: Tensor | None = torch.zeros_like(tangents)
-        if part != "functional":
+        if part == "functional":
+            back: Tensor | None = torch.zeros_like(tangents)
+        else:
             outward = self._loss.output_hessian(point.outputs, tangents.transpose(1, 2))
             back = outward.transpose(1, 2).contiguous()
-        parts: list[Tensor] = []
-        for index in reversed(range(len(self._layers))):
+        for index in reversed(range(len(layers))):
             assert back is not None
-            span = self._spans[index]
-            own, back = self._layers[index].backward_tangent(
-                params_NP[:, span],
+            back = layers[index].backward_tangent(
+                params_NP[:, self._spans[index]],
                 point.saved[index],
-                directions_NRP[..., span],
+                directions_NRD[..., spans[index]],
                 kept[index],
                 None if part == "gauss_newton" else point.grads[index],
                 back,
+                into_NRD[..., spans[index]],
                 need_input=index > 0,
             )
-            if own is not None:
-                parts.append(own)
-        return parts[::-1]
 
     @torch.no_grad()
     def curvature(
-        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, part: Part = "hessian"
+        self,
+        params_NP: Tensor,
+        inputs_NBX: Tensor,
+        targets_NBC: Tensor,
+        *,
+        part: Part = "hessian",
+        coordinates: Coordinates | None = None,
     ) -> CurvatureProduct:
-        """Linearise at `params_NP` once and return the product with the Hessian of the mean loss."""
+        """Linearise at `params_NP` once and return the product with the Hessian of the mean loss.
+
+        Args:
+            params_NP: Weights.
+            inputs_NBX: Examples.
+            targets_NBC: Their targets.
+            part: Which part of the Hessian.
+            coordinates: What `coordinates` has returned for these examples, the same for all lanes;
+                directions and products are then in them.
+        """
         params_NP = params_NP.clone()
-        total = inputs_NBX.shape[1]
-        features = self._activation_size(params_NP, inputs_NBX, targets_NBC)
+        lanes, total = inputs_NBX.shape[:2]
+        features = self._activation_size(params_NP, inputs_NBX)
         element = params_NP.element_size() * params_NP.shape[0]
         keep = features * total * element <= SAVED_BYTES
+        layers = self._layers
+        if coordinates is not None:
+            first = cast(Dense, layers[0])
+            layers = (Dense(coordinates.inputs_BS.shape[1], first.num_outputs, first.bias), *layers[1:])
         points: dict[int, _Linearised] = {}
 
+        def linearise(chunk: slice) -> _Linearised:
+            point = self._linearise(params_NP, inputs_NBX[:, chunk], targets_NBC[:, chunk])
+            if coordinates is not None:
+                point.saved[0] = coordinates.inputs_BS[chunk].expand(lanes, -1, -1)
+            return point
+
         @torch.no_grad()
-        def product(directions_NRP: Tensor) -> Tensor:
-            per_example = features * directions_NRP.shape[1] * element
-            chunk = max(1, min(total, TANGENT_BYTES // max(1, per_example)))
-            accumulated: list[Tensor] | None = None
-            for start in range(0, total, chunk):
-                stop = min(total, start + chunk)
+        def product(directions_NRD: Tensor) -> Tensor:
+            per_example = features * directions_NRD.shape[1] * element
+            size = max(1, min(total, TANGENT_BYTES // max(1, per_example)))
+            result = torch.empty_like(directions_NRD)
+            partial = result if size == total else torch.empty_like(result)
+            for start in range(0, total, size):
+                chunk = slice(start, min(total, start + size))
                 point = points.get(start)
-                if point is None or point.outputs.shape[1] != stop - start:
-                    point = self._linearise(params_NP, inputs_NBX[:, start:stop], targets_NBC[:, start:stop])
+                if point is None or point.outputs.shape[1] != chunk.stop - start:
+                    point = linearise(chunk)
                     if keep:
                         points[start] = point
-                parts = self._product(params_NP, point, directions_NRP, part)
-                if stop - start < total:
-                    for own in parts:
-                        own.mul_((stop - start) / total)
-                if accumulated is None:
-                    accumulated = parts
+                self._product(layers, params_NP, point, directions_NRD, part, partial)
+                if partial is result:
+                    continue
+                share = (chunk.stop - start) / total
+                if start == 0:
+                    torch.mul(partial, share, out=result)
                 else:
-                    for sum_, own in zip(accumulated, parts, strict=True):
-                        sum_.add_(own)
-            assert accumulated is not None
-            return torch.cat(accumulated, -1)
+                    result.add_(partial, alpha=share)
+            return result
 
         return product
 
-    def _activation_size(self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor) -> int:
+    def _activation_size(self, params_NP: Tensor, inputs_NBX: Tensor) -> int:
         """Return the elements that one example's forward pass leaves behind, over the layers."""
         values = inputs_NBX[:1, :1].flatten(2) if self._flatten_first else inputs_NBX[:1, :1]
         size = 0
@@ -267,3 +300,9 @@ class ChainObjective:
             values, _ = layer.forward(params_NP[:1, span], values)
             size += values.numel()
         return 2 * size
+
+
+def _spans(layers: Sequence[Layer]) -> list[slice]:
+    """Return where each layer's parameters lie in the flat vector."""
+    stops = list(accumulate(layer.num_params for layer in layers))
+    return [slice(stop - layer.num_params, stop) for layer, stop in zip(layers, stops, strict=True)]

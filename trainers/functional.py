@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, jvp, vjp, vmap
 
+from trainers.coordinates import Coordinates
 from trainers.losses import Loss
 from trainers.models.normalization import NORMALIZED_EXAMPLES, normalizes_over_examples
 from trainers.objective import CurvatureProduct, Part
@@ -96,11 +97,22 @@ class FunctionalObjective:
             gradient.add_(result[0], alpha=share)
         return loss, gradient
 
+    def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:
+        """Return `None`: nothing is known about what the model does with its inputs."""
+        return None
+
     @torch.no_grad()
     def curvature(
-        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, part: Part = "hessian"
+        self,
+        params_NP: Tensor,
+        inputs_NBX: Tensor,
+        targets_NBC: Tensor,
+        *,
+        part: Part = "hessian",
+        coordinates: Coordinates | None = None,
     ) -> CurvatureProduct:
         """Return the product with (a part of) the Hessian of the mean loss at `params_NP`."""
+        assert coordinates is None, "there are none for any module"
         point = params_NP.clone()
         pieces, at_once = self._pieces(inputs_NBX)
         one_lane = {

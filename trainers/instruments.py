@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainers.cell import Solver
+from trainers.coordinates import Coordinates
 from trainers.eigenspace import Warm, block_width, refresh, relative_residual
 from trainers.evaluation import Split
 from trainers.objective import Objective, Part
@@ -44,6 +45,26 @@ class Leading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """A subset of the training set on which a Hessian is computed.
+
+    Args:
+        inputs: (l, *X).
+        targets: (l, C).
+        coordinates: Where products on them are cheaper; `None` where nowhere.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    coordinates: Coordinates | None
+
+    def for_lanes(self, lanes: int) -> tuple[Tensor, Tensor]:
+        """Return inputs (N, l, *X) and targets (N, l, C), the same for every lane, uncopied."""
+        inputs, targets = self.inputs, self.targets
+        return inputs.expand(lanes, *inputs.shape), targets.expand(lanes, *targets.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instruments:
     """An objective with its data.
 
@@ -60,6 +81,7 @@ class Instruments:
     test: Split
     num_outputs: int
     parameters: tuple[tuple[str, int], ...]
+    _examples: dict[tuple[int, int], Examples] = field(default_factory=dict[tuple[int, int], Examples])
     _holdouts: dict[tuple[int, int], Tensor] = field(default_factory=dict[tuple[int, int], Tensor])
 
     def holdout(self, seed: int, size: int) -> Tensor:
@@ -68,6 +90,14 @@ class Instruments:
             indices = holdout_indices(seed, size, len(self.train))
             self._holdouts[seed, size] = indices.to(self.train.inputs.device)
         return self._holdouts[seed, size]
+
+    def holdout_examples(self, seed: int, size: int) -> Examples:
+        """Return a holdout's examples, kept from call to call."""
+        if (seed, size) not in self._examples:
+            inputs, targets = self.train.select(self.holdout(seed, size))
+            coordinates = self.objective.coordinates(inputs)
+            self._examples[seed, size] = Examples(inputs=inputs, targets=targets, coordinates=coordinates)
+        return self._examples[seed, size]
 
     def product(
         self, params_P: Tensor, indices: Tensor, *, part: Part = "hessian", test: bool = False

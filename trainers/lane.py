@@ -41,7 +41,8 @@ class Lane:
     Args:
         cell: What is trained.
         stages: Its canonical schedule, with the conditions that have been met replaced by their steps.
-        block_WP: The tracked eigenspace's block, `None` outside projecting stages.
+        block_WC: The tracked eigenspace's block, in the holdout's coordinates where it has some; `None`
+            outside projecting stages.
         values_W: Its eigenvalues, float64.
         floor: The smallest eigenvalue known of the tracked eigenspace's Hessian.
         memory: What the base optimiser, a condition and the probes keep from step to step, by name.
@@ -59,7 +60,7 @@ class Lane:
     probes: tuple[ScheduledProbe, ...]
     detector: DivergenceDetector
     history: HistoryBuffer = field(default_factory=HistoryBuffer)
-    block_WP: Tensor | None = None
+    block_WC: Tensor | None = None
     values_W: Tensor | None = None
     floor: float = 0.0
     memory: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -168,8 +169,8 @@ class Lane:
     def state(self, step: int, weights_P: Tensor) -> LaneState:
         """Return everything that is needed to go on bitwise."""
         tensors = {WEIGHTS: weights_P, **self.memory}
-        if self.block_WP is not None and self.values_W is not None:
-            tensors |= {EIGENSPACE: self.block_WP, EIGENVALUES: self.values_W}
+        if self.block_WC is not None and self.values_W is not None:
+            tensors |= {EIGENSPACE: self.block_WC, EIGENVALUES: self.values_W}
         scalars: dict[str, Any] = {
             "initial_loss": self.detector.initial_loss,
             "finals": {name: number_to_json(value) for name, value in self.finals.items()},
@@ -205,7 +206,7 @@ class Lane:
             self.outcome = None if outcome is None else Outcome(**outcome)
             tensors = {name: tensor.to(device) for name, tensor in state.tensors.items()}
             weights = tensors.pop(WEIGHTS)
-            self.block_WP = tensors.pop(EIGENSPACE, None)
+            self.block_WC = tensors.pop(EIGENSPACE, None)
             self.values_W = tensors.pop(EIGENVALUES, None)
             self.memory = tensors
             self.stages, self.switches = stages(self.cell), []

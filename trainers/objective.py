@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from trainers.coordinates import Coordinates
 from trainers.errors import ConfigError
 from trainers.losses import Loss
 from trainers.randomness import derived_seed
@@ -40,10 +41,23 @@ class Objective(Protocol):
         """Return the mean loss of each lane (N,) and its gradient (N, P)."""
         ...
 
+    def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:
+        """Return coordinates for products on these examples; `None` where they would not be cheaper."""
+        ...
+
     def curvature(
-        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, *, part: Part = "hessian"
+        self,
+        params_NP: Tensor,
+        inputs_NBX: Tensor,
+        targets_NBC: Tensor,
+        *,
+        part: Part = "hessian",
+        coordinates: Coordinates | None = None,
     ) -> CurvatureProduct:
-        """Linearise at `params_NP` once and return the product with (a part of) the mean loss's Hessian."""
+        """Linearise at `params_NP` once and return the product with (a part of) the mean loss's Hessian.
+
+        With the `coordinates` of these examples (then the same for all lanes) directions are in them.
+        """
         ...
 
 

@@ -1,6 +1,6 @@
 """The Dominant subspaces of a pack's lanes over time: who is due, refreshed together, kept by each lane.
 
-Shape legend: N lanes, W block width, P parameters.
+Shape legend: N lanes, W block width, P parameters, C parameters in the holdout's coordinates.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from trainers.coordinates import Coordinates
 from trainers.eigenspace import Warm, block_width, refresh, relative_residual
 from trainers.history import EIGENSPACE_CONVERGED, EIGENSPACE_PRODUCTS, EIGENSPACE_RESIDUAL
-from trainers.instruments import Instruments, start_block
+from trainers.instruments import Examples, Instruments, start_block
 from trainers.lane import Lane
-from trainers.optimizers.dominant import Dominant
+from trainers.optimizers.dominant import Dominant, Subspace
 
 
 def refresh_dominant(
@@ -26,39 +27,40 @@ def refresh_dominant(
         rows: Returns the weights (N, P) of some lanes.
         step: The step.
     """
-    groups: dict[tuple[int, bool, object], list[Lane]] = {}
+    groups: dict[tuple[object, ...], list[Lane]] = {}
     for lane in lanes:
         if lane.num_steps == step:
             continue
         stage = lane.stage_at(step)
         if not stage.projects or step == stage.start:
-            lane.block_WP = lane.values_W = None
+            lane.block_WC = lane.values_W = None
         if lane.refreshes_at(step):
-            assert stage.k is not None
-            groups.setdefault((stage.k, lane.block_WP is None, lane.cell.solver), []).append(lane)
-    for (k, _, _), members in groups.items():
-        _refresh_group(instruments, members, rows(members), k, step)
+            kind = (stage.k, lane.block_WC is None, lane.cell.solver, lane.cell.holdout_seed)
+            groups.setdefault(kind, []).append(lane)
+    for members in groups.values():
+        _refresh_group(instruments, members, rows(members), step)
 
 
-def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tensor, k: int, step: int) -> None:
-    solver = lanes[0].cell.solver
-    size = lanes[0].cell.holdout_size or len(instruments.train)
-    indices = torch.stack([instruments.holdout(lane.cell.holdout_seed, size) for lane in lanes])
-    inputs, targets = instruments.train.select(indices)
-    num_params = params_NP.shape[1]
-    width = block_width(k, instruments.num_outputs, solver.guard, num_params)
+def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tensor, step: int) -> None:
+    cell, k = lanes[0].cell, lanes[0].stage_at(step).k
+    assert k is not None
+    solver, examples = cell.solver, _examples(instruments, lanes[0])
+    coordinates = _coordinates(examples, k)
+    size = params_NP.shape[1] if coordinates is None else coordinates.size
+    width = block_width(k, instruments.num_outputs, solver.guard, size)
 
     def random_blocks() -> Tensor:
         draws = [start_block(lane.cell.seed, "eigenspace", step) for lane in lanes]
-        return torch.stack([torch.randn(width, num_params, generator=draw) for draw in draws]).to(params_NP)
+        return torch.stack([torch.randn(width, size, generator=draw) for draw in draws]).to(params_NP)
 
-    blocks = [lane.block_WP for lane in lanes if lane.block_WP is not None]
+    blocks = [lane.block_WC for lane in lanes if lane.block_WC is not None]
     warm = None
     if blocks:
         floors = torch.tensor([lane.floor for lane in lanes], dtype=torch.float64, device=params_NP.device)
-        warm = Warm(block_NWP=torch.stack(blocks), floor_N=floors)
+        block = blocks[0].unsqueeze(0) if len(blocks) == 1 else torch.stack(blocks)
+        warm = Warm(block_NWP=block, floor_N=floors)
     space = refresh(
-        instruments.objective.curvature(params_NP, inputs, targets),
+        instruments.objective.curvature(params_NP, *examples.for_lanes(len(lanes)), coordinates=coordinates),
         warm,
         random_blocks,
         k=k,
@@ -69,7 +71,7 @@ def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tenso
     residuals = relative_residual(space, k)
     for row, lane in enumerate(lanes):
         converged = bool(space.converged_N[row])
-        lane.block_WP, lane.values_W = space.basis_NWP[row].clone(), space.values_NW[row].clone()
+        lane.block_WC, lane.values_W = _own(space.basis_NWP, row), space.values_NW[row].clone()
         lane.floor = float(space.floor_N[row])
         lane.refreshes += 1
         lane.unconverged += not converged
@@ -84,15 +86,34 @@ def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tenso
         )
 
 
-def dominant_of(lanes: Sequence[Lane], step: int) -> Dominant | None:
+def dominant_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> Dominant | None:
     """Return the lanes' Dominant subspaces for update number `step`; `None` when no lane projects."""
     sizes = [lane.stage_at(step).k or 0 for lane in lanes]
     if not any(sizes):
         return None
-    bases: list[Tensor | None] = [None] * len(lanes)
-    values: list[Tensor | None] = [None] * len(lanes)
+    subspaces: list[Subspace | None] = [None] * len(lanes)
     for row, (lane, k) in enumerate(zip(lanes, sizes, strict=True)):
         if k:
-            assert lane.block_WP is not None and lane.values_W is not None
-            bases[row], values[row] = lane.block_WP[:k], lane.values_W[:k]
-    return Dominant(bases=bases, values=values)
+            assert lane.block_WC is not None and lane.values_W is not None
+            subspaces[row] = Subspace(
+                basis_KC=lane.block_WC[:k],
+                values_K=lane.values_W[:k],
+                coordinates=_coordinates(_examples(instruments, lane), k),
+            )
+    return Dominant(subspaces=subspaces)
+
+
+def _examples(instruments: Instruments, lane: Lane) -> Examples:
+    size = lane.cell.holdout_size or len(instruments.train)
+    return instruments.holdout_examples(lane.cell.holdout_seed, size)
+
+
+def _coordinates(examples: Examples, k: int) -> Coordinates | None:
+    """Return the coordinates to track k directions in: none where those are too few for so many."""
+    coordinates = examples.coordinates
+    return None if coordinates is None or coordinates.size < k else coordinates
+
+
+def _own(blocks_NWP: Tensor, row: int) -> Tensor:
+    """One lane's part in memory of its own."""
+    return blocks_NWP[0] if len(blocks_NWP) == 1 else blocks_NWP[row].clone()

@@ -148,6 +148,15 @@ class Trainer:
             return self._ended_weights[id(lane)]
         return self._params_NP[self._active.index(lane)]
 
+    def dominant_basis(self, index: int) -> Tensor:
+        """Return the Dominant directions that the next update of lane `index` uses, (K, P) orthonormal.
+
+        For a lane in a stage that projects, after its first refresh.
+        """
+        dominant = dominant_of(self._instruments, [self.lanes[index]], self.step)
+        assert dominant is not None, "the stage does not project"
+        return dominant.directions(0)
+
     def state(self, index: int) -> LaneState:
         """Return the state of lane `index`; an ended lane's is that of its last step."""
         lane = self.lanes[index]
@@ -319,7 +328,7 @@ class Trainer:
             rule=rule,
             dom_rate_N1=params_NP.new_tensor([[stage.dom_rate] for stage in stages]),
             bulk_rate_N1=params_NP.new_tensor([[stage.bulk_rate] for stage in stages]),
-            dominant=dominant_of(lanes, self.step),
+            dominant=dominant_of(self._instruments, lanes, self.step),
             project_gradient=options.get("project") == "gradient",
         )
         return Steps(params_NP=params_NP, state=state, update=update, gradient_at=gradient_at)

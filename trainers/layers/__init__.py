@@ -55,10 +55,11 @@ class Layer(Protocol):
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
+        into_NRQ: Tensor,
         *,
         need_input: bool,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the tangents of both gradients, (N, R, Q) and (N, B, R, ...).
+    ) -> Tensor | None:
+        """Write the tangents of the parameters' gradient (N, R, Q) and return the inputs', (N, B, R, ...).
 
         Without `grad_NBF` the terms that hold second derivatives of the network are left out, which gives
         the Gauss-Newton product.

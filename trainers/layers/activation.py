@@ -54,15 +54,16 @@ class Activation:
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
+        into_NRQ: Tensor,
         *,
         need_input: bool,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return phi'(x) g' + phi''(x) x' g."""
+    ) -> Tensor | None:
+        """Return phi'(x) g' + phi''(x) x' g, in the place of g'."""
         first, second = self.derivatives(*saved)
-        result = first.unsqueeze(2) * grad_tangents
+        result = grad_tangents.mul_(first.unsqueeze(2))
         if grad_NBF is not None and second is not None:
             result.addcmul_((second() * grad_NBF).unsqueeze(2), tangent_saved)
-        return None, result
+        return result
 
 
 def _relu(inputs: Tensor, outputs: Tensor) -> Derivatives:

@@ -100,18 +100,18 @@ class Convolution:
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
+        into_NRQ: Tensor,
         *,
         need_input: bool,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the tangents of both gradients; `grad_tangents` is (N, B, R, C, H, W)."""
+    ) -> Tensor | None:
+        """Write and return the tangents of both gradients; `grad_tangents` is (N, B, R, C, H, W)."""
         lanes, num_directions = directions_NRQ.shape[:2]
-        result = directions_NRQ.new_empty(lanes, num_directions, self.num_params)
         stacked = self._weight(directions_NRQ).flatten(0, 2)
         grad_stacked = _lanes_to_channels(grad_tangents.flatten(2, 3))
         weight_part = self._weight_gradient(grad_stacked, saved, stacked, lanes)
-        result[..., : self._num_weights].copy_(weight_part.reshape(lanes, num_directions, self._num_weights))
+        into_NRQ[..., : self._num_weights] = weight_part.reshape(lanes, num_directions, self._num_weights)
         if self.bias:
-            result[..., self._num_weights :].copy_(grad_tangents.sum((1, 4, 5)))
+            into_NRQ[..., self._num_weights :] = grad_tangents.sum((1, 4, 5))
         across = (
             self._weight(directions_NRQ)
             .transpose(1, 2)
@@ -123,16 +123,16 @@ class Convolution:
             mixed = self._weight_gradient(grad, inputs, across, lanes).view(
                 lanes, self.num_outputs, num_directions, self.num_inputs, self.size, self.size
             )
-            self._weight(result).add_(mixed.transpose(1, 2))
+            self._weight(into_NRQ).add_(mixed.transpose(1, 2))
         if not need_input:
-            return result, None
+            return None
         weight = self._weight(params_NQ).flatten(0, 1)
         through = self._transposed(_lanes_to_channels(grad_tangents.flatten(1, 2)), weight, lanes)
         grad_inputs = _channels_to_lanes(through, lanes).unflatten(1, (-1, num_directions))
         if grad is not None:
             extra = _channels_to_lanes(self._transposed(grad, across, lanes), lanes)
             grad_inputs = grad_inputs + extra.unflatten(2, (num_directions, self.num_inputs))
-        return result, grad_inputs
+        return grad_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +172,13 @@ class MaxPool:
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
+        into_NRQ: Tensor,
         *,
         need_input: bool,
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> Tensor | None:
         """Put each gradient's tangent where the maximum stood."""
         indices, image = saved
-        return None, _scatter(grad_tangents, indices.unsqueeze(2).expand(grad_tangents.shape), image)
+        return _scatter(grad_tangents, indices.unsqueeze(2).expand(grad_tangents.shape), image)
 
 
 def _scatter(values: Tensor, indices: Tensor, image: torch.Size) -> Tensor:

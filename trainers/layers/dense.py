@@ -63,11 +63,8 @@ class Dense:
             out = torch.bmm(saved, stacked.mT)
         out = out.view(lanes, batch * num_directions, self.num_outputs)
         if tangents is not None:
-            out = torch.baddbmm(
-                out,
-                tangents.reshape(lanes, batch * num_directions, self.num_inputs),
-                self._weight(params_NQ).mT,
-            )
+            flat = tangents.reshape(lanes, batch * num_directions, self.num_inputs)
+            out.baddbmm_(flat, self._weight(params_NQ).mT)
         return out.view(lanes, batch, num_directions, self.num_outputs), tangents
 
     def backward_tangent(
@@ -78,28 +75,28 @@ class Dense:
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
+        into_NRQ: Tensor,
         *,
         need_input: bool,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return g'^T x + g^T x' beside the sum of g', and g' W + g W'."""
+    ) -> Tensor | None:
+        """Write g'^T x + g^T x' and the sum of g', and return g' W + g W'."""
         lanes, batch, num_directions, _ = grad_tangents.shape
         out, inp = self.num_outputs, self.num_inputs
-        result = directions_NRQ.new_empty(lanes, num_directions, self.num_params)
         weight_part = torch.bmm(grad_tangents.reshape(lanes, batch, num_directions * out).mT, saved)
-        result[..., : out * inp].copy_(weight_part.view(lanes, num_directions, out * inp))
+        self._weight(into_NRQ).copy_(weight_part.view(lanes, num_directions, out, inp))
         if grad_NBF is not None and tangent_saved is not None:
             mixed = torch.bmm(grad_NBF.mT, tangent_saved.reshape(lanes, batch, num_directions * inp))
-            self._weight(result).add_(mixed.view(lanes, out, num_directions, inp).transpose(1, 2))
+            self._weight(into_NRQ).add_(mixed.view(lanes, out, num_directions, inp).transpose(1, 2))
         if self.bias:
-            self._bias(result).copy_(grad_tangents.sum(1))
+            self._bias(into_NRQ).copy_(grad_tangents.sum(1))
         if not need_input:
-            return result, None
+            return None
         flat = grad_tangents.reshape(lanes, batch * num_directions, out)
         grad_inputs = torch.bmm(flat, self._weight(params_NQ)).view(lanes, batch, num_directions * inp)
         if grad_NBF is not None:
             across = self._weight(directions_NRQ).transpose(1, 2).reshape(lanes, out, num_directions * inp)
-            grad_inputs = torch.baddbmm(grad_inputs, grad_NBF, across)
-        return result, grad_inputs.view(lanes, batch, num_directions, inp)
+            grad_inputs.baddbmm_(grad_NBF, across)
+        return grad_inputs.view(lanes, batch, num_directions, inp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +130,9 @@ class Flatten:
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
+        into_NRQ: Tensor,
         *,
         need_input: bool,
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> Tensor | None:
         """Restore the shape of one example."""
-        return None, grad_tangents.unflatten(-1, saved)
+        return grad_tangents.unflatten(-1, saved)
