@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from search_spaces.cell_schema import BaseSpec
 from search_spaces.plain_paths import allowed_indices, assign
 from search_spaces.reports import AxisValue
-from search_spaces.schema import GridSpec, SpaceSpec, plain_data
-from search_spaces.strict import config_error
+from search_spaces.schema import GridSpec, SpaceSpec
+from search_spaces.strict import config_error, plain_data
 from trainers.canonical import canonical_form
 from trainers.cell import Cell, Condition, Phase, Probe, Solver
 from trainers.errors import ConfigError

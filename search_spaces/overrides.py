@@ -66,6 +66,8 @@ def _override_axis(space: dict[str, Any], name: str, value: Any, at: str) -> Non
     if not having and not isinstance(value, (list, dict)):
         override(space, f"base.{ALIASES[name]}", value, at.removesuffix(f" {name}"))
         return
+    if not grids:
+        raise ConfigError(f"{at}: the space has no grid; set search.axes.{name} instead.")
     for grid in having or grids:
         grid["axes"][name] = _changed_axis(grid["axes"].get(name), value, at)
 

@@ -16,12 +16,14 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from search_spaces.cell_schema import BaseSpec
 from search_spaces.expansion import Expansion, GridPoint, base_cell, expansions
 from search_spaces.overrides import override, parse_override
 from search_spaces.report_checks import check_reports, fit_filters
-from search_spaces.reports import Report
-from search_spaces.schema import SpaceSpec, plain_data
-from search_spaces.strict import config_error, shown
+from search_spaces.reports import AxisValue, Report
+from search_spaces.schema import GridSpec, SpaceSpec
+from search_spaces.search import SEED, SearchSpec, StopperSpec, corners, sampled_grid
+from search_spaces.strict import config_error, plain_data, shown
 from search_spaces.yaml_text import read_yaml, write_yaml
 from trainers.canonical import canonical_form
 from trainers.errors import ConfigError, unknown_name
@@ -84,6 +86,44 @@ class Space:
         """
         for grid in self.grids:
             yield from grid.points()
+
+    @cached_property
+    def search(self) -> SearchSpec:
+        """What `sweep search` does; axes that the space does not give are those of its first grid.
+
+        Raises:
+            ConfigError: There is no axis to search over, or the grid excludes points.
+        """
+        given = self.spec.search or SearchSpec()
+        if given.axes:
+            return given
+        grid = self.spec.grids[0]
+        if grid.exclude:
+            raise ConfigError(
+                f"grids.{grid.name}: it excludes points, so it is no range of its axes; name `search.axes`."
+            )
+        axes = {name: axis for name, axis in grid.axes.items() if name != SEED}
+        if not axes:
+            raise ConfigError(f"grids.{grid.name}: it has no axis to search over; name `search.axes`.")
+        seeds = given.seeds or (grid.axes[SEED].labels if SEED in grid.axes else ())
+        changes = {"axes": axes, "seeds": seeds, "set": {**grid.set, **given.set}}
+        return given.model_copy(update=changes)
+
+    def sampled(self, values: Mapping[str, AxisValue]) -> list[GridPoint]:
+        """Return one configuration of the search as grid points, one a seed.
+
+        Args:
+            values: A value or label for each axis of the search.
+
+        Raises:
+            ConfigError: It is no valid cell.
+        """
+        return sampled_points(self.spec.base, self.search, values)
+
+    def for_search(self, search: SearchSpec, stopper: StopperSpec | None) -> "Space":
+        """Return the space that a search stores: the same base, this search, no grid and no report."""
+        spec = self.spec.model_copy(update={"grids": (), "reports": (), "search": search, "stopper": stopper})
+        return Space(spec, ())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and self.text == other.text
@@ -194,9 +234,24 @@ def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:
         at = origin
         grids = expansions(spec)
         check_reports(spec)
+        if spec.search is not None and spec.search.axes:
+            for corner in corners(spec.search):
+                sampled_points(spec.base, spec.search, corner)
     except ConfigError as error:
         raise ConfigError(f"{at}: {error}") from error
     return grids
+
+
+def sampled_points(base: BaseSpec, search: SearchSpec, values: Mapping[str, AxisValue]) -> list[GridPoint]:
+    """Return one configuration of a search as grid points, one a seed."""
+    try:
+        grid = GridSpec.model_validate(sampled_grid(search, values))
+    except ValidationError as error:
+        raise config_error(error, "search") from error
+    points = list(Expansion(base, grid).points())
+    for point in points:
+        canonical_form(point.cell)
+    return points
 
 
 def _validated(values: Any, origin: str) -> SpaceSpec:

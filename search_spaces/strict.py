@@ -95,3 +95,28 @@ def expected(item: Mapping[str, Any]) -> str:
 def dotted(parts: Iterable[object]) -> str:
     """Join the parts of a path."""
     return ".".join(str(part) for part in parts)
+
+
+def plain_data(value: Any, *, compact: bool = False) -> Any:
+    """Return validated values as YAML has them: mappings, lists and scalars.
+
+    Args:
+        value: A model, or what models are made of.
+        compact: Leave out the fields that are off or empty unless stated, and are.
+    """
+    if isinstance(value, StrictModel):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        if compact:
+            fields = {name: item for name, item in fields.items() if not _is_unused(type(value), name, item)}
+        return {name: plain_data(item, compact=compact) for name, item in fields.items()}
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return {key: plain_data(item, compact=compact) for key, item in items}
+    if isinstance(value, (list, tuple)):
+        return [plain_data(item, compact=compact) for item in cast("Sequence[Any]", value)]
+    return value
+
+
+def _is_unused(model: type[StrictModel], name: str, value: Any) -> bool:
+    default = model.model_fields[name].get_default(call_default_factory=True)
+    return value == default and (value is None or value in ((), {}, ""))

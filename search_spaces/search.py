@@ -1,0 +1,241 @@
+"""The search section of a space: axes with a range, what is to be optimised, how far, and when to stop cells.
+
+    search:
+      sampler: tpe
+      axes:
+        lr: {low: 0.001, high: 1, log: true}        # continuous, because the field is a real number
+        k: {low: 2, high: 20}                       # whole numbers, because the field is one
+        alpha_dom: [1, 2, .inf]                     # values in an order
+        method: {choices: {dom: {beta_bulk: .inf}}} # labels without one, as in a grid
+      seeds: [0, 1, 2]
+      objectives: [final/train_loss]
+      cells: 60
+
+`sampled_grid` turns one asked configuration into a grid of single values, so that it is expanded, addressed
+and recorded exactly as a grid's point is. A space without the section is searched over its first grid's axes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from search_spaces.axes import AXIS_NAME, AxisSpec, long_axis
+from search_spaces.cell_schema import ALIASES, Count, Index, Positive, checked, field_adapter
+from search_spaces.reports import AxisValue
+from search_spaces.strict import StrictModel, complain, complain_unknown, config_error, shown
+
+SAMPLERS = ("tpe", "cmaes", "qmc", "random", "nsga2")
+OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
+    "final/train_loss": "minimize",
+    "final/test_accuracy": "maximize",
+    "final/steps": "minimize",
+}
+"""What can be optimised, and which way is better."""
+
+SEED = "seed"
+SEARCH_GRID = "search"
+"""Grid of the asked configurations in `cells.parquet`."""
+
+DIGITS = 6
+"""Significant digits of a sampled value: it is a literal of the cell, and is read by people."""
+
+SamplerName = Literal["tpe", "cmaes", "qmc", "random", "nsga2"]
+StopperName = Literal["asha", "median"]
+
+
+class RangeSpec(StrictModel):
+    """An axis with a range: real or whole numbers, as the field is."""
+
+    path: tuple[str, ...]
+    low: int | float
+    high: int | float
+    log: bool = False
+    integer: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _typed_as_the_fields(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        given = dict(cast("Mapping[str, Any]", given))
+        paths = [given["path"]] if isinstance(given.get("path"), str) else given.get("path")
+        if not isinstance(paths, (list, tuple)) or not paths:
+            complain("path is missing; an axis of this name needs `path`, a dotted path of the cell.")
+        for end in ("low", "high"):
+            value = given.get(end)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                complain(f"{end}: expected a finite number, found {shown(value)}.")
+        typed: list[Any] = []
+        for path in cast("Sequence[str]", paths):
+            for end in ("low", "high"):
+                try:
+                    typed.append(checked(path, given[end]))
+                except ValueError as error:
+                    complain(f"{end}: {error}")
+        if any(isinstance(value, str) for value in typed):
+            complain(f"found a range for {shown(paths[0])}, which is not a number; list its values instead.")
+        return {**given, "path": tuple(paths), "integer": _is_whole(paths[0], typed[0])}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            complain(f"found low {self.low:g} and high {self.high:g}; low must be below high.")
+        if self.log and self.low <= 0:
+            complain(f"found low {self.low:g} on a log axis; it must be positive.")
+        return self
+
+    def value(self, sampled: float) -> AxisValue:
+        """Return a sampled number as the axis has it: whole, or rounded to `DIGITS` within the range."""
+        if self.integer:
+            return round(sampled)
+        return min(max(float(f"{sampled:.{DIGITS}g}"), self.low), self.high)
+
+    def holds(self, value: AxisValue | None) -> bool:
+        """Whether a value is one that the axis can take."""
+        if isinstance(value, str) or value is None or (self.integer and value != round(value)):
+            return False
+        return self.low <= value <= self.high
+
+
+def _is_whole(path: str, value: Any) -> bool:
+    """Whether the field takes whole numbers only; an option of a choice is taken as it is written."""
+    adapter: TypeAdapter[Any] | None = field_adapter(path)
+    return isinstance(value, int) if adapter is None else isinstance(checked(path, 2), int)
+
+
+class StopperSpec(StrictModel):
+    """When cells are stopped early; see `sweep.search.stoppers`.
+
+    Attributes:
+        kind: "asha" or "median".
+        metric: A series of the history.
+        grace: No cell is stopped before this step; `None` is a tenth of the longest cell.
+        factor: Of successive halving: of so many cells at a rung one goes on, and rungs are so much apart.
+        every: Steps between two looks of median stopping; `None` is `grace`.
+        least: So many cells must have come as far before median stopping stops one.
+    """
+
+    kind: StopperName
+    metric: Literal["train/loss", "test/accuracy"] = "train/loss"
+    grace: Count | None = None
+    factor: Annotated[float, Field(gt=1)] = 3.0
+    every: Count | None = None
+    least: Count = 3
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Which way the metric is better."""
+        return self.metric == "test/accuracy"
+
+
+class SearchSpec(StrictModel):
+    """What `sweep search` does.
+
+    Attributes:
+        sampler: One of `SAMPLERS`.
+        axes: By name; a range, or values or choices as a grid has them.
+        set: Changes of the base cell, as in a grid.
+        seeds: Every configuration is trained with each of these.
+        objectives: One, or several for NSGA-II and TPE, from `OBJECTIVES`.
+        risk: Told to the sampler is the mean over the seeds, made worse by `risk` standard deviations.
+        cells: Cells to train at most; those that were there before do not count.
+        steps: Steps to train at most.
+        seconds: Time to spend at most, all commands together.
+        sampler_seed: Seeds the sampler.
+        startup: Configurations that TPE draws at random first, and the size of NSGA-II's population.
+        reuse: Whether cells that other sweeps have run are told to the sampler beforehand.
+    """
+
+    sampler: SamplerName = "tpe"
+    axes: dict[Annotated[str, Field(pattern=AXIS_NAME)], RangeSpec | AxisSpec] = Field(default_factory=dict)
+    set: dict[str, Any] = Field(default_factory=dict)
+    seeds: tuple[Index, ...] = ()
+    objectives: tuple[str, ...] = Field(default=("final/train_loss",), min_length=1)
+    risk: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    cells: Count | None = None
+    steps: Count | None = None
+    seconds: Positive | None = None
+    sampler_seed: Index = 0
+    startup: Count = 10
+    reuse: bool = True
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _long_axes(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {name: _axis(name, axis) for name, axis in cast("Mapping[str, Any]", given).items()}
+
+    @field_validator("objectives", mode="before")
+    @classmethod
+    def _known_objectives(cls, given: Any) -> Any:
+        listed: Any = [given] if isinstance(given, str) else given
+        for name in cast("Sequence[Any]", listed) if isinstance(listed, (list, tuple)) else ():
+            if name not in OBJECTIVES:
+                complain_unknown("objective", name, OBJECTIVES)
+        return listed
+
+    @field_validator("sampler", mode="before")
+    @classmethod
+    def _known_sampler(cls, given: Any) -> Any:
+        if given not in SAMPLERS:
+            complain_unknown("sampler", given, SAMPLERS)
+        return given
+
+    @model_validator(mode="after")
+    def _fits_the_sampler(self) -> Self:
+        if len(set(self.objectives)) < len(self.objectives) or len(set(self.seeds)) < len(self.seeds):
+            complain("objectives and seeds must each be named once.")
+        if len(self.objectives) > 1 and self.sampler not in ("nsga2", "tpe", "random", "qmc"):
+            complain(f"sampler {self.sampler!r} takes one objective; several: nsga2, tpe, random or qmc.")
+        return self
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether there is an end to it."""
+        return (self.cells, self.steps, self.seconds) != (None, None, None)
+
+
+def _axis(name: str, given: Any) -> RangeSpec | AxisSpec:
+    """Read one axis of a search: one with a range, or one as a grid has it."""
+    if name == SEED:
+        complain("axes.seed: seeds are not searched over; list them as `seeds`.")
+    try:
+        if not (isinstance(given, Mapping) and ("low" in given or "high" in given)):
+            return AxisSpec.model_validate(long_axis(name, given))
+        path = {"path": [ALIASES[name]]} if name in ALIASES else {}
+        return RangeSpec.model_validate({**path, **cast("Mapping[str, Any]", given)})
+    except ValidationError as error:
+        complain(str(config_error(error, f"axes.{name}")))
+
+
+def sampled_grid(search: SearchSpec, values: Mapping[str, AxisValue]) -> dict[str, Any]:
+    """Return one configuration, with all its seeds, as a grid: plain data of a `GridSpec`.
+
+    Args:
+        search: The search.
+        values: A value or label for each of its axes.
+    """
+    axes: dict[str, Any] = {}
+    for name, axis in search.axes.items():
+        value = values[name]
+        if isinstance(axis, AxisSpec) and axis.choices is not None:
+            axes[name] = {"choices": {value: axis.choices[value]}}
+        else:
+            axes[name] = {"path": list(axis.path), "values": [value]}
+    if search.seeds:
+        axes[SEED] = {"path": [SEED], "values": list(search.seeds)}
+    return {"name": SEARCH_GRID, "set": dict(search.set), "axes": axes}
+
+
+def corners(search: SearchSpec) -> list[dict[str, AxisValue]]:
+    """Return two configurations, of the first and of the last value of every axis."""
+    ends = {
+        name: (axis.value(axis.low), axis.value(axis.high))
+        if isinstance(axis, RangeSpec)
+        else (axis.labels[0], axis.labels[-1])
+        for name, axis in search.axes.items()
+    }
+    return [{name: pair[end] for name, pair in ends.items()} for end in (0, 1)]
