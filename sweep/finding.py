@@ -8,27 +8,31 @@ from statistics import fmean
 from rich.console import Console
 
 from sweep import names
+from sweep.html import write_html
 from sweep.names import Status
 from sweep.record import SEED_AXIS, Record, load_record
-from sweep.report import make_report
+from sweep.report import ReportFile, make_report
 
 
 def publish_report(tracking_uri: str, name: str, folder: Path, console: Console) -> None:
-    """Write a sweep's figures and tables, log them to its parent run, and print what was found.
+    """Write a sweep's figures, tables and page, log them to its parent run, and print what was found.
 
     Args:
         tracking_uri: MLflow, the only source.
         name: The sweep.
-        folder: Receives `figures/` and `tables/`.
+        folder: Receives `figures/`, `tables/` and `report.html`.
         console: Where to say it.
     """
     record = load_record(tracking_uri, name)
-    files = make_report(record, folder)
+    files = [
+        *make_report(record, folder),
+        ReportFile(path=write_html(record, folder), artifact_dir=names.ARTIFACT_FIGURES),
+    ]
     for file in files:
         record.client.log_artifact(record.parent_run_id, str(file.path), file.artifact_dir)
     for line in findings(record):
         console.print(line)
-    console.print("\nfigures and tables:")
+    console.print("\nfigures, tables and an interactive report:")
     for file in files:
         console.print(f"  {file.path}")
     console.print(f"\nopen them beside the runs in MLflow:  sweep ui   (experiment {name!r})")

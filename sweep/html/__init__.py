@@ -1,0 +1,20 @@
+"""Interactive reports: one HTML file that holds all it shows, for any browser, without a server.
+
+`data` arranges a record as plain values, `page` puts them into one file with the scripts of `assets/`.
+"""
+
+from pathlib import Path
+
+from sweep.html.data import sweep_data
+from sweep.html.page import page
+from sweep.record import Record
+
+FILE_NAME = "report.html"
+
+
+def write_html(record: Record, folder: Path) -> Path:
+    """Write `report.html` into a folder; the same record gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE_NAME
+    path.write_bytes(page(record.name, sweep_data(record)).encode())
+    return path

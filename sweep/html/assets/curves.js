@@ -1,0 +1,108 @@
+// A series against the training step: a line per place, its mean over the seeds and one standard deviation.
+
+function curvesView() {
+  const { series, lines, left_out: leftOut } = data.curves;
+  if (!lines.length) return null;
+  const note = leftOut ? ` Shown: the ${lines.length} places with the lowest training loss; ${leftOut} more are left out.` : "";
+  const view = section("curves", "Curves", `Bands: one standard deviation over the seeds. A cross ends what diverged.${note}`);
+  const axes = varying();
+  const chosen = { series: series[0].name, colour: axes.length ? axes[0].name : "", logY: true, logX: false };
+  const draw = () => view.body.replaceChildren(curvesPlot(byName(series, chosen.series), byName(axes, chosen.colour), chosen));
+  const pick = (name) => (value) => ((chosen[name] = value), draw());
+  view.controls.append(choice("series", choices(series), chosen.series, pick("series")));
+  if (axes.length) view.controls.append(choice("colour", choices(axes), chosen.colour, pick("colour")));
+  view.controls.append(toggle("logarithmic values", chosen.logY, pick("logY")), toggle("logarithmic steps", chosen.logX, pick("logX")));
+  draw();
+  return view.element;
+}
+
+function curvesPlot(metric, axis, { logX, logY }) {
+  const box = [70, 14, 760, 380];
+  const [left, top, width, height] = box;
+  const found = data.curves.lines.filter((line) => line.series[metric.name]).map((line) => ({ line, place: data.places[line.place], drawn: line.series[metric.name] }));
+  if (!found.length) return make("p", {}, `Nothing of ${metric.label} was recorded.`);
+  const finite = found.flatMap(({ drawn }) => drawn.mean.map(number)).filter(Number.isFinite);
+  const lost = found.flatMap(({ drawn }) => drawn.diverged.flatMap((run) => run.values.map(number))).filter(Number.isFinite);
+  const canLog = (finite.length ? finite : lost).some((value) => value > 0);
+  const y = metricScale(metric, limited(finite, lost, logY && canLog), logY && canLog);
+  const steps = found.flatMap(({ drawn }) => [...drawn.steps, ...drawn.diverged.flatMap((run) => run.steps)]);
+  const x = logX ? logarithmic(1, Math.max(...steps, 2)) : linear(0, Math.max(...steps, 1));
+  const drawn = sheet(left + width + 210, top + height + 48, `${metric.label} against the training step`);
+  drawn.dataset.scale = logY && canLog ? "log" : "linear";
+  const clip = svg("clipPath", { id: "inside" }, svg("rect", { x: left, y: top - 2, width, height: height + 4 }));
+  drawn.append(svg("defs", {}, clip));
+  frame(drawn, box, x, y, "training step", metric.label);
+  const inside = svg("g", { "clip-path": "url(#inside)" });
+  const px = (step) => left + width * x(Math.max(step, logX ? 1 : 0));
+  const py = (value) => top + height * (1 - y(value));
+  const looks = lineLooks(found, axis);
+  for (const entry of found) drawCurve(inside, entry, metric, looks(entry.place), px, py);
+  drawn.append(inside);
+  looks.key.forEach(([label, look], index) => {
+    const at = top + 8 + 17 * index;
+    drawn.append(svg("path", { d: `M${left + width + 22} ${at}h22`, stroke: look.stroke, "stroke-width": 2.4, "stroke-dasharray": look.dash }), text(left + width + 50, at + 4, label));
+  });
+  return drawn;
+}
+
+// The range of what ended well; what diverges leaves it upwards.
+function limited(finite, lost, log) {
+  if (!finite.length) return lost;
+  const top = Math.max(...finite);
+  return [...finite, ...lost.filter((value) => value <= (log ? top * 8 : top * 1.3))];
+}
+
+function lineLooks(found, axis) {
+  if (!axis) return Object.assign(() => ({ stroke: KINDS[0], dash: "" }), { key: [] });
+  const values = axis.values.filter((value) => found.some(({ place }) => place.axes[axis.name] === value));
+  const kinds = values.length <= KINDS.length && values.some((value) => typeof value === "string" && !["inf", "-inf"].includes(value));
+  const look = (index) =>
+    index < 0
+      ? { stroke: "var(--ink)", dash: "" }
+      : { stroke: kinds ? KINDS[index] : ramp(VIRIDIS, 0.9 * (index / Math.max(values.length - 1, 1))), dash: kinds ? "" : DASHES[index % DASHES.length] };
+  const every = Math.ceil(values.length / 20);
+  const key = values.map((value, index) => [`${axis.label} = ${axis.texts[axis.values.indexOf(value)]}`, look(index)]).filter((_, index) => index % every === 0);
+  return Object.assign((place) => look(values.indexOf(place.axes[axis.name])), { key });
+}
+
+function drawCurve(group, { line, place, drawn }, metric, look, px, py) {
+  const content = placeTip(place, [metric, ...data.metrics.slice(0, 2)]);
+  const parts = svg("g", { class: "curve" });
+  const path = (steps, values) => {
+    let pen = "M";
+    return steps.map((step, index) => {
+      const at = py(number(values[index]));
+      if (values[index] === null || !Number.isFinite(at)) return ((pen = "M"), "");
+      const part = `${pen}${px(step).toFixed(1)} ${at.toFixed(1)}`;
+      return ((pen = "L"), part);
+    }).join("");
+  };
+  const add = (steps, values, attributes) => {
+    const d = path(steps, values);
+    if (!d) return;
+    const stroke = svg("path", { class: "line", d, stroke: look.stroke, "stroke-dasharray": look.dash, ...attributes });
+    const hit = explains(svg("path", { class: "hit", d }), content, { enter: () => stroke.classList.add("strong"), leave: () => stroke.classList.remove("strong") });
+    hit.classList.remove("mark");
+    parts.append(stroke, hit);
+  };
+  if (drawn.std.length) parts.append(svg("path", { d: bandPath(drawn, px, py), fill: look.stroke, opacity: 0.14 }));
+  if (drawn.steps.length) add(drawn.steps, drawn.mean, {});
+  for (const run of drawn.diverged) {
+    add(run.steps, run.values, { "stroke-width": 1, opacity: 0.8 });
+    const last = run.steps.length - 1;
+    if (Number.isFinite(py(number(run.values[last])))) parts.append(text(px(run.steps[last]), Math.max(20, py(number(run.values[last]))) + 4, "✕", { "text-anchor": "middle", style: `fill:${look.stroke}` }));
+  }
+  for (const step of line.switches) {
+    const next = drawn.steps.findIndex((at) => at >= step);
+    if (next >= 0) parts.append(svg("circle", { cx: px(step), cy: py(number(drawn.mean[next])), r: 3.4, fill: "var(--paper)", stroke: look.stroke }));
+  }
+  group.append(parts);
+}
+
+function bandPath(drawn, px, py) {
+  const edge = (sign) => drawn.steps.map((step, index) => [px(step), py(number(drawn.mean[index]) + sign * (drawn.std[index] || 0))]);
+  const upper = edge(1);
+  // Below zero a logarithmic scale has no place: the band then ends at the mean.
+  const lower = edge(-1).map(([at, value], index) => [at, Number.isFinite(value) ? value : py(number(drawn.mean[index]))]);
+  return `M${[...upper, ...lower.reverse()].filter(([, value]) => Number.isFinite(value)).map(([at, value]) => `${at.toFixed(1)} ${value.toFixed(1)}`).join("L")}Z`;
+}

@@ -1,0 +1,228 @@
+"""A record as the plain values that the interactive report shows: places, heatmaps, curves.
+
+A place is one combination of axes, all its seeds together, as in the figures (`sweep.report.states.Pool`).
+Nothing here names a run, a time or a machine.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from search_spaces.reports import CurvesSpec, HeatmapSpec
+from sweep import names
+from sweep.record import SEED_AXIS, CellOutcome, Record
+from sweep.report.canvas import caption
+from sweep.report.curves import Line, make_line
+from sweep.report.heatmap import HeatmapData, heatmap_data
+from sweep.report.labels import axis_label, metric_label, plain, spaced
+from sweep.report.points import GRID_AXIS, axis_values, group
+from sweep.report.states import State, pool
+
+FIRST_SERIES = ("train/loss", "test/accuracy", "curvature/lambda_1", "curvature/chi", "train/grad_norm")
+"""The curves that every report has where they were recorded; figures may add others."""
+
+MAX_CURVE_CELLS = 400
+"""Cells whose curves are embedded, the places with the lowest loss first; the page says how many more."""
+
+POINTS_PER_CURVE = 200
+DIGITS = 6
+FINALS = (names.FINAL_TRAIN_LOSS, names.FINAL_TEST_ACCURACY)
+
+
+def sweep_data(record: Record) -> dict[str, Any]:
+    """Arrange everything that the page of one sweep shows."""
+    points = range(len(record.cell_ids))
+    axes = place_axes(record)
+    groups = group(record, points, axes)
+    metrics = shown_metrics(record)
+    places = [
+        place([record.outcomes[cell] for cell in cells], dict(zip(axes, key, strict=True)), metrics)
+        for key, cells in groups.items()
+    ]
+    return {
+        "kind": "sweep",
+        "name": record.name,
+        "caption": caption(record, points),
+        "axes": [axis_entry(record, axis) for axis in axes],
+        "metrics": [metric_entry(metric) for metric in metrics],
+        "states": [{"name": state.name, "text": state.value} for state in State],
+        "places": places,
+        "heatmaps": [_heatmap(record, spec) for spec in heatmap_specs(record, axes)],
+        "curves": _curves(record, list(groups.values()), places),
+    }
+
+
+def place_axes(record: Record) -> tuple[str, ...]:
+    """Return the axes that tell places apart: all but the seed, and the grid where there are several."""
+    grids = (GRID_AXIS,) if len(set(record.grids)) > 1 else ()
+    return (*grids, *(axis for axis in record.axes if axis != SEED_AXIS))
+
+
+def shown_metrics(record: Record) -> list[str]:
+    """Return the metrics of a cell's end and the last values of its series, the two finals first."""
+    found = {name for outcome in record.outcomes.values() for name in outcome.metrics}
+    hidden = (names.AXIS_METRIC_PREFIX, "status/")
+    rest = sorted(name for name in found if name not in FINALS and not name.startswith(hidden))
+    return [*FINALS, *rest]
+
+
+def place(outcomes: Sequence[CellOutcome], axes: dict[str, Any], metrics: Iterable[str]) -> dict[str, Any]:
+    """Pool the seeds of one place."""
+    values: dict[str, Any] = {}
+    state = State.MISSING
+    for metric in metrics:
+        pooled = pool(outcomes, metric)
+        if metric == names.FINAL_TRAIN_LOSS:
+            state = pooled.state
+        if pooled.num_values:
+            values[metric] = [rounded(pooled.mean), rounded(pooled.std)]
+    reasons = dict.fromkeys(outcome.reason for outcome in outcomes if outcome.reason)
+    return {
+        "axes": axes,
+        "state": state.name,
+        "seeds": len(outcomes),
+        "cells": [outcome.cell_id for outcome in outcomes],
+        "values": values,
+        "why": "; ".join(reasons),
+    }
+
+
+def axis_entry(record: Record, axis: str) -> dict[str, Any]:
+    """Describe an axis: its values in display order, and each as text."""
+    values = axis_values(record, range(len(record.cell_ids)), axis)
+    return {
+        "name": axis,
+        "label": "grid" if axis == GRID_AXIS else axis_label(axis).plain,
+        "values": list(values),
+        "texts": [plain(value) for value in values],
+    }
+
+
+def metric_entry(metric: str) -> dict[str, Any]:
+    """Describe a metric: name with unit, factor, decimals (null: three digits) and which way is better."""
+    label = metric_label(metric)
+    # Figures write formulas, which HTML cannot show.
+    return {
+        "name": metric,
+        "label": metric if "$" in label.text else label.text,
+        "scale": label.scale,
+        "decimals": label.decimals,
+        "lower": label.lower_is_better,
+        "positive": label.positive,
+    }
+
+
+def heatmap_specs(record: Record, axes: Sequence[str]) -> list[HeatmapSpec]:
+    """Return the heatmaps of the space; without any, that of the two axes with the most values."""
+    wanted = [spec for spec in record.reports if isinstance(spec, HeatmapSpec)]
+    points = range(len(record.cell_ids))
+    sizes = {axis: len(axis_values(record, points, axis)) for axis in axes}
+    widest = sorted((axis for axis in axes if sizes[axis] > 1), key=lambda axis: -sizes[axis])[:2]
+    if wanted or len(widest) < 2:
+        return wanted
+    return [HeatmapSpec(kind="heatmap", name="heatmap", x=widest[0], y=widest[1])]
+
+
+def _heatmap(record: Record, spec: HeatmapSpec) -> dict[str, Any]:
+    tables = [heatmap_data(record, spec, metric) for metric in spec.metrics]
+    first = tables[0]
+    return {
+        "title": spec.title or spec.name,
+        "x": {"label": axis_label(spec.x).plain, "texts": [plain(value) for value in first.x_values]},
+        "y": {"label": axis_label(spec.y).plain, "texts": [plain(value) for value in first.y_values]},
+        "left_out": first.left_out,
+        "tables": [
+            {"metric": metric_entry(data.metric), "panels": _panels(data)} for data in tables
+        ],
+    }  # fmt: skip
+
+
+def _panels(data: HeatmapData) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": ", ".join(
+                f"{axis_label(axis).plain} = {plain(value)}"
+                for axis, value in zip(data.panel_axes, key, strict=True)
+            ),
+            "mean": _grid(data.mean[index]),
+            "std": _grid(data.std[index]),
+            "seeds": data.num_seeds[index].tolist(),
+            "states": [[state.name for state in row] for row in data.states[index]],
+        }
+        for index, key in enumerate(data.panel_keys)
+    ]
+
+
+def _grid(values: np.ndarray) -> list[list[float]]:
+    return [[rounded(value) for value in row] for row in values.tolist()]
+
+
+def _curves(
+    record: Record, groups: Sequence[Sequence[str]], places: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Arrange the curves of the best places, each line with the number of its place.
+
+    Args:
+        record: The sweep.
+        groups: The cells of each place.
+        places: The places as arranged.
+    """
+
+    def loss(index: int) -> float:
+        found = places[index]["values"].get(names.FINAL_TRAIN_LOSS)
+        well = State[places[index]["state"]].has_value
+        return found[0] if found and well else math.inf
+
+    begun = [index for index, cells in enumerate(groups) if any(record.outcomes[c].run_id for c in cells)]
+    room, chosen = MAX_CURVE_CELLS, list[int]()
+    for index in sorted(begun, key=lambda index: (loss(index), index)):
+        room -= len(groups[index])
+        chosen += [index] if room >= 0 else []
+    chosen.sort()
+    run_ids = [run for index in chosen for cell in groups[index] if (run := record.outcomes[cell].run_id)]
+    wanted = _series(record)
+    histories = record.histories(run_ids, wanted)
+    lines: list[dict[str, Any]] = []
+    for index in chosen:
+        found = {metric: make_line(record, groups[index], metric, histories, ()) for metric in wanted}
+        drawn = {metric: line for metric, line in found.items() if line is not None}
+        if drawn:
+            switches = sorted({step for line in drawn.values() for step in line.switches})
+            series = {metric: _line(line) for metric, line in drawn.items()}
+            lines.append({"place": index, "switches": switches, "series": series})
+    return {
+        "series": [metric_entry(name) for name in wanted],
+        "lines": lines,
+        "left_out": len(begun) - len(chosen),
+    }
+
+
+def _series(record: Record) -> list[str]:
+    asked = [name for spec in record.reports if isinstance(spec, CurvesSpec) for name in spec.metrics]
+    there = {name for outcome in record.outcomes.values() for name in outcome.metrics}
+    return [name for name in dict.fromkeys((*FIRST_SERIES, *asked)) if name in there]
+
+
+def _line(line: Line) -> dict[str, Any]:
+    """Thin a line; a diverged seed by itself, as far as it was finite."""
+    kept = spaced(len(line.steps), POINTS_PER_CURVE)
+    return {
+        "steps": [int(line.steps[at]) for at in kept],
+        "mean": [rounded(line.mean[at]) for at in kept],
+        "std": [rounded(line.std[at]) for at in kept] if line.num_seeds > 1 else [],
+        "diverged": [
+            {
+                "steps": [int(run.steps[at]) for at in spaced(len(run.steps), POINTS_PER_CURVE)],
+                "values": [rounded(run.values[at]) for at in spaced(len(run.steps), POINTS_PER_CURVE)],
+            }
+            for run in line.diverged
+        ],
+    }
+
+
+def rounded(value: float) -> float:
+    """Shorten a value to what a screen can show."""
+    value = float(value)
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else value
