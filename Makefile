@@ -9,7 +9,9 @@ PYTHON ?= python3
 VENV ?= .venv
 FAULT_SEEDS ?= 3
 
-PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Most of what is installed is never imported, so Python compiles what it uses when it uses it.
+PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
+    -c constraints.txt
 CREATED = $(VENV)/.created
 INSTALLED = $(VENV)/.installed
 INSTALLED_TEST = $(VENV)/.installed-test
@@ -68,9 +70,10 @@ $(INSTALLED): $(PINS) | $(CREATED)
 	$(PIP_INSTALL) -e .
 	@touch "$@"
 
-$(INSTALLED_TEST): $(INSTALLED)
+$(INSTALLED_TEST): $(PINS) | $(CREATED)
+	@echo "Installing pinned dependencies into $(VENV); the first time this downloads a few GB."
 	$(PIP_INSTALL) -e ".[test]"
-	@touch "$@"
+	@touch "$(INSTALLED)" "$@"
 
 $(INSTALLED_DEV): $(INSTALLED)
 	$(PIP_INSTALL) -e ".[test,dev]"

@@ -7,7 +7,7 @@ released, or when the counter has not moved for `stale_seconds` by the contender
 compared.
 
 A holder that was stopped for longer than that finds out before it writes: `check` looks at MLflow again
-whenever the last look is older than a quarter of the stale time.
+whenever the last look is older than a quarter of the stale time, and an embedded database is fenced.
 """
 
 import json
@@ -27,6 +27,7 @@ from mlflow.entities import Run
 from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
 from sweep.ledger import Ledger, Sweep
 from sweep.ledger.connection import translated
+from sweep.ledger.fence import Fence
 from sweep.names import PARAM_LEASE_PREFIX, TAG_LEASE_BEAT, TAG_LEASE_RELEASED
 
 RENEW_SECONDS = 2.0
@@ -123,6 +124,7 @@ class Lease:
         self._sweep = sweep
         self._renew_seconds = renew_seconds
         self._stale_seconds = stale_seconds
+        self._fence = Fence(ledger.client, sweep.run_id, f"{PARAM_LEASE_PREFIX}{epoch + 1}")
         self._count = 0
         self._seen = time.monotonic()
         self._taken_by: Holder | None = None
@@ -169,11 +171,19 @@ class Lease:
                 renew_seconds=renew_seconds,
                 stale_seconds=stale_seconds,
             )
-            lease._renew()
-            lease._renewer.start()
-            lease._require_only_parent()
+            lease._begin()
             return lease
         raise LedgerError(f"the lease of sweep {sweep.name!r} could not be taken: is its parent run deleted?")
+
+    def _begin(self) -> None:
+        self._fence.raise_()
+        try:
+            self._renew()
+            self._renewer.start()
+            self._require_only_parent()
+        except BaseException:
+            self.abandon()
+            raise
 
     def _require_only_parent(self) -> None:
         """Give way where the sweep was made twice at the same moment, and the other one is held too.
@@ -209,13 +219,20 @@ class Lease:
         """Give the lease back, so that the next one need not wait."""
         if self._released.is_set():
             return
-        self.abandon()
-        if self._taken_by is None:
-            with translated("releasing the lease"):
-                self._ledger.client.set_tag(self._sweep.run_id, TAG_LEASE_RELEASED, str(self.epoch))
+        self._stop_renewing()
+        try:
+            if self._taken_by is None:
+                with translated("releasing the lease"):
+                    self._ledger.client.set_tag(self._sweep.run_id, TAG_LEASE_RELEASED, str(self.epoch))
+        finally:
+            self._fence.lower()
 
     def abandon(self) -> None:
         """Stop renewing without writing anything: its run is about to be deleted."""
+        self._stop_renewing()
+        self._fence.lower()
+
+    def _stop_renewing(self) -> None:
         self._released.set()
         if self._renewer.is_alive():
             self._renewer.join()

@@ -19,6 +19,8 @@ import ray
 from ray import tune
 from ray._private import ray_constants
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweep.errors import ClusterError
@@ -26,6 +28,9 @@ from sweep.packs import PackPlan
 from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_PROBLEMS, PackTrial
 
 REASON_LENGTH = 400
+ENDED_TRIALS_KEPT = 100
+"""How many trials Tune may hold before those that have ended are let go of."""
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 TUNE_ENVIRONMENT = {
@@ -180,6 +185,7 @@ def run_packs(
                 # Without end: packs may be added while others run. The queue says when it is over.
                 num_samples=-1,
                 search_alg=queue,
+                scheduler=_Forgetting(),
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -248,6 +254,26 @@ class _Queue(_Unsaved, Searcher):
         """Nothing to restore; see `_Unsaved`."""
 
 
+class _Forgetting(_Unsaved, FIFOScheduler):
+    """First in, first out; and trials that have ended are let go of.
+
+    Tune keeps them all for its results and its restore, neither of which is used here, and looks through all
+    of them in every step. It offers no way to drop one. Where its attributes have other names it keeps them.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the trial to start next; called in every step of Tune's loop."""
+        trials: list[Trial] = tune_controller.get_trials()
+        if len(trials) > ENDED_TRIALS_KEPT:
+            controller = getattr(tune_controller, "_tune_controller", None)
+            ended = {trial for trial in trials if trial.is_finished()}
+            trials[:] = [trial for trial in trials if trial not in ended]
+            for name in ("_stopped_trials", "_failed_trials", "_trials_to_cache"):
+                kept: set[Trial] = getattr(controller, name, set())
+                kept -= ended
+        return super().choose_trial_to_run(tune_controller)
+
+
 class _StopAll(_Unsaved, tune.Stopper):
     """Ends the experiment when the driver says so, and nothing else."""
 
@@ -261,8 +287,8 @@ class _StopAll(_Unsaved, tune.Stopper):
         return self._stop()
 
 
-class _Forward(_Unsaved, tune.Callback):
-    """Passes Tune's events on."""
+class _Forward(_Unsaved, TrialProgressCallback):
+    """Passes Tune's events on, in the place of Tune's display, which would keep every trial."""
 
     def __init__(self, events: Events, queue: _Queue) -> None:
         self._events = events
@@ -278,6 +304,9 @@ class _Forward(_Unsaved, tune.Callback):
         self._events.reported(pack, result[RESULT_CELLS], result[RESULT_PROBLEMS])
         if (failure := result[RESULT_FAILURE]) is not None:
             self._queue.add(self._events.failed(pack, _in_a_line(failure), failure))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its last result has said so."""
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         reason, log = _why(trial)

@@ -1,13 +1,12 @@
 """The lease on a real SQLite store, with real processes that are killed and stopped."""
 
-import multiprocessing
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from multiprocessing.synchronize import Barrier
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -18,9 +17,6 @@ from sweep.ledger import Ledger, Sweep
 from sweep.names import PARAM_LEASE_PREFIX, ROLE_SWEEP, TAG_LEASE_BEAT, TAG_NAME, TAG_ROLE
 from tests.sweep.small_sweep import FakeSpace, make_plan
 
-CONTENDERS = 8
-PARAMS = ("once.0", "once.1", "once.2")
-
 
 @pytest.fixture
 def sweep(ledger: Ledger) -> Sweep:
@@ -29,6 +25,14 @@ def sweep(ledger: Ledger) -> Sweep:
 
 def pretend(holder: Holder, ledger: Ledger, sweep: Sweep, epoch: int = 1) -> None:
     ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}{epoch}", holder.to_text())
+
+
+def take_over(ledger: Ledger, sweep: Sweep, epoch: int) -> None:
+    """Write the next lease as another process would, through a connection of its own."""
+    text, key = elsewhere().to_text(), f"{PARAM_LEASE_PREFIX}{epoch}"
+    with sqlite3.connect(ledger.client.tracking_uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("insert into params values (?, ?, ?)", (key, text, sweep.run_id))
+    connection.close()
 
 
 def elsewhere() -> Holder:
@@ -130,7 +134,7 @@ def test_a_reused_process_id_is_not_the_holder(ledger: Ledger, sweep: Sweep) -> 
 
 def test_a_higher_epoch_ends_the_right_to_write(ledger: Ledger, sweep: Sweep) -> None:
     lease = Lease.acquire(ledger, sweep, renew_seconds=0.05)
-    pretend(elsewhere(), ledger, sweep, epoch=2)
+    take_over(ledger, sweep, epoch=2)
     deadline = time.monotonic() + 10
     while lease.held:
         assert time.monotonic() < deadline
@@ -144,45 +148,30 @@ def test_a_higher_epoch_ends_the_right_to_write(ledger: Ledger, sweep: Sweep) ->
     assert "sweep.lease_released" not in tags
 
 
-def _contend(
-    uri: str, sweep: Sweep, number: int, barrier: Barrier, results: "multiprocessing.Queue[tuple[str, int]]"
-) -> None:
-    ledger = Ledger.open(uri)
-    for name in PARAMS:
-        barrier.wait()
-        try:
-            ledger.client.log_param(sweep.run_id, name, str(number))
-        except MlflowException:
-            continue
-        results.put((name, number))
-    barrier.wait()
-    try:
-        lease = Lease.acquire(ledger, sweep)
-    except LeaseHeldError:
-        results.put(("refused", number))
-    else:
-        results.put(("taken", lease.epoch))
-    barrier.wait()
-
-
-def test_of_many_processes_one_writes_a_param_and_one_gets_the_lease(ledger: Ledger, sweep: Sweep) -> None:
-    """Write-once params are what the lease rests on."""
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(CONTENDERS), context.Queue()
-    workers = [
-        context.Process(target=_contend, args=(ledger.client.tracking_uri, sweep, number, barrier, results))
-        for number in range(CONTENDERS)
-    ]
-    for worker in workers:
-        worker.start()
-    answers = [results.get(timeout=120) for _ in range(len(PARAMS) + CONTENDERS)]
-    for worker in workers:
-        worker.join()
-    params = ledger.client.get_run(sweep.run_id).data.params
-    for name in PARAMS:
-        assert [number for key, number in answers if key == name] == [int(params[name])]
-    assert [epoch for key, epoch in answers if key == "taken"] == [1]
-    assert len([key for key, _ in answers if key == "refused"]) == CONTENDERS - 1
+def test_what_a_lost_lease_no_longer_covers_is_not_committed(ledger: Ledger, sweep: Sweep) -> None:
+    client = ledger.client
+    with Lease.acquire(ledger, sweep, renew_seconds=3600, stale_seconds=3600) as lease:
+        client.log_metric(sweep.run_id, "before", 1.0)
+        take_over(ledger, sweep, epoch=2)
+        # The lease was looked at a moment ago, so only the fence can know.
+        lease.check()
+        for write in (
+            lambda: client.log_metric(sweep.run_id, "after", 1.0),
+            lambda: client.set_tag(sweep.run_id, "after", "1"),
+            lambda: client.log_param(sweep.run_id, "after", "1"),
+            lambda: client.create_run(sweep.experiment_id),
+            lambda: client.set_terminated(sweep.run_id),
+        ):
+            with pytest.raises(MlflowException, match="is taken; nothing was written"):
+                write()
+        run = client.get_run(sweep.run_id)
+        assert "before" in run.data.metrics and run.info.status == "RUNNING"
+        assert "after" not in {*run.data.metrics, *run.data.tags, *run.data.params}
+        assert len(client.search_runs([sweep.experiment_id])) == 1
+        with pytest.raises(LedgerError) as info:
+            lease.release()
+        assert info.value.transient
+    client.log_metric(sweep.run_id, "after", 1.0)
 
 
 def test_a_deleted_sweep_has_no_lease(ledger: Ledger, sweep: Sweep) -> None:
