@@ -54,6 +54,8 @@ ARTIFACT_ERROR = "error.txt"
 ARTIFACT_HISTORY = "history"
 ARTIFACT_FIGURES = "figures"
 ARTIFACT_TABLES = "tables"
+ARTIFACT_JOURNAL = "journal"
+"""Questions, answers and decisions of a search or a stopper, in order; see `sweep.search.journal`."""
 
 AXIS_COLUMN_PREFIX = "axis/"
 """Columns of `cells.parquet` that hold a grid point's axes: `axis/lr`, `axis/k`, …"""

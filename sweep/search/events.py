@@ -1,0 +1,133 @@
+"""What happens in a search, in the order in which it happens: the lines of the journal."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from search_spaces.reports import AxisValue
+from search_spaces.strict import infinity
+
+Configuration = dict[str, AxisValue]
+"""A value or label for each axis of the search."""
+
+INFINITE = {float("inf"): "inf", float("-inf"): "-inf"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a configuration's cells came to, as the sampler is told. No number in it is NaN or infinite.
+
+    Args:
+        state: "complete"; "pruned" when a cell was stopped early; "failed" when there is nothing to learn.
+        objectives: Mean over the seeds, made worse by `risk` spreads; empty where it failed.
+        spreads: Sample standard deviations over the seeds, 0 for one seed.
+        diverged: Share of the seeds that diverged.
+        step: The step that was reached, of a pruned one.
+    """
+
+    state: Literal["complete", "pruned", "failed"]
+    objectives: tuple[float, ...] = ()
+    spreads: tuple[float, ...] = ()
+    diverged: float = 0.0
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A configuration that had been run before the search began; it costs nothing."""
+
+    configuration: Configuration
+    result: Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The sampler was asked for a configuration.
+
+    Args:
+        number: Counts the questions, from 0.
+        configuration: The answer.
+        cells: Its cells, one a seed; empty where it is no valid cell.
+        new: How many of them nobody had asked for or run before.
+        steps: Steps of these.
+    """
+
+    number: int
+    configuration: Configuration
+    cells: tuple[str, ...]
+    new: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """The sampler was told what became of a configuration."""
+
+    number: int
+    result: Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A cell came to a rung.
+
+    Args:
+        cell_id: The cell.
+        step: The rung.
+        value: The metric there, the last one recorded up to it.
+        stops: Whether it is stopped.
+        reason: Why it is, in a line.
+    """
+
+    cell_id: str
+    step: int
+    value: float
+    stops: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """A stopped cell goes on, and is not stopped by a stopper again."""
+
+    cell_id: str
+
+
+Event = Known | Asked | Told | Decided | Released
+_KINDS: dict[str, type[Any]] = {
+    "known": Known,
+    "asked": Asked,
+    "told": Told,
+    "decided": Decided,
+    "released": Released,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    """Return an event as JSON values."""
+    facts = asdict(event)
+    if (found := facts.get("configuration")) is not None:
+        facts["configuration"] = {
+            name: INFINITE.get(value, value) if isinstance(value, float) else value
+            for name, value in found.items()
+        }
+    return {"kind": _NAMES[type(event)], **facts}
+
+
+def event_from_json(facts: dict[str, Any]) -> Event:
+    """Read an event back.
+
+    Raises:
+        KeyError: Unknown kind.
+        TypeError: Its fields are others.
+    """
+    facts = dict(facts)
+    kind = _KINDS[facts.pop("kind")]
+    if (found := facts.get("configuration")) is not None:
+        facts["configuration"] = {name: infinity(value) for name, value in found.items()}
+    if (result := facts.get("result")) is not None:
+        lists: dict[str, Any] = {name: tuple(result[name]) for name in ("objectives", "spreads")}
+        facts["result"] = Result(**{**result, **lists})
+    if "cells" in facts:
+        facts["cells"] = tuple(facts["cells"])
+    return kind(**facts)
