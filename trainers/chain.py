@@ -27,8 +27,9 @@ from trainers.layers.dense import Dense, Flatten
 from trainers.losses import Loss
 from trainers.objective import CurvatureProduct, Part
 
-TANGENT_BYTES = 192 * 2**20
-"""Budget for the tangents of one chunk of examples; chunks are a function of shapes alone."""
+TANGENT_BYTES = {"cpu": 40 * 2**20, "cuda": 192 * 2**20}
+"""Budget for one lane's tangents of one chunk of examples: what a processor's cache holds much of, and what
+fills a GPU. Chunks are a function of one lane's shapes, so that sums do not depend on its neighbours."""
 
 SAVED_BYTES = 2 * 2**30
 """Budget for keeping the linearised forward pass of all chunks; beyond it, each product computes it again."""
@@ -253,8 +254,7 @@ class ChainObjective:
         params_NP = params_NP.clone()
         lanes, total = inputs_NBX.shape[:2]
         features = self._activation_size(params_NP, inputs_NBX)
-        element = params_NP.element_size() * params_NP.shape[0]
-        keep = features * total * element <= SAVED_BYTES
+        keep = features * total * params_NP.element_size() * lanes <= SAVED_BYTES
         layers = self._layers
         if coordinates is not None:
             first = cast(Dense, layers[0])
@@ -269,8 +269,9 @@ class ChainObjective:
 
         @torch.no_grad()
         def product(directions_NRD: Tensor) -> Tensor:
-            per_example = features * directions_NRD.shape[1] * element
-            size = max(1, min(total, TANGENT_BYTES // max(1, per_example)))
+            per_example = features * directions_NRD.shape[1] * params_NP.element_size()
+            num_chunks = -(-total * per_example // TANGENT_BYTES[params_NP.device.type])
+            size = -(-total // num_chunks)
             result = torch.empty_like(directions_NRD)
             partial = result if size == total else torch.empty_like(result)
             for start in range(0, total, size):

@@ -112,7 +112,7 @@ def test_chunks_over_examples_add_up(module: str, saved_bytes: int, monkeypatch:
     whole = objectives(problem)[0]
     block = directions(problem, 3)
     expected = whole.curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)(block)
-    monkeypatch.setattr(chain, "TANGENT_BYTES", 1)
+    monkeypatch.setitem(chain.TANGENT_BYTES, "cpu", 1)
     monkeypatch.setattr(chain, "SAVED_BYTES", saved_bytes)
     product = objectives(problem)[0].curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)
     for _ in range(2):
