@@ -1,12 +1,16 @@
 """A recorded sweep as data frames, for notebooks and scripts of one's own."""
 
+import html
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from sweep.compare import DEFAULT_METRICS, Comparison, compare
 from sweep.export import export_table
+from sweep.html.data import sweep_data
+from sweep.html.page import page
 from sweep.places import Places
 from sweep.record import Record, load_record
 from trainers.errors import ConfigError, unknown_name
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
 
 NOT_A_SERIES = ("final/", "hp/", "status/")
 """Metrics with one value a cell."""
+
+REPORT_PIXELS = 800
+"""Height of the report within a notebook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,22 @@ class LoadedSweep:
             **{name: pa.array([rows[key].get(name) for key in keys], pa.float64()) for name in wanted},
         }
         return pa.table(table).to_pandas()
+
+    def compare(self, other: "LoadedSweep", *, metrics: Sequence[str] = DEFAULT_METRICS) -> Comparison:
+        """Compare with another sweep, place by place; see `Comparison.frame`.
+
+        Raises:
+            ConfigError: They have no combination of axes in common.
+        """
+        return compare(self.record, other.record, metrics)
+
+    def report(self) -> str:
+        """Return the interactive report as HTML, for a notebook's own display of HTML."""
+        frame = html.escape(page(self.record.name, sweep_data(self.record)))
+        return f'<iframe srcdoc="{frame}" width="100%" height="{REPORT_PIXELS}" style="border:0"></iframe>'
+
+    def _repr_html_(self) -> str:
+        return self.report()
 
 
 def load_sweep(name: str, *, tracking_uri: str | None = None) -> LoadedSweep:

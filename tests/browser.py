@@ -101,8 +101,9 @@ def browser(*, width: int = 1200, height: int = 1000) -> Generator[Browser, None
     assert CHROMIUM is not None, NO_CHROMIUM
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-             "--hide-scrollbars", "--disable-background-networking", f"--window-size={width},{height}",
+            [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+             "--no-first-run", "--hide-scrollbars", "--disable-background-networking",
+             f"--window-size={width},{height}",
              f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": profile},
         )  # fmt: skip

@@ -1,0 +1,209 @@
+"""Two sweeps side by side: what each has at a place, the difference, and its spread over the seeds.
+
+A place is a combination of axes without the seed. An axis that only one sweep has is filled in for the other
+from the params of its cells, so that sweeps that differ in a fixed setting (the model, the batch size) still
+meet where everything that varies is equal, and nothing is compared with something else by accident.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from search_spaces.reports import AxisValue
+from sweep import names
+from sweep.names import Status
+from sweep.record import SEED_AXIS, CellOutcome, Record
+from sweep.report.points import GRID_AXIS, in_order
+from sweep.report.states import Pool, pool
+from trainers.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas
+
+DEFAULT_METRICS = (names.FINAL_TRAIN_LOSS, names.FINAL_TEST_ACCURACY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One metric at one place: the second sweep against the first.
+
+    Args:
+        first: The seeds of the first sweep together.
+        second: Those of the second.
+        difference: Mean of second minus first, over the seeds that both have, else between the two means;
+            NaN where a side has no value.
+        spread: Sample standard deviation of the differences of equal seeds; without two such pairs that of
+            a difference of one run of each (the root of the summed variances); NaN where nothing tells.
+        num_pairs: Seeds that ended well in both; 0 when none did and the means are compared.
+    """
+
+    first: Pool
+    second: Pool
+    difference: float = math.nan
+    spread: float = math.nan
+    num_pairs: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A place of either sweep.
+
+    Args:
+        axes: Its values; `None` where the place lacks the axis.
+        first: Cells of the first sweep; empty where it has none there.
+        second: Cells of the second.
+        metrics: The comparison by metric.
+    """
+
+    axes: Mapping[str, AxisValue | None]
+    first: tuple[CellOutcome, ...]
+    second: tuple[CellOutcome, ...]
+    metrics: Mapping[str, Difference]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two sweeps, place by place, in the order of the first.
+
+    Args:
+        first: The first sweep.
+        second: The second.
+        axes: The axes of either, the seed left out.
+        metrics: What is compared.
+        pairs: The places of either.
+    """
+
+    first: Record
+    second: Record
+    axes: tuple[str, ...]
+    metrics: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+
+    def table(self) -> pa.Table:
+        """Return one row per place and metric; the columns are fields of `Difference` and the axes."""
+        rows = [(pair, metric, pair.metrics[metric]) for pair in self.pairs for metric in self.metrics]
+        columns: dict[str, Any] = {}
+        for axis in self.axes:
+            values = [pair.axes[axis] for pair, _, _ in rows]
+            text = any(isinstance(value, str) for value in values)
+            columns[axis] = [None if value is None else str(value) for value in values] if text else values
+        columns["metric"] = [metric for _, metric, _ in rows]
+        for side in ("first", "second"):
+            pools: list[Pool] = [getattr(found, side) for _, _, found in rows]
+            columns[side] = pa.array([known.mean for known in pools], pa.float64())
+            columns[f"{side}_std"] = pa.array([known.std for known in pools], pa.float64())
+            columns[f"{side}_state"] = [known.state.value for known in pools]
+        columns["difference"] = pa.array([found.difference for _, _, found in rows], pa.float64())
+        columns["spread"] = pa.array([found.spread for _, _, found in rows], pa.float64())
+        columns["num_pairs"] = [found.num_pairs for _, _, found in rows]
+        return pa.table(columns)
+
+    @property
+    def frame(self) -> "pandas.DataFrame":
+        """The table as a data frame."""
+        return self.table().to_pandas()
+
+
+def compare(first: Record, second: Record, metrics: Sequence[str] = DEFAULT_METRICS) -> Comparison:
+    """Compare two sweeps.
+
+    Raises:
+        ConfigError: They have no place in common, with the axes of both.
+    """
+    axes = tuple(dict.fromkeys(axis for axis in (*first.axes, *second.axes) if axis != SEED_AXIS))
+    # Grids of one space often repeat axis values; their names then tell the places apart.
+    if len(set(first.grids)) > 1 and set(first.grids) & set(second.grids):
+        axes = (GRID_AXIS, *axes)
+    sides = [_places(record, axes) for record in (first, second)]
+    keys = dict.fromkeys((*sides[0], *sides[1]))
+    if not any(key in sides[0] and key in sides[1] for key in keys):
+        found = "; ".join(
+            f"{record.name} has " + ", ".join(f"{axis} in {_shown(side, at)}" for at, axis in enumerate(axes))
+            for record, side in zip((first, second), sides, strict=True)
+        )
+        raise ConfigError(f"the sweeps have no combination of axes in common: {found}.")
+    pairs = [
+        Pair(
+            axes=dict(zip(axes, key, strict=True)),
+            first=sides[0].get(key, ()),
+            second=sides[1].get(key, ()),
+            metrics={
+                metric: _difference(sides[0].get(key, ()), sides[1].get(key, ()), metric)
+                for metric in metrics
+            },
+        )
+        for key in keys
+    ]
+    return Comparison(first=first, second=second, axes=axes, metrics=tuple(metrics), pairs=tuple(pairs))
+
+
+_Key = tuple[AxisValue | None, ...]
+
+
+def _places(record: Record, axes: Sequence[str]) -> dict[_Key, tuple[CellOutcome, ...]]:
+    found: dict[_Key, dict[str, CellOutcome]] = {}
+    for point, cell_id in enumerate(record.cell_ids):
+        key = tuple(_value(record, point, axis) for axis in axes)
+        found.setdefault(key, {})[cell_id] = record.outcomes[cell_id]
+    return {key: tuple(cells.values()) for key, cells in found.items()}
+
+
+def _value(record: Record, point: int, axis: str) -> AxisValue | None:
+    if axis == GRID_AXIS:
+        return record.grids[point]
+    value = record.axes[axis][point] if axis in record.axes else None
+    if value is None:
+        text = record.outcome(point).params.get(axis)
+        value = None if text is None else _number(text)
+    return value
+
+
+def _number(text: str) -> AxisValue:
+    """Read a param back: it is a text in MLflow, and the other sweep's axis a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _shown(side: Mapping[_Key, object], at: int) -> str:
+    return "{" + ", ".join(str(value) for value in in_order(key[at] for key in side)) + "}"
+
+
+def _difference(first: Sequence[CellOutcome], second: Sequence[CellOutcome], metric: str) -> Difference:
+    pools = pool(first, metric), pool(second, metric)
+    by_seed = _by_seed(first, metric), _by_seed(second, metric)
+    common = sorted(by_seed[0].keys() & by_seed[1].keys())
+    if not all(known.state.has_value for known in pools):
+        return Difference(first=pools[0], second=pools[1])
+    if not common:
+        return Difference(
+            first=pools[0],
+            second=pools[1],
+            difference=pools[1].mean - pools[0].mean,
+            spread=math.hypot(pools[0].std, pools[1].std),
+        )
+    differences = [by_seed[1][seed] - by_seed[0][seed] for seed in common]
+    paired = len(differences) > 1
+    spread = float(np.std(differences, ddof=1)) if paired else math.hypot(pools[0].std, pools[1].std)
+    return Difference(
+        first=pools[0],
+        second=pools[1],
+        difference=float(np.mean(differences)),
+        spread=spread,
+        num_pairs=len(differences),
+    )
+
+
+def _by_seed(outcomes: Sequence[CellOutcome], metric: str) -> dict[str, float]:
+    """Return the metric of the cells that ended well, by seed."""
+    return {
+        outcome.params.get(SEED_AXIS, ""): value
+        for outcome in outcomes
+        if outcome.status in (Status.COMPLETED, Status.STOPPED)
+        and math.isfinite(value := outcome.metrics.get(metric, math.nan))
+    }
