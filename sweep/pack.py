@@ -42,7 +42,7 @@ class Committed:
         cell_id: Which cell.
         step: Up to which step.
         attempt: By which attempt.
-        status: "completed" or "diverged" when the cell has ended, else "running".
+        status: "completed", "diverged" or "stopped" when the cell has ended, else "running".
         num_steps: The cell's planned end.
         left: Steps of the states that it has left for other cells so far.
     """
@@ -190,25 +190,33 @@ class Pack:
         """Whether every cell has an outcome."""
         return self.trainer.finished
 
-    def train(self, seconds: float, *, beat: Callable[[], None] | None = None) -> None:
-        """Train for about `seconds`, or until every cell has ended.
+    def stop(self, cell_id: str, reason: str) -> None:
+        """End a cell where it is, because somebody asks for it; the next commit says so."""
+        self.trainer.stop(self._ids.index(cell_id), reason)
+
+    def train(
+        self, seconds: float, *, pauses: Sequence[int] = (), beat: Callable[[], None] | None = None
+    ) -> None:
+        """Train for about `seconds`, up to one of the steps `pauses`, or until every cell has ended.
 
         How often the clock is looked at has no influence on the numbers.
 
         Args:
             seconds: Time until the next commit.
+            pauses: Steps at which a commit is wanted at once.
             beat: Called whenever the work has gone on.
         """
         deadline = time.monotonic() + seconds
         while not self.trainer.finished:
             start, begun = self.trainer.step, time.monotonic()
-            self.trainer.advance(min([start + self._steps_a_look, *self._next_leaves(start)]))
+            ahead = [step for step in pauses if step > start]
+            self.trainer.advance(min([start + self._steps_a_look, *self._next_leaves(start), *ahead]))
             self._train_seconds += time.monotonic() - begun
             self._leave()
             if beat is not None:
                 beat()
             now = time.monotonic()
-            if now >= deadline:
+            if now >= deadline or self.trainer.step in pauses:
                 return
             rate = max(1, self.trainer.step - start) / max(now - begun, 1e-6)
             self._steps_a_look = max(1, min(2 * self._steps_a_look, int(rate * SECONDS_BETWEEN_LOOKS)))

@@ -21,16 +21,19 @@ class PackPlan:
     Args:
         cells: The cells that it trains, by id.
         leaves: For each cell, the steps at which it leaves its state for others.
+        pauses: Steps at which it commits at once, because cells are compared there.
     """
 
     cells: Mapping[str, Cell]
     leaves: tuple[tuple[int, ...], ...]
+    pauses: tuple[int, ...] = ()
 
     def to_config(self) -> dict[str, Any]:
         """Return the trial's own part of its configuration: JSON values."""
         return {
             "cells": [cell_to_json(cell) for cell in self.cells.values()],
             "leaves": [list(steps) for steps in self.leaves],
+            "pauses": list(self.pauses),
         }
 
 

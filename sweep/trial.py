@@ -5,6 +5,7 @@ been trained. Each `step` trains for a few seconds, commits every lane durably a
 committed, so a trial that is stopped between two steps has nothing left to save.
 """
 
+import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,9 @@ from trainers.cell_json import cell_from_json
 from trainers.data import DATASETS, Dataset
 from trainers.options import Choice
 
+SECONDS_BETWEEN_LOOKS_FOR_STOPS = 1.0
+"""How often a worker looks for marks on its cells while it trains."""
+
 RESULT_CELLS = "cells"
 """Key of a trial's report: what was committed, one mapping per cell."""
 
@@ -40,6 +44,7 @@ class PackTrial(tune.Trainable):
     Config:
         cells: Cells as JSON values (`trainers.cell_json`).
         leaves: For each cell, the steps at which it leaves its state for others.
+        pauses: Steps at which to commit at once.
         storage: Place of the checkpoint store.
         data_folder: Where data sets are kept.
         seconds: Training time between two commits.
@@ -56,6 +61,7 @@ class PackTrial(tune.Trainable):
         self._problems: list[str] = []
         self._store = Storage.open(config["storage"], create=False)
         self._cells = [cell_from_json(values) for values in config["cells"]]
+        self._ids = [cell_id(cell) for cell in self._cells]
         self._watchdog = Watchdog(config["hang_seconds"], self._leave_note)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -90,9 +96,23 @@ class PackTrial(tune.Trainable):
     def _train_and_commit(self) -> list[Committed]:
         if self._pack is None:
             self._pack = self._build()
-        if not self._pack.finished:
-            self._pack.train(float(self.config["seconds"]), beat=self._watchdog.beat)
+        deadline = time.monotonic() + float(self.config["seconds"])
+        self._stop_cells(self._pack)
+        while not self._pack.finished and (left := deadline - time.monotonic()) > 0:
+            self._pack.train(
+                min(left, SECONDS_BETWEEN_LOOKS_FOR_STOPS),
+                pauses=self.config["pauses"],
+                beat=self._watchdog.beat,
+            )
+            self._stop_cells(self._pack)
+            if self._pack.trainer.step in self.config["pauses"]:
+                break
         return self._pack.commit()
+
+    def _stop_cells(self, pack: Pack) -> None:
+        """End the cells that the driver has marked."""
+        for address in self._store.stops.all() & set(self._ids):
+            pack.stop(address, self._store.stops.reason(address))
 
     def _build(self) -> Pack:
         config = self.config
@@ -118,5 +138,5 @@ class PackTrial(tune.Trainable):
         return self._data[1]
 
     def _leave_note(self, text: str) -> None:
-        for cell in self._cells:
-            self._store.leave_note(cell_id(cell), text)
+        for address in self._ids:
+            self._store.leave_note(address, text)

@@ -17,7 +17,7 @@ class Outcome:
     """How a lane ended.
 
     Args:
-        status: "completed" or "diverged".
+        status: "completed", "diverged", or "stopped" where somebody asked for it.
         reason: Empty for a completed lane.
         step: The step at which it ended.
     """

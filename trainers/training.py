@@ -148,6 +148,12 @@ class Trainer:
             return self._ended_weights[id(lane)]
         return self._params_NP[self._active.index(lane)]
 
+    def stop(self, index: int, reason: str) -> None:
+        """End lane `index` here, because somebody asks for it; one that has ended is left as it is."""
+        lane = self.lanes[index]
+        if lane.outcome is None:
+            self._end({id(lane): Outcome(status="stopped", reason=reason, step=self.step)})
+
     def dominant_basis(self, index: int) -> Tensor:
         """Return the Dominant directions that the next update of lane `index` uses, (K, P) orthonormal.
 

@@ -233,13 +233,13 @@ class Artifacts:
                     total += entry.file_size or 0
             return total
 
-    def clear(self, run_id: str) -> None:
-        """Remove all files of a run."""
+    def clear(self, run_id: str, path: str | None = None) -> None:
+        """Remove all files of a run, or those under a path."""
         with translated(f"removing the files of run {run_id}"):
             repository: Any = get_artifact_repository(
                 self._place(run_id), tracking_uri=self._client.tracking_uri
             )
-            repository.delete_artifacts()
+            repository.delete_artifacts(path)
 
     def get(self, run_id: str, path: str) -> bytes | None:
         """Read a file, or return `None` when there is none."""

@@ -1,6 +1,6 @@
 """Stopping rules: whether a cell that has come to a rung goes on. Pure: values in, decisions out.
 
-A rung is a step at which cells are compared, by the last value of a metric that was recorded up to it. Whether
+A rung is a step at which cells are compared, by the last value of a metric recorded up to it. Whether
 a cell goes on depends on who came to the rung before, so decisions are kept in the journal and never computed
 again.
 """

@@ -30,6 +30,7 @@ from sweep.storage.manifest import (
     manifest_file,
 )
 from sweep.storage.parts import decode_part, encode_part, join_parts
+from sweep.storage.stop_marks import StopMarks
 
 FORMAT_FILE = "storage.json"
 APART = "apart"
@@ -84,6 +85,11 @@ class Storage:
     def place(self) -> str:
         """The root as text: `Storage.open(storage.place)` gives the same store in another process."""
         return self._files.place
+
+    @property
+    def stops(self) -> StopMarks:
+        """The requests to stop single cells."""
+        return StopMarks(self._files)
 
     def begin_attempt(self, cell_id: str) -> int:
         """Reserve the next attempt number; no two callers get the same one, on any file system."""
