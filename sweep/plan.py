@@ -5,12 +5,12 @@
 Points that ask for the same experiment share its cell. Pure: no data is loaded, no torch, Ray or MLflow.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from search_spaces import Space
+from search_spaces import GridPoint, Space
 from search_spaces.expansion import describe
 from search_spaces.reports import AxisValue
 from sweep.forks import Sharing, plan_sharing, steps_to_train
@@ -20,9 +20,9 @@ from trainers.cell import Cell
 from trainers.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
-    """Everything that a sweep has to make.
+    """Everything that a sweep has to make; it only ever grows.
 
     Args:
         name: The space's name.
@@ -35,12 +35,34 @@ class Plan:
     """
 
     name: str
-    grids: Sequence[str]
-    axes: Sequence[Mapping[str, AxisValue]]
-    cell_ids: Sequence[str]
-    cells: Mapping[str, Cell]
-    first_points: Mapping[str, int]
-    steps_naive: int
+    grids: list[str] = field(default_factory=list[str])
+    axes: list[Mapping[str, AxisValue]] = field(default_factory=list[Mapping[str, AxisValue]])
+    cell_ids: list[str] = field(default_factory=list[str])
+    cells: dict[str, Cell] = field(default_factory=dict[str, Cell])
+    first_points: dict[str, int] = field(default_factory=dict[str, int])
+    steps_naive: int = 0
+
+    def add(self, point: GridPoint) -> str:
+        """Add a grid point; returns the address of its cell.
+
+        Raises:
+            ConfigError: It is no valid cell; the message names the point.
+        """
+        try:
+            address = cell_id(point.cell)
+        except ConfigError as error:
+            raise ConfigError(f"{describe(point.grid, point.axes)}: {error}") from error
+        if address in self.cells:
+            # The kept address, so that points of one cell share one string.
+            address = self.cell_ids[self.first_points[address]]
+        else:
+            self.cells[address] = point.cell
+            self.first_points[address] = len(self.cell_ids)
+        self.grids.append(point.grid)
+        self.axes.append(point.axes)
+        self.cell_ids.append(address)
+        self.steps_naive += point.cell.num_steps
+        return address
 
     def trials(self, lanes: int = 1) -> list[tuple[str, ...]]:
         """Return the packs of cells that are trained together, when all of them are to be trained."""
@@ -85,31 +107,7 @@ def make_plan(space: Space) -> Plan:
     Raises:
         ConfigError: A grid point is no valid cell; the message names the point.
     """
-    grids: list[str] = []
-    axes: list[Mapping[str, AxisValue]] = []
-    cell_ids: list[str] = []
-    cells: dict[str, Cell] = {}
-    first_points: dict[str, int] = {}
-    steps = 0
-    for index, point in enumerate(space.points()):
-        try:
-            address = cell_id(point.cell)
-        except ConfigError as error:
-            raise ConfigError(f"{describe(point.grid, point.axes)}: {error}") from error
-        if address not in cells:
-            cells[address] = point.cell
-            first_points[address] = index
-        # The kept address, so that points of one cell share one string.
-        cell_ids.append(cell_ids[first_points[address]] if first_points[address] != index else address)
-        grids.append(point.grid)
-        axes.append(point.axes)
-        steps += point.cell.num_steps
-    return Plan(
-        name=space.name,
-        grids=grids,
-        axes=axes,
-        cell_ids=cell_ids,
-        cells=cells,
-        first_points=first_points,
-        steps_naive=steps,
-    )
+    plan = Plan(space.name)
+    for point in space.points():
+        plan.add(point)
+    return plan
