@@ -1,16 +1,21 @@
 """The commands that `cluster` adds to `sweep`: `submit`, `logs`, `doctor`, `cluster init`, `cluster render`.
 
+`sweep resume` gets a second meaning: with the address of a dashboard its driver is a job there.
 `sweep.cli` finds them through the entry points `sweep.commands`; what they do is done elsewhere.
 """
 
+import functools
 import os
 import sys
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
+from typer.models import OptionInfo
 
 from sweep.cli import (
     NameArgument,
@@ -19,7 +24,11 @@ from sweep.cli import (
     SpaceArgument,
     SweepNameOption,
 )
+from sweep.cli import resume as resume_here
 from trainers.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cluster.submission import Submission
 
 RayOption = Annotated[
     str | None,
@@ -56,6 +65,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line; the entry point."""
     others = {"allow_extra_args": True, "ignore_unknown_options": True}
     app.command(context_settings=others)(submit)
+    app.command()(resume)
     app.command()(logs)
     app.command()(doctor)
     app.add_typer(cluster_app, name="cluster")
@@ -79,18 +89,14 @@ def submit(
     Every other option is `sweep run`'s, with --tracking-uri, --storage and --data as the nodes see them; the
     nodes' own count without.
     """
-    from cluster.secrets import log_in
     from search_spaces import load_space
 
     if resume and (smoke or overrides or name):
         raise ConfigError("--resume takes the sweep as it is stored; found --smoke, --set or --name with it.")
     loaded = None if resume else load_space(space, smoke=smoke, overrides=overrides or ())
     _check_options(context, "resume" if resume else "run")
-    place = log_in(address)
     # Ray takes seconds to import; a mistake in the space is said before.
-    from cluster.jobs import Jobs
-    from cluster.submission import Submission, submit_and_follow
-    from cluster.submission import submit as submit_only
+    from cluster.submission import Submission
 
     submission = Submission(
         name=space if loaded is None else name or loaded.name,
@@ -98,15 +104,23 @@ def submit(
         options=context.args,
         with_code=not image_code,
     )
-    jobs = Jobs(place)
-    if detach:
-        _say(f"job {submit_only(jobs, submission).id}; follow it with: {_rejoin(submission.name, address)}")
+    _submit(submission, address, detach=detach)
+
+
+@functools.wraps(resume_here)
+def resume(**options: Any) -> None:
+    """Make what is missing of a sweep, from the space that it was begun with.
+
+    With the dashboard of a cluster as --address it is a job there, as with `sweep submit NAME --resume`.
+    """
+    address: str | None = options["address"]
+    if not (address or "").startswith(("http://", "https://")):
+        resume_here(**options)
         return
-    try:
-        raise typer.Exit(submit_and_follow(jobs, submission, write=_write, say=_say))
-    except KeyboardInterrupt:
-        _say(f"\nleft it running; rejoin with: {_rejoin(submission.name, address)}")
-        raise typer.Exit(0) from None
+    from cluster.submission import Submission
+
+    words = _in_words({**options, "address": None}, resume_here)
+    _submit(Submission(name=options["name"], space=None, options=words), address, detach=False)
 
 
 def logs(name: NameArgument, address: RayOption = None) -> None:
@@ -198,6 +212,38 @@ def render(
         return
     text = loaded.text if os.path.exists(space) else None
     sys.stdout.write(ray_job(found, name=name or loaded.name, space=space, space_text=text))
+
+
+def _submit(submission: "Submission", address: str | None, *, detach: bool) -> None:
+    from cluster.secrets import log_in
+
+    place = log_in(address)
+    from cluster.jobs import Jobs
+    from cluster.submission import submit as submit_only
+    from cluster.submission import submit_and_follow
+
+    jobs, rejoin = Jobs(place), _rejoin(submission.name, address)
+    if detach:
+        _say(f"job {submit_only(jobs, submission).id}; follow it with: {rejoin}")
+        return
+    try:
+        raise typer.Exit(submit_and_follow(jobs, submission, write=_write, say=_say))
+    except KeyboardInterrupt:
+        _say(f"\nleft it running; rejoin with: {rejoin}")
+        raise typer.Exit(0) from None
+
+
+def _in_words(options: Mapping[str, Any], function: Callable[..., Any]) -> list[str]:
+    """Return a command's options as they were typed, those that differ from their defaults."""
+    hints = get_type_hints(function, include_extras=True)
+    words: list[str] = []
+    for name, parameter in signature(function).parameters.items():
+        value, typed = options[name], hints[name].__metadata__[0]
+        if isinstance(typed, OptionInfo) and value != parameter.default:
+            # Within `Annotated` the option's name stands in the place of a default.
+            option = typed.default
+            words += [option] if value is True else [option, str(value)]
+    return words
 
 
 def _check_options(context: typer.Context, command: str) -> None:

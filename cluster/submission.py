@@ -1,7 +1,8 @@
 """`sweep submit` and `sweep logs`: a sweep's driver as a job on the cluster, left and rejoined at will.
 
 The driver is `sweep run` with the space that travels along, so a second submission makes what is missing.
-One that dies (its node is lost, it is killed) is started again; one that comes to an end is not.
+One that is killed is started again on the spot (`cluster.keeper`), one whose node is lost by whoever follows
+its log; one that comes to an end is not.
 """
 
 import shlex
@@ -19,6 +20,12 @@ from sweep.plan import make_plan
 ENDINGS = {0, 1, 2, 130}
 """Exit codes with which a driver ends by itself; with any other it was killed."""
 
+JOB_ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",
+    # A job that is stopped through Ray has so long for its last checkpoints; Ray's default is 3 s.
+    "RAY_JOB_STOP_WAIT_TIME_S": "30",
+}
+
 INTERRUPTED = 130
 FAILED = 1
 
@@ -32,7 +39,7 @@ class Submission:
         space: As it will run; `None` goes on with the space that is stored with the sweep.
         options: More options of `sweep run`, ready for its command line.
         with_code: Whether this machine's code goes along.
-        restarts: How often a driver that died is started again.
+        restarts: How often a job that died is followed by another.
     """
 
     name: str
@@ -43,9 +50,9 @@ class Submission:
 
     @property
     def entrypoint(self) -> str:
-        """The driver's command."""
+        """The driver's command, under its keeper."""
         what = ["resume", self.name] if self.space is None else ["run", SPACE_FILE, "--name", self.name]
-        return shlex.join(["python", "-m", "sweep", *what, "--address", "auto", *self.options])
+        return shlex.join(["python", "-m", "cluster.keeper", *what, "--address", "auto", *self.options])
 
 
 def submit(jobs: Jobs, submission: Submission) -> Job:
@@ -64,7 +71,7 @@ def submit(jobs: Jobs, submission: Submission) -> Job:
             submission.name,
             space_sha256="" if space is None else space.sha256,
             entrypoint=submission.entrypoint,
-            runtime_env={"working_dir": folder, "env_vars": {"PYTHONUNBUFFERED": "1"}},
+            runtime_env={"working_dir": folder, "env_vars": dict(JOB_ENVIRONMENT)},
         )
 
 

@@ -115,5 +115,9 @@ def test_options_of_run_are_checked_here_and_passed_on(
     assert taken[0].name == "mine"
     assert taken[0].entrypoint.endswith("--name mine --address auto --lanes 4 --storage 's3://a b'")
     assert sweep("submit", "mine", "--resume", "--lanes", "4", "--address", "http://x") == 0
-    assert taken[1].entrypoint == "python -m sweep resume mine --address auto --lanes 4"
+    assert taken[1].entrypoint == "python -m cluster.keeper resume mine --address auto --lanes 4"
     assert sweep("submit", "mine", "--resume", "--smoke", "--address", "http://x") == 2
+    # The same as `sweep resume` with a dashboard's address.
+    assert sweep("resume", "mine", "--lanes", "4", "--accept-version", "--address", "http://x") == 0
+    assert taken[2].entrypoint.endswith("keeper resume mine --address auto --lanes 4 --accept-version")
+    assert taken[2].space is None

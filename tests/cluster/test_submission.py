@@ -166,4 +166,4 @@ def test_ids_of_jobs_are_told_apart_and_fit_into_an_address() -> None:
 
 def test_a_sweep_is_resumed_from_its_stored_space() -> None:
     stored = Submission(name="mine", space=None, options=["--lanes", "2"])
-    assert stored.entrypoint == "python -m sweep resume mine --address auto --lanes 2"
+    assert stored.entrypoint == "python -m cluster.keeper resume mine --address auto --lanes 2"

@@ -1,0 +1,61 @@
+"""Keeps a sweep's driver going: one that is killed is started again, whether or not anybody follows its log.
+
+It is what a job on a cluster runs in the driver's place, beside Ray's own supervisor, which starts a command
+once. The driver makes what is missing, so that starting it again is all there is to do.
+
+python -m cluster.keeper run space.yaml --name mine …    the arguments of `sweep`
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+RESTARTS = 5
+"""How often in a row; one that is killed more often will be killed again (its node has no memory left)."""
+
+HEALTHY_SECONDS = 600.0
+"""A driver that has run for so long begins a new row."""
+
+SECONDS_BEFORE_RESTART = 1.0
+KILLED_BASE = 128
+"""A shell says 128 + n of a process that signal n has ended, and so does the keeper."""
+
+
+def keep(command: Sequence[str], *, pause: float = SECONDS_BEFORE_RESTART) -> int:
+    """Run a command until it ends by itself; one that a signal has ended is started again.
+
+    A SIGTERM or SIGINT to this process means that nothing is to be started again. It is not passed on: who
+    stops a job (Ray, a shell's Ctrl-C) tells the driver too, and a second signal would make it end at once.
+
+    Returns:
+        The command's exit code, 128 + n where signal n ended it for good.
+    """
+    told = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal told
+        told = True
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        in_a_row = 0
+        while True:
+            begun = time.monotonic()
+            code = subprocess.Popen(command).wait()
+            if code >= 0:
+                return code
+            in_a_row = 1 if time.monotonic() - begun > HEALTHY_SECONDS else in_a_row + 1
+            if told or in_a_row > RESTARTS:
+                return KILLED_BASE - code
+            name = signal.Signals(-code).name
+            print(f"the driver was ended by {name}; it goes on from the last checkpoints", flush=True)
+            time.sleep(pause)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(keep([sys.executable, "-m", "sweep", *sys.argv[1:]]))
