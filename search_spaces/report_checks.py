@@ -7,8 +7,12 @@ from typing import Any
 from search_spaces.reports import (
     AxisValue,
     CurvesSpec,
+    DensitySpec,
     FinalsSpec,
     HeatmapSpec,
+    LevelsSpec,
+    PathSpec,
+    ProfileSpec,
     Report,
     SpectrumSpec,
     TableSpec,
@@ -31,6 +35,7 @@ from trainers.probes import PROBES
 SEED = "seed"
 GRID = "grid"
 CURVATURE = "curvature"
+DENSITY = "spectrum"
 
 DEFAULT_DIMENSION = 10
 """Eigenvalues taken to be recorded where the probe leaves their number to the data set."""
@@ -62,6 +67,24 @@ def check_reports(spec: SpaceSpec) -> None:
         grids = _shown_grids(spec, report, at)
         _check_axes(report, grids, at)
         _check_metrics(spec, report, grids, at)
+
+
+def check_claims(spec: SpaceSpec) -> None:
+    """Raise `ConfigError` for the first claim that names a grid or an axis that the space does not have.
+
+    Values are left alone: a smaller variant lacks some of them, and the claim is then not tested.
+    """
+    grids = [grid.name for grid in spec.grids]
+    axes = {axis for grid in spec.grids for axis in grid.axes} | {GRID}
+    for claim in spec.claims if spec.grids else ():
+        at = f"claims.{claim.name}"
+        for name in (*(claim.grids or ()), *(claim.against_grids or ())):
+            if name not in grids:
+                raise ConfigError(f"{at}: {unknown_name('grid', name, grids)}")
+        filters = (claim.where, claim.against or {}, *(entry.at for entry in claim.entries))
+        for axis in dict.fromkeys(axis for named in filters for axis in named):
+            if axis not in axes:
+                raise ConfigError(f"{at}: {unknown_name('axis', axis, axes)}")
 
 
 def fit_filters(spec: SpaceSpec) -> SpaceSpec:
@@ -146,7 +169,9 @@ def _axes_of(report: Report) -> Iterable[tuple[str, str]]:
         case FinalsSpec():
             yield "x", report.x
             yield from ((f"lines[{index}]", axis) for index, axis in enumerate(report.lines))
-        case SpectrumSpec():
+        case LevelsSpec():
+            yield from ((f"rows[{index}]", axis) for index, axis in enumerate(report.rows))
+        case SpectrumSpec() | ProfileSpec() | PathSpec() | DensitySpec():
             yield from ((f"panels[{index}]", axis) for index, axis in enumerate(report.panels))
 
 
@@ -159,6 +184,18 @@ def _check_metrics(spec: SpaceSpec, report: Report, grids: list[GridSpec], at: s
             named, valid = (report.metric,), FINAL_METRICS
         case CurvesSpec():
             named, valid = report.metrics, (*SERIES, *_probed_series(spec, grids))
+        case LevelsSpec():
+            named, valid = report.series, (*SERIES, *_probed_series(spec, grids))
+        case PathSpec():
+            named, valid = (report.x, report.y), (*SERIES, *_probed_series(spec, grids))
+        case ProfileSpec() | DensitySpec():
+            probed = [series.partition("/")[0] for series in _probed_series(spec, grids)]
+            wanted = report.series.partition("/")[0] if isinstance(report, ProfileSpec) else DENSITY
+            if wanted not in probed:
+                raise ConfigError(
+                    f"{at}: shows {wanted!r} series, which no shown grid measures; add the probe."
+                )
+            return
         case SpectrumSpec():
             if not dimension:
                 problem = "shows eigenvalues, which no shown grid measures"

@@ -87,8 +87,63 @@ class SpectrumSpec(ReportSpec):
     panels: tuple[str, ...] = ()
     highlight: int | None = Field(default=None, ge=1)
     log_y: bool = False
+    overlay: tuple[str, ...] = ()
+
+
+class ProfileSpec(ReportSpec):
+    """An indexed series (`spread/gradient_<i>`) against its index, one line per step of `steps`.
+
+    `<i>` is the index, a number or a name. `at_most` keeps indices up to a number. The mean over the seeds.
+    """
+
+    kind: Literal["profile"]
+    series: str = Field(pattern=r"<i>")
+    steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    panels: tuple[str, ...] = ()
+    at_most: int | None = Field(default=None, ge=1)
+    log_y: bool = False
+
+
+class PathSpec(ReportSpec):
+    """One series against another along the steps (a trajectory in the plane), a panel per `panels`."""
+
+    kind: Literal["path"]
+    x: str
+    y: str
+    panels: tuple[str, ...] = ()
+
+
+class LevelsSpec(ReportSpec):
+    """A table: mean and standard deviation of series over a window of steps; `rows` by `series`.
+
+    `start` and `stop` are steps, negative ones counted from the end of the run.
+    """
+
+    kind: Literal["levels"]
+    rows: tuple[str, ...] = Field(min_length=1)
+    series: tuple[str, ...] = Field(min_length=1)
+    start: int = 0
+    stop: int | None = None
+    digits: int = Field(default=4, ge=1, le=8)
+
+
+class DensitySpec(ReportSpec):
+    """The spectral density of the probe `spectrum` (Lanczos quadrature), one line per step of `steps`."""
+
+    kind: Literal["density"]
+    steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    panels: tuple[str, ...] = ()
 
 
 Report = Annotated[
-    HeatmapSpec | TableSpec | CurvesSpec | FinalsSpec | SpectrumSpec, Field(discriminator="kind")
+    HeatmapSpec
+    | TableSpec
+    | CurvesSpec
+    | FinalsSpec
+    | SpectrumSpec
+    | ProfileSpec
+    | PathSpec
+    | LevelsSpec
+    | DensitySpec,
+    Field(discriminator="kind"),
 ]

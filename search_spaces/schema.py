@@ -1,7 +1,7 @@
 """The schema of a search space: what a YAML file may say.
 
-A space is a base cell, grids that vary it along axes, and reports. Values are checked here, one by one, with
-their dotted path; what they mean together is checked by `search_spaces.expansion`.
+A space is a base cell, grids that vary it along axes, reports, and claims. Values are checked here, one by
+one, with their dotted path; what they mean together is checked by `search_spaces.expansion`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from search_spaces.axes import AXIS_NAME, AxisSpec, long_axis
 from search_spaces.cell_schema import BaseSpec
+from search_spaces.claims import ClaimSpec
 from search_spaces.reports import AxisValue, Report
 from search_spaces.search import SearchSpec, StopperSpec
 from search_spaces.strict import StrictModel, complain, infinity, shown
@@ -78,6 +79,7 @@ class SpaceSpec(StrictModel):
     base: BaseSpec
     grids: tuple[GridSpec, ...] = ()
     reports: tuple[Report, ...] = ()
+    claims: tuple[ClaimSpec, ...] = ()
     search: SearchSpec | None = None
     stopper: StopperSpec | None = None
 
@@ -105,6 +107,7 @@ class SpaceSpec(StrictModel):
         for what, names in (
             ("grids", [g.name for g in self.grids]),
             ("reports", [r.name for r in self.reports]),
+            ("claims", [c.name for c in self.claims]),
         ):
             if len(set(names)) < len(names):
                 twice = next(name for index, name in enumerate(names) if name in names[:index])

@@ -17,9 +17,10 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from search_spaces.cell_schema import BaseSpec
+from search_spaces.claims import ClaimSpec
 from search_spaces.expansion import Expansion, GridPoint, base_cell, expansions
 from search_spaces.overrides import override, parse_override
-from search_spaces.report_checks import check_reports, fit_filters
+from search_spaces.report_checks import check_claims, check_reports, fit_filters
 from search_spaces.reports import AxisValue, Report
 from search_spaces.schema import GridSpec, SpaceSpec
 from search_spaces.search import SEED, SearchSpec, StopperSpec, corners, sampled_grid
@@ -58,6 +59,11 @@ class Space:
     def reports(self) -> tuple[Report, ...]:
         """What is to be drawn."""
         return self.spec.reports
+
+    @property
+    def claims(self) -> tuple[ClaimSpec, ...]:
+        """What the paper says, and when we call it reproduced."""
+        return self.spec.claims
 
     @property
     def text(self) -> str:
@@ -122,7 +128,9 @@ class Space:
 
     def for_search(self, search: SearchSpec, stopper: StopperSpec | None) -> "Space":
         """Return the space that a search stores: the same base, this search, no grid and no report."""
-        spec = self.spec.model_copy(update={"grids": (), "reports": (), "search": search, "stopper": stopper})
+        spec = self.spec.model_copy(
+            update={"grids": (), "reports": (), "claims": (), "search": search, "stopper": stopper}
+        )
         return Space(spec, ())
 
     def __eq__(self, other: object) -> bool:
@@ -234,6 +242,7 @@ def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:
         at = origin
         grids = expansions(spec)
         check_reports(spec)
+        check_claims(spec)
         if spec.search is not None and spec.search.axes:
             for corner in corners(spec.search):
                 sampled_points(spec.base, spec.search, corner)

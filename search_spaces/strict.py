@@ -17,7 +17,7 @@ MAX_COMPLAINTS = 5
 MAX_SHOWN = 80
 
 _COMPLAINT = "complaint"
-_UNION_TAGS = ("heatmap", "table", "curves", "finals", "spectrum")
+_UNION_TAGS = ("heatmap", "table", "curves", "finals", "spectrum", "profile", "path", "levels", "density")
 _INFINITIES = {"inf": math.inf, "+inf": math.inf, "-inf": -math.inf}
 
 
