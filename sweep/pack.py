@@ -165,7 +165,11 @@ class Pack:
         forked_from = self._forked_from.get(index) or (
             previous.summary.get("forked_from") if previous else None
         )
-        environment = {**self._environment, "train_seconds": round(self._train_seconds, 3)}
+        environment = {
+            **self._environment,
+            "train_seconds": round(self._train_seconds, 3),
+            "lanes": len(self._cells),
+        }
         summary = {"finals": finals_of(self.trainer.lanes[index], step), "environment": environment}
         return summary | ({"forked_from": forked_from} if forked_from else {})
 

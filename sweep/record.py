@@ -54,6 +54,9 @@ class CellOutcome:
         reason: The recorded reason, or the empty string.
         metrics: The latest value of every metric.
         params: All params, as text.
+        started_ms: When its run was made; 0 without a run.
+        ended_ms: When its run was closed; 0 while it is open.
+        cost: What its training took, see `sweep.costs`; empty before its end.
     """
 
     cell_id: str
@@ -62,6 +65,9 @@ class CellOutcome:
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
+    started_ms: int = 0
+    ended_ms: int = 0
+    cost: str = ""
 
     @property
     def diverged(self) -> bool:
@@ -226,4 +232,7 @@ def _outcome(cell_id: str, run: CellRun | None, *, gone: bool) -> CellOutcome:
         reason=run.reason,
         metrics={key: restored(value) for key, value in run.metrics.items()},
         params=run.params,
+        started_ms=run.started_ms,
+        ended_ms=run.ended_ms,
+        cost=run.cost,
     )

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.compute as compute
 
 from sweep import names
+from sweep.costs import cost_of
 from sweep.errors import LedgerError, StorageError
 from sweep.grid_table import AxisValue
 from sweep.lease import Lease
@@ -226,6 +227,17 @@ class Recorder:
                 self._end(run, Status.INTERRUPTED, LOST_REASON)
         return done
 
+    def admit(self, runs: Mapping[str, CellRun], cell_ids: Collection[str]) -> set[str]:
+        """Take on further cells while recording; see `reconcile`.
+
+        Args:
+            runs: The runs that these cells have already.
+            cell_ids: The cells, without those that another driver is running now.
+        """
+        with self._changed:
+            self._runs.update(runs)
+        return self.reconcile(cell_ids)
+
     @property
     def committed(self) -> Mapping[str, int]:
         """The step of the newest commit of each cell that has one, as `reconcile` found them."""
@@ -372,8 +384,11 @@ class Recorder:
         for part in manifest.parts:
             name = f"part-{part.start:09d}-{part.stop:09d}.parquet"
             self._put(run.run_id, f"{names.ARTIFACT_HISTORY}/{name}", self._storage.read_part(part))
-        environments = json.dumps(self._environments(manifest), indent=1, sort_keys=True)
-        self._put(run.run_id, names.ARTIFACT_ENVIRONMENT, environments.encode())
+        environments = self._environments(manifest)
+        document = json.dumps(environments, indent=1, sort_keys=True)
+        self._put(run.run_id, names.ARTIFACT_ENVIRONMENT, document.encode())
+        cell, _ = self._describe(run.cell_id)
+        entries.tags[names.TAG_COST] = cost_of(cell, manifest, environments["attempts"]).to_text()
         outcome = manifest.outcome or {}
         status = Status(outcome["status"])
         finals = {names.FINAL_STEPS: float(manifest.step)} | manifest.summary.get("finals", {})

@@ -53,6 +53,8 @@ class CellRun:
         reason: Why.
         run_status: MLflow's own status of the run.
         started_ms: When the run was made.
+        ended_ms: When it was closed; 0 while it is open.
+        cost: What its training took, as `sweep.costs` writes it; empty before its end.
         recorded_until: Rows of the history before this step have been sent.
         metrics: Latest values.
         params: As text.
@@ -66,6 +68,8 @@ class CellRun:
     reason: str = ""
     run_status: str = "RUNNING"
     started_ms: int = 0
+    ended_ms: int = 0
+    cost: str = ""
     recorded_until: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     params: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -98,6 +102,17 @@ class CellRuns(TaggedRuns):
         if apart is None:
             runs = [run for run in runs if run.data.tags.get(names.TAG_REUSE) != NOT_SHARED]
         return _chosen(runs, set(cell_ids))
+
+    def past_costs(self, limit: int) -> list[str]:
+        """Return what training took of the cells that ended last, whichever sweep ran them."""
+        with translated("looking for what past runs took"):
+            runs = self.client.search_runs(
+                self._experiment_ids(),
+                filter_string=f"tags.`{names.TAG_COST}` LIKE '{{%'",
+                max_results=limit,
+                order_by=["attributes.end_time DESC"],
+            )
+        return [run.data.tags[names.TAG_COST] for run in runs]
 
     def cells_of(self, sweep: Sweep) -> dict[str, CellRun]:
         """Return the cells that this sweep ran itself."""
@@ -273,6 +288,8 @@ def _cell_run(run: Run) -> CellRun:
         reason=tags.get(names.TAG_STATUS_REASON, ""),
         run_status=run.info.status,
         started_ms=run.info.start_time,
+        ended_ms=run.info.end_time or 0,
+        cost=tags.get(names.TAG_COST, ""),
         recorded_until=_whole(tags.get(names.TAG_RECORDED_UNTIL)),
         metrics=run.data.metrics,
         params=run.data.params,

@@ -1,0 +1,184 @@
+"""How long a plan will take: per cell, in device time, and on the clock of so many workers.
+
+Rates come from what past runs took (`sweep.costs`) or from a short measured probe; training alone is counted,
+and every cell up to its planned end, so what diverges early makes a sweep shorter than said here.
+"""
+
+import heapq
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sweep.costs import kind_of, work_of
+from sweep.forks import Sharing
+from trainers.canonical import dataset_entry, stages
+from trainers.cell import Cell
+from trainers.training import Trainer
+
+MOST_PROBED_STEPS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """How long cells will take.
+
+    Args:
+        seconds: Device time of each cell, without what it takes over from others; NaN where nothing is known.
+        wall_seconds: Until the last of them ends.
+        slots: On how many workers.
+    """
+
+    seconds: Mapping[str, float]
+    wall_seconds: float
+    slots: int
+
+    @property
+    def known(self) -> list[float]:
+        """The times of the cells of which something is known, in ascending order."""
+        return sorted(value for value in self.seconds.values() if not math.isnan(value))
+
+    @property
+    def device_seconds(self) -> float:
+        """Device time of all known cells together."""
+        return math.fsum(self.known)
+
+    @property
+    def num_unknown(self) -> int:
+        """How many cells nothing is known of."""
+        return len(self.seconds) - len(self.known)
+
+
+def cell_seconds(cell: Cell, rates: Mapping[str, float], *, start: int = 0) -> float:
+    """Return the device time of a cell from step `start` on; NaN when the rate of a kind is not known."""
+    return math.fsum(rates.get(kind, math.nan) * steps for kind, steps in work_of(cell, start).items())
+
+
+def estimate(
+    cells: Mapping[str, Cell],
+    packs: Sequence[Sequence[str]],
+    sharing: Mapping[str, Sharing],
+    rates: Mapping[str, float],
+    *,
+    slots: int,
+) -> Estimate:
+    """Estimate what training cells takes.
+
+    Args:
+        cells: What is to be trained, by id.
+        packs: Which are trained together, in the order in which they start.
+        sharing: What they take from each other.
+        rates: Seconds a step by kind.
+        slots: How many packs are trained at once.
+    """
+    begins = {
+        cell_id: (start.step if (start := sharing[cell_id].start) is not None else 0) for cell_id in cells
+    }
+    seconds = {cell_id: cell_seconds(cell, rates, start=begins[cell_id]) for cell_id, cell in cells.items()}
+    return Estimate(
+        seconds=seconds,
+        wall_seconds=_wall_seconds(cells, packs, sharing, seconds, begins, slots),
+        slots=slots,
+    )
+
+
+def _wall_seconds(
+    cells: Mapping[str, Cell],
+    packs: Sequence[Sequence[str]],
+    sharing: Mapping[str, Sharing],
+    seconds: Mapping[str, float],
+    begins: Mapping[str, int],
+    slots: int,
+) -> float:
+    """Play the schedule: the first pack whose states are there starts whenever a worker is free."""
+    there = {fork: 0.0 for shared in sharing.values() if (fork := shared.start) is not None}
+    for shared in sharing.values():
+        there.update((fork, math.inf) for fork in shared.leaves)
+
+    def ready(pack: Sequence[str]) -> float:
+        starts = (sharing[cell_id].start for cell_id in pack)
+        return max((there[start] for start in starts if start is not None), default=0.0)
+
+    free = [0.0] * max(1, slots)
+    waiting, end = list(packs), 0.0
+    while waiting:
+        now = heapq.heappop(free)
+        place = next((index for index, pack in enumerate(waiting) if ready(pack) <= now), None)
+        if place is None:
+            place = min(range(len(waiting)), key=lambda index: ready(waiting[index]))
+        begun = max(now, ready(waiting[place]))
+        if math.isinf(begun):
+            # Whoever leaves its state comes later in the queue: it waits for no one.
+            begun = now
+        pack = waiting.pop(place)
+        took = math.fsum(0.0 if math.isnan(seconds[cell]) else seconds[cell] for cell in pack)
+        for cell_id in pack:
+            length = max(1, cells[cell_id].num_steps - begins[cell_id])
+            for fork in sharing[cell_id].leaves:
+                there[fork] = begun + took * (fork.step - begins[cell_id]) / length
+        heapq.heappush(free, begun + took)
+        end = max(end, begun + took)
+    return end
+
+
+def probe_rates(
+    cells: Mapping[str, Cell],
+    *,
+    seconds: float,
+    data_folder: Path,
+    known: Mapping[str, float] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, float]:
+    """Measure every kind of step that cells need by training one cell of each kind for a short time.
+
+    Args:
+        cells: The cells.
+        seconds: About how long to train in all.
+        data_folder: Where data sets are kept.
+        known: Rates that need no measuring; they are returned with the others.
+        say: Receives a line for each kind.
+    """
+    rates = dict(known or {})
+    wanted: dict[str, tuple[Cell, int]] = {}
+    for cell in cells.values():
+        for stage in stages(cell):
+            kind = kind_of(cell, stage)
+            if kind not in rates:
+                index = next(at for at, phase in enumerate(cell.phases) if phase.last >= stage.stop)
+                wanted.setdefault(kind, (cell, index))
+    data = {cell.dataset: None for cell, _ in wanted.values()}
+    loaded = {
+        choice: (entry := dataset_entry(choice)).load(data_folder, choice.resolve("dataset", entry.options))
+        for choice in data
+    }
+    for number, (kind, (cell, index)) in enumerate(wanted.items(), start=1):
+        # The phase alone, from the start: what a step costs hardly depends on where the weights are.
+        alone = replace(cell, phases=(replace(cell.phases[index], until=MOST_PROBED_STEPS),))
+        trainer = Trainer([alone], data=loaded[cell.dataset])
+        rate, steps = _measure(trainer, alone, seconds / len(wanted))
+        rates[kind] = rate
+        say(f"probe {number} of {len(wanted)}: {1e3 * rate:.3g} ms a step, over {steps} steps")
+    return rates
+
+
+def _measure(trainer: Trainer, cell: Cell, seconds: float) -> tuple[float, int]:
+    """Train for about so long; whole periods of evaluations and probes where they fit."""
+    period = max(
+        cell.refresh_every, cell.evaluate_every, cell.divergence_every, *(p.every or 1 for p in cell.probes)
+    )
+    deadline = time.monotonic() + seconds
+    # The first solve is a cold one, and the first step wakes the libraries up.
+    trainer.advance(cell.refresh_every)
+    first, begun = trainer.step, time.monotonic()
+    chunk, best = 1, (math.nan, 0)
+    while not trainer.finished:
+        trainer.advance(min(trainer.step + chunk, first + period * ((trainer.step - first) // period + 1)))
+        steps, now = trainer.step - first, time.monotonic()
+        whole = steps % period == 0 or trainer.finished
+        if steps and (whole or best[1] < period):
+            best = ((now - begun) / steps, steps)
+        if now >= deadline:
+            break
+        chunk *= 2
+    return best

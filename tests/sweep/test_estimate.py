@@ -1,0 +1,113 @@
+"""What cells took, and what others will take: kinds of work, rates, the played schedule, the probe."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweep.costs import Cost, kind_of, rates_of, work_of
+from sweep.estimate import cell_seconds, estimate, probe_rates
+from sweep.forks import plan_sharing
+from sweep.packs import make_packs
+from sweep.storage import Manifest
+from tests.sweep.small_sweep import make_cell
+from trainers.canonical import stages
+from trainers.cell import Cell, Phase
+from trainers.options import Choice
+
+CELL = make_cell()
+PLAIN, BULK = (kind_of(CELL, stage) for stage in stages(CELL))
+
+
+def test_the_kind_is_what_a_step_costs() -> None:
+    """make_cell: 20 steps of SGD, then 80 of Bulk-SGD with k = 3."""
+    assert work_of(CELL) == {PLAIN: 20, BULK: 80}
+    assert work_of(CELL, 20) == {BULK: 80}
+    assert work_of(CELL, 10, 50) == {PLAIN: 10, BULK: 30}
+    assert work_of(make_cell(0.3, seed=5)) == work_of(CELL)
+    assert PLAIN != BULK
+    assert work_of(replace(CELL, batch_size=10)).keys().isdisjoint({PLAIN, BULK})
+
+
+def test_a_cost_is_read_back_and_damage_is_no_cost() -> None:
+    cost = Cost(seconds=1.25, work={PLAIN: 20}, device="cpu on here")
+    assert Cost.read(cost.to_text()) == cost
+    for damaged in ("", "{", "[]", '{"seconds": 1}', '{"seconds": 1, "work": 3, "device": ""}'):
+        assert Cost.read(damaged) is None
+
+
+def test_rates_are_medians_and_unravel_mixed_cells() -> None:
+    costs = [Cost(seconds=steps * 0.01, work={"a": steps}) for steps in (10, 100, 1000)]
+    costs.append(Cost(seconds=50.0, work={"a": 1}))
+    mixed = [Cost(seconds=1.0 + 0.2 * steps, work={"a": 100, "b": steps}) for steps in (10, 20)]
+    assert rates_of([*mixed, *costs]) == {"a": pytest.approx(0.01), "b": pytest.approx(0.2)}
+
+
+def test_kinds_that_are_never_seen_apart_share_a_rate() -> None:
+    rates = rates_of([Cost(seconds=3.0, work={"a": 10, "b": 20}), Cost(seconds=0.0, work={})])
+    assert rates == {"a": pytest.approx(0.1), "b": pytest.approx(0.1)}
+
+
+def schedule(
+    cells: dict[str, Cell], rates: dict[str, float], *, slots: int, lanes: int = 1
+) -> tuple[float, float]:
+    sharing = plan_sharing(cells)
+    found = estimate(cells, make_packs(cells, sharing, lanes=lanes), sharing, rates, slots=slots)
+    return found.device_seconds, found.wall_seconds
+
+
+def test_cells_are_played_onto_workers() -> None:
+    cells = {f"c{seed}": make_cell(seed=seed) for seed in range(5)}
+    rates = {PLAIN: 0.1, BULK: 0.1}
+    assert schedule(cells, rates, slots=1) == (pytest.approx(50), pytest.approx(50))
+    assert schedule(cells, rates, slots=2) == (pytest.approx(50), pytest.approx(30))
+    assert schedule(cells, rates, slots=9) == (pytest.approx(50), pytest.approx(10))
+
+
+def test_a_shared_prefix_is_paid_once_and_waited_for() -> None:
+    """Three branches of one SGD run: 20 steps once, then three times 80; all branches wait for step 20."""
+    cells = {f"c{alpha}": make_cell(alpha_dom=alpha) for alpha in (2, 4, 8)}
+    rates = {PLAIN: 0.1, BULK: 0.1}
+    assert schedule(cells, rates, slots=3) == (pytest.approx(2 + 24), pytest.approx(2 + 8))
+    assert schedule(cells, rates, slots=1) == (pytest.approx(26), pytest.approx(26))
+
+
+def test_what_nothing_is_known_of_is_counted_apart() -> None:
+    cells = {"known": make_cell(), "unknown": replace(make_cell(), batch_size=7)}
+    sharing = plan_sharing(cells)
+    found = estimate(cells, [["known"], ["unknown"]], sharing, {PLAIN: 1.0, BULK: 2.0}, slots=1)
+    assert found.device_seconds == pytest.approx(20 + 160)
+    assert found.num_unknown == 1 and math.isnan(found.seconds["unknown"])
+
+
+def test_the_recorded_cost_of_a_fork_is_its_own_part() -> None:
+    from sweep.costs import cost_of
+
+    manifest = Manifest(
+        cell_id="c", step=60, attempt=2, checkpoint=None, parts=(), summary={"forked_from": {"step": 20}}
+    )
+    attempts = [
+        {"train_seconds": 3.0, "lanes": 2, "device": "cpu", "hostname": "a"},
+        {"train_seconds": 1.0, "lanes": 1, "device": "cuda", "device_name": "H200", "hostname": "b"},
+    ]
+    assert cost_of(CELL, manifest, attempts) == Cost(seconds=2.5, work={BULK: 40}, device="H200 on b")
+
+
+def test_the_probe_measures_each_kind_once() -> None:
+    small = Choice.of("mlp", widths=(4,))
+    first = Cell(
+        model=small, dataset=Choice("mnist-5k"), holdout_size=20, evaluate_every=10, divergence_every=10,
+        phases=(Phase(lr=0.1, until=500), Phase(lr=0.1, alpha_dom=2, k=2, until=1000)),
+    )  # fmt: skip
+    lines: list[str] = []
+    cells = {"a": first, "b": replace(first, seed=3)}
+    rates = probe_rates(cells, seconds=0.6, data_folder=Path("."), say=lines.append)
+    assert rates.keys() == work_of(first).keys()
+    assert len(lines) == 2
+    # A millisecond a step, give or take two orders.
+    assert all(1e-5 < rate < 0.1 for rate in rates.values())
+    plain, projected = rates.values()
+    assert projected > plain
+    assert cell_seconds(first, rates) == pytest.approx(500 * plain + 500 * projected)
+    assert probe_rates(cells, seconds=0.6, data_folder=Path("."), known=rates) == rates
