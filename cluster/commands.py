@@ -17,14 +17,14 @@ import typer
 from rich.console import Console
 from typer.models import OptionInfo
 
-from sweep.cli import (
+from sweep.cli_options import (
     NameArgument,
     SetOption,
     SmokeOption,
     SpaceArgument,
     SweepNameOption,
 )
-from sweep.cli import resume as resume_here
+from sweep.cli_running import resume as resume_here
 from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _in_words(options: Mapping[str, Any], function: Callable[..., Any]) -> list[
         value, typed = options[name], hints[name].__metadata__[0]
         if isinstance(typed, OptionInfo) and value != parameter.default:
             # Within `Annotated` the option's name stands in the place of a default.
-            option = typed.default
+            option = str(typed.default)
             words += [option] if value is True else [option, str(value)]
     return words
 

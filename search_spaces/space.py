@@ -93,6 +93,16 @@ class Space:
         for grid in self.grids:
             yield from grid.points()
 
+    @property
+    def is_search(self) -> bool:
+        """Whether it has no grid of its own: its points are what a search asks for."""
+        return not self.spec.grids
+
+    @property
+    def longest(self) -> int:
+        """Steps of the base cell."""
+        return base_cell(self.spec.base).num_steps
+
     @cached_property
     def search(self) -> SearchSpec:
         """What `sweep search` does; axes that the space does not give are those of its first grid.
@@ -126,12 +136,35 @@ class Space:
         """
         return sampled_points(self.spec.base, self.search, values)
 
-    def for_search(self, search: SearchSpec, stopper: StopperSpec | None) -> "Space":
-        """Return the space that a search stores: the same base, this search, no grid and no report."""
-        spec = self.spec.model_copy(
-            update={"grids": (), "reports": (), "claims": (), "search": search, "stopper": stopper}
-        )
+    def for_search(self, changes: Mapping[str, Any]) -> "Space":
+        """Return the space that a search stores: the same base, its search with changes, no grid, no report.
+
+        Raises:
+            ConfigError: A change is not valid.
+        """
+        try:
+            search = SearchSpec.model_validate({**plain_data(self.search), **changes})
+        except ValidationError as error:
+            raise config_error(error, "search") from error
+        spec = self.spec.model_copy(update={"grids": (), "reports": (), "search": search})
+        for corner in corners(search):
+            sampled_points(spec.base, search, corner)
         return Space(spec, ())
+
+    def with_stopper(self, kind: str | None) -> "Space":
+        """Return the space with a stopping rule of this kind; `None` leaves it as it is.
+
+        Raises:
+            ConfigError: There is no such kind.
+        """
+        if kind is None:
+            return self
+        given = {} if self.spec.stopper is None else plain_data(self.spec.stopper)
+        try:
+            stopper = StopperSpec.model_validate({**given, "kind": kind})
+        except ValidationError as error:
+            raise config_error(error, "--stopper") from error
+        return Space(self.spec.model_copy(update={"stopper": stopper}), self.grids)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and self.text == other.text

@@ -12,18 +12,25 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from search_spaces import Space
+from search_spaces import Space, load_space_text
 from sweep.claims import Claims
 from sweep.errors import LeaseLostError, LedgerError
+from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import Plan, make_plan
+from sweep.priority import in_order
 from sweep.progress import Progress, progress_metrics
 from sweep.recorder import Recorder
+from sweep.reopening import reopen
 from sweep.run_options import RunOptions
+from sweep.search.events import Released
+from sweep.search.guiding import make_guide
+from sweep.search.journal import Journal, read_events
+from sweep.search.points import plan_of, recorded_events, require_same_search
 from sweep.stopping import Stop
 from sweep.storage import Storage
 from sweep.training import Training
@@ -45,23 +52,31 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
     Raises:
         SharpflatError: It cannot be begun; nothing has been changed.
     """
-    plan = make_plan(space)
-    require_data(plan, places)
+    require_data(make_plan(space), places)
     storage = Storage.open(places.storage)
     ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts)
+    plan = plan_of(space, recorded_events(space, ledger, options.name))
+    in_order(plan, [], options.first)
     table = grid_table(plan.grids, plan.axes, plan.cell_ids)
     sweep = ledger.open_sweep(
         space, table, name=options.name, shares=options.reuse, accept_version=options.accept_version
     )
+    if sweep.space_sha256:
+        stored = load_space_text(ledger.read_space(sweep), origin=f"<sweep {sweep.name}>")
+        require_same_search(space, stored, sweep.name)
     if not sweep.shares:
         storage = storage.apart(sweep.run_id)
     with Lease.acquire(ledger, sweep) as lease:
+        # Now that nobody else writes it.
+        journal = Journal(ledger, sweep, lease, read_events(ledger, sweep))
+        plan = plan_of(space, journal.events)
+        table = grid_table(plan.grids, plan.axes, plan.cell_ids)
         ledger.write_plan(sweep, space, table, accept_version=options.accept_version)
         ledger.remove_duplicate_parents(sweep)
         ledger.remove_duplicates(sweep)
         ledger.clear_stop(sweep)
         ledger.reopen_sweep(sweep)
-        return _Run(plan, sweep, ledger, storage, lease, places, options, console).run()
+        return _Run(space, plan, journal, sweep, ledger, storage, lease, places, options, console).run()
 
 
 def require_data(plan: Plan, places: Places) -> None:
@@ -80,7 +95,9 @@ class _Run:
 
     def __init__(
         self,
+        space: Space,
         plan: Plan,
+        journal: Journal,
         sweep: Sweep,
         ledger: Ledger,
         storage: Storage,
@@ -98,6 +115,18 @@ class _Run:
         self._console = console
         self._stop = Stop()
         self._claims = Claims(ledger, sweep, lease) if sweep.shares else None
+        self._guide = make_guide(
+            space,
+            plan,
+            journal,
+            sweep=sweep,
+            ledger=ledger,
+            storage=storage,
+            claims=self._claims,
+            stop=self._stop,
+            say=self._say,
+        )
+        self._journal = journal
         self._training = Training(
             plan,
             sweep=sweep,
@@ -112,16 +141,38 @@ class _Run:
         self._tried: set[str] = set()
         self._unrecorded: list[str] = []
         self._refused: dict[str, str] = {}
+        self._expected: dict[str, float] = {}
 
     def run(self) -> int:
         """Train and record what is missing; then what other sweeps were to run first and did not."""
-        with self._stop.by_signals(self._say):
+        self._reopen()
+        with self._stop.by_signals(self._say), self._stop.after(self._options.limit_seconds):
             theirs = self._make_missing()
             while theirs and not self._unrecorded and not self._stop.asked():
                 self._wait_for(theirs)
                 if not self._stop.asked():
                     theirs = self._make_missing()
         return self._finish()
+
+    @property
+    def _wanted(self) -> list[str]:
+        """The cells that this command is to make."""
+        only = self._options.only
+        return [cell for cell in self._plan.cells if only is None or cell in only]
+
+    def _reopen(self) -> None:
+        """Let the cells go on that were stopped early and are asked for now."""
+        if not (self._options.continue_stopped or self._options.only):
+            return
+        known = self._ledger.lookup(self._wanted, self._sweep)
+        stopped = {cell: run for cell, run in known.items() if run.status is Status.STOPPED}
+        self._journal.append([Released(cell_id=cell) for cell in stopped])
+        self._ledger.clear_cell_stops(self._sweep, stopped)
+        for cell, run in stopped.items():
+            if self._guide is not None:
+                self._guide.release(cell)
+            reopen(cell, run, self._storage, self._ledger)
+        self._say(f"{self._sweep.name}: {len(stopped)} cells that were stopped early go on")
 
     def _make_missing(self) -> dict[str, str]:
         """Make every cell that has not ended and is not another's; returns those that are, with the sweep."""
@@ -139,18 +190,23 @@ class _Run:
         )
         done = recorder.reconcile([cell_id for cell_id in self._plan.cells if cell_id not in theirs])
         # Each is tried once by one command: a cell that failed is not tried again while waiting for others.
-        missing = [
-            cell for cell in self._plan.cells if not (cell in done or cell in theirs or cell in self._tried)
-        ]
+        missing = in_order(
+            self._plan,
+            [cell for cell in self._wanted if not (cell in done or cell in theirs or cell in self._tried)],
+            self._options.first,
+        )
+        more = self._guide is not None and self._guide.expects_more
         if missing or not self._tried:
             self._say(
                 f"{self._sweep.name}: {len(self._plan.cells)} cells, "
                 f"{len(done)} done before, {len(missing)} to do"
+                + (", more to be asked for" if more else "")
                 + (f", {len(theirs)} being run by other sweeps" if theirs else "")
             )
         recorder.start()
-        if missing:
-            self._training.train(missing, recorder, self._progress(known, missing))
+        self._expected |= expected_seconds(self._ledger, {cell: self._plan.cells[cell] for cell in missing})
+        if missing or more:
+            self._training.train(missing, recorder, self._progress(known, missing), self._guide)
         self._tried.update(missing)
         self._unrecorded = self._drain(recorder)
         recorder.close()
@@ -217,9 +273,10 @@ class _Run:
             self._ledger.write_cells(self._sweep, with_fates(table, fates))
             ended = sum(run.status.ended for run in fates.values())
             self._ledger.log_progress(self._sweep, progress_metrics(fates.values()), step=ended)
-            left = [cell for cell in self._plan.cells if not _has_ended(fates.get(cell))]
+            left = [cell for cell in self._wanted if not _has_ended(fates.get(cell))]
             failed = [cell for cell in left if cell in fates and fates[cell].status is Status.FAILED]
-            over = Status.FAILED if failed else Status.INTERRUPTED if left else Status.COMPLETED
+            broken_off = bool(left) or self._stop.asked()
+            over = Status.FAILED if failed else Status.INTERRUPTED if broken_off else Status.COMPLETED
             self._ledger.finish_sweep(self._sweep, over)
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
@@ -229,8 +286,14 @@ class _Run:
             fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells
         )
         self._say(f"{name}: " + ", ".join(f"{counts[s.value]} {s}" for s in Status if counts[s.value]))
+        if told := accuracy_text(self._expected, fates):
+            self._say(told)
         for cell in failed:
             self._say(f"  cell {cell} failed: {fates[cell].reason}")
+        if counts[Status.STOPPED.value]:
+            self._say(f"go on with those stopped early: sweep resume {name} --continue-stopped")
+        for line in [] if self._guide is None else self._guide.summary():
+            self._say(line)
         return self._exit_code(left)
 
     def _exit_code(self, left: Sequence[str]) -> int:

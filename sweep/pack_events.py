@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sweep.forks import Fork, Sharing
+from sweep.guide import Guide
 from sweep.names import Status
 from sweep.packs import PackPlan, pack_of
 from sweep.progress import Progress
@@ -24,6 +26,7 @@ class PackEvents:
         progress: Is kept up to date.
         retention: Is told of cells that have ended.
         say: Prints a line.
+        guide: May add cells, and compares them; `None` where nobody does.
     """
 
     def __init__(
@@ -35,10 +38,12 @@ class PackEvents:
         progress: Progress,
         retention: Retention,
         say: Callable[[str], None],
+        guide: Guide | None = None,
     ) -> None:
+        self._guide = guide
         self._packs = [pack_of(pack, cells, sharing) for pack in packs]
-        self._cells = cells
-        self._sharing = sharing
+        self._cells = dict(cells)
+        self._sharing = dict(sharing)
         self._there: set[Fork] = set()
         self._recorder = recorder
         self._progress = progress
@@ -72,6 +77,8 @@ class PackEvents:
             self._recorder.submit(cell_id, step=commit["step"], attempt=commit["attempt"])
             self._progress.update(cell_id, status, commit["step"], commit["num_steps"])
             self._settle(cell_id, max(commit["left"], default=0))
+            if self._guide is not None:
+                self._guide.reported(cell_id, commit["step"], status)
             if status.ended:
                 self._ended.add(cell_id)
                 self._retention.ended(cell_id)
@@ -94,11 +101,26 @@ class PackEvents:
             # Whoever waits for it trains from the start instead.
             self._settle(cell_id, math.inf)
             self._progress.update(cell_id, Status.FAILED, 0, self._cells[cell_id].num_steps)
+            if self._guide is not None:
+                self._guide.reported(cell_id, 0, Status.FAILED)
         return []
 
     def plan(self, pack: int) -> PackPlan:
         """Return a pack by its number."""
-        return self._packs[pack]
+        plan = self._packs[pack]
+        return plan if self._guide is None else replace(plan, pauses=self._guide.pauses(plan.cells))
+
+    def more(self, seconds: float) -> list[int] | None:
+        """Return the packs that have been added, after at most so long; `None` when no more will come."""
+        added = None if self._guide is None else self._guide.take(seconds)
+        if added is None:
+            return None
+        first = len(self._packs)
+        for cells in added:
+            self._cells.update(cells)
+            self._sharing.update((cell_id, Sharing()) for cell_id in cells)
+            self._packs.append(pack_of(list(cells), self._cells, self._sharing))
+        return list(range(first, len(self._packs)))
 
     def _unended(self, pack: int) -> list[str]:
         return [cell_id for cell_id in self._packs[pack].cells if cell_id not in self._ended]

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -19,7 +19,7 @@ from sweep.names import Status
 SECONDS_BETWEEN_LINES = 10.0
 """How often a plain line is printed when nothing ends."""
 
-_STYLES = {
+STYLES = {
     Status.COMPLETED: "green",
     Status.DIVERGED: "grey62",
     Status.STOPPED: "cyan",
@@ -51,6 +51,12 @@ class Progress:
         with self._lock:
             self.statuses[cell_id] = status
             self._steps[cell_id] = num_steps if status.ended else step
+
+    def add(self, num_steps: Mapping[str, int]) -> None:
+        """Note further cells, by the number of their steps."""
+        with self._lock:
+            self.total_steps += sum(num_steps.values())
+            self.statuses.update(dict.fromkeys(num_steps, Status.PENDING))
 
     def begin(self, cell_id: str) -> None:
         """Note that a worker has begun a cell."""
@@ -149,7 +155,7 @@ class Display:
     def _render(self) -> Group:
         table = Table(box=None, padding=(0, 2), show_header=False)
         row = [
-            Text(f"{count} {status}", style=_STYLES[Status(status)])
+            Text(f"{count} {status}", style=STYLES[Status(status)])
             for status, count in self._progress.counts().items()
         ]
         table.add_row(Text(self._progress.name, style="bold"), *row)

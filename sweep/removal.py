@@ -13,7 +13,8 @@ from sweep.forks import lines_of
 from sweep.lease import Lease, current_holder
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
-from sweep.plan import Plan, make_plan
+from sweep.plan import Plan
+from sweep.search.points import stored_plan
 from sweep.storage import Manifest, Storage
 
 
@@ -150,9 +151,9 @@ def _size(manifest: Manifest) -> int:
 def _stored_plan(ledger: Ledger, sweep: Sweep) -> Plan:
     """Return the plan that a sweep has; an empty one where it was given up before it stored one."""
     if ledger.read_cells(sweep) is None:
-        return Plan(sweep.name, grids=[], axes=[], cell_ids=[], cells={}, first_points={}, steps_naive=0)
+        return Plan(sweep.name)
     origin = f"{names.ARTIFACT_SPACE} of sweep {sweep.name!r}"
-    return make_plan(load_space_text(ledger.read_space(sweep), origin=origin))
+    return stored_plan(load_space_text(ledger.read_space(sweep), origin=origin), ledger, sweep)
 
 
 def _addresses(plan: Plan) -> set[str]:

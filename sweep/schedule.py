@@ -28,6 +28,8 @@ from sweep.packs import PackPlan
 from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_PROBLEMS, PackTrial
 
 REASON_LENGTH = 400
+SECONDS_TO_WAIT_FOR_MORE = 1.0
+"""How long Tune's loop waits, while nothing runs, for packs that are being thought of."""
 ENDED_TRIALS_KEPT = 100
 """How many trials Tune may hold before those that have ended are let go of."""
 
@@ -76,6 +78,10 @@ class Events(Protocol):
 
     def reported(self, pack: int, commits: list[dict[str, Any]], problems: list[str]) -> None:
         """Commits, as mappings like `sweep.pack.Committed`, and problems in words."""
+        ...
+
+    def more(self, seconds: float) -> list[int] | None:
+        """Return packs that have been added, after at most so long; `None` when no more will come."""
         ...
 
     def failed(self, pack: int, reason: str, log: str) -> list[int]:
@@ -232,12 +238,16 @@ class _Queue(_Unsaved, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the configuration of a trial, `None` while none may start, or that all is over."""
+        # Where nothing runs, waiting here delays nobody; Tune itself would look again a second later.
+        idle = not (self._waiting or self._running)
+        added = self._events.more(SECONDS_TO_WAIT_FOR_MORE if idle else 0.0)
+        self._waiting.extend(added or ())
         for place, pack in enumerate(self._waiting):
             if self._events.ready(pack):
                 del self._waiting[place]
                 self._running.add(trial_id)
                 return {"pack": pack, **self._events.plan(pack).to_config()}
-        if self._waiting or self._running:
+        if self._waiting or self._running or added is not None:
             return None
         return cast("dict[str, Any]", Searcher.FINISHED)
 

@@ -34,6 +34,20 @@ class Stop:
         return self._asked.wait(seconds)
 
     @contextmanager
+    def after(self, seconds: float | None) -> Generator[None]:
+        """Ask once so many seconds are over; `None` is never."""
+        if seconds is None:
+            yield
+            return
+        timer = threading.Timer(seconds, self.ask, [f"because the time limit of {seconds:g} s is over"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @contextmanager
     def by_signals(self, say: Callable[[str], None]) -> Generator[None]:
         """Let the first Ctrl-C or SIGTERM ask, and a second one interrupt at once."""
 

@@ -1,12 +1,14 @@
 """Training what is missing of a sweep: Ray is started, packs run, and what happens goes to the recorder."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.forks import plan_sharing
+from sweep.guide import Guide
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.pack_events import PackEvents
@@ -63,8 +65,20 @@ class Training:
         self._stop = stop
         self._console = console
 
-    def train(self, missing: Sequence[str], recorder: Recorder, progress: Progress) -> None:
+    def train(
+        self,
+        missing: Sequence[str],
+        recorder: Recorder,
+        progress: Progress,
+        guide: Guide | None = None,
+    ) -> None:
         """Train cells until all have ended or failed, or somebody asks to stop.
+
+        Args:
+            missing: The cells, in the order in which they are begun.
+            recorder: Records them.
+            progress: Is kept up to date.
+            guide: May add cells, and compares them.
 
         Raises:
             ClusterError: There is no Ray, or it has no room for a trial.
@@ -84,8 +98,11 @@ class Training:
             self._say(
                 f"{slots} trials{together} at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly"
             )
-            events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say)
-            with self._watching(recorder, progress, retention):
+            events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say, guide)
+            with self._watching(recorder, progress, retention), _guided(guide) as begun:
+                if begun is not None:
+                    capacity = slots * options.lanes
+                    begun.begin(recorder, progress, capacity=capacity, lanes=options.lanes)
                 run_packs(
                     range(len(packs)),
                     storage=self._storage.place,
@@ -103,6 +120,7 @@ class Training:
 
     def _watching(self, recorder: Recorder, progress: Progress, retention: Retention) -> "_Watch":
         display = Display(progress, self._console)
+        marked: set[str] = set()
 
         def look(ended_before: int) -> int:
             display.tick()
@@ -115,12 +133,25 @@ class Training:
                 self._ledger.log_progress(self._sweep, progress_metrics(runs.values()), step=ended)
             if self._ledger.stop_requested(self._sweep):
                 self._stop.ask("as `sweep stop` asked")
+            for cell_id in self._ledger.cell_stops(self._sweep) - marked:
+                self._storage.stops.put(cell_id, "as `sweep stop --cell` asked")
+                marked.add(cell_id)
             return ended
 
         return _Watch(look, self._stop, display)
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)
+
+
+@contextmanager
+def _guided(guide: Guide | None) -> Generator[Guide | None]:
+    """Close a guide whatever happens."""
+    try:
+        yield guide
+    finally:
+        if guide is not None:
+            guide.close()
 
 
 class _Watch:

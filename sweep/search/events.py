@@ -49,6 +49,7 @@ class Asked:
         cells: Its cells, one a seed; empty where it is no valid cell.
         new: How many of them nobody had asked for or run before.
         steps: Steps of these.
+        seconds: Time spent on the search until then.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Asked:
     cells: tuple[str, ...]
     new: int = 0
     steps: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

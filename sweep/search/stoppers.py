@@ -28,6 +28,11 @@ class Stopper:
         self._values: dict[int, dict[str, float]] = {}
         self._released: set[str] = set()
 
+    @property
+    def metric(self) -> str:
+        """The series of the history that cells are compared by."""
+        return self._spec.metric
+
     def rungs(self, num_steps: int) -> list[int]:
         """Return the rungs of a cell with so many steps, its end not among them."""
         if self._spec.kind == "median":
@@ -40,16 +45,17 @@ class Stopper:
             rung *= self._spec.factor
         return list(dict.fromkeys(found))
 
-    def decide(self, cell_id: str, rung: int, value: float) -> Decided:
+    def decide(self, cell_id: str, rung: int, value: float, *, goes_on: bool = True) -> Decided:
         """Return whether a cell goes on; does not take note of it, see `learn`.
 
         Args:
             cell_id: The cell.
             rung: Where it has come.
             value: The metric there; not finite counts as the worst.
+            goes_on: Whether it can still be stopped; one that has ended only counts for the others.
         """
         reason = ""
-        if cell_id not in self._released:
+        if goes_on and cell_id not in self._released:
             others = [self._signed(v) for c, v in self._values.get(rung, {}).items() if c != cell_id]
             rule = self._halving if self._spec.kind == "asha" else self._median
             reason = rule(cell_id, rung, self._signed(value), others)

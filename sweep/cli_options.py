@@ -1,0 +1,59 @@
+"""The options that several commands share, each with one meaning and one wording."""
+
+from typing import Annotated
+
+import typer
+
+SpaceArgument = Annotated[
+    str, typer.Argument(metavar="SPACE", help="A name from `sweep list`, or a YAML file.")
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
+SmokeOption = Annotated[bool, typer.Option("--smoke", help="The small variant, named SPACE-smoke.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Override a field or an axis; a YAML value. Repeatable."
+    ),
+]
+SweepNameOption = Annotated[
+    str | None, typer.Option("--name", help="Name of the sweep; default: the space's.")
+]
+TrackingOption = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow; default: a database under results/.")
+]
+StorageOption = Annotated[
+    str | None,
+    typer.Option("--storage", help="Checkpoint store: a folder or s3://…; default: results/storage."),
+]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="Folder of the data sets; default: results/data.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="A Ray cluster; default: Ray on this machine only.")
+]
+CpusOption = Annotated[
+    int | None, typer.Option("--cpus", min=1, help="CPUs of a Ray started here; default: all.")
+]
+GpusOption = Annotated[float, typer.Option("--gpus-per-trial", min=0.0, help="GPUs of one trial.")]
+ThreadsOption = Annotated[int, typer.Option("--cpus-per-trial", min=1, help="CPUs and threads of one trial.")]
+CommitOption = Annotated[
+    float, typer.Option("--commit-every", min=0.05, help="Seconds of training between two checkpoints.")
+]
+FailuresOption = Annotated[int, typer.Option("--max-failures", min=0, help="Retries of a failed trial.")]
+LanesOption = Annotated[
+    int,
+    typer.Option(
+        "--lanes",
+        min=1,
+        help="Cells that a trial trains together. For GPUs: on CPUs the last bits may depend on it.",
+    ),
+]
+HangOption = Annotated[
+    float, typer.Option("--hang-after", min=1.0, help="Seconds without progress that end a trial.")
+]
+VersionOption = Annotated[
+    bool,
+    typer.Option("--accept-version", help="Go on with a sweep of another version; all its cells run again."),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,302 @@
+"""The commands that train: `run`, `search`, `resume`, `retry`, and `stop`. Parses and hands over."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sweep.cli_options import (
+    AddressOption,
+    CommitOption,
+    CpusOption,
+    DataOption,
+    FailuresOption,
+    GpusOption,
+    HangOption,
+    LanesOption,
+    NameArgument,
+    SetOption,
+    SmokeOption,
+    SpaceArgument,
+    StorageOption,
+    SweepNameOption,
+    ThreadsOption,
+    TrackingOption,
+    VersionOption,
+)
+from sweep.places import Places
+from trainers.errors import ConfigError
+
+StopperOption = Annotated[
+    str | None,
+    typer.Option(
+        "--stopper", help="Stop cells that fall behind: asha or median; `stopper` in the space says more."
+    ),
+]
+FirstOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--first", metavar="AXIS=VALUE", help="Run these cells first; or a cell's address. Repeatable."
+    ),
+]
+LimitOption = Annotated[
+    str | None,
+    typer.Option("--time-limit", metavar="TIME", help="Stop cleanly after so long: 90, 45m, 2h, 1d."),
+]
+CellOption = Annotated[
+    list[str] | None,
+    typer.Option("--cell", metavar="CELL_ID", help="Only this cell; its first digits will do. Repeatable."),
+]
+NoReuseOption = Annotated[
+    bool, typer.Option("--no-reuse", help="Run every cell anew, though other sweeps have run it.")
+]
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def register_running(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (run, search, resume, retry, stop):
+        app.command()(command)
+
+
+def run(
+    space: SpaceArgument,
+    smoke: SmokeOption = False,
+    overrides: SetOption = None,
+    name: SweepNameOption = None,
+    address: AddressOption = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    data: DataOption = None,
+    cpus: CpusOption = None,
+    threads: ThreadsOption = 1,
+    gpus: GpusOption = 0.0,
+    commit_every: CommitOption = 5.0,
+    max_failures: FailuresOption = 2,
+    lanes: LanesOption = 1,
+    hang_after: HangOption = 600.0,
+    accept_version: VersionOption = False,
+    no_reuse: NoReuseOption = False,
+    stopper: StopperOption = None,
+    first: FirstOption = None,
+    time_limit: LimitOption = None,
+) -> None:
+    """Run a space, or what is missing of it."""
+    from search_spaces import load_space
+
+    places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
+    loaded = load_space(space, smoke=smoke, overrides=overrides or ())
+    if loaded.is_search:
+        raise ConfigError(f"space {loaded.name!r} has no grid; run it with: sweep search {space}")
+    _run(
+        loaded.with_stopper(stopper),
+        places,
+        name=name or loaded.name,
+        reuse=not no_reuse,
+        address=address,
+        cpus=cpus,
+        cpus_per_trial=threads,
+        gpus_per_trial=gpus,
+        commit_seconds=commit_every,
+        max_failures=max_failures,
+        lanes=lanes,
+        hang_seconds=hang_after,
+        accept_version=accept_version,
+        first=tuple(first or ()),
+        limit_seconds=_seconds(time_limit),
+    )
+
+
+def search(
+    space: SpaceArgument,
+    smoke: SmokeOption = False,
+    overrides: SetOption = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the sweep; default: SPACE-search.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="tpe, cmaes, qmc, random or nsga2.")
+    ] = None,
+    objectives: Annotated[
+        list[str] | None,
+        typer.Option("--objective", help="final/train_loss, final/test_accuracy or final/steps. Repeatable."),
+    ] = None,
+    cells: Annotated[int | None, typer.Option("--cells", min=1, help="Train so many cells at most.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Train so many steps at most.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0.1, help="Spend so much time at most, in all.")
+    ] = None,
+    sampler_seed: Annotated[
+        int | None, typer.Option("--sampler-seed", min=0, help="Seeds the sampler.")
+    ] = None,
+    address: AddressOption = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    data: DataOption = None,
+    cpus: CpusOption = None,
+    threads: ThreadsOption = 1,
+    gpus: GpusOption = 0.0,
+    commit_every: CommitOption = 5.0,
+    max_failures: FailuresOption = 2,
+    lanes: LanesOption = 1,
+    hang_after: HangOption = 600.0,
+    accept_version: VersionOption = False,
+    no_reuse: NoReuseOption = False,
+    stopper: StopperOption = None,
+    time_limit: LimitOption = None,
+) -> None:
+    """Search a space with Optuna, or go on with a search; every configuration is an ordinary cell."""
+    from search_spaces import load_space
+
+    places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
+    loaded = load_space(space, smoke=smoke, overrides=overrides or ()).with_stopper(stopper)
+    chosen = {
+        "sampler": sampler,
+        "objectives": objectives or None,
+        "cells": cells,
+        "steps": steps,
+        "seconds": seconds,
+        "sampler_seed": sampler_seed,
+        "reuse": False if no_reuse else None,
+    }
+    searched = loaded.for_search({key: value for key, value in chosen.items() if value is not None})
+    if not searched.search.has_budget:
+        raise ConfigError("search: found no budget; set at least one of --cells, --steps, --seconds.")
+    _run(
+        searched,
+        places,
+        name=name or f"{loaded.name}-search",
+        reuse=not no_reuse,
+        address=address,
+        cpus=cpus,
+        cpus_per_trial=threads,
+        gpus_per_trial=gpus,
+        commit_seconds=commit_every,
+        max_failures=max_failures,
+        lanes=lanes,
+        hang_seconds=hang_after,
+        accept_version=accept_version,
+        limit_seconds=_seconds(time_limit),
+    )
+
+
+def resume(
+    name: NameArgument,
+    address: AddressOption = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    data: DataOption = None,
+    cpus: CpusOption = None,
+    threads: ThreadsOption = 1,
+    gpus: GpusOption = 0.0,
+    commit_every: CommitOption = 5.0,
+    max_failures: FailuresOption = 2,
+    lanes: LanesOption = 1,
+    hang_after: HangOption = 600.0,
+    accept_version: VersionOption = False,
+    cell: CellOption = None,
+    continue_stopped: Annotated[
+        bool, typer.Option("--continue-stopped", help="Cells that were stopped early go on, too.")
+    ] = False,
+    first: FirstOption = None,
+    time_limit: LimitOption = None,
+) -> None:
+    """Make what is missing of a sweep, from the space that it was begun with."""
+    places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
+    _resume(
+        name,
+        places,
+        cells=cell,
+        address=address,
+        cpus=cpus,
+        cpus_per_trial=threads,
+        gpus_per_trial=gpus,
+        commit_seconds=commit_every,
+        max_failures=max_failures,
+        lanes=lanes,
+        hang_seconds=hang_after,
+        accept_version=accept_version,
+        continue_stopped=continue_stopped,
+        first=tuple(first or ()),
+        limit_seconds=_seconds(time_limit),
+    )
+
+
+def retry(
+    name: NameArgument,
+    address: AddressOption = None,
+    tracking_uri: TrackingOption = None,
+    storage: StorageOption = None,
+    data: DataOption = None,
+    cpus: CpusOption = None,
+    threads: ThreadsOption = 1,
+    gpus: GpusOption = 0.0,
+    commit_every: CommitOption = 5.0,
+    max_failures: FailuresOption = 2,
+    lanes: LanesOption = 1,
+    hang_after: HangOption = 600.0,
+    cell: CellOption = None,
+    time_limit: LimitOption = None,
+) -> None:
+    """Run the failed cells of a sweep again, and nothing else."""
+    from sweep.steering_requests import failed_cells
+
+    places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
+    failed = failed_cells(places.tracking_uri, name, cell or ())
+    if not failed:
+        Console(soft_wrap=True, highlight=False).print(f"{name}: no cell has failed", markup=False)
+        return
+    _resume(
+        name,
+        places,
+        cells=failed,
+        address=address,
+        cpus=cpus,
+        cpus_per_trial=threads,
+        gpus_per_trial=gpus,
+        commit_seconds=commit_every,
+        max_failures=max_failures,
+        lanes=lanes,
+        hang_seconds=hang_after,
+        limit_seconds=_seconds(time_limit),
+    )
+
+
+def stop(name: NameArgument, tracking_uri: TrackingOption = None, cell: CellOption = None) -> None:
+    """Ask the driver of a running sweep to stop after the next checkpoints, or to stop single cells."""
+    from sweep.steering_requests import request_stop
+
+    said = request_stop(Places.resolve(tracking_uri=tracking_uri).tracking_uri, name, cell or ())
+    Console(soft_wrap=True, highlight=False).print(said, markup=False)
+
+
+def _resume(name: str, places: Places, *, cells: list[str] | None, **options: Any) -> None:
+    from sweep.steering_requests import cells_named
+    from sweep.stored import stored_space
+
+    space = stored_space(places.tracking_uri, name)
+    only = frozenset(cells_named(places.tracking_uri, name, cells)) if cells else None
+    _run(space, places, name=name, only=only, **options)
+
+
+def _run(space: Any, places: Places, **options: Any) -> None:
+    # Ray and MLflow take seconds to import; a mistake in the space is said before.
+    from sweep.driver import run_sweep
+    from sweep.run_options import RunOptions
+
+    console = Console(soft_wrap=True, highlight=False)
+    raise typer.Exit(run_sweep(space, places, RunOptions(**options), console))
+
+
+def _seconds(text: str | None) -> float | None:
+    """Read a duration: seconds, or a number with s, m, h or d."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"--time-limit: found {text!r}; expected seconds, or 45m, 2h, 1d.")
+    return seconds

@@ -1,0 +1,187 @@
+"""The study of one sweep: from questions to cells, and from ended cells to answers. Touches no store."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from search_spaces.search import OBJECTIVES, SearchSpec
+from sweep.names import Status
+from sweep.search.events import Asked, Configuration, Event, Known, Result, Told
+from sweep.search.study import Study
+
+MOST_REPEATS = 50
+"""After so many questions in a row that brought no new cell, the space is taken to be exhausted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a cell ended.
+
+    Args:
+        status: Ended, or failed.
+        metrics: Final metrics by name.
+        steps: Steps done.
+        num_steps: Steps planned.
+    """
+
+    status: Status
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    steps: int = 0
+    num_steps: int = 0
+
+
+class Asking:
+    """Questions, answers and the budget of a search.
+
+    Args:
+        search: What is searched, and how far.
+        events: The journal so far; it is replayed.
+    """
+
+    def __init__(self, search: SearchSpec, events: Sequence[Event]) -> None:
+        self._search = search
+        self._study = Study(search)
+        self.is_exact = self._study.replay(events)
+        self._asked = {event.number: event for event in events if isinstance(event, Asked)}
+        self._told = {event.number: event.result for event in events if isinstance(event, Told)}
+        self._known = [event for event in events if isinstance(event, Known)]
+        self._ended: dict[str, Ended] = {}
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there has been a question."""
+        return bool(self._asked)
+
+    @property
+    def open_cells(self) -> list[str]:
+        """Cells that a question without an answer waits for, in order."""
+        return [
+            cell
+            for number, asked in self._asked.items()
+            if number not in self._told
+            for cell in asked.cells
+            if cell not in self._ended
+        ]
+
+    def know(self, known: Known) -> None:
+        """Take note of a configuration that was run before the search began."""
+        self._study.know(known)
+        self._known.append(known)
+
+    def ended(self, cell_id: str, ended: Ended) -> None:
+        """Take note of how a cell ended."""
+        self._ended[cell_id] = ended
+
+    def tell(self) -> list[Told]:
+        """Tell the sampler all that can be told, in the order of the questions."""
+        told: list[Told] = []
+        for number, asked in self._asked.items():
+            if number in self._told or not all(cell in self._ended for cell in asked.cells):
+                continue
+            result = result_of(self._search, [self._ended[cell] for cell in asked.cells])
+            self._study.tell(number, result)
+            self._told[number] = result
+            told.append(Told(number=number, result=result))
+        return told
+
+    def ask(self) -> tuple[int, Configuration]:
+        """Ask the sampler; the answer becomes a question with `put`."""
+        configuration = self._study.ask()
+        return self._study.num_asked - 1, configuration
+
+    def put(self, asked: Asked) -> None:
+        """Take note of a question and its cells."""
+        self._asked[asked.number] = asked
+
+    def is_over(self, seconds: float) -> str:
+        """Return why nothing more is asked; empty while something is.
+
+        Args:
+            seconds: Spent so far, all commands together.
+        """
+        search, asked = self._search, list(self._asked.values())
+        saved = sum(ended.num_steps - ended.steps for ended in self._ended.values())
+        if search.cells is not None and sum(event.new for event in asked) >= search.cells:
+            return f"{search.cells} cells"
+        if search.steps is not None and sum(event.steps for event in asked) - saved >= search.steps:
+            return f"{search.steps:,} steps"
+        if search.seconds is not None and seconds >= search.seconds:
+            return f"{search.seconds:g} seconds"
+        if len(asked) >= MOST_REPEATS and not any(event.new for event in asked[-MOST_REPEATS:]):
+            return f"{MOST_REPEATS} suggestions in a row that were all run before"
+        return ""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent up to the last question."""
+        return max((asked.seconds for asked in self._asked.values()), default=0.0)
+
+    def best(self) -> list[tuple[Configuration, Result]]:
+        """Return the Pareto front: what no other configuration is at least as good as in every objective.
+
+        Of one objective it is the best. Configurations of which a seed diverged or was stopped are left out.
+        """
+        found = [(known.configuration, known.result) for known in self._known]
+        found += [(self._asked[number].configuration, result) for number, result in self._told.items()]
+        whole = [(c, r) for c, r in found if r.state == "complete" and not r.diverged]
+        signs = [1.0 if OBJECTIVES[name] == "minimize" else -1.0 for name in self._search.objectives]
+        front: list[tuple[Configuration, Result]] = []
+        for configuration, result in sorted(whole, key=lambda one: _signed(one[1], signs)):
+            mine = _signed(result, signs)
+            if not any(
+                all(a <= b for a, b in zip(_signed(other, signs), mine, strict=True)) for _, other in front
+            ):
+                front.append((configuration, result))
+        return front
+
+
+def _signed(result: Result, signs: Sequence[float]) -> tuple[float, ...]:
+    return tuple(sign * value for sign, value in zip(signs, result.objectives, strict=True))
+
+
+def result_of(search: SearchSpec, ended: Sequence[Ended]) -> Result:
+    """Combine the seeds of a configuration.
+
+    A seed that diverged does not count towards the mean where others did not; where all did, the last finite
+    values stand, and the share of diverged seeds says what they are worth.
+
+    Args:
+        search: Its objectives and its risk.
+        ended: How each seed's cell ended; none where the configuration is no valid cell.
+    """
+    diverged = [one for one in ended if one.status is Status.DIVERGED]
+    share = len(diverged) / len(ended) if ended else 0.0
+    well = [one for one in ended if one.status in (Status.COMPLETED, Status.STOPPED)]
+    values = (_values(search, one) for one in (well or diverged))
+    rows = [row for row in values if all(math.isfinite(value) for value in row)]
+    if not rows or any(one.status is Status.FAILED for one in ended):
+        return Result(state="failed", diverged=share)
+    columns = list(zip(*rows, strict=True))
+    spreads = tuple(statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns)
+    worse = [1.0 if OBJECTIVES[name] == "minimize" else -1.0 for name in search.objectives]
+    stopped = [one.steps for one in well if one.status is Status.STOPPED]
+    return Result(
+        state="pruned" if stopped else "complete",
+        objectives=tuple(
+            statistics.fmean(column) + sign * search.risk * spread
+            for column, spread, sign in zip(columns, spreads, worse, strict=True)
+        ),
+        spreads=spreads,
+        diverged=share,
+        step=min(stopped, default=0),
+    )
+
+
+def _values(search: SearchSpec, ended: Ended) -> tuple[float, ...]:
+    return tuple(ended.metrics.get(name, math.nan) for name in search.objectives)
+
+
+def describe(search: SearchSpec, configuration: Configuration, result: Result) -> str:
+    """Write a configuration and its result in a line."""
+    values = ", ".join(
+        f"{name} {value:.4g}" + (f" ± {spread:.2g}" if len(search.seeds) > 1 else "")
+        for name, value, spread in zip(search.objectives, result.objectives, result.spreads, strict=True)
+    )
+    axes = ", ".join(f"{name}={value}" for name, value in configuration.items())
+    return f"{values} at {axes}"

@@ -1,0 +1,379 @@
+"""Steering a training that is under way: cells are compared, stopped, and new ones asked for.
+
+A thread of its own beside Tune's loop and the recorder. What a worker commits comes in; what goes out are
+marks in the store that stop cells, and packs of new cells. Every turn goes in this order:
+
+    ends and rungs -> answers to the sampler, decisions -> questions -> the journal, durable -> their effects
+
+so a kill loses at most what had no effect yet. While MLflow is away nothing is decided and nothing asked;
+training goes on.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from search_spaces import Space
+from sweep.claims import Claims
+from sweep.errors import LedgerError
+from sweep.forks import Sharing
+from sweep.grid_table import grid_table, with_fates
+from sweep.ledger import Ledger, Sweep
+from sweep.names import Status
+from sweep.packs import make_packs
+from sweep.plan import Plan
+from sweep.progress import Progress
+from sweep.recorder import Recorder
+from sweep.search.asking import Asking, Ended, describe
+from sweep.search.events import Asked, Decided, Event, Released
+from sweep.search.journal import Journal
+from sweep.search.known import ended_run
+from sweep.search.stoppers import Stopper, value_at
+from sweep.stopping import Stop
+from sweep.storage import Storage
+from trainers.cell import Cell
+from trainers.errors import ConfigError
+
+SECONDS_BETWEEN_TURNS = 1.0
+"""How long the thread waits for news."""
+
+SECONDS_BETWEEN_LOOKS_AT_OTHERS = 3.0
+"""How often it looks how cells stand that another sweep is running."""
+
+
+class Steering:
+    """Asks, tells and compares during one command. A `sweep.guide.Guide`.
+
+    Args:
+        space: What is searched.
+        plan: The sweep's plan; grows.
+        sweep: The sweep.
+        ledger: Its record.
+        storage: The checkpoint store.
+        claims: Whose cells are; `None` for a sweep that shares nothing.
+        journal: What was asked, told and decided before, and from now on.
+        stopper: Compares cells, having learnt what the journal has; `None` is off.
+        asking: The study, as the journal leaves it; `None` is off.
+        stop: Ends the asking.
+        say: Prints a line.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        plan: Plan,
+        sweep: Sweep,
+        ledger: Ledger,
+        storage: Storage,
+        claims: Claims | None,
+        journal: Journal,
+        stopper: Stopper | None,
+        asking: Asking | None,
+        stop: Stop,
+        say: Callable[[str], None],
+    ) -> None:
+        self._space = space
+        self._plan = plan
+        self._sweep = sweep
+        self._ledger = ledger
+        self._storage = storage
+        self._claims = claims
+        self._journal = journal
+        self._stopper = stopper
+        self._asking = asking
+        self._stop = stop
+        self._say = say
+        self._decided = {(e.cell_id, e.step): e for e in journal.events if isinstance(e, Decided)}
+        for event in journal.events:
+            if isinstance(event, Released):
+                self.release(event.cell_id)
+        self._news: list[tuple[str, int, Status]] = []
+        self._ready: list[dict[str, Cell]] = []
+        self._unwritten: list[Event] = []
+        self._effects: list[Callable[[], None]] = []
+        self._out: set[str] = set()
+        self._theirs: set[str] = set()
+        self._looked_at_others = 0.0
+        self._best_said: object = None
+        self._failure: BaseException | None = None
+        self._asked_all = asking is None
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    # What the driver and Tune's loop call; none of it waits for MLflow.
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether cells may be added."""
+        return self._asking is not None and not (self._asked_all or self._stop.asked())
+
+    def begin(self, recorder: Recorder, progress: Progress, *, capacity: int, lanes: int) -> None:
+        """Start, with so many cells at a time and so many in a pack."""
+        self._recorder, self._progress = recorder, progress
+        self._capacity, self._lanes = capacity, lanes
+        self._begun = time.monotonic() - (self._asking.seconds if self._asking is not None else 0.0)
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="steering", daemon=True)
+        self._thread.start()
+
+    def pauses(self, cells: Mapping[str, Cell]) -> tuple[int, ...]:
+        """Return the steps just after the rungs: the row of a rung is there once the step is done."""
+        if self._stopper is None:
+            return ()
+        rungs = {rung + 1 for cell in cells.values() for rung in self._stopper.rungs(cell.num_steps)}
+        return tuple(sorted(rungs))
+
+    def reported(self, cell_id: str, step: int, status: Status) -> None:
+        """A commit of a cell is durable, or it has failed."""
+        with self._changed:
+            self._news.append((cell_id, step, status))
+            self._changed.notify_all()
+
+    def take(self, seconds: float) -> list[dict[str, Cell]] | None:
+        """Return the packs that have been added, after at most so long; `None` when no more will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._is_over(), seconds)
+            if self._failure is not None:
+                raise self._failure
+            packs, self._ready = self._ready, []
+            return None if not packs and self._is_over() else packs
+
+    def release(self, cell_id: str) -> None:
+        """Never stop this cell again."""
+        if self._stopper is not None:
+            self._stopper.release(cell_id)
+        self._decided = {
+            key: replace(decided, stops=False) if decided.cell_id == cell_id else decided
+            for key, decided in self._decided.items()
+        }
+
+    def summary(self) -> list[str]:
+        """Return what came out of it, in lines."""
+        lines: list[str] = []
+        if self._asking is not None:
+            front = self._asking.best()
+            heading = "best" if len(self._space.search.objectives) == 1 else "on the Pareto front"
+            lines = [f"{heading}: {describe(self._space.search, *one)}" for one in front]
+        return lines
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _is_over(self) -> bool:
+        return self._failure is not None or self._stop.asked() or (self._asked_all and not self._theirs)
+
+    # The thread.
+
+    def _work(self) -> None:
+        try:
+            self._take_stock()
+            while not self._closing:
+                try:
+                    self._turn()
+                except LedgerError as error:
+                    if not error.transient:
+                        raise
+                with self._changed:
+                    self._changed.wait_for(lambda: self._news or self._closing, SECONDS_BETWEEN_TURNS)
+            self._turn()
+        except BaseException as failure:
+            # Raised again in the driver's thread, by `take` and `close`.
+            self._failure = failure
+        finally:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _take_stock(self) -> None:
+        """See how the cells stand that are asked for and not answered; repeat what had no effect yet."""
+        for decided in self._decided.values():
+            if decided.stops and decided.cell_id in self._plan.cells:
+                self._mark(decided)
+        for cell in self._asking.open_cells if self._asking is not None else []:
+            run = self._recorder.runs.get(cell)
+            if run is not None and run.status.ended:
+                self._ended(cell, run.status)
+            else:
+                newest, _ = self._storage.latest(cell)
+                outcome = None if newest is None else newest.outcome
+                if outcome is not None:
+                    self._ended(cell, Status(outcome["status"]))
+                else:
+                    self._out.add(cell)
+
+    def _turn(self) -> None:
+        with self._changed:
+            news, self._news = self._news, []
+        for cell, step, status in news:
+            if self._stopper is not None and status is not Status.FAILED:
+                self._compare(self._stopper, cell, step, status)
+            if status.ended or status is Status.FAILED:
+                self._out.discard(cell)
+                self._ended(cell, status)
+        self._flush()
+        if self._asking is None:
+            return
+        self._look_at_others()
+        while not (self._stop.asked() or self._closing):
+            told = self._asking.tell()
+            self._unwritten += told
+            if told:
+                self._say_how_it_goes(self._asking)
+            if why := self._asking.is_over(time.monotonic() - self._begun):
+                if not self._asked_all:
+                    self._say(f"{self._sweep.name}: nothing more is asked after {why}")
+                self._asked_all = True
+                break
+            if len(self._out) + len(self._theirs) >= self._capacity:
+                break
+            self._ask(self._asking)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Make what happened durable, and then let it take effect."""
+        self._journal.append(self._unwritten)
+        self._unwritten = []
+        while self._effects:
+            self._effects[0]()
+            del self._effects[0]
+
+    # Comparing.
+
+    def _compare(self, stopper: Stopper, cell: str, step: int, status: Status) -> None:
+        """Decide at every rung that a cell has passed since the last look."""
+        rungs = [r for r in stopper.rungs(self._plan.cells[cell].num_steps) if r < step]
+        if status is Status.DIVERGED or all((cell, rung) in self._decided for rung in rungs):
+            return
+        newest, _ = self._storage.latest(cell)
+        if newest is None:
+            return
+        table = self._storage.read_parts(newest).to_pydict()
+        values = table.get(stopper.metric)
+        for rung in rungs:
+            if (cell, rung) in self._decided or values is None:
+                continue
+            value = value_at(rung, table["step"], values)
+            if value is None:
+                continue
+            decided = stopper.decide(cell, rung, value, goes_on=status is Status.RUNNING)
+            stopper.learn(decided)
+            self._decided[cell, rung] = decided
+            self._unwritten.append(decided)
+            if decided.stops:
+                self._effects.append(lambda decided=decided: self._mark(decided))
+                break
+
+    def _mark(self, decided: Decided) -> None:
+        run = self._recorder.runs.get(decided.cell_id)
+        if run is None or not run.status.ended:
+            self._storage.stops.put(decided.cell_id, decided.reason)
+
+    # Asking.
+
+    def _ended(self, cell: str, status: Status) -> None:
+        if self._asking is None:
+            return
+        num_steps = self._plan.cells[cell].num_steps
+        newest, _ = self._storage.latest(cell)
+        if status is Status.FAILED:
+            ended = Ended(status=status, steps=0 if newest is None else newest.step, num_steps=num_steps)
+        elif newest is not None and newest.outcome is not None:
+            ended = Ended(
+                status=status,
+                metrics=newest.summary.get("finals", {}),
+                steps=newest.step,
+                num_steps=num_steps,
+            )
+        else:
+            ended = ended_run(self._recorder.runs[cell], num_steps)
+        self._asking.ended(cell, ended)
+
+    def _ask(self, asking: Asking) -> None:
+        number, configuration = asking.ask()
+        try:
+            points = self._space.sampled(configuration)
+        except ConfigError as error:
+            self._say(f"question {number} is no valid cell and counts as failed: {error}")
+            points = []
+        known = set(self._plan.cells)
+        cells = tuple(self._plan.add(point) for point in points)
+        new = [cell for cell in dict.fromkeys(cells) if cell not in known]
+        to_train = self._admit(new)
+        asked = Asked(
+            number=number,
+            configuration=configuration,
+            cells=cells,
+            new=len(to_train),
+            steps=sum(self._plan.cells[cell].num_steps for cell in to_train),
+            seconds=round(time.monotonic() - self._begun, 1),
+        )
+        asking.put(asked)
+        self._unwritten.append(asked)
+        self._effects.append(self._write_plan)
+        self._out.update(to_train)
+        self._effects.append(lambda: self._release(to_train))
+
+    def _admit(self, cells: Sequence[str]) -> list[str]:
+        """Look up how new cells stand; returns those that are to be trained here."""
+        if not cells:
+            return []
+        runs = self._ledger.lookup(cells, self._sweep)
+        others = {} if self._claims is None else self._claims.others(cells)
+        theirs = {cell for cell in others if cell not in runs or not runs[cell].status.ended}
+        done = self._recorder.admit(runs, [cell for cell in cells if cell not in theirs])
+        for cell in done:
+            run = runs.get(cell)
+            newest, _ = self._storage.latest(cell)
+            outcome = None if newest is None else newest.outcome
+            self._ended(cell, run.status if run is not None and run.status.ended else _status(outcome))
+        self._theirs |= theirs
+        self._progress.add({cell: self._plan.cells[cell].num_steps for cell in cells if cell not in done})
+        return [cell for cell in cells if cell not in done and cell not in theirs]
+
+    def _release(self, cells: Sequence[str]) -> None:
+        """Hand cells over to be trained."""
+        chosen = {cell: self._plan.cells[cell] for cell in cells}
+        alone = {cell: Sharing() for cell in cells}
+        packs = make_packs(chosen, alone, lanes=self._lanes, committed=self._recorder.committed)
+        with self._changed:
+            self._ready += [{cell: chosen[cell] for cell in pack} for pack in packs]
+            self._changed.notify_all()
+
+    def _write_plan(self) -> None:
+        """Store the grown plan: what readers go by, and other sweeps that want the same cells."""
+        if self._effects.count(self._write_plan) > 1:
+            # Another one follows in this turn.
+            return
+        table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)
+        self._ledger.write_cells(self._sweep, with_fates(table, self._recorder.runs))
+
+    def _look_at_others(self) -> None:
+        """See what has become of the cells that other sweeps run."""
+        now = time.monotonic()
+        if not self._theirs or now - self._looked_at_others < SECONDS_BETWEEN_LOOKS_AT_OTHERS:
+            return
+        self._looked_at_others = now
+        waiting, self._theirs = list(self._theirs), set()
+        free = self._admit(waiting)
+        self._out.update(free)
+        self._release(free)
+
+    def _say_how_it_goes(self, asking: Asking) -> None:
+        front = asking.best()
+        if len(self._space.search.objectives) == 1 and front and front[0] != self._best_said:
+            self._best_said = front[0]
+            self._say(f"best so far: {describe(self._space.search, *front[0])}")
+
+
+def _status(outcome: Mapping[str, object] | None) -> Status:
+    assert outcome is not None, "a cell that is done has an outcome in MLflow or in the store"
+    return Status(str(outcome["status"]))
