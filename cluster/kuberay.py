@@ -1,7 +1,7 @@
 """KubeRay's RayCluster and RayJob, as text (KubeRay 1.6 or newer, for `authOptions.secretName`).
 
-A RayJob starts a cluster, runs one sweep on it and takes it down. When the cluster dies it is begun again
-(`backoffLimit`), and `sweep run` makes what is missing.
+A RayJob starts a cluster, runs one sweep on it and takes it down. A driver that is killed is started again
+there (`cluster.keeper`); when the cluster dies another is begun (`backoffLimit`), for what is missing.
 """
 
 import shlex
@@ -47,7 +47,7 @@ def ray_job(spec: ClusterSpec, *, name: str, space: str, space_text: str | None 
     """
     files = [] if space_text is None else [_config_map(spec, space_text)]
     what = space if space_text is None else f"{SPACES_FOLDER}/{SPACE_FILE}"
-    command = ["sweep", "run", what, "--name", name, "--address", "auto"]
+    command = ["python", "-m", "cluster.keeper", "run", what, "--name", name, "--address", "auto"]
     command += ["--gpus-per-trial", "1"] if spec.workers[0].gpus else []
     job = {
         "apiVersion": "ray.io/v1",
@@ -113,6 +113,8 @@ def _pod(spec: ClusterSpec, name: str, cpus: int, memory_gib: int, gpus: int = 0
             {"name": "MLFLOW_TRACKING_URI", "value": spec.tracking_uri},
             {"name": "SWEEP_STORAGE", "value": spec.storage},
             {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(DRAIN_SECONDS)},
+            # A worker whose head was started anew finds out so soon, ends, and joins the new one.
+            {"name": "RAY_raylet_liveness_self_check_interval_ms", "value": "5000"},
         ],
         "envFrom": [{"secretRef": {"name": spec.environment_secret}}],
         # Equal requests and limits: Ray counts what it was promised.

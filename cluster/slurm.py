@@ -44,7 +44,7 @@ ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=fa
     --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --temp-dir="$scratch" --disable-usage-stats
 if ((SLURM_JOB_NUM_NODES > 1)); then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \\
-        --ntasks-per-node=1 --exclude="$SLURMD_NODENAME" \\
+        --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --exclude="$SLURMD_NODENAME" \\
         ray start --address="$head:$port" --block \\
         --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --disable-usage-stats &
 fi

@@ -155,8 +155,8 @@ while :; do sleep 0.05; done"""
     assert log.index("committed") < log.index("scontrol requeue 17")
     assert "started run demo --name demo --address 10.0.0.1:20017" in log
     assert (
-        "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --exclude=node1 ray start --address=10.0.0.1:20017"
-        in log
+        "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --cpus-per-task=8 --exclude=node1 "
+        "ray start --address=10.0.0.1:20017" in log
     )
 
 
