@@ -15,6 +15,7 @@ import numpy as np
 from mlflow import MlflowClient
 
 from search_spaces import load_space_text
+from search_spaces.claims import ClaimSpec
 from search_spaces.reports import AxisValue, Report
 from sweep import names
 from sweep.errors import LedgerError
@@ -96,6 +97,9 @@ class Record:
         space_sha256: Digest of the stored space.
         commit: The recorded git commit, or the empty string.
         reports: What the space wants drawn.
+        claims: What the paper says, and the bands.
+        divergence_factor: Multiple of the initial loss above which runs of the space's base have diverged.
+        text: The stored space.
         grids: The grid of each point.
         axes: Axis name to the value at each point; `None` where the point's grid lacks the axis.
         cell_ids: The cell of each point.
@@ -117,6 +121,9 @@ class Record:
     parent_run_id: str
     client: MlflowClient
     remote: bool = False
+    claims: tuple[ClaimSpec, ...] = ()
+    divergence_factor: float = 10.0
+    text: str = ""
 
     def outcome(self, point: int) -> CellOutcome:
         """Return the outcome of the cell of a grid point."""
@@ -210,6 +217,9 @@ def load_record(tracking_uri: str, name: str) -> Record:
         parent_run_id=sweep.run_id,
         client=ledger.client,
         remote=tracking_uri.startswith(("http://", "https://")),
+        claims=space.claims,
+        divergence_factor=space.spec.base.divergence_factor,
+        text=space.text,
     )
 
 

@@ -4,20 +4,38 @@ Each kind of report has one module, which first arranges plain data and then dra
 MLflow: `make_report` writes files and says where each belongs among the parent run's artifacts.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces.reports import CurvesSpec, FinalsSpec, HeatmapSpec, Report, SpectrumSpec, TableSpec
+from search_spaces.reports import (
+    CurvesSpec,
+    DensitySpec,
+    FinalsSpec,
+    HeatmapSpec,
+    LevelsSpec,
+    PathSpec,
+    ProfileSpec,
+    Report,
+    SpectrumSpec,
+    TableSpec,
+)
 from sweep import names
 from sweep.record import Record
 from sweep.report.curves import draw_curves
+from sweep.report.density import draw_density
 from sweep.report.finals import draw_finals
 from sweep.report.heatmap import draw_heatmap
+from sweep.report.levels import levels_csv, levels_data, levels_markdown
+from sweep.report.path import draw_path
+from sweep.report.profile import draw_profile
 from sweep.report.spectrum import draw_spectrum
 from sweep.report.summary import summary_csv
 from sweep.report.table import draw_table, table_csv, table_data, table_markdown
+from sweep.verdicts import claims_csv, claims_markdown, judge, load_runs, provenance, sensitivity
 
 SUMMARY = "summary.csv"
+CLAIMS = "claims"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +47,19 @@ class ReportFile:
 
 
 def make_report(record: Record, folder: Path) -> list[ReportFile]:
-    """Write everything that the space wants drawn, and the summary.
+    """Write everything that the space wants drawn, the verdicts on its claims, and the summary.
 
     Args:
         record: The sweep.
         folder: Receives `figures/*.png` and `tables/*`; made if it is not there.
 
     Returns:
-        The files in the order of the specifications; the summary last.
+        The files in the order of the specifications; claims and summary last.
     """
     written: list[ReportFile] = []
     for spec in record.reports:
         written += _write(record, spec, folder)
+    written += _write_claims(record, folder)
     summary = folder / names.ARTIFACT_TABLES / SUMMARY
     _write_text(summary, summary_csv(record))
     return [*written, ReportFile(path=summary, artifact_dir=names.ARTIFACT_TABLES)]
@@ -58,14 +77,45 @@ def _write(record: Record, spec: Report, folder: Path) -> list[ReportFile]:
             draw_finals(record, spec, figure)
         case SpectrumSpec():
             draw_spectrum(record, spec, figure)
+        case ProfileSpec():
+            draw_profile(record, spec, figure)
+        case PathSpec():
+            draw_path(record, spec, figure)
+        case DensitySpec():
+            draw_density(record, spec, figure)
+        case LevelsSpec():
+            levels = levels_data(record, spec)
+            texts = {".md": levels_markdown(spec, levels), ".csv": levels_csv(spec, levels)}
+            return _write_tables(folder, spec.name, texts)
         case TableSpec():
             data = table_data(record, spec)
             draw_table(record, spec, data, figure)
-            for suffix, text in ((".md", table_markdown(record, spec, data)), (".csv", table_csv(data))):
-                path = folder / names.ARTIFACT_TABLES / f"{spec.name}{suffix}"
-                _write_text(path, text)
-                files.append(ReportFile(path=path, artifact_dir=names.ARTIFACT_TABLES))
+            texts = {".md": table_markdown(record, spec, data), ".csv": table_csv(data)}
+            files += _write_tables(folder, spec.name, texts)
     return files
+
+
+def _write_tables(folder: Path, stem: str, texts: Mapping[str, str]) -> list[ReportFile]:
+    files: list[ReportFile] = []
+    for suffix, text in texts.items():
+        path = folder / names.ARTIFACT_TABLES / f"{stem}{suffix}"
+        _write_text(path, text)
+        files.append(ReportFile(path=path, artifact_dir=names.ARTIFACT_TABLES))
+    return files
+
+
+def _write_claims(record: Record, folder: Path) -> list[ReportFile]:
+    if not record.claims:
+        return []
+    runs = load_runs(record)
+    judged = judge(record.claims, runs)
+    found = sensitivity(runs, record.divergence_factor)
+    title = f"{record.space_name}: the paper's claims"
+    texts = {
+        ".md": claims_markdown(title, judged, found, provenance(record)),
+        ".csv": claims_csv(judged),
+    }
+    return _write_tables(folder, CLAIMS, texts)
 
 
 def _write_text(path: Path, text: str) -> None:

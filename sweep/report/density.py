@@ -1,0 +1,78 @@
+"""The spectral density of the Hessian (GRD18 fig. 4, 5) from the nodes and weights of a Lanczos quadrature.
+
+Each random vector gives a sum of weighted points; their mean over vectors and seeds, widened by Gaussians, is
+the density. The nodes span many decades on both sides of zero, so x is an eigenvalue on a symmetric
+logarithmic scale, and the density is per unit of that scale.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from search_spaces.reports import DensitySpec
+from sweep.histories import read_history
+from sweep.record import Record, Series
+from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels
+from sweep.report.points import group, ordered_keys, select, unshown_axes
+
+NODE, WEIGHT = "spectrum/node_", "spectrum/weight_"
+POINTS = 400
+WIDTH = 0.01
+"""Of the Gaussians, in units of the whole range of the scale."""
+
+SMALLEST = 1e-3
+"""Where the scale turns from linear to logarithmic, as a share of the largest eigenvalue."""
+
+
+def density_data(record: Record, spec: DensitySpec) -> PanelsData:
+    """Read the quadratures and arrange the densities, a line per step."""
+    points = select(record, spec)
+    panel_axes = (*spec.panels, *unshown_axes(record, points, spec.panels))
+    groups = group(record, points, panel_axes)
+    panels: list[Panel] = []
+    for key in ordered_keys(groups):
+        histories = [
+            read_history(record, run) for cell in groups[key] if (run := record.outcomes[cell].run_id)
+        ]
+        lines: list[PanelLine] = []
+        for step in spec.steps:
+            nodes, weights = quadrature(histories, step)
+            if nodes.size:
+                x, density = widened(nodes, weights)
+                std = np.full(len(x), np.nan)
+                lines.append(PanelLine(label=f"step {step:,}", x=x, mean=density, std=std))
+        panels.append(Panel(key=key, lines=tuple(lines)))
+    x_label = r"eigenvalue, $\mathrm{asinh}(\lambda / (10^{-3} \lambda_1))$"
+    return PanelsData(
+        panel_axes=panel_axes, panels=tuple(panels), x_label=x_label, y_label="spectral density"
+    )
+
+
+def quadrature(histories: list[Mapping[str, Series]], step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nodes that were recorded at a step, and their weights, which sum to 1 over all of them."""
+    pairs: list[tuple[float, float]] = []
+    for history in histories:
+        for name, series in history.items():
+            if name.startswith(NODE) and (at := np.flatnonzero(series.steps == step)).size:
+                weight = history[WEIGHT + name.removeprefix(NODE)]
+                pairs.append((float(series.values[at[0]]), float(weight.values[weight.steps == step][0])))
+    if not pairs:
+        return np.array([]), np.array([])
+    nodes, weights = np.array(pairs).T
+    return nodes, weights / weights.sum()
+
+
+def widened(nodes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return places on the scale, shape (points,), and the density there, whose integral is 1."""
+    places = np.arcsinh(nodes / (SMALLEST * np.abs(nodes).max()))
+    span = places.max() - places.min() or 1.0
+    x = np.linspace(places.min() - 0.05 * span, places.max() + 0.05 * span, POINTS)
+    width = WIDTH * span
+    bumps = np.exp(-(((x[:, None] - places[None, :]) / width) ** 2) / 2) / (width * np.sqrt(2 * np.pi))
+    return x, bumps @ weights
+
+
+def draw_density(record: Record, spec: DensitySpec, path: Path) -> None:
+    """Draw the densities of a specification as a PNG, logarithmic: few large eigenvalues among many."""
+    draw_panels(record, spec, density_data(record, spec), path, log_y=True)

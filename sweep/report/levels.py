@@ -1,0 +1,119 @@
+"""A table of means and standard deviations over a window of steps (SAY25 table 1, GRD18 table 1).
+
+The mean and the spread of a run are over its steps in the window; a place of the table has their means over
+the seeds, and in parentheses the spread over the steps. Runs that diverged are left out and counted.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from search_spaces.reports import AxisValue, LevelsSpec
+from sweep.histories import read_history
+from sweep.record import Record
+from sweep.report.labels import axis_label, plain
+from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
+from sweep.report.summary import csv_text, raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One place: mean over the seeds of the windows' means, spread over steps and over seeds, and seeds."""
+
+    mean: float
+    over_steps: float
+    over_seeds: float
+    num_seeds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelsData:
+    """The table: a row per combination of axes, a column per series."""
+
+    row_axes: tuple[str, ...]
+    rows: tuple[tuple[Key, tuple[Level, ...]], ...]
+
+
+def levels_data(record: Record, spec: LevelsSpec) -> LevelsData:
+    """Read the histories and sum up their windows."""
+    points = select(record, spec)
+    row_axes = (*spec.rows, *unshown_axes(record, points, spec.rows))
+    groups = group(record, points, row_axes)
+    rows = [
+        (key, tuple(_level(record, groups[key], spec, name) for name in spec.series))
+        for key in ordered_keys(groups)
+    ]
+    return LevelsData(row_axes=row_axes, rows=tuple(rows))
+
+
+def _level(record: Record, cells: tuple[str, ...], spec: LevelsSpec, name: str) -> Level:
+    means: list[float] = []
+    spreads: list[float] = []
+    for cell in cells:
+        outcome = record.outcomes[cell]
+        series = read_history(record, outcome.run_id).get(name) if outcome.run_id else None
+        if series is None or outcome.diverged or not series.steps.size:
+            continue
+        end = int(float(outcome.params.get("num_steps", series.steps[-1])))
+        low, high = (
+            math.inf if edge is None else edge + (end if edge < 0 else 0) for edge in (spec.start, spec.stop)
+        )
+        values = series.values[(series.steps >= low) & (series.steps < high)]
+        if values.size:
+            means.append(float(np.mean(values)))
+            spreads.append(float(np.std(values)))
+    if not means:
+        return Level(mean=math.nan, over_steps=math.nan, over_seeds=math.nan, num_seeds=0)
+    over_seeds = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+    return Level(
+        mean=float(np.mean(means)),
+        over_steps=float(np.mean(spreads)),
+        over_seeds=over_seeds,
+        num_seeds=len(means),
+    )
+
+
+def levels_markdown(spec: LevelsSpec, data: LevelsData) -> str:
+    """Return the table for reading: "0.0828 (0.0576)", the second number the spread over the steps."""
+    heads = [axis_label(axis).long for axis in data.row_axes]
+    lines = [
+        f"# {spec.title or spec.name}",
+        "",
+        "Mean over the window's steps and the seeds; in parentheses the",
+    ]
+    lines += ["standard deviation over the steps, then ± the one over the seeds.", ""]
+    lines += [
+        "| " + " | ".join([*heads, *spec.series]) + " |",
+        "|" + " --- |" * (len(heads) + len(spec.series)),
+    ]
+    for key, levels in data.rows:
+        shown = [_shown(level, spec.digits) for level in levels]
+        lines.append("| " + " | ".join([*(_place(value) for value in key), *shown]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _place(value: AxisValue | None) -> str:
+    return "–" if value is None else plain(value)
+
+
+def _shown(level: Level, digits: int) -> str:
+    if not level.num_seeds:
+        return "–"
+    seeds = f" ± {level.over_seeds:.{digits}f}" if math.isfinite(level.over_seeds) else ""
+    return f"{level.mean:.{digits}f} ({level.over_steps:.{digits}f}){seeds}"
+
+
+def levels_csv(spec: LevelsSpec, data: LevelsData) -> str:
+    """Return a row per place and series, with raw values."""
+    rows = [
+        [
+            *map(raw, key),
+            name,
+            *map(raw, (level.mean, level.over_steps, level.over_seeds)),
+            str(level.num_seeds),
+        ]
+        for key, levels in data.rows
+        for name, level in zip(spec.series, levels, strict=True)
+    ]
+    return csv_text([*data.row_axes, "series", "mean", "std_over_steps", "std_over_seeds", "seeds"], rows)

@@ -1,0 +1,126 @@
+"""Panels of lines against something other than the step: profiles, paths and densities are drawn with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from search_spaces.reports import ReportSpec
+from sweep.record import Record
+from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
+from sweep.report.curves import masked
+from sweep.report.labels import combination
+from sweep.report.lines import PALETTE
+from sweep.report.points import Key, select
+
+WIDTH, HEIGHT, LEFT, BOTTOM, GAP, TITLE, LEGEND = 3.7, 2.8, 0.72, 0.5, 0.7, 0.26, 1.35
+MAX_IN_ROW, BAND, SMALL = 3, 0.16, 40
+STEP_COLOURS = "viridis"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelLine:
+    """A line: x and the mean y over the seeds, shape (points,); `std` is NaN for a single seed."""
+
+    label: str
+    x: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """The lines of one combination of panel axes; `ticks` name the places of an x that is no number."""
+
+    key: Key
+    lines: tuple[PanelLine, ...]
+    ticks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PanelsData:
+    """What a figure of panels shows."""
+
+    panel_axes: tuple[str, ...]
+    panels: tuple[Panel, ...]
+    x_label: str
+    y_label: str
+
+
+def mean_and_std(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and sample standard deviation over equally long arrays, one a seed."""
+    stacked = np.stack(values)
+    std = np.std(stacked, axis=0, ddof=1) if len(values) > 1 else np.full(stacked.shape[1], np.nan)
+    return np.mean(stacked, axis=0), std
+
+
+def draw_panels(
+    record: Record,
+    spec: ReportSpec,
+    data: PanelsData,
+    path: Path,
+    *,
+    log_y: bool = False,
+    in_order: bool = True,
+    mark_points: bool = False,
+) -> None:
+    """Draw panels side by side as a PNG.
+
+    Args:
+        record: The sweep, for the caption.
+        spec: Its title, and the points it selects.
+        data: What is drawn.
+        path: The file.
+        log_y: Whether y is logarithmic.
+        in_order: Whether colours follow the order of the lines (steps), or only tell them apart (seeds).
+        mark_points: Whether points are marked.
+    """
+    across = min(len(data.panels), MAX_IN_ROW)
+    down = -(-len(data.panels) // across)
+    step_height = BOTTOM + HEIGHT + TITLE
+    width = LEFT + across * WIDTH + (across - 1) * GAP + LEGEND
+    banded = any(np.isfinite(line.std).any() for panel in data.panels for line in panel.lines)
+    with house_style():
+        canvas = Canvas(
+            width=width,
+            height=down * step_height,
+            title=spec.title or spec.name,
+            caption=caption(record, select(record, spec), "band: ± one standard deviation" if banded else ""),
+        )
+        for index, panel in enumerate(data.panels):
+            row, column = divmod(index, across)
+            bottom = (down - row - 1) * step_height + BOTTOM
+            axes = canvas.axes(LEFT + column * (WIDTH + GAP), bottom, WIDTH, HEIGHT)
+            axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
+            axes.set_xlabel(data.x_label)
+            axes.set_ylabel(data.y_label)
+            if not panel.lines:
+                blank(axes, "nothing recorded at these steps")
+                continue
+            if log_y:
+                logarithmic_y(axes)
+            axes.grid(visible=True, axis="y")
+            axes.set_axisbelow(True)
+            colours = _colours(len(panel.lines), in_order=in_order)
+            for line, colour in zip(panel.lines, colours, strict=True):
+                marker = "o" if mark_points and len(line.x) <= SMALL else ""
+                axes.plot(
+                    line.x, masked(line.mean, log_y), color=colour, marker=marker, ms=3, label=line.label
+                )
+                if np.isfinite(line.std).any():
+                    low = masked(line.mean - line.std, log_y)
+                    axes.fill_between(line.x, low, line.mean + line.std, color=colour, alpha=BAND, lw=0)
+            if panel.ticks:
+                axes.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=30, ha="right", fontsize=6)
+            if column == across - 1 or index == len(data.panels) - 1:
+                axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+        canvas.save(path)
+
+
+def _colours(count: int, *, in_order: bool) -> list[tuple[float, ...] | str]:
+    if not in_order and count <= len(PALETTE):
+        return list(PALETTE[:count])
+    scale = matplotlib.colormaps[STEP_COLOURS]
+    return [scale(0.85 * index / max(count - 1, 1)) for index in range(count)]

@@ -1,0 +1,73 @@
+"""Indexed series against their index at chosen steps: c_i^2 (GRD18 fig. 11), layers (fig. 6), sizes (fig. 3).
+
+The line of a step is the mean over the seeds that have every index then; those that diverged before are not
+among them.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from search_spaces.reports import ProfileSpec
+from sweep.histories import read_history
+from sweep.record import Record, Series
+from sweep.report.labels import metric_label
+from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels, mean_and_std
+from sweep.report.points import group, ordered_keys, select, unshown_axes
+
+LONGEST_NAME = 14
+
+
+def profile_data(record: Record, spec: ProfileSpec) -> PanelsData:
+    """Read the histories and arrange them by index, a line per step."""
+    points = select(record, spec)
+    panel_axes = (*spec.panels, *unshown_axes(record, points, spec.panels))
+    groups = group(record, points, panel_axes)
+    panels: list[Panel] = []
+    for key in ordered_keys(groups):
+        histories = [
+            read_history(record, run) for cell in groups[key] if (run := record.outcomes[cell].run_id)
+        ]
+        indices = indices_of(spec, {name for history in histories for name in history})
+        whole = all(index.isdecimal() for index in indices)
+        lines: list[PanelLine] = []
+        for step in spec.steps:
+            rows = [row for history in histories if (row := _row(history, spec, indices, step)) is not None]
+            if rows:
+                mean, std = mean_and_std(rows)
+                x = np.array([int(i) for i in indices] if whole else range(len(indices)))
+                lines.append(PanelLine(label=f"step {step:,}", x=x, mean=mean, std=std))
+        ticks = () if whole else tuple(index[-LONGEST_NAME:] for index in indices)
+        panels.append(Panel(key=key, lines=tuple(lines), ticks=ticks))
+    x_label = "index" if not any(panel.ticks for panel in panels) else ""
+    label = metric_label(spec.series.replace("<i>", "i")).text
+    return PanelsData(panel_axes=panel_axes, panels=tuple(panels), x_label=x_label, y_label=label)
+
+
+def indices_of(spec: ProfileSpec, recorded: set[str]) -> list[str]:
+    """Return the indices that a series has: numbers in order, up to `at_most`, or else names."""
+    before, after = map(re.escape, spec.series.split("<i>"))
+    found = {match[1] for name in recorded if (match := re.fullmatch(f"{before}(.+?){after}", name))}
+    numbers = sorted((index for index in found if index.isdecimal()), key=int)
+    if numbers:
+        return [index for index in numbers if spec.at_most is None or int(index) <= spec.at_most]
+    return sorted(found)
+
+
+def _row(
+    history: Mapping[str, Series], spec: ProfileSpec, indices: list[str], step: int
+) -> np.ndarray | None:
+    values: list[float] = []
+    for index in indices:
+        series = history.get(spec.series.replace("<i>", index))
+        if series is None or not (at := np.flatnonzero(series.steps == step)).size:
+            return None
+        values.append(float(series.values[at[0]]))
+    return np.array(values) if values else None
+
+
+def draw_profile(record: Record, spec: ProfileSpec, path: Path) -> None:
+    """Draw the profiles of a specification as a PNG."""
+    draw_panels(record, spec, profile_data(record, spec), path, log_y=spec.log_y, mark_points=True)

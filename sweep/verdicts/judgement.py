@@ -1,0 +1,204 @@
+"""From a claim to its verdict: its runs, the statistic of each seed, whether it is in the band.
+
+A claim is not tested where cells are missing, where more than 5 % of a run's eigenspace refreshes did not
+converge, or where a run left nothing to compute its statistic from; the reason is part of the verdict.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+from search_spaces.claims import STATISTICS, Band, ClaimSpec
+from search_spaces.reports import AxisValue
+from sweep import names
+from sweep.record import SEED_AXIS
+from sweep.report.points import GRID_AXIS
+from sweep.verdicts.runs import Run, Untestable
+from sweep.verdicts.statistics import MAY_DIVERGE, OF_PAIR, OF_RUN, OF_RUNS, POOLED
+from trainers.history import CURVATURE_CONVERGED
+from trainers.options import Choice
+
+UNCONVERGED_LIMIT = 0.05
+NEEDS_EIGENSPACE = (
+    "curvature/",
+    "alignment/",
+    "spread/",
+    "effective/",
+    "subspace/",
+    "eigenvector/",
+    "energy/",
+)
+
+Filter = Mapping[str, Sequence[AxisValue | None]]
+
+
+class Verdict(StrEnum):
+    """What became of a claim."""
+
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
+    NOT_TESTED = "not tested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A claim, or one of its places, with what was found.
+
+    Args:
+        claim: Its name, with the place where it has several.
+        says: What the paper says.
+        paper: The paper's number, if it gives one.
+        band: Where the median over the seeds has to lie.
+        by_seed: The statistic of each seed; key -1 for one over all seeds.
+        verdict: What became of it.
+        note: Why it was not tested, or what to know about the band.
+    """
+
+    claim: str
+    says: str
+    paper: float | None
+    band: Band
+    by_seed: Mapping[int, float]
+    verdict: Verdict
+    note: str = ""
+
+    @property
+    def median(self) -> float | None:
+        """The median over the seeds."""
+        return median(self.by_seed.values()) if self.by_seed else None
+
+
+def judge(claims: Sequence[ClaimSpec], runs: Sequence[Run]) -> tuple[Judged, ...]:
+    """Return a verdict for every claim and every one of its places."""
+    return tuple(
+        _judged(claim, at, paper, band, runs) for claim in claims for at, paper, band in claim.bands()
+    )
+
+
+def _judged(claim: ClaimSpec, at: Filter, paper: float | None, band: Band, runs: Sequence[Run]) -> Judged:
+    place = ", ".join(f"{axis}={'/'.join(map(str, values))}" for axis, values in at.items())
+    name = f"{claim.name} [{place}]" if place else claim.name
+    try:
+        by_seed = _by_seed(claim, at, runs)
+    except Untestable as reason:
+        untested = Verdict.NOT_TESTED
+        return Judged(
+            claim=name,
+            says=claim.says,
+            paper=paper,
+            band=band,
+            by_seed={},
+            verdict=untested,
+            note=str(reason),
+        )
+    judged = list(by_seed.values()) if claim.every_seed else [median(by_seed.values())]
+    holds = all(map(band.holds, judged))
+    return Judged(
+        claim=name,
+        says=claim.says,
+        paper=paper,
+        band=band,
+        by_seed=by_seed,
+        verdict=Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED,
+        note="every seed has to be in the band" if claim.every_seed else "",
+    )
+
+
+def _by_seed(claim: ClaimSpec, at: Filter, runs: Sequence[Run]) -> dict[int, float]:
+    subjects = _selected(runs, claim.grids, claim.where, at)
+    kind = claim.statistic["name"]
+    given = {key: value for key, value in claim.statistic.items() if key != "name"}
+    options = Choice.of(kind, **given).resolve("statistic", STATISTICS[kind])
+    _require_testable(claim, subjects, options)
+    if kind in POOLED:
+        return {-1: POOLED[kind](subjects, options)}
+    seeds = {
+        seed: [run for run in subjects if run.seed == seed] for seed in sorted({r.seed for r in subjects})
+    }
+    if kind in OF_RUNS:
+        return {seed: OF_RUNS[kind](members, options) for seed, members in seeds.items()}
+    partners = None
+    if claim.against is not None or claim.against_grids is not None:
+        partners = _selected(runs, claim.against_grids or claim.grids, claim.against or {}, {})
+    found: dict[int, float] = {}
+    for seed, members in seeds.items():
+        values = [_value(claim, run, partners, options, at) for run in members]
+        # A share is a mean of zeros and ones; other statistics of several runs are summed up by their median.
+        found[seed] = sum(values) / len(values) if kind == "share_below" else median(values)
+    return found
+
+
+def _value(
+    claim: ClaimSpec, run: Run, partners: Sequence[Run] | None, options: Mapping[str, Any], at: Filter
+) -> float:
+    kind = claim.statistic["name"]
+    if partners is None:
+        return OF_RUN[kind](run, options, run.switch_step)
+    partner = _partner(claim, run, partners, at)
+    _require_testable(claim, [partner], options)
+    if kind in OF_PAIR:
+        return OF_PAIR[kind](run, partner, options)
+    mine, other = (OF_RUN[kind](each, options, run.switch_step) for each in (run, partner))
+    if claim.compare == "difference":
+        return mine - other
+    if other == 0:
+        raise Untestable("the run that it is compared with has 0")
+    return mine / other
+
+
+def _partner(claim: ClaimSpec, run: Run, partners: Sequence[Run], at: Filter) -> Run:
+    """Return the run of the same seed that agrees in all axes that both have and the claim does not name."""
+    free = {*claim.where, *(claim.against or {}), GRID_AXIS, SEED_AXIS}
+    fitting = [
+        other
+        for other in partners
+        if other.seed == run.seed
+        and all(
+            run.axes[axis] == value
+            for axis, value in other.axes.items()
+            if axis in run.axes and axis not in free
+        )
+    ]
+    cells = {other.cell_id for other in fitting}
+    if len(cells) != 1:
+        raise Untestable(f"found {len(cells)} runs to compare with; expected 1")
+    return fitting[0]
+
+
+def _selected(runs: Sequence[Run], grids: Sequence[str] | None, where: Filter, at: Filter) -> list[Run]:
+    found = [
+        run
+        for run in runs
+        if (grids is None or run.axes[GRID_AXIS] in grids)
+        and all(run.axes.get(axis) in values for named in (where, at) for axis, values in named.items())
+    ]
+    return list({(run.cell_id, tuple(sorted(map(str, run.axes.items())))): run for run in found}.values())
+
+
+def _require_testable(claim: ClaimSpec, runs: Sequence[Run], options: Mapping[str, Any]) -> None:
+    if not runs:
+        raise Untestable("no such cell in this sweep")
+    if missing := sum(not run.ended for run in runs):
+        raise Untestable(f"{missing} of {len(runs)} cells have not ended")
+    if claim.statistic["name"] not in MAY_DIVERGE and (gone := sum(run.outcome.diverged for run in runs)):
+        raise Untestable(f"{gone} of {len(runs)} cells diverged")
+    if claim.needs is not None and (short := min(run.num_steps for run in runs)) < claim.needs:
+        raise Untestable(f"runs have {short:,} steps, and this needs {claim.needs:,}")
+    worst = max(map(_unconverged, runs))
+    named = [name for option in ("series", "over", "minus") if isinstance(name := options.get(option), str)]
+    if any(name.startswith(NEEDS_EIGENSPACE) for name in named):
+        worst = max(worst, *map(_unmeasured, runs))
+    if worst > UNCONVERGED_LIMIT:
+        raise Untestable(f"{100 * worst:.2g} % of a run's eigenspace refreshes did not converge")
+
+
+def _unconverged(run: Run) -> float:
+    return run.outcome.metrics.get(names.EIGENSPACE_UNCONVERGED, 0.0)
+
+
+def _unmeasured(run: Run) -> float:
+    """Return the share of the curvature probe's measurements that did not converge."""
+    found = run.history().get(CURVATURE_CONVERGED)
+    return 0.0 if found is None else float(1 - found.values.mean())

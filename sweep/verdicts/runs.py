@@ -1,0 +1,100 @@
+"""Recorded runs as verdicts see them: their place in the grid, their end, their whole histories.
+
+MLflow has a few hundred points a series; the Parquet files that it links have every one, and a mean over the
+last 1,000 steps needs those. They are read here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from search_spaces.reports import AxisValue
+from sweep import names
+from sweep.histories import read_history
+from sweep.names import Status
+from sweep.record import SEED_AXIS, CellOutcome, Record, Series
+from sweep.report.points import GRID_AXIS, value_of
+
+NO_SERIES = Series(steps=np.array([], dtype=np.int64), values=np.array([]))
+
+
+class Untestable(Exception):
+    """A statistic has nothing to be computed from; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One grid point and what its cell left.
+
+    Args:
+        cell_id: The cell's address.
+        axes: Axis to value, the grid's name among them; axes that the grid lacks are left out.
+        seed: Of the cell.
+        outcome: Fate, params and final metrics.
+        history: Series by name, at full resolution; none for a run that has none.
+    """
+
+    cell_id: str
+    axes: Mapping[str, AxisValue]
+    seed: int
+    outcome: CellOutcome
+    history: Callable[[], Mapping[str, Series]]
+
+    @property
+    def num_steps(self) -> int:
+        """The steps that were planned."""
+        return int(float(self.outcome.params.get("num_steps", 0)))
+
+    @property
+    def switch_step(self) -> int | None:
+        """The step at which the last phase began, resolved where it was a condition."""
+        if (met := self.outcome.metrics.get(names.FINAL_SWITCH_STEP)) is not None:
+            return int(met)
+        return self.outcome.switch_steps[-1] if self.outcome.switch_steps else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is an outcome: completed, stopped or diverged."""
+        return self.outcome.status is not None and Status(self.outcome.status).ended
+
+    def series(self, name: str) -> Series:
+        """Return a series of the history.
+
+        Raises:
+            Untestable: It was not recorded.
+        """
+        found = self.history().get(name, NO_SERIES)
+        if not found.steps.size:
+            raise Untestable(f"{name} was not recorded")
+        return found
+
+
+def load_runs(record: Record) -> tuple[Run, ...]:
+    """Return a run per grid point; histories are read when they are asked for, once a cell."""
+    histories: dict[str, Callable[[], Mapping[str, Series]]] = {}
+    runs: list[Run] = []
+    for point, cell_id in enumerate(record.cell_ids):
+        outcome = record.outcome(point)
+        if cell_id not in histories:
+            histories[cell_id] = _reader(record, outcome)
+        axes = {axis: value_of(record, point, axis) for axis in (*record.axes, GRID_AXIS)}
+        runs.append(
+            Run(
+                cell_id=cell_id,
+                axes={axis: value for axis, value in axes.items() if value is not None},
+                seed=int(axes.get(SEED_AXIS) or outcome.params.get(SEED_AXIS, 0)),
+                outcome=outcome,
+                history=histories[cell_id],
+            )
+        )
+    return tuple(runs)
+
+
+def _reader(record: Record, outcome: CellOutcome) -> Callable[[], Mapping[str, Series]]:
+    @cache
+    def read() -> Mapping[str, Series]:
+        return {} if outcome.run_id is None else read_history(record, outcome.run_id)
+
+    return read

@@ -1,0 +1,276 @@
+"""What claims are about, as functions of recorded runs: one a row of `search_spaces.claims.STATISTICS`.
+
+Statistics of one run take the switch step as well, so that a plain run is
+measured where its partner switched.
+Statistics of several runs take all the runs of one seed; those of `POOLED` the runs of all seeds.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from sweep import names
+from sweep.record import Series
+from sweep.verdicts.runs import Run, Untestable
+
+Options = Mapping[str, Any]
+OfRun = Callable[[Run, Options, int | None], float]
+OfPair = Callable[[Run, Run, Options], float]
+OfRuns = Callable[[Sequence[Run], Options], float]
+
+REDUCE: dict[str, Callable[[np.ndarray], float]] = {
+    "mean": lambda values: float(np.mean(values)),
+    "std": lambda values: float(np.std(values)),
+    "min": lambda values: float(np.min(values)),
+    "max": lambda values: float(np.max(values)),
+    "median": lambda values: float(np.median(values)),
+    "first": lambda values: float(values[0]),
+    "last": lambda values: float(values[-1]),
+}
+
+
+def level(run: Run, options: Options, switch: int | None) -> float:
+    """Return the mean (or another reduction) of a series in a window, over or less another if named."""
+    series = run.series(options["series"])
+    for name, combine in (("over", np.divide), ("minus", np.subtract)):
+        if options[name] is not None:
+            series = _together(series, run.series(options[name]), combine)
+    return _reduced(series, run, options, switch)
+
+
+def total(run: Run, options: Options, switch: int | None) -> float:
+    """Return the sum of several series, each reduced in the same window."""
+    return sum(_reduced(run.series(name), run, options, switch) for name in options["series"])
+
+
+def growth(run: Run, options: Options, switch: int | None) -> float:
+    """Return the mean of a series in a late window over that in an early one."""
+    series = run.series(options["series"])
+    means = [
+        REDUCE["mean"](
+            _window(series, run, options[f"{part}_start"], options[f"{part}_stop"], options, switch).values
+        )
+        for part in ("late", "early")
+    ]
+    return means[0] / means[1]
+
+
+def drop(run: Run, options: Options, switch: int | None) -> float:
+    """Return how far a series falls from `skip` steps after the switch to the end.
+
+    Both ends are means over `average` steps, at most a quarter of what follows the switch: Dom-SGD's loss
+    jumps about, and its first steps after the switch still lower it.
+    """
+    if switch is None:
+        raise Untestable("there is no switch")
+    series, begin = run.series(options["series"]), switch + options["skip"]
+    _require_whole(run)
+    average = min(options["average"], (run.num_steps - begin) // 4)
+    early = _between(series, begin, begin + average + 1)
+    late = _between(series, run.num_steps - average, run.num_steps + 1)
+    return REDUCE["mean"](early.values) - REDUCE["mean"](late.values)
+
+
+def roughness(run: Run, options: Options, switch: int | None) -> float:
+    """Return the variance of the logarithm of a series around its running mean of `points` values."""
+    values = np.log(_window_of(run.series(options["series"]), run, options, switch).values)
+    width = options["points"]
+    if len(values) < 2 * width:
+        raise Untestable(f"{options['series']} has {len(values)} points in the window, too few for a trend")
+    trend = np.convolve(values, np.ones(width) / width, mode="valid")
+    return float(np.var(values[width // 2 : width // 2 + len(trend)] - trend))
+
+
+def spike(run: Run, options: Options, switch: int | None) -> float:
+    """Return the largest value of a series over the least before it; infinite for a diverged run."""
+    if run.outcome.diverged:
+        return math.inf
+    values = _window_of(run.series(options["series"]), run, options, switch).values
+    return float(np.max(values / np.minimum.accumulate(values)))
+
+
+def final(run: Run, options: Options, switch: int | None) -> float:
+    """Return a final metric; of a diverged run its last finite value."""
+    value = run.outcome.metrics.get(options["metric"], math.nan)
+    if not math.isfinite(value):
+        raise Untestable(f"{options['metric']} was not recorded")
+    return value
+
+
+def first_step_above(run: Run, options: Options, switch: int | None) -> float:
+    """Return the first step in a window at which a series is above a threshold; infinite if it never is."""
+    series = _window_of(run.series(options["series"]), run, options, switch)
+    above = np.flatnonzero(series.values > options["threshold"])
+    return float(series.steps[above[0]]) if above.size else math.inf
+
+
+def sketch_distance(run: Run, partner: Run, options: Options) -> float:
+    """Return the distance between the ends of two runs over how far the first one went, both from sketches.
+
+    Raises:
+        Untestable: One of the runs has no sketches.
+    """
+    ends = [_sketch(each, -1) for each in (run, partner)]
+    return float(np.linalg.norm(ends[0] - ends[1]) / np.linalg.norm(ends[0] - _sketch(run, 0)))
+
+
+def share_below(run: Run, partner: Run, options: Options) -> float:
+    """Return 1 where a final metric is below the partner's, else 0; a diverged run is below nothing."""
+    if run.outcome.diverged:
+        return 0.0
+    if partner.outcome.diverged:
+        return 1.0
+    return float(final(run, options, None) < final(partner, options, None))
+
+
+def share_diverged(runs: Sequence[Run], options: Options) -> float:
+    """Return the share of runs that diverged."""
+    return sum(run.outcome.diverged for run in runs) / len(runs)
+
+
+def diverged_rise(runs: Sequence[Run], options: Options) -> float:
+    """Return the share of diverged runs at the largest value of an axis, less that at the smallest."""
+    values = [_number(run, options["axis"]) for run in runs]
+    at = {
+        end: [run for run, value in zip(runs, values, strict=True) if value == end]
+        for end in (min(values), max(values))
+    }
+    shares = [share_diverged(at[end], options) for end in (max(values), min(values))]
+    return shares[0] - shares[1]
+
+
+def rank_correlation(runs: Sequence[Run], options: Options) -> float:
+    """Return Spearman's correlation of a final metric with an axis (`inverse`: 1 over it).
+
+    Runs that diverged have no metric and are left out, as the papers' figures leave them grey. Correlated are
+    the ranks of the axis with the metric's ranks among the runs that share all other axes, so that a
+    difference between those does not hide the trend.
+
+    Raises:
+        Untestable: Nothing varies.
+    """
+    axis, signs = options["axis"], -1.0 if options["inverse"] else 1.0
+    groups: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:
+        rest = tuple(value for name, value in sorted(run.axes.items()) if name != axis)
+        if not run.outcome.diverged:
+            groups.setdefault(rest, []).append(run)
+    found: list[float] = []
+    for members in groups.values():
+        places = [signs * _number(run, axis) for run in members]
+        metrics = [final(run, options, None) for run in members]
+        if len(set(places)) > 1 and len(set(metrics)) > 1:
+            found.append(float(cast("Any", spearmanr(places, metrics)).statistic))
+    if not found:
+        raise Untestable(f"no two runs that ended well differ in {axis} alone")
+    return float(np.mean(found))
+
+
+def at_best(runs: Sequence[Run], options: Options) -> float:
+    """Return an axis (over another) where a final metric is largest among the runs that ended well."""
+    well = [run for run in runs if not run.outcome.diverged]
+    if not well:
+        raise Untestable("every run diverged")
+    best = max(well, key=lambda run: final(run, options, None))
+    value = _number(best, options["axis"])
+    return value if options["over"] is None else value / _number(best, options["over"])
+
+
+def range_over_seeds(runs: Sequence[Run], options: Options) -> float:
+    """Return the range of the means over an axis in standard deviations over the seeds.
+
+    Raises:
+        Untestable: Fewer than two seeds.
+    """
+    by_value: dict[float, list[float]] = {}
+    for run in runs:
+        by_value.setdefault(_number(run, options["axis"]), []).append(final(run, options, None))
+    if min(map(len, by_value.values())) < 2:
+        raise Untestable("a spread over seeds needs at least two of them")
+    means = [float(np.mean(values)) for values in by_value.values()]
+    spread = math.sqrt(float(np.mean([np.var(values, ddof=1) for values in by_value.values()])))
+    return (max(means) - min(means)) / spread if spread else math.inf
+
+
+OF_RUN: dict[str, OfRun] = {
+    "level": level,
+    "total": total,
+    "growth": growth,
+    "drop": drop,
+    "roughness": roughness,
+    "spike": spike,
+    "final": final,
+    "first_step_above": first_step_above,
+}
+OF_PAIR: dict[str, OfPair] = {"sketch_distance": sketch_distance, "share_below": share_below}
+OF_RUNS: dict[str, OfRuns] = {
+    "share_diverged": share_diverged,
+    "diverged_rise": diverged_rise,
+    "rank_correlation": rank_correlation,
+    "at_best": at_best,
+}
+POOLED: dict[str, OfRuns] = {"range_over_seeds": range_over_seeds}
+
+MAY_DIVERGE = ("spike", "final", "share_below", *OF_RUNS, *POOLED)
+"""Statistics that know what to make of a diverged run; others need the whole of it."""
+
+
+def _together(one: Series, other: Series, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Series:
+    steps, here, there = np.intersect1d(one.steps, other.steps, assume_unique=True, return_indices=True)
+    return Series(steps=steps, values=combine(one.values[here], other.values[there]))
+
+
+def _reduced(series: Series, run: Run, options: Options, switch: int | None) -> float:
+    return REDUCE[options["reduce"]](_window_of(series, run, options, switch).values)
+
+
+def _window_of(series: Series, run: Run, options: Options, switch: int | None) -> Series:
+    return _window(series, run, options["start"], options["stop"], options, switch)
+
+
+def _window(
+    series: Series, run: Run, start: float, stop: float | None, options: Options, switch: int | None
+) -> Series:
+    """Cut out start <= step < stop in the unit of the options; without `stop` to the end and with it."""
+    match options["unit"]:
+        case "run":
+            low, high = start * run.num_steps, math.inf if stop is None else stop * run.num_steps
+        case "steps":
+            low, high = (
+                math.inf if end is None else end + (run.num_steps if end < 0 else 0) for end in (start, stop)
+            )
+        case _:
+            if switch is None:
+                raise Untestable("there is no switch")
+            low, high = switch + start, math.inf if stop is None else switch + stop
+    return _between(series, low, high)
+
+
+def _between(series: Series, low: float, high: float) -> Series:
+    keep = (series.steps >= low) & (series.steps < high)
+    if not keep.any():
+        raise Untestable(f"nothing was measured from step {low:g} to {high:g}")
+    return Series(steps=series.steps[keep], values=series.values[keep])
+
+
+def _require_whole(run: Run) -> None:
+    if run.outcome.metrics.get(names.FINAL_STEPS, run.num_steps) < run.num_steps:
+        raise Untestable("the run ended early")
+
+
+def _sketch(run: Run, index: int) -> np.ndarray:
+    history = run.history()
+    named = sorted(name for name in history if name.startswith("sketch/"))
+    if not named:
+        raise Untestable("no sketch was recorded")
+    return np.array([history[name].values[index] for name in named])
+
+
+def _number(run: Run, axis: str) -> float:
+    value = run.axes.get(axis)
+    if value is None or isinstance(value, str):
+        raise Untestable(f"{axis} is no number there")
+    return float(value)
