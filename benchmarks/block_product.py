@@ -13,9 +13,9 @@ import statistics
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.command import begin, parser_of, save
+from benchmarks.floors import flops_a_column
 from benchmarks.problems import WARM_UP, Problem, Row
 from benchmarks.timing import in_turns, matrix_product, median_ratio
 
@@ -27,13 +27,6 @@ NETWORKS = (
 )
 WIDTHS = (1, 4, 12, 24)
 """The tracker's blocks are 12 wide for k = 1 and 10, and 24 for k = 20."""
-
-
-def flops_a_column(module: nn.Module, holdout_size: int) -> float:
-    """Return the floor of one column of a multilayer perceptron."""
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    sizes = [sum(parameter.numel() for parameter in layer.parameters()) for layer in layers]
-    return 4.0 * holdout_size * (sizes[0] + 2 * sum(sizes[1:]))
 
 
 def measure(data: str, model: str, holdout_size: int, repeats: int, device: str) -> dict[str, Any]:

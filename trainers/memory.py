@@ -1,0 +1,155 @@
+"""How much memory a pack takes, as a function of its cells' shape: how many lanes a device has room for.
+
+A pack's peak is what its lanes keep from step to step and the largest of three activities: a step, a refresh
+of the Dominant subspaces, an evaluation. Each is counted in tensors of the sizes that the code allocates;
+the model is held against measured peaks by a test, and errs on the side of too much.
+
+Shape legend: P parameters, W block width, A elements that one example leaves behind in a forward pass.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainers.canonical import dataset_entry
+from trainers.cell import Cell
+from trainers.chain import SAVED_BYTES, TANGENT_BYTES, chain_of
+from trainers.coordinates import WORTH_A_ROTATION
+from trainers.eigenspace import BLOCKS_IN_SEARCH_SPACE, block_width
+from trainers.evaluation import ACTIVATION_ELEMENTS
+from trainers.functional import PASS_BYTES
+from trainers.instruments import SOLVER
+from trainers.lane import Lane
+from trainers.layers.dense import Dense, Flatten
+from trainers.models import MODELS
+
+FLOAT = 4
+"""Bytes of a float32."""
+
+USABLE = 0.9
+"""Share of the free memory that is planned with: an allocator loses some to fragments."""
+
+WORKSPACE_BYTES = 2**28
+"""What libraries take on a GPU besides the tensors: matrix and convolution workspaces, compiled kernels."""
+
+VECTORS_OF_A_STEP = 6
+"""Gradient, its parts before they are joined, direction, what the projection gives, and room for one more."""
+
+BLOCKS_OF_A_REFRESH = 2 * BLOCKS_IN_SEARCH_SPACE + 6
+"""Search space and images; start block, product, Ritz vectors, residuals and two on their way."""
+
+OPTIMIZER_VECTORS = {"momentum": 2, "adam": 4}
+"""State of the base optimisers before and after a step; none has any other."""
+
+
+COPIES_OF_ACTIVATIONS = 2.5
+"""How often a gradient keeps each activation: outputs, what layers save besides, gradients on their way."""
+
+ORDERS = 3 * 8
+"""Bytes an example takes of each lane: the order of an epoch, while it is drawn and moved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """A pack's peak.
+
+    Args:
+        shared_bytes: Of the data and of what is done for one lane after the other.
+        lane_bytes: Of each lane.
+    """
+
+    shared_bytes: int
+    lane_bytes: int
+
+    def peak_bytes(self, lanes: int) -> int:
+        """Return the peak of a pack."""
+        return self.shared_bytes + lanes * self.lane_bytes
+
+    def lanes_in(self, free_bytes: int) -> int:
+        """Return how many lanes fit into so much free memory; at least 1, which is tried in any case."""
+        room = int(USABLE * free_bytes) - WORKSPACE_BYTES - self.shared_bytes
+        return max(1, room // self.lane_bytes)
+
+
+def footprint(cell: Cell, *, device_type: str = "cuda") -> Footprint:
+    """Return the footprint of packs of cells like this one; of a pack, take the largest of its cells."""
+    dataset = dataset_entry(cell.dataset)
+    data = dataset.under(cell.dataset.resolve("dataset", dataset.options))
+    entry = MODELS[cell.model.name]
+    module = entry.build(data.input_shape, data.num_outputs, cell.model.resolve("model", entry.options))
+    lane = Lane.of(cell)
+    size = sum(parameter.numel() for parameter in module.parameters())
+    inputs, features = math.prod(data.input_shape), activation_elements(module, data.input_shape)
+    rules = {stage.optimizer.name for stage in lane.stages}
+    whole = any(
+        stage.optimizer.name == "gd" or dict(stage.optimizer.options).get("full_batch")
+        for stage in lane.stages
+    )
+    evaluated = min(data.num_train, max(1, ACTIVATION_ELEMENTS // (32 * inputs)))
+    batch = evaluated if whole else cell.batch_size
+    kept = size * (1 + max(OPTIMIZER_VECTORS.get(rule, 0) for rule in rules))
+    step = VECTORS_OF_A_STEP * size + batch * (inputs + int(COPIES_OF_ACTIVATIONS * features))
+    refresh, shared = 0, (data.num_train + data.num_test) * (inputs + data.num_outputs)
+    laned = chain_of(module) is not None
+    projecting = [stage.k for stage in lane.stages if stage.projects and stage.k is not None]
+    if projecting:
+        examples = cell.holdout_size or data.num_train
+        width = block_width(max(projecting), data.num_outputs, cell.solver.guard, size)
+        block = width * _tracked_size(module, inputs, examples, size)
+        kept += block
+        refresh = size + BLOCKS_OF_A_REFRESH * block
+        if laned:
+            refresh += _product_elements(2 * features, examples, width, device_type)
+    widest = 0
+    for probe in lane.probes:
+        if "k" in probe.options:
+            width = block_width(int(probe.options["k"]), data.num_outputs, SOLVER.guard, size)
+            since = probe.options.get("since")
+            kept += (width + width * (len(since) if isinstance(since, tuple) else 1)) * size
+            widest = max(widest, width)
+    shared += BLOCKS_OF_A_REFRESH * widest * size
+    evaluation = 3 * size + int(COPIES_OF_ACTIVATIONS * evaluated * features)
+    lane_bytes = FLOAT * (kept + max(step, refresh, evaluation)) + ORDERS * data.num_train
+    return Footprint(shared_bytes=FLOAT * shared + (0 if laned else PASS_BYTES), lane_bytes=lane_bytes)
+
+
+def lanes_for(cells: Sequence[Cell], free_bytes: int, *, device_type: str = "cuda") -> int:
+    """Return how many lanes a pack may have, whichever of these cells are in it."""
+    return min(footprint(cell, device_type=device_type).lanes_in(free_bytes) for cell in cells)
+
+
+@torch.no_grad()
+def activation_elements(module: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Return the elements of the outputs of all of a module's parts for one example."""
+    count = 0
+
+    def add(part: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        nonlocal count
+        count += 0 if isinstance(part, nn.Flatten) else outputs.numel()
+
+    parts = [part for part in module.modules() if not any(part.children())]
+    hooks = [part.register_forward_hook(add) for part in parts]
+    module.eval()(torch.zeros(1, *input_shape))
+    for hook in hooks:
+        hook.remove()
+    return count
+
+
+def _tracked_size(module: nn.Module, inputs: int, examples: int, size: int) -> int:
+    """Return the most coordinates that a tracked direction can have (`trainers.coordinates`)."""
+    chain = chain_of(module)
+    first = None if chain is None else chain[1] if isinstance(chain[0], Flatten) else chain[0]
+    if isinstance(first, Dense) and examples * WORTH_A_ROTATION <= inputs:
+        # Where fewer inputs than these are used, they are the coordinates, and no more than twice as many.
+        return size - first.num_outputs * max(0, inputs - WORTH_A_ROTATION * examples)
+    return size
+
+
+def _product_elements(features: int, examples: int, width: int, device_type: str) -> int:
+    """Return what one lane's linearised pass and the tangents of one chunk of examples take."""
+    budget = TANGENT_BYTES[device_type] // FLOAT
+    chunk = -(-examples // max(1, -(-examples * features * width // budget)))
+    return features * min(examples, SAVED_BYTES // (FLOAT * features)) + chunk * features * width
