@@ -32,7 +32,6 @@ from sweep.report.profile import draw_profile
 from sweep.report.spectrum import draw_spectrum
 from sweep.report.summary import summary_csv
 from sweep.report.table import draw_table, table_csv, table_data, table_markdown
-from sweep.verdicts import claims_csv, claims_markdown, judge, load_runs, provenance, sensitivity
 
 SUMMARY = "summary.csv"
 CLAIMS = "claims"
@@ -107,6 +106,9 @@ def _write_tables(folder: Path, stem: str, texts: Mapping[str, str]) -> list[Rep
 def _write_claims(record: Record, folder: Path) -> list[ReportFile]:
     if not record.claims:
         return []
+    # Verdicts stand on the arithmetic of axes in this package, so they are imported when they are needed.
+    from sweep.verdicts import claims_csv, claims_markdown, judge, load_runs, provenance, sensitivity
+
     runs = load_runs(record)
     judged = judge(record.claims, runs)
     found = sensitivity(runs, record.divergence_factor)

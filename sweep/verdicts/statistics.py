@@ -220,7 +220,9 @@ MAY_DIVERGE = ("spike", "final", "share_below", *OF_RUNS, *POOLED)
 
 def _together(one: Series, other: Series, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Series:
     steps, here, there = np.intersect1d(one.steps, other.steps, assume_unique=True, return_indices=True)
-    return Series(steps=steps, values=combine(one.values[here], other.values[there]))
+    # 0 / 0 before the window is no matter; within it the statistic is NaN, which lies in no band.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Series(steps=steps, values=combine(one.values[here], other.values[there]))
 
 
 def _reduced(series: Series, run: Run, options: Options, switch: int | None) -> float:

@@ -1,0 +1,181 @@
+"""From claims to verdicts: bands, seeds, partners, and every reason for not testing."""
+
+from typing import Any
+
+import pytest
+
+from search_spaces.claims import Band, ClaimSpec
+from sweep.names import Status
+from sweep.verdicts import Judged, Run, Verdict, claims_csv, claims_markdown, judge, sensitivity
+from sweep.verdicts.provenance import differences
+from tests.sweep.verdicts.synthetic import run, series
+
+X = {"name": "level", "series": "x"}
+
+
+def claim(**fields: Any) -> ClaimSpec:
+    given = {"name": "claim", "says": "so", "statistic": X, "band": {"at_least": 0.9}, **fields}
+    return ClaimSpec.model_validate({key: value for key, value in given.items() if value is not None})
+
+
+def flat(value: float, **fields: Any) -> Run:
+    return run({"x": series([value] * 11)}, **fields)
+
+
+def only(spec: ClaimSpec, *runs: Run) -> Judged:
+    (judged,) = judge([spec], runs)
+    return judged
+
+
+def test_the_median_over_the_seeds_has_to_be_in_the_band() -> None:
+    runs = [flat(value, seed=seed) for seed, value in enumerate((0.5, 0.9375, 1.0))]
+    judged = only(claim(), *runs)
+    assert (judged.verdict, judged.median) == (Verdict.REPRODUCED, 0.9375)
+    assert judged.by_seed == {0: 0.5, 1: 0.9375, 2: 1.0}
+    assert only(claim(every_seed=True), *runs).verdict is Verdict.NOT_REPRODUCED
+    assert only(claim(), *runs[:1]).verdict is Verdict.NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("band", "value", "holds"),
+    [
+        ({"at_least": 1}, 1.0, True),
+        ({"at_most": 1}, 1.1, False),
+        ({"at_least": 0, "at_most": 1}, 0.5, True),
+        ({"at_least": 0, "at_most": 1}, -0.1, False),
+        ({"at_least": 0}, float("nan"), False),
+    ],
+)
+def test_bands(band: dict[str, float], value: float, holds: bool) -> None:
+    assert Band.model_validate(band).holds(value) is holds
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"band": None},
+        {"within": 0.1},
+        {"band": None, "within": 0.1},
+        {"band": {}},
+        {"band": {"at_least": 2, "at_most": 1}},
+        {"statistic": "levl"},
+        {"statistic": {"name": "level", "serie": "x"}},
+        {"statistic": "share_below"},
+    ],
+)
+def test_a_claim_that_could_not_be_judged_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        claim(**fields)
+
+
+def test_each_place_is_held_against_its_own_number() -> None:
+    spec = claim(
+        band=None, within=0.1, entries=[{"at": {"k": 1}, "paper": 0.5}, {"at": {"k": 2}, "paper": 0.5}]
+    )
+    first, second = judge([spec], [flat(0.55, k=1), flat(0.75, k=2)])
+    assert (first.claim, first.verdict) == ("claim [k=1]", Verdict.REPRODUCED)
+    assert (second.claim, second.verdict) == ("claim [k=2]", Verdict.NOT_REPRODUCED)
+
+
+def test_a_run_is_compared_with_that_of_its_seed_and_of_its_other_axes() -> None:
+    spec = claim(where={"method": "Bulk"}, against={"method": "SGD"}, band={"at_least": 2, "at_most": 2})
+    runs = [
+        flat(value * (2 if method == "Bulk" else 1), method=method, lr=lr, seed=seed)
+        for value, (lr, seed) in enumerate([(0.1, 0), (0.2, 0), (0.1, 1)], start=1)
+        for method in ("Bulk", "SGD")
+    ]
+    judged = only(spec, *runs)
+    assert judged.verdict is Verdict.REPRODUCED
+    assert judged.by_seed == {0: 2.0, 1: 2.0}
+    less = claim(where={"method": "Bulk"}, against={"method": "SGD"}, compare="difference")
+    assert only(less, *runs[:2]).median == 1.0
+
+
+def test_a_plain_run_is_measured_where_its_partner_switched() -> None:
+    spec = claim(
+        statistic={**X, "start": 0, "unit": "after_switch"},
+        grids=["switch"],
+        against={},
+        against_grids=["sgd"],
+        band={"at_least": 1, "at_most": 1},
+    )
+    ramp = series([float(i) for i in range(11)])
+    runs = [run({"x": ramp}, grid="switch", switch_step=40, switch=40), run({"x": ramp}, grid="sgd")]
+    assert only(spec, *runs).verdict is Verdict.REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("runs", "reason"),
+    [
+        ([], "no such cell"),
+        ([flat(1.0, status=Status.INTERRUPTED)], "1 of 1 cells have not ended"),
+        ([flat(1.0, status=Status.DIVERGED)], "1 of 1 cells diverged"),
+        ([flat(1.0, metrics={"eigenspace/unconverged": 0.06})], "6 % of a run's eigenspace refreshes"),
+        ([run()], "x was not recorded"),
+    ],
+)
+def test_what_cannot_be_tested_is_not_tested_and_says_why(runs: list[Run], reason: str) -> None:
+    judged = only(claim(), *runs)
+    assert judged.verdict is Verdict.NOT_TESTED
+    assert reason in judged.note
+    assert judged.median is None
+
+
+def test_eigenvalues_of_a_probe_that_did_not_converge_are_not_tested() -> None:
+    history = {"curvature/lambda_1": series([1.0] * 10), "curvature/converged": series([1.0] * 9 + [0.0])}
+    spec = claim(statistic={"name": "level", "series": "curvature/lambda_1"})
+    assert "10 %" in only(spec, run(history)).note
+    other = claim(statistic={"name": "level", "series": "train/loss"})
+    assert only(other, run({**history, "train/loss": series([1.0] * 10)})).verdict is Verdict.REPRODUCED
+
+
+def test_a_partner_that_is_missing_leaves_a_claim_untested() -> None:
+    spec = claim(where={"method": "Bulk"}, against={"method": "SGD"})
+    assert "found 0 runs to compare with" in only(spec, flat(1.0, method="Bulk")).note
+
+
+def test_other_thresholds() -> None:
+    def ended(name: int, peak: float, reason: str = "") -> Run:
+        status = Status.DIVERGED if reason else Status.COMPLETED
+        return run({"train/loss": series([1.0, peak, 0.5])}, n=name, status=status, reason=reason)
+
+    exceeded = "the training loss exceeds 10 times its initial value"
+    runs = [
+        ended(0, 2.0),
+        ended(1, 6.0),
+        ended(2, 12.0, exceeded),
+        ended(3, 25.0, exceeded),
+        ended(4, 3.0, "the final training loss is above its initial value"),
+    ]
+    found = sensitivity(runs, 10.0)
+    assert (found.cells, found.diverged, found.at_half, found.at_double, found.open_at_double) == (
+        5,
+        3,
+        4,
+        2,
+        1,
+    )
+    assert sorted(found.changed.values()) == [6.0, 12.0]
+
+
+def test_the_table_says_what_was_found() -> None:
+    judged = judge([claim(name="good"), claim(name="bad", where={"k": 9})], [flat(0.9375, k=1)])
+    text = claims_markdown("title", judged, None, ["reduced: something"])
+    assert "2 claims: 1 reproduced, 1 not tested." in text
+    assert "| good | so |  | 0.9375 |  | 1 | >= 0.9 | reproduced |" in text
+    assert "not tested: no such cell in this sweep" in text
+    assert "- reduced: something" in text
+    rows = claims_csv(judged).splitlines()
+    assert rows[1] == "good,so,,0.9375,0.9375,0.9375,1,>= 0.9,reproduced,"
+    assert len(rows) == 3
+
+
+def test_differences_are_named_by_their_path() -> None:
+    expected = {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+    found = {"a": {"b": 2, "c": [1, 4]}}
+    assert list(differences(found, expected, "base")) == [
+        "`base.a.b`: 2 instead of 1",
+        "`base.a.c.1`: 4 instead of 2",
+        "`base.d`: nothing instead of 3",
+    ]
+    assert not list(differences(expected, expected, "base"))
