@@ -16,6 +16,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sweep.cli_options import (
+    DataOption,
+    JsonOption,
+    NameArgument,
+    SetOption,
+    SmokeOption,
+    StorageOption,
+    TrackingOption,
+    YesOption,
+)
+from sweep.cli_reading import register_reading
+from sweep.cli_running import register_running
 from sweep.places import Places
 from trainers.errors import ConfigError, SharpflatError
 
@@ -24,64 +36,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Grids of projected-SGD training: plan, run, resume, look, report.",
+    help="Grids of projected-SGD training: plan, run, search, resume, look, report.",
 )
+register_reading(app)
+register_running(app)
 
 INTERRUPTED = 130
-
-SpaceArgument = Annotated[
-    str, typer.Argument(metavar="SPACE", help="A name from `sweep list`, or a YAML file.")
-]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
-SmokeOption = Annotated[bool, typer.Option("--smoke", help="The small variant, named SPACE-smoke.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="PATH=VALUE", help="Override a field or an axis; a YAML value. Repeatable."
-    ),
-]
-SweepNameOption = Annotated[
-    str | None, typer.Option("--name", help="Name of the sweep; default: the space's.")
-]
-TrackingOption = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow; default: a database under results/.")
-]
-StorageOption = Annotated[
-    str | None,
-    typer.Option("--storage", help="Checkpoint store: a folder or s3://…; default: results/storage."),
-]
-DataOption = Annotated[
-    str | None, typer.Option("--data", help="Folder of the data sets; default: results/data.")
-]
-AddressOption = Annotated[
-    str | None, typer.Option("--address", help="A Ray cluster; default: Ray on this machine only.")
-]
-CpusOption = Annotated[
-    int | None, typer.Option("--cpus", min=1, help="CPUs of a Ray started here; default: all.")
-]
-GpusOption = Annotated[float, typer.Option("--gpus-per-trial", min=0.0, help="GPUs of one trial.")]
-ThreadsOption = Annotated[int, typer.Option("--cpus-per-trial", min=1, help="CPUs and threads of one trial.")]
-CommitOption = Annotated[
-    float, typer.Option("--commit-every", min=0.05, help="Seconds of training between two checkpoints.")
-]
-FailuresOption = Annotated[int, typer.Option("--max-failures", min=0, help="Retries of a failed trial.")]
-LanesOption = Annotated[
-    int,
-    typer.Option(
-        "--lanes",
-        min=1,
-        help="Cells that a trial trains together. For GPUs: on CPUs the last bits may depend on it.",
-    ),
-]
-HangOption = Annotated[
-    float, typer.Option("--hang-after", min=1.0, help="Seconds without progress that end a trial.")
-]
-VersionOption = Annotated[
-    bool,
-    typer.Option("--accept-version", help="Go on with a sweep of another version; all its cells run again."),
-]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _out() -> Console:
@@ -111,146 +71,6 @@ def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> N
         for name in sweeps:
             known.add_row(name)
         console.print(known)
-
-
-@app.command()
-def plan(
-    space: SpaceArgument,
-    smoke: SmokeOption = False,
-    overrides: SetOption = None,
-    lanes: LanesOption = 1,
-    as_json: JsonOption = False,
-) -> None:
-    """Say what running a space would do, without doing it."""
-    from search_spaces import load_space
-    from sweep.plan import make_plan
-
-    made = make_plan(load_space(space, smoke=smoke, overrides=overrides or ()))
-    values = made.to_json(lanes)
-    if as_json:
-        print(json.dumps(values, indent=1))
-        return
-    console = _out()
-    table = Table(box=None, show_header=False)
-    for key in ("name", "cells", "unique_cells", "trials", "steps_naive", "steps_planned"):
-        if key in values:
-            text = f"{values[key]:,}" if isinstance(values[key], int) else str(values[key])
-            table.add_row(key.replace("_", " "), text)
-    console.print(table)
-
-
-@app.command()
-def run(
-    space: SpaceArgument,
-    smoke: SmokeOption = False,
-    overrides: SetOption = None,
-    name: SweepNameOption = None,
-    address: AddressOption = None,
-    tracking_uri: TrackingOption = None,
-    storage: StorageOption = None,
-    data: DataOption = None,
-    cpus: CpusOption = None,
-    threads: ThreadsOption = 1,
-    gpus: GpusOption = 0.0,
-    commit_every: CommitOption = 5.0,
-    max_failures: FailuresOption = 2,
-    lanes: LanesOption = 1,
-    hang_after: HangOption = 600.0,
-    accept_version: VersionOption = False,
-    no_reuse: Annotated[
-        bool, typer.Option("--no-reuse", help="Run every cell anew, though other sweeps have run it.")
-    ] = False,
-) -> None:
-    """Run a space, or what is missing of it."""
-    from search_spaces import load_space
-
-    places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
-    loaded = load_space(space, smoke=smoke, overrides=overrides or ())
-    # Ray and MLflow take seconds to import; a mistake in the space is said before.
-    from sweep.driver import run_sweep
-    from sweep.run_options import RunOptions
-
-    options = RunOptions(
-        name=name or loaded.name,
-        reuse=not no_reuse,
-        address=address,
-        cpus=cpus,
-        cpus_per_trial=threads,
-        gpus_per_trial=gpus,
-        commit_seconds=commit_every,
-        max_failures=max_failures,
-        lanes=lanes,
-        hang_seconds=hang_after,
-        accept_version=accept_version,
-    )
-    raise typer.Exit(run_sweep(loaded, places, options, _out()))
-
-
-@app.command()
-def resume(
-    name: NameArgument,
-    address: AddressOption = None,
-    tracking_uri: TrackingOption = None,
-    storage: StorageOption = None,
-    data: DataOption = None,
-    cpus: CpusOption = None,
-    threads: ThreadsOption = 1,
-    gpus: GpusOption = 0.0,
-    commit_every: CommitOption = 5.0,
-    max_failures: FailuresOption = 2,
-    lanes: LanesOption = 1,
-    hang_after: HangOption = 600.0,
-    accept_version: VersionOption = False,
-) -> None:
-    """Make what is missing of a sweep, from the space that it was begun with."""
-    from sweep.driver import run_sweep
-    from sweep.run_options import RunOptions
-    from sweep.stored import stored_space
-
-    places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
-    space = stored_space(places.tracking_uri, name)
-    options = RunOptions(
-        name=name,
-        address=address,
-        cpus=cpus,
-        cpus_per_trial=threads,
-        gpus_per_trial=gpus,
-        commit_seconds=commit_every,
-        max_failures=max_failures,
-        lanes=lanes,
-        hang_seconds=hang_after,
-        accept_version=accept_version,
-    )
-    raise typer.Exit(run_sweep(space, places, options, _out()))
-
-
-@app.command()
-def status(name: NameArgument, tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> None:
-    """Count the cells of a sweep by status."""
-    from sweep.record import load_record
-
-    record = load_record(Places.resolve(tracking_uri=tracking_uri).tracking_uri, name)
-    counts = record.counts()
-    if as_json:
-        print(json.dumps({"name": name, "cells": len(record.outcomes), "counts": counts}, indent=1))
-        return
-    console = _out()
-    console.print(f"{name}: {len(record.outcomes)} cells, {len(record.cell_ids)} grid points")
-    for key, count in counts.items():
-        console.print(f"  {count:6d} {key}")
-    for outcome in record.outcomes.values():
-        if outcome.status is not None and outcome.status.value == "failed":
-            console.print(f"  failed: cell {outcome.cell_id}: {outcome.reason}", markup=False)
-
-
-@app.command()
-def stop(name: NameArgument, tracking_uri: TrackingOption = None) -> None:
-    """Ask the driver of a running sweep to stop after the next checkpoints."""
-    from sweep.ledger import Ledger
-
-    ledger = Ledger.open(Places.resolve(tracking_uri=tracking_uri).tracking_uri, create=False)
-    ledger.request_stop(name)
-    _out().print(f"asked {name} to stop; its driver does so after the next checkpoints.")
 
 
 @app.command()

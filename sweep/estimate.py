@@ -140,19 +140,20 @@ def probe_rates(
         say: Receives a line for each kind.
     """
     rates = dict(known or {})
-    wanted: dict[str, tuple[Cell, int]] = {}
+    wanted: dict[str, tuple[float, Cell, int]] = {}
     for cell in cells.values():
         for stage in stages(cell):
-            kind = kind_of(cell, stage)
-            if kind not in rates:
+            kind, rate = kind_of(cell, stage), max(stage.dom_rate, stage.bulk_rate)
+            # Of each kind the one with the smallest rate: what diverges can be measured for a few steps only.
+            if kind not in rates and (kind not in wanted or rate < wanted[kind][0]):
                 index = next(at for at, phase in enumerate(cell.phases) if phase.last >= stage.stop)
-                wanted.setdefault(kind, (cell, index))
-    data = {cell.dataset: None for cell, _ in wanted.values()}
+                wanted[kind] = (rate, cell, index)
+    data = {cell.dataset for _, cell, _ in wanted.values()}
     loaded = {
         choice: (entry := dataset_entry(choice)).load(data_folder, choice.resolve("dataset", entry.options))
         for choice in data
     }
-    for number, (kind, (cell, index)) in enumerate(wanted.items(), start=1):
+    for number, (kind, (_, cell, index)) in enumerate(wanted.items(), start=1):
         # The phase alone, from the start: what a step costs hardly depends on where the weights are.
         alone = replace(cell, phases=(replace(cell.phases[index], until=MOST_PROBED_STEPS),))
         trainer = Trainer([alone], data=loaded[cell.dataset])
@@ -171,7 +172,7 @@ def _measure(trainer: Trainer, cell: Cell, seconds: float) -> tuple[float, int]:
     # The first solve is a cold one, and the first step wakes the libraries up.
     trainer.advance(cell.refresh_every)
     first, begun = trainer.step, time.monotonic()
-    chunk, best = 1, (math.nan, 0)
+    chunk, best = cell.refresh_every, (math.nan, 0)
     while not trainer.finished:
         trainer.advance(min(trainer.step + chunk, first + period * ((trainer.step - first) // period + 1)))
         steps, now = trainer.step - first, time.monotonic()

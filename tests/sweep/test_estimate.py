@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from sweep.costs import Cost, kind_of, rates_of, work_of
+from search_spaces import load_space_text
+from sweep import names
+from sweep.costs import Cost, cost_of, kind_of, rates_of, work_of
 from sweep.estimate import cell_seconds, estimate, probe_rates
+from sweep.forecast import accuracy_text, expected_seconds, forecast
 from sweep.forks import plan_sharing
+from sweep.grid_table import grid_table
+from sweep.ledger import Entries, Ledger
+from sweep.names import Status
 from sweep.packs import make_packs
+from sweep.places import Places
+from sweep.plan import Plan, make_plan
 from sweep.storage import Manifest
 from tests.sweep.small_sweep import make_cell
 from trainers.canonical import stages
@@ -82,8 +90,6 @@ def test_what_nothing_is_known_of_is_counted_apart() -> None:
 
 
 def test_the_recorded_cost_of_a_fork_is_its_own_part() -> None:
-    from sweep.costs import cost_of
-
     manifest = Manifest(
         cell_id="c", step=60, attempt=2, checkpoint=None, parts=(), summary={"forked_from": {"step": 20}}
     )
@@ -111,3 +117,51 @@ def test_the_probe_measures_each_kind_once() -> None:
     assert projected > plain
     assert cell_seconds(first, rates) == pytest.approx(500 * plain + 500 * projected)
     assert probe_rates(cells, seconds=0.6, data_folder=Path("."), known=rates) == rates
+
+
+def test_the_ledger_gives_past_rates_and_what_is_done(ledger: Ledger, folder: Path) -> None:
+    """One of two cells was run: 100 steps of which 20 plain took 5 s; 50 plain ones alone took 1 s."""
+    space = load_space_text(
+        "name: little\ndescription: x\nbase:\n  model: mlp\n  dataset: mnist-5k\n"
+        "  phases: [{lr: 0.1, until: 20}, {lr: 0.1, alpha_dom: .inf, k: 3, until: 100}]\n"
+        "axes: {seed: [0, 1, 2]}\n"
+    )
+    plan = make_plan(space)
+    table = grid_table(plan.grids, plan.axes, plan.cell_ids)
+    sweep = ledger.open_sweep(space, table)
+    first, second, third = plan.cells
+    for cell_id, status, cost in (
+        (first, Status.COMPLETED, Cost(seconds=5.0, work={PLAIN: 20, BULK: 80})),
+        (second, Status.FAILED, Cost(seconds=1.0, work={PLAIN: 50})),
+    ):
+        entries = Entries(tags={names.TAG_COST: cost.to_text()})
+        run = ledger.start_cell(sweep, cell_id=cell_id, cell=plan.cells[cell_id], axes={})
+        ledger.finish_cell(run.run_id, status, entries=entries)
+    places = Places(
+        home=folder, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", storage="", data_folder=folder
+    )
+    found = forecast(plan, places, lanes=1, slots=2)
+    assert found.done == 1 and found.left.seconds.keys() == {second, third}
+    assert found.left.device_seconds == pytest.approx(10.0) and found.left.wall_seconds == pytest.approx(5.0)
+    assert "2 past cells" in found.basis
+    text = dict(found.lines())
+    assert text["a cell takes"] == "5 s" and "with 2 trials" in text["in all"]
+    expected = expected_seconds(ledger, plan.cells)
+    told = accuracy_text({**expected, first: 4.0}, ledger.lookup(list(plan.cells)))
+    assert told == "training took 5 s of device time; estimated: 4 s, so it took 25% more"
+    assert "no earlier run" in accuracy_text({first: math.nan}, ledger.lookup([first]))
+    assert accuracy_text({second: 1.0}, ledger.lookup([second])) == ""
+
+
+def test_without_a_ledger_nothing_is_known_and_none_is_made(tmp_path: Path) -> None:
+    cells = {"c": make_cell()}
+    plan = Plan(
+        name="p", grids=["g"], axes=[{}], cell_ids=["c"], cells=cells, first_points={"c": 0}, steps_naive=100
+    )  # fmt: skip
+    places = Places(
+        home=tmp_path, tracking_uri=f"sqlite:///{tmp_path / 'x.db'}", storage="", data_folder=tmp_path
+    )
+    found = forecast(plan, places, lanes=1, slots=1)
+    assert found.left.num_unknown == 1 and "--probe" in dict(found.lines())["time"]
+    assert found.to_json()["estimate"]["device_hours"] is None
+    assert list(tmp_path.iterdir()) == []

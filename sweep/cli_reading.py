@@ -1,0 +1,188 @@
+"""The commands that only look: `plan`, `status`, `compare`. Part of the `sweep` command (`sweep.cli`)."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sweep.cli_options import (
+    DataOption,
+    JsonOption,
+    LanesOption,
+    NameArgument,
+    SetOption,
+    SmokeOption,
+    SpaceArgument,
+    TrackingOption,
+)
+from sweep.places import Places
+
+if TYPE_CHECKING:
+    from sweep.compare import Comparison
+
+ROWS_SHOWN = 30
+
+
+def register_reading(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (plan, status, compare):
+        app.command()(command)
+
+
+def _out() -> Console:
+    return Console(soft_wrap=True, highlight=False)
+
+
+def plan(
+    space: SpaceArgument,
+    smoke: SmokeOption = False,
+    overrides: SetOption = None,
+    lanes: LanesOption = 1,
+    probe: Annotated[
+        float | None,
+        typer.Option("--probe", min=0.1, help="Train for so many seconds in all to measure what steps take."),
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option("--slots", min=1, help="Trials at a time; default: the CPUs of this machine."),
+    ] = None,
+    tracking_uri: TrackingOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what running a space would do and how long it would take, without doing it."""
+    from search_spaces import load_space
+    from sweep.forecast import forecast
+    from sweep.lanes import free_gpu_bytes, lanes_at_hand
+    from sweep.plan import make_plan
+
+    made = make_plan(load_space(space, smoke=smoke, overrides=overrides or ()))
+    lanes = lanes_at_hand(lanes, made.cells.values(), gpus_per_trial=float(free_gpu_bytes() is not None))
+    places = Places.resolve(tracking_uri=tracking_uri, data_folder=data)
+    console = _out()
+    found = forecast(
+        made,
+        places,
+        lanes=lanes,
+        slots=slots or os.cpu_count() or 1,
+        probe_seconds=probe,
+        say=lambda line: None if as_json else console.print(line, markup=False),
+    )
+    if as_json:
+        print(json.dumps({**made.to_json(lanes), **found.to_json()}, indent=1))
+        return
+    table = Table(box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    values = made.to_json(lanes)
+    for key in ("name", "cells", "unique_cells", "lanes", "trials", "steps_naive", "steps_planned"):
+        text = f"{values[key]:,}" if isinstance(values[key], int) else str(values[key])
+        table.add_row(key.replace("_", " "), text)
+    for label, text in found.lines():
+        table.add_row(label, text)
+    console.print(table)
+
+
+def status(
+    name: NameArgument,
+    tracking_uri: TrackingOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Look again until all cells have ended.")
+    ] = False,
+    text: Annotated[
+        bool, typer.Option("--text", help="Also a heatmap and the lowest loss so far, made of characters.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how a sweep stands: cells by status, speed, time left, the best, what went wrong, and where."""
+    from sweep.record import load_record
+    from sweep.standing import standing_of
+    from sweep.standing_view import show
+    from sweep.standing_view import watch as keep_watching
+
+    uri = Places.resolve(tracking_uri=tracking_uri).tracking_uri
+    if as_json:
+        print(json.dumps(standing_of(load_record(uri, name)).to_json(), indent=1))
+    elif watch:
+        keep_watching(lambda: load_record(uri, name), _out(), pictures=text)
+    else:
+        show(load_record(uri, name), _out(), pictures=text)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="A sweep's name.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="Another's.")],
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="What to compare; default: final loss and accuracy. Repeatable."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="HTML file; default: results/reports/FIRST-SECOND.html.")
+    ] = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two sweeps place by place: the difference and its spread over the seeds."""
+    from sweep.compare import DEFAULT_METRICS
+    from sweep.compare import compare as compare_records
+    from sweep.html.comparison import write_comparison
+    from sweep.record import load_record
+
+    places = Places.resolve(tracking_uri=tracking_uri)
+    records = [load_record(places.tracking_uri, name) for name in (first, second)]
+    comparison = compare_records(records[0], records[1], tuple(metrics or DEFAULT_METRICS))
+    path = Path(out).expanduser().absolute() if out else places.reports(f"{first}-{second}.html")
+    write_comparison(comparison, path)
+    if as_json:
+        print(json.dumps(_json_rows(comparison), indent=1))
+        return
+    console = _out()
+    for metric in comparison.metrics:
+        console.print(_comparison_table(comparison, metric))
+    console.print(f"\ninteractive: {path}", markup=False)
+
+
+def _json_rows(comparison: "Comparison") -> list[dict[str, Any]]:
+    return [
+        {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        for row in comparison.table().to_pylist()
+    ]
+
+
+def _comparison_table(comparison: "Comparison", metric: str) -> Table:
+    from sweep.report.labels import axis_label, metric_label, number, plain, spread
+    from sweep.report.states import Pool, State
+
+    label = metric_label(metric)
+
+    def moments(mean: float, std: float) -> str:
+        return number(mean, label) + ("" if math.isnan(std) else f" {spread(std, label)}")
+
+    def side(known: Pool) -> str:
+        told = "" if known.state is State.OK else known.state.value
+        return " ".join(
+            filter(None, ("" if math.isnan(known.mean) else moments(known.mean, known.std), told))
+        )
+
+    names: Sequence[str] = [axis_label(axis).plain for axis in comparison.axes]
+    table = Table(
+        *names, comparison.first.name, comparison.second.name, "difference", "pairs", box=None,
+        title=label.text, title_justify="left", header_style="bold",
+    )  # fmt: skip
+    for pair in comparison.pairs[:ROWS_SHOWN]:
+        found = pair.metrics[metric]
+        difference = "" if math.isnan(found.difference) else moments(found.difference, found.spread)
+        values = [plain(pair.axes[axis]) for axis in comparison.axes]
+        table.add_row(*values, side(found.first), side(found.second), difference, str(found.num_pairs or ""))
+    if (more := len(comparison.pairs) - ROWS_SHOWN) > 0:
+        table.caption = f"and {more} more places: see the page, or --json"
+    return table

@@ -1,0 +1,186 @@
+"""What a plan still has to do and how long that takes: from the plan, past runs, and a probe."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from sweep.costs import Cost, rates_of
+from sweep.estimate import Estimate, estimate, probe_rates
+from sweep.forks import Sharing, plan_sharing, steps_to_train
+from sweep.names import Status
+from sweep.packs import make_packs
+from sweep.places import Places, sqlite_path
+from sweep.plan import Plan
+from sweep.progress import duration
+from trainers.cell import Cell
+
+if TYPE_CHECKING:
+    from sweep.ledger import CellRun, Ledger
+
+PAST_CELLS = 1000
+"""Of so many cells that ended last the cost is read."""
+
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What is left of a plan.
+
+    Args:
+        done: Cells that have ended, in this sweep or another.
+        forks: Cells that start from another one's state.
+        steps_saved: Steps that are spared by that.
+        left: The time of the cells that are left.
+        basis: What the times rest on.
+    """
+
+    done: int
+    forks: int
+    steps_saved: int
+    left: Estimate
+    basis: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        known = self.left.known
+        return {
+            "done": self.done,
+            "forks": self.forks,
+            "steps_saved": self.steps_saved,
+            "estimate": {
+                "basis": self.basis,
+                "cells": len(self.left.seconds),
+                "cells_unknown": self.left.num_unknown,
+                "cell_seconds": [known[0], median(known), known[-1]] if known else None,
+                "device_hours": self.left.device_seconds / SECONDS_PER_HOUR if known else None,
+                "wall_seconds": self.left.wall_seconds if known else None,
+                "slots": self.left.slots,
+            },
+        }
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as labels and texts."""
+        left, known = len(self.left.seconds), self.left.known
+        found = [
+            (
+                "shared prefixes",
+                f"{self.forks:,} cells start from another's state, {self.steps_saved:,} steps saved",
+            ),
+            ("done before", f"{self.done:,} cells; {left:,} to do"),
+        ]
+        if not left:
+            return found
+        if not known:
+            return [
+                *found,
+                ("time", "unknown: no past run of this kind; --probe 10 measures for ten seconds"),
+            ]
+        spread = duration(known[0])
+        if duration(known[-1]) != spread:
+            spread = f"{spread} to {duration(known[-1])}, median {duration(median(known))}"
+        wall = duration(self.left.wall_seconds)
+        hours = self.left.device_seconds / SECONDS_PER_HOUR
+        found += [
+            ("a cell takes", spread),
+            ("in all", f"{hours:.3g} device-hours, {wall} with {self.left.slots} trials at a time"),
+            ("estimated from", self.basis),
+        ]
+        if self.left.num_unknown:
+            found.append(("left out", f"{self.left.num_unknown:,} cells of kinds that never ran"))
+        return found
+
+
+def forecast(
+    plan: Plan,
+    places: Places,
+    *,
+    lanes: int,
+    slots: int,
+    probe_seconds: float | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Forecast:
+    """Look what has been done, and estimate the rest.
+
+    Args:
+        plan: The plan.
+        places: Where the ledger and the data are; no ledger means that nothing was done.
+        lanes: Cells that a trial trains together.
+        slots: Trials at a time.
+        probe_seconds: How long to measure; `None` relies on past runs alone.
+        say: Receives what the probe finds.
+    """
+    done, rates, num_past = _past(plan, places)
+    cells = {cell_id: cell for cell_id, cell in plan.cells.items() if cell_id not in done}
+    basis = f"what {num_past:,} past cells took" if num_past else ""
+    if probe_seconds is not None:
+        # A probe says how it is on this machine, now: it counts more than the past.
+        rates = probe_rates(cells, seconds=probe_seconds, data_folder=places.data_folder, say=say)
+        basis = f"a probe of about {duration(probe_seconds)} on this machine's CPU"
+    left, sharing = estimate_cells(cells, rates, lanes=lanes, slots=slots)
+    forks = sum(shared.start is not None for shared in sharing.values())
+    saved = sum(cell.num_steps for cell in cells.values()) - steps_to_train(cells, sharing)
+    return Forecast(done=len(done), forks=forks, steps_saved=saved, left=left, basis=basis)
+
+
+def estimate_cells(
+    cells: Mapping[str, Cell], rates: Mapping[str, float], *, lanes: int, slots: int
+) -> tuple[Estimate, dict[str, Sharing]]:
+    """Estimate cells that are trained in one go, and say what they share."""
+    sharing = plan_sharing(cells)
+    packs = make_packs(cells, sharing, lanes=lanes)
+    return estimate(cells, packs, sharing, rates, slots=slots), sharing
+
+
+def _past(plan: Plan, places: Places) -> tuple[set[str], dict[str, float], int]:
+    """Return the plan's cells that have ended, the rates of past cells, and how many those are."""
+    path = sqlite_path(places.tracking_uri)
+    if path is not None and not path.exists():
+        return set(), {}, 0
+    # MLflow takes seconds to import, and a plan for which there is no record needs none.
+    from sweep.ledger import Ledger
+
+    ledger = Ledger.open(places.tracking_uri, create=False)
+    runs = ledger.lookup(list(plan.cells))
+    return {cell for cell, run in runs.items() if run.status.ended}, *_past_rates(ledger)
+
+
+def _past_rates(ledger: "Ledger") -> tuple[dict[str, float], int]:
+    costs = [cost for text in ledger.past_costs(PAST_CELLS) if (cost := Cost.read(text)) is not None]
+    return rates_of(costs), len(costs)
+
+
+def expected_seconds(ledger: "Ledger", cells: Mapping[str, Cell]) -> dict[str, float]:
+    """Return the device time to expect of cells that are trained in one go; NaN where no past run tells."""
+    rates, _ = _past_rates(ledger)
+    left, _ = estimate_cells(cells, rates, lanes=1, slots=1)
+    return dict(left.seconds)
+
+
+def accuracy_text(expected: Mapping[str, float], runs: Mapping[str, "CellRun"]) -> str:
+    """Say how good an estimate was, by the cells that went to their end; empty when none did.
+
+    Args:
+        expected: Device time by cell; NaN is unknown.
+        runs: The runs of cells after training.
+    """
+    took = {
+        cell_id: cost.seconds
+        for cell_id in expected
+        if (run := runs.get(cell_id)) is not None
+        and run.status is Status.COMPLETED
+        and (cost := Cost.read(run.cost)) is not None
+    }
+    if not took:
+        return ""
+    known = [cell_id for cell_id in took if not math.isnan(expected[cell_id])]
+    told = f"training took {duration(math.fsum(took.values()))} of device time"
+    if not known:
+        return f"{told}; no earlier run let estimate it (`sweep plan --probe` measures)"
+    before, after = (math.fsum(times[cell] for cell in known) for times in (expected, took))
+    off = after / before - 1 if before > 0 else math.inf
+    of = "" if len(known) == len(took) else f" for {len(known)} of {len(took)} cells"
+    more = "more" if off > 0 else "less"
+    return f"{told}; estimated{of}: {duration(before)}, so it took {abs(off):.0%} {more}"

@@ -1,0 +1,202 @@
+"""How a sweep stands now, as plain values: counts, speed, time left, the best, what went wrong, and where.
+
+Read from MLflow alone, so anyone may look while somebody else's driver runs. Speed is that of the cells that
+ended last; what runs at present counts once it has ended.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweep import names
+from sweep.costs import Cost
+from sweep.names import Status
+from sweep.record import CellOutcome, Record
+from sweep.report.labels import axis_label, metric_label, plain
+from sweep.report.points import GRID_AXIS
+
+RECENT_CELLS = 50
+"""Speed is taken over so many of the cells that ended last."""
+
+FINALS = (names.FINAL_TRAIN_LOSS, names.FINAL_TEST_ACCURACY)
+MILLISECONDS = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The best cell by one metric: its value and where it lies."""
+
+    metric: str
+    value: float
+    cell_id: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUse:
+    """What one device did for a sweep.
+
+    Args:
+        device: In words.
+        cells: Cells that ended there.
+        seconds: Their training.
+        share: Of the time since its first cell began; above 1 where several are trained at once.
+    """
+
+    device: str
+    cells: int
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a sweep stands.
+
+    Args:
+        name: The sweep.
+        cells: Distinct cells.
+        points: Grid points.
+        counts: Cells by status.
+        cells_per_minute: At present; NaN before two have ended or when nobody runs any.
+        eta_seconds: Until all have ended at that speed; NaN where there is no speed.
+        best: By each final.
+        reasons: Why cells diverged or failed: (status, reason) to how many.
+        devices: By name.
+        losses: The lowest training loss so far after each cell that ended, in the order of their ends.
+    """
+
+    name: str
+    cells: int
+    points: int
+    counts: Mapping[str, int]
+    cells_per_minute: float
+    eta_seconds: float
+    best: tuple[Best, ...]
+    reasons: Mapping[tuple[str, str], int]
+    devices: tuple[DeviceUse, ...]
+    losses: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; what is not known is null."""
+        return {
+            "name": self.name,
+            "cells": self.cells,
+            "points": self.points,
+            "counts": dict(self.counts),
+            "cells_per_minute": _known(self.cells_per_minute),
+            "eta_seconds": _known(self.eta_seconds),
+            "best": {b.metric: {"value": b.value, "cell_id": b.cell_id, "at": b.place} for b in self.best},
+            "reasons": [
+                {"status": status, "reason": reason, "cells": count}
+                for (status, reason), count in self.reasons.items()
+            ],
+            "devices": [
+                {"device": d.device, "cells": d.cells, "train_seconds": d.seconds, "share": _known(d.share)}
+                for d in self.devices
+            ],
+        }
+
+
+def standing_of(record: Record, *, now: float | None = None) -> Standing:
+    """Arrange a record.
+
+    Args:
+        record: The sweep.
+        now: Seconds since 1970; default: the clock.
+    """
+    outcomes = list(record.outcomes.values())
+    ended = sorted(
+        (o for o in outcomes if _has_ended(o) and o.ended_ms), key=lambda o: (o.ended_ms, o.cell_id)
+    )
+    running = any(outcome.status is Status.RUNNING for outcome in outcomes)
+    left = sum(not _has_ended(outcome) and outcome.status is not Status.FAILED for outcome in outcomes)
+    speed = _speed(ended, time.time() if now is None else now) if running else math.nan
+    return Standing(
+        name=record.name,
+        cells=len(outcomes),
+        points=len(record.cell_ids),
+        counts=record.counts(),
+        cells_per_minute=60 * speed,
+        eta_seconds=left / speed if speed > 0 else math.nan,
+        best=tuple(best for metric in FINALS if (best := _best(record, metric)) is not None),
+        reasons=_reasons(outcomes),
+        devices=_devices(outcomes),
+        losses=_lowest_so_far(ended),
+    )
+
+
+def place_text(record: Record, cell_id: str) -> str:
+    """Say where a cell lies: "α_Dom = 2, η = 0.1"; the grid where there are several."""
+    point = record.cell_ids.index(cell_id)
+    parts = [
+        f"{axis_label(axis).plain} = {plain(values[point])}"
+        for axis, values in record.axes.items()
+        if values[point] is not None and len(set(values)) > 1
+    ]
+    if len(set(record.grids)) > 1:
+        parts.insert(0, f"{GRID_AXIS} {record.grids[point]}")
+    return ", ".join(parts)
+
+
+def _has_ended(outcome: CellOutcome) -> bool:
+    return outcome.status is not None and outcome.status.ended
+
+
+def _speed(ended: Sequence[CellOutcome], now: float) -> float:
+    """Return cells a second, up to now: a driver that stands still gets slower, not the same."""
+    recent = ended[-RECENT_CELLS:]
+    if len(recent) < 2:
+        return math.nan
+    span = now - recent[0].ended_ms * MILLISECONDS
+    return (len(recent) - 1) / span if span > 0 else math.nan
+
+
+def _best(record: Record, metric: str) -> Best | None:
+    well = [
+        (value, outcome.cell_id)
+        for outcome in record.outcomes.values()
+        if outcome.status in (Status.COMPLETED, Status.STOPPED)
+        and math.isfinite(value := outcome.metrics.get(metric, math.nan))
+    ]
+    if not well:
+        return None
+    lower = metric_label(metric).lower_is_better
+    value, cell_id = min(well) if lower else max(well)
+    return Best(metric=metric, value=value, cell_id=cell_id, place=place_text(record, cell_id))
+
+
+def _reasons(outcomes: Sequence[CellOutcome]) -> dict[tuple[str, str], int]:
+    wrong = (Status.DIVERGED, Status.FAILED, Status.STOPPED)
+    counted = Counter((str(o.status), o.reason) for o in outcomes if o.status in wrong)
+    return dict(counted.most_common())
+
+
+def _devices(outcomes: Sequence[CellOutcome]) -> tuple[DeviceUse, ...]:
+    costs = [(outcome, cost) for outcome in outcomes if (cost := Cost.read(outcome.cost)) is not None]
+    found: list[DeviceUse] = []
+    for device in sorted({cost.device for _, cost in costs}):
+        mine = [(outcome, cost) for outcome, cost in costs if cost.device == device]
+        seconds = math.fsum(cost.seconds for _, cost in mine)
+        begun = min(outcome.started_ms for outcome, _ in mine)
+        span = (max(outcome.ended_ms for outcome, _ in mine) - begun) * MILLISECONDS
+        share = seconds / span if span > 0 else math.nan
+        found.append(DeviceUse(device=device, cells=len(mine), seconds=seconds, share=share))
+    return tuple(found)
+
+
+def _lowest_so_far(ended: Sequence[CellOutcome]) -> tuple[float, ...]:
+    lowest, found = math.inf, list[float]()
+    for outcome in ended:
+        value = outcome.metrics.get(names.FINAL_TRAIN_LOSS, math.nan)
+        if not outcome.diverged and math.isfinite(value):
+            lowest = min(lowest, value)
+        found.append(lowest)
+    return tuple(found)
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,186 @@
+"""Shows how a sweep stands: a table that may be live, and pictures made of characters."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sweep.html.data import heatmap_specs, place_axes
+from sweep.names import Status
+from sweep.progress import STYLES, duration
+from sweep.record import Record
+from sweep.report.heatmap import HeatmapData, heatmap_data
+from sweep.report.labels import axis_label, combination, metric_label, number, plain, spaced
+from sweep.report.states import State
+from sweep.standing import Standing, standing_of
+
+LEAST_PAUSE_SECONDS = 2.0
+PAUSE_PER_READ = 3.0
+"""A live table reads again after so many times what reading takes, so that looking does not load MLflow."""
+
+BARS = "▁▂▃▄▅▆▇█"
+SHADES = "·░▒▓█"
+"""From the worst to the best value; no colour, so that any terminal and any log can show it."""
+
+MARKS = {
+    State.DIVERGED: "x",
+    State.FAILED: "!",
+    State.RUNNING: ">",
+    State.INTERRUPTED: "=",
+    State.PENDING: "-",
+    State.MISSING: " ",
+}
+SPARK_WIDTH = 60
+REASONS_SHOWN = 5
+
+
+def show(record: Record, console: Console, *, pictures: bool) -> None:
+    """Print how a sweep stands, once."""
+    console.print(_view(record, pictures=pictures))
+
+
+def watch(read: Callable[[], Record], console: Console, *, pictures: bool) -> None:
+    """Show how a sweep stands until every cell has ended, reading again and again.
+
+    Args:
+        read: Reads the record.
+        console: A terminal gets one live table; anything else a table each time.
+        pictures: Also a heatmap and a sparkline made of characters.
+    """
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            begun = time.monotonic()
+            record = read()
+            took = time.monotonic() - begun
+            if console.is_terminal:
+                live.update(_view(record, pictures=pictures), refresh=True)
+            else:
+                console.print(_view(record, pictures=pictures))
+            if not any(Status(name) in _UNENDED for name in record.counts() if name != "missing"):
+                return
+            time.sleep(max(LEAST_PAUSE_SECONDS, PAUSE_PER_READ * took))
+
+
+_UNENDED = (Status.RUNNING, Status.PENDING, Status.INTERRUPTED)
+
+
+def _view(record: Record, *, pictures: bool) -> RenderableType:
+    standing = standing_of(record)
+    parts: list[RenderableType] = [
+        Text(f"{standing.name}: {standing.cells} cells, {standing.points} grid points")
+    ]
+    parts += [
+        Text(f"  {count:6d} {name}", style=STYLES.get(_status(name), ""))
+        for name, count in standing.counts.items()
+    ]
+    parts.append(_facts(standing))
+    if pictures:
+        parts += [Text(), Text(sparkline_text(standing)), Text(heatmap_text(record))]
+    return Group(*parts)
+
+
+def _status(name: str) -> Status:
+    return Status(name) if name in list(Status) else Status.PENDING
+
+
+def _facts(standing: Standing) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    if math.isfinite(standing.cells_per_minute):
+        left = f", about {duration(standing.eta_seconds)} left" if math.isfinite(standing.eta_seconds) else ""
+        table.add_row("speed", f"{standing.cells_per_minute:.3g} cells a minute{left}")
+    for best in standing.best:
+        label = metric_label(best.metric)
+        where = f" at {best.place}" if best.place else ""
+        table.add_row(f"best {label.text}", Text(f"{number(best.value, label)}{where} (cell {best.cell_id})"))
+    for (status, reason), count in list(standing.reasons.items())[:REASONS_SHOWN]:
+        table.add_row(status, Text(f"{count} x {reason or 'no reason recorded'}"))
+    if (more := len(standing.reasons) - REASONS_SHOWN) > 0:
+        table.add_row("", f"and {more} more reasons")
+    for use in standing.devices:
+        share = f", {use.share:.0%} of the time" if math.isfinite(use.share) else ""
+        table.add_row(
+            "device", Text(f"{use.device}: {use.cells} cells, {duration(use.seconds)} of training{share}")
+        )
+    return table
+
+
+def sparkline_text(standing: Standing) -> str:
+    """Draw the lowest training loss so far against the number of cells that have ended, in a line."""
+    finite = [value for value in standing.losses if math.isfinite(value)]
+    if not finite:
+        return "lowest training loss: no cell has ended well yet"
+    kept = [standing.losses[at] for at in spaced(len(standing.losses), SPARK_WIDTH)]
+    label = metric_label("train/loss")
+    return (
+        f"lowest training loss  {sparkline(kept)}  "
+        f"{number(max(finite), label)} to {number(min(finite), label)} over {len(standing.losses)} cells"
+    )
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Draw values as bars of eight heights, logarithmically where all are positive; blank without one."""
+    finite = [value for value in values if math.isfinite(value)]
+    scaled = [math.log(value) for value in finite] if all(value > 0 for value in finite) else finite
+    if not finite:
+        return " " * len(values)
+    heights = iter(_steps(scaled, len(BARS)))
+    return "".join(BARS[next(heights)] if math.isfinite(value) else " " for value in values)
+
+
+def heatmap_text(record: Record) -> str:
+    """Draw the sweep's first heatmap in characters: darker is better, letters are cells without a value."""
+    specs = heatmap_specs(record, place_axes(record))
+    if not specs:
+        return "no heatmap: fewer than two axes have several values"
+    data = heatmap_data(record, specs[0], specs[0].metrics[0])
+    label = metric_label(data.metric)
+    lines = [f"{label.text}: {SHADES} from the worst to the best"]
+    for index, key in enumerate(data.panel_keys):
+        lines += [combination(data.panel_axes, key)] if data.panel_axes else []
+        lines += _panel_lines(data, index)
+    seen = {state for state in data.states.flat if state in MARKS and MARKS[state].strip()}
+    if seen:
+        lines.append("  ".join(f"{MARKS[state]} {state.value}" for state in MARKS if state in seen))
+    return "\n".join(lines)
+
+
+def _panel_lines(data: HeatmapData, panel: int) -> list[str]:
+    label = metric_label(data.metric)
+    shown = [value for value in data.mean.ravel().tolist() if math.isfinite(value)]
+    positive = label.positive and all(value > 0 for value in shown)
+    ranks = dict(
+        zip(shown, _steps([math.log(v) for v in shown] if positive else shown, len(SHADES)), strict=True)
+    )
+    width = max(len(plain(value)) for value in (*data.x_values, "xx")) + 1
+    names = [plain(value) for value in data.y_values]
+    left = max(map(len, names))
+    lines: list[str] = []
+    for row in reversed(range(len(names))):
+        cells: list[str] = []
+        for column in range(len(data.x_values)):
+            value, state = float(data.mean[panel, row, column]), data.states[panel, row, column]
+            rank = ranks.get(value)
+            if rank is None:
+                cells.append(MARKS.get(state, "?") * 2)
+            else:
+                cells.append(SHADES[len(SHADES) - 1 - rank if label.lower_is_better else rank] * 2)
+        lines.append(f"{names[row]:>{left}} " + "".join(f"{cell:>{width}}" for cell in cells))
+    lines.append(" " * (left + 1) + "".join(f"{plain(value):>{width}}" for value in data.x_values))
+    lines.append(f"across: {axis_label(data.x).plain}; up: {axis_label(data.y).plain}")
+    return lines
+
+
+def _steps(values: Sequence[float], count: int) -> list[int]:
+    """Divide the range of values into equal steps; all equal values are the highest."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    if high <= low:
+        return [count - 1] * len(values)
+    return [min(int(count * (value - low) / (high - low)), count - 1) for value in values]

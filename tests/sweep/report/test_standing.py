@@ -1,0 +1,123 @@
+"""How a sweep stands: speed, the best, what went wrong, devices; and the pictures made of characters."""
+
+import io
+import json
+import math
+import time
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from sweep.costs import Cost
+from sweep.names import Status
+from sweep.record import Record
+from sweep.standing import standing_of
+from sweep.standing_view import heatmap_text, show, sparkline, sparkline_text, watch
+from tests.sweep.report.conftest import Store
+from tests.sweep.report.stored_sweep import StoredCell, ended, grid
+
+START_MS = 1_700_000_000_000
+
+
+@pytest.fixture(scope="module")
+def record(store: Store) -> Record:
+    """Six rates and two k: losses fall with the rate, the largest diverged, one runs, one waits."""
+    points = grid("g", {"lr": [1, 2, 3, 4, 5, 6], "k": [2, 10]})
+    cells: dict[str, StoredCell] = {}
+    for _, axes, cell_id in points:
+        cells[cell_id] = ended(0.6 / axes["lr"] + 0.001 * axes["k"], 0.1 * axes["lr"], seed=0)
+        if axes["lr"] == 6:
+            cells[cell_id] = ended(9.0, 0.1, status=Status.DIVERGED, seed=0)
+            cells[cell_id].reason = "the loss is not finite"
+    cells[points[0][2]] = ended(0.1, status=Status.RUNNING, seed=0)
+    cells[points[1][2]] = StoredCell(status=Status.PENDING)
+    found = store.record(points, cells)
+    # MLflow sets the times itself: a cell a minute, ten seconds of training each, on two machines by turns.
+    outcomes = {
+        cell_id: replace(
+            outcome,
+            status=Status.RUNNING if index == 0 else outcome.status,
+            started_ms=START_MS,
+            ended_ms=START_MS + 60_000 * index,
+            cost=Cost(seconds=10.0, work={"a": 1}, device=f"cpu on m{index % 2}").to_text(),
+        )
+        if index != 1
+        else outcome
+        for index, (cell_id, outcome) in enumerate(found.outcomes.items())
+    }
+    return replace(found, outcomes=outcomes)
+
+
+def test_speed_is_that_of_the_last_cells_up_to_now(record: Record) -> None:
+    """Ten cells ended, minutes 2 to 11; two are left."""
+    standing = standing_of(record, now=START_MS / 1000 + 11 * 60)
+    assert standing.cells_per_minute == pytest.approx(1.0)
+    assert standing.eta_seconds == pytest.approx(120)
+    assert standing_of(record, now=START_MS / 1000 + 20 * 60).cells_per_minute == pytest.approx(0.5)
+    idle = dict(record.outcomes)
+    idle[record.cell_ids[0]] = replace(record.outcome(0), status=Status.INTERRUPTED)
+    assert math.isnan(standing_of(replace(record, outcomes=idle)).cells_per_minute)
+
+
+def test_the_best_leaves_out_what_diverged(record: Record) -> None:
+    loss, accuracy = standing_of(record).best
+    assert loss.value == pytest.approx(0.6 / 5 + 0.002) and loss.place == "η = 5, k = 2"
+    assert accuracy.value == pytest.approx(0.5)
+
+
+def test_reasons_and_devices_are_counted(record: Record) -> None:
+    standing = standing_of(record)
+    assert standing.reasons == {("diverged", "the loss is not finite"): 2}
+    assert [(use.device, use.cells, use.seconds) for use in standing.devices] == [
+        ("cpu on m0", 6, pytest.approx(60)),
+        ("cpu on m1", 5, pytest.approx(50)),
+    ]
+    assert standing.devices[0].share == pytest.approx(60 / 600)
+    values = json.loads(json.dumps(standing.to_json(), allow_nan=False))
+    assert values["counts"]["diverged"] == 2 and values["cells"] == 12
+
+
+def test_a_heatmap_of_characters(record: Record) -> None:
+    lines = heatmap_text(record).splitlines()
+    assert lines[1].split() == ["10", "--", "··", "▒▒", "▓▓", "██", "xx"]
+    two = lines[2].split()
+    assert two[0] == "2" and two[1] == ">>" and two[-1] == "xx" and two[-2] == "██" and two[2] == "··"
+    assert "x diverged" in lines[-1] and "> running" in lines[-1] and "- pending" in lines[-1]
+
+
+def test_a_sparkline_rises_with_its_values() -> None:
+    assert sparkline([1, 10, 100, math.inf, 1000]) == "▁▃▆ █"
+    assert sparkline([3, 3]) == "██"
+    assert sparkline([math.inf]) == " "
+
+
+def test_the_sparkline_says_what_it_spans(record: Record) -> None:
+    text = sparkline_text(standing_of(record))
+    assert text.startswith("lowest training loss") and text.endswith("0.302 to 0.122 over 10 cells")
+
+
+def test_what_is_printed(record: Record) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    show(record, console, pictures=True)
+    text = console.file.getvalue()
+    parts = (
+        "12 cells, 12 grid points",
+        "8 completed",
+        "2 x the loss is not finite",
+        "cpu on m1: 5 cells",
+        "██",
+    )
+    assert [part for part in parts if part not in text] == []
+
+
+def test_a_live_table_reads_until_all_have_ended(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    over = {cell: replace(o, status=Status.COMPLETED) for cell, o in record.outcomes.items()}
+    reads = iter([record, record, replace(record, outcomes=over)])
+    console = Console(file=io.StringIO(), width=120)
+    watch(lambda: next(reads), console, pictures=False)
+    assert len(pauses) == 2 and min(pauses) >= 2
+    assert "12 completed" in console.file.getvalue()
+    assert next(reads, None) is None
