@@ -36,7 +36,7 @@ reports:
   - {kind: curves, name: curves, lines: [beta_bulk], panels: alpha_dom}
   - {kind: table, name: table, rows: [alpha_dom], columns: beta_bulk}
 """
-QUICK = ("--commit-every", "0.3")
+QUICK = ("--commit-every", "0.3", "--cpus", "1")
 KILLS = 3
 
 
@@ -52,7 +52,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     made = Home(tmp_path_factory.mktemp("undisturbed"))
     (made.folder / "little.yaml").write_text(SPACE)
-    made.run("run", "little.yaml")
+    made.run("run", "little.yaml", *QUICK)
     yield made
     made.close()
 

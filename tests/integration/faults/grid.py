@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from search_spaces import load_space_text
 from sweep.pack import Pack
 from sweep.storage import Storage
 from tests.integration.faults.records import assert_clean, cell_runs
-from tests.integration.processes import ROOT, Home
+from tests.integration.processes import ROOT, Home, Running
 from trainers.canonical import cell_id
 
 SPACE = """
@@ -38,7 +37,7 @@ reports:
   - {kind: curves, name: curves, lines: [beta_bulk]}
 """
 CELLS = 4
-QUICK = ("--commit-every", "0.3", "--cpus", "2")
+QUICK = ("--commit-every", "0.3", "--cpus", "1")
 WORKER = "ray::ResourceTrainable"
 """What Ray calls a process while it runs a trial; between trials it is idle."""
 RAYLET = "raylet/raylet"
@@ -87,7 +86,7 @@ class Grid:
         self.storage = storage or folder / "results" / "storage"
         self.options = [*QUICK, "--tracking-uri", self.tracking_uri, "--storage", str(self.storage), *options]
 
-    def start(self, *more: str) -> "subprocess.Popen[str]":
+    def start(self, *more: str) -> Running:
         """Begin to run it."""
         return self.home.start("run", "grid.yaml", "--name", self.name, *self.options, *more)
 
@@ -95,7 +94,7 @@ class Grid:
         """Run `sweep resume` to its end and return what it printed."""
         return self.finish(self.home.start("resume", self.name, *self.options, *more), code)
 
-    def finish(self, process: "subprocess.Popen[str]", code: int = 0) -> str:
+    def finish(self, process: Running, code: int = 0) -> str:
         """Wait for the end of a command and return what it printed."""
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == code, f"ended with {process.returncode}, not {code}:\n{out}\n{err}"
@@ -216,9 +215,7 @@ def undisturbed_finals(text: str, folder: Path) -> dict[str, tuple[float, ...]]:
     return {address: _FINALS[address] for address in cells}
 
 
-def wait_for(
-    condition: Callable[[], object], process: "subprocess.Popen[str]", seconds: float = PATIENCE_SECONDS
-) -> None:
+def wait_for(condition: Callable[[], object], process: Running, seconds: float = PATIENCE_SECONDS) -> None:
     """Return once a condition holds, while `process` runs."""
     deadline = time.monotonic() + seconds
     while not condition():

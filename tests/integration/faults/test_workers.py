@@ -1,7 +1,6 @@
 """Workers, Ray and drivers killed while cells train: the sweep goes on, or `resume` does."""
 
 import random
-import subprocess
 import time
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ import pytest
 
 from tests.integration.faults.grid import PATIENCE_SECONDS, RAYLET, Grid, wait_for
 from tests.integration.faults.matrix import MATRIX
+from tests.integration.processes import Running
 
 WORKER_KILLS = 2 if MATRIX == 1 else 5
 DRIVER_KILLS = 20
@@ -43,7 +43,7 @@ def test_ray_is_killed_and_then_workers_again_and_again(
     grid.assert_complete()
 
 
-def kill_workers(grid: Grid, process: "subprocess.Popen[str]", draw: random.Random) -> None:
+def kill_workers(grid: Grid, process: Running, draw: random.Random) -> None:
     """Kill workers that train; each time the sweep goes on from the last commits, in new attempts."""
     attempts = grid.attempts()
     for _ in range(WORKER_KILLS):
@@ -63,7 +63,7 @@ def goes_on(grid: Grid, before: dict[str, int]) -> bool:
     return after != before
 
 
-def ray_processes(grid: Grid, driver: "subprocess.Popen[str]", *, all_of_ray: bool) -> list[int]:
+def ray_processes(grid: Grid, driver: Running, *, all_of_ray: bool) -> list[int]:
     """Return the raylet, or everything that Ray has started."""
     if not all_of_ray:
         return grid.processes(RAYLET)
