@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from sweep.lanes import parse_lanes
+
 SpaceArgument = Annotated[
     str, typer.Argument(metavar="SPACE", help="A name from `sweep list`, or a YAML file.")
 ]
@@ -44,8 +46,10 @@ LanesOption = Annotated[
     int,
     typer.Option(
         "--lanes",
-        min=1,
-        help="Cells that a trial trains together. For GPUs: on CPUs the last bits may depend on it.",
+        parser=parse_lanes,
+        metavar="NUMBER|auto",
+        help="Cells that a trial trains together; auto: what the GPU has room for. On CPUs the last bits may "
+        "depend on it.",
     ),
 ]
 HangOption = Annotated[

@@ -14,6 +14,9 @@ from sweep.recorder import Recorder
 from sweep.retention import Retention
 from trainers.cell import Cell
 
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "can't allocate memory")
+"""What the log of a pack says that ran out of memory: CUDA's and Ray's error, Python's, torch's on a CPU."""
+
 
 class PackEvents:
     """Receives the events of one training (`sweep.schedule.Events`); nothing here waits.
@@ -87,14 +90,19 @@ class PackEvents:
     def failed(self, pack: int, reason: str, log: str) -> list[int]:
         """A pack is given up; of several cells each is tried by itself, so that only the culprit fails.
 
+        A pack that ran out of memory has no culprit, and goes on as two halves.
+
         Returns:
             The numbers of the packs that take its place.
         """
         left = self._unended(pack)
         if len(left) > 1:
-            self._say(f"{len(left)} cells that were trained together are tried one by one: {reason}")
+            size = -(-len(left) // 2) if any(sign in log for sign in OUT_OF_MEMORY) else 1
+            how = "one by one" if size == 1 else f"again, {size} at a time"
+            self._say(f"{len(left)} cells that were trained together are tried {how}: {reason}")
             first = len(self._packs)
-            self._packs.extend(pack_of([cell_id], self._cells, self._sharing) for cell_id in left)
+            parts = [left[start : start + size] for start in range(0, len(left), size)]
+            self._packs.extend(pack_of(part, self._cells, self._sharing) for part in parts)
             return list(range(first, len(self._packs)))
         for cell_id in left:
             self._recorder.ended(cell_id, Status.FAILED, reason, log=log)

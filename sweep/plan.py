@@ -93,6 +93,7 @@ class Plan:
             "name": self.name,
             "cells": len(self.cell_ids),
             "unique_cells": len(self.cells),
+            "lanes": lanes,
             "trials": len(self.trials(lanes)),
             "steps_naive": self.steps_naive,
             "steps_unique": self.steps_unique,

@@ -9,6 +9,7 @@ from rich.console import Console
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.forks import plan_sharing
 from sweep.guide import Guide
+from sweep.lanes import lanes_at_hand
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.pack_events import PackEvents
@@ -86,23 +87,24 @@ class Training:
         options = self._options
         resources = Resources(cpus=options.cpus_per_trial, gpus=options.gpus_per_trial)
         cells = {cell_id: self._plan.cells[cell_id] for cell_id in missing}
+        lanes = lanes_at_hand(options.lanes, cells.values(), gpus_per_trial=options.gpus_per_trial)
         sharing = plan_sharing(cells)
         committed = recorder.committed
         waiting = still_waiting(sharing, committed)
-        packs = make_packs(cells, waiting, lanes=options.lanes, committed=committed)
+        packs = make_packs(cells, waiting, lanes=lanes, committed=committed)
         retention = Retention(self._storage, cells, sharing)
         cluster = Cluster(options.address, cpus=options.cpus)
         try:
             slots = cluster.slots(resources)
-            together = f" of up to {options.lanes} cells" if options.lanes > 1 else ""
+            together = f" of up to {lanes} cells" if lanes > 1 else ""
             self._say(
                 f"{slots} trials{together} at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly"
             )
             events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say, guide)
             with self._watching(recorder, progress, retention), _guided(guide) as begun:
                 if begun is not None:
-                    capacity = slots * options.lanes
-                    begun.begin(recorder, progress, capacity=capacity, lanes=options.lanes)
+                    capacity = slots * lanes
+                    begun.begin(recorder, progress, capacity=capacity, lanes=lanes)
                 run_packs(
                     range(len(packs)),
                     storage=self._storage.place,

@@ -1,0 +1,63 @@
+"""How many cells a trial trains together: a number, or what the GPU at hand has room for.
+
+On a CPU the cells of these models fill a core by themselves, so `auto` is one a trial there.
+"""
+
+from collections.abc import Iterable
+
+from trainers.cell import Cell
+from trainers.errors import ConfigError
+
+AUTO = 0
+"""Stands for `--lanes auto` where numbers are passed on."""
+
+
+def parse_lanes(text: str | int) -> int:
+    """Read the value of `--lanes`.
+
+    Raises:
+        ValueError: It is neither a whole number of at least 1 nor `auto`.
+    """
+    if text in ("auto", AUTO):
+        return AUTO
+    if not str(text).isdigit() or int(text) < 1:
+        raise ValueError(f"expected a whole number of at least 1, or auto; found {text!r}.")
+    return int(text)
+
+
+def lanes_at_hand(lanes: int, cells: Iterable[Cell], *, gpus_per_trial: float) -> int:
+    """Return how many cells a trial trains together.
+
+    Args:
+        lanes: A number, which is returned as it is, or `AUTO`.
+        cells: What is to be trained.
+        gpus_per_trial: GPUs of a trial; a fraction shares the memory of one.
+
+    Raises:
+        ConfigError: `AUTO`, with GPUs asked for, on a machine that has none to look at.
+    """
+    wanted = list(cells)
+    if lanes != AUTO or gpus_per_trial == 0 or not wanted:
+        return max(lanes, 1)
+    free = free_gpu_bytes()
+    if free is None:
+        raise ConfigError(
+            "--lanes: auto looks at the GPU of this machine, and there is none. Give a number; "
+            "`sweep plan SPACE --lanes auto` tells it where the GPU is."
+        )
+    from trainers.memory import lanes_for
+
+    return min(len(wanted), lanes_for(wanted, int(free * min(gpus_per_trial, 1.0))))
+
+
+def lanes_to_plan(lanes: int, cells: Iterable[Cell]) -> int:
+    """Return how many cells a trial would train together on the device at hand, a GPU where there is one."""
+    on_gpu = lanes == AUTO and free_gpu_bytes() is not None
+    return lanes_at_hand(lanes, cells, gpus_per_trial=1.0 if on_gpu else 0.0)
+
+
+def free_gpu_bytes() -> int | None:
+    """Return the free memory of the first GPU; `None` without one."""
+    import torch
+
+    return torch.cuda.mem_get_info(0)[0] if torch.cuda.is_available() else None

@@ -1,0 +1,97 @@
+"""How many cells go into a trial, and what happens to a trial that has run out of memory."""
+
+import contextlib
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from sweep import lanes
+from sweep.forks import plan_sharing
+from sweep.lanes import AUTO, lanes_at_hand, lanes_to_plan, parse_lanes
+from sweep.pack_events import PackEvents
+from sweep.packs import make_packs
+from sweep.trial import RESULT_FAILURE, PackTrial
+from tests.sweep.test_forks import cell, sgd
+from trainers.cell import Cell
+from trainers.errors import ConfigError
+from trainers.memory import USABLE, WORKSPACE_BYTES, footprint
+
+CELLS = {str(seed): cell(sgd(100), seed=seed) for seed in range(5)}
+
+
+def with_room_for(count: int, monkeypatch: pytest.MonkeyPatch, one: Cell) -> None:
+    free = int((WORKSPACE_BYTES + footprint(one).peak_bytes(count)) / USABLE) + 2**10
+    monkeypatch.setattr(lanes, "free_gpu_bytes", lambda: free)
+
+
+def test_a_number_is_taken_as_it_is() -> None:
+    assert parse_lanes("7") == 7 and parse_lanes("auto") == AUTO
+    assert lanes_at_hand(7, CELLS.values(), gpus_per_trial=1.0) == 7
+    for wrong in ("0", "-1", "none", "1.5", ""):
+        with pytest.raises(ValueError, match="or auto"):
+            parse_lanes(wrong)
+
+
+def test_auto_is_what_the_free_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_room_for(3, monkeypatch, CELLS["0"])
+    assert lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=1.0) == 3
+    assert lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=0.25) < 3
+    assert lanes_to_plan(AUTO, CELLS.values()) == 3
+    with_room_for(300, monkeypatch, CELLS["0"])
+    assert lanes_to_plan(AUTO, CELLS.values()) == len(CELLS)
+
+
+def test_auto_is_one_on_a_cpu_and_refused_where_the_gpu_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "free_gpu_bytes", lambda: None)
+    assert lanes_to_plan(AUTO, CELLS.values()) == 1
+    assert lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=0.0) == 1
+    with pytest.raises(ConfigError, match="there is none"):
+        lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=1.0)
+
+
+def failure_of(error: Exception, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """What a trial of several cells reports that meets this error."""
+
+    def raises(trial: PackTrial) -> None:
+        raise error
+
+    trial = PackTrial.__new__(PackTrial)
+    trial._cells, trial._problems = list(CELLS.values()), []
+    trial._watchdog = SimpleNamespace(watching=contextlib.nullcontext)  # type: ignore[assignment]
+    monkeypatch.setattr(PackTrial, "_train_and_commit", raises)
+    result = trial.step()
+    assert result["done"]
+    return result[RESULT_FAILURE]
+
+
+@pytest.mark.parametrize(
+    ("error", "sizes"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), [3, 2]),
+        (MemoryError(), [3, 2]),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), [3, 2]),
+        (ValueError("no memory of that"), [1, 1, 1, 1, 1]),
+    ],
+    ids=["cuda", "python", "cpu", "another error"],
+)
+def test_a_pack_without_room_is_halved(
+    error: Exception, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = failure_of(error, monkeypatch)
+    assert log is not None
+    sharing = plan_sharing(CELLS)
+    packs = make_packs(CELLS, sharing, lanes=5)
+    said: list[str] = []
+    events = PackEvents(CELLS, packs, sharing, Mock(), Mock(), Mock(), said.append)
+    numbers = events.failed(0, "reason", log)
+    parts = [list(events.plan(number).cells) for number in numbers]
+    assert [len(part) for part in parts] == sizes
+    assert sorted(name for part in parts for name in part) == sorted(CELLS)
+    assert len(said) == 1 and "reason" in said[0]
+    if sizes == [3, 2]:
+        # Until one is left, which has no room by itself.
+        further = events.failed(numbers[1], "reason", log)
+        assert [len(events.plan(number).cells) for number in further] == [1, 1]
+        assert events.failed(further[0], "reason", log) == []
