@@ -59,11 +59,11 @@ def plan(
     """Say what running a space would do and how long it would take, without doing it."""
     from search_spaces import load_space
     from sweep.forecast import forecast
-    from sweep.lanes import free_gpu_bytes, lanes_at_hand
+    from sweep.lanes import lanes_to_plan
     from sweep.plan import make_plan
 
     made = make_plan(load_space(space, smoke=smoke, overrides=overrides or ()))
-    lanes = lanes_at_hand(lanes, made.cells.values(), gpus_per_trial=float(free_gpu_bytes() is not None))
+    lanes = lanes_to_plan(lanes, made.cells.values())
     places = Places.resolve(tracking_uri=tracking_uri, data_folder=data)
     console = _out()
     found = forecast(
