@@ -38,7 +38,7 @@ SIZES = {
     "mmb26": 96,
     "grd18-fig1": 27,
     "grd18-fig2": 9,
-    "grd18-spread": 24,
+    "grd18-spread": 33,
     "grd18-table1": 27,
     "grd18-toy": 21,
 }
