@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from search_spaces.reports import ReportSpec
 from sweep.record import Record
@@ -32,11 +33,15 @@ class PanelLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """The lines of one combination of panel axes; `ticks` name the places of an x that is no number."""
+    """The lines of one combination of panel axes; `ticks` name the places of an x that is no number.
+
+    `whole`: x is a whole number, an index.
+    """
 
     key: Key
     lines: tuple[PanelLine, ...]
     ticks: tuple[str, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +117,8 @@ def draw_panels(
                 if np.isfinite(line.std).any():
                     low = masked(line.mean - line.std, log_y)
                     axes.fill_between(line.x, low, line.mean + line.std, color=colour, alpha=BAND, lw=0)
+            if panel.whole:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if panel.ticks:
                 axes.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=30, ha="right", fontsize=6)
             if column == across - 1 or index == len(data.panels) - 1:

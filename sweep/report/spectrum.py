@@ -4,6 +4,7 @@ Each line is the mean over the seeds that did not diverge, at the steps that the
 each is drawn by itself. One eigenvalue may be black: number k + 1, the first that a Bulk update keeps.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from search_spaces.reports import SpectrumSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
 from sweep.report.curves import Line, make_line, masked
-from sweep.report.labels import combination, spaced
+from sweep.report.labels import combination, metric_label, spaced
 from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
 
 EIGENVALUE_PREFIX = "curvature/lambda_"
@@ -39,11 +40,12 @@ class SpectrumPanel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpectrumData:
-    """All panels, and the indices of the eigenvalues that any of them has."""
+    """All panels, the indices of the eigenvalues that any of them has, and the overlay of each panel."""
 
     panel_axes: tuple[str, ...]
     panels: tuple[SpectrumPanel, ...]
     indices: tuple[int, ...]
+    overlays: tuple[Mapping[str, Line], ...] = ()
 
 
 def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
@@ -57,7 +59,8 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
     }
     indices = tuple(sorted(int(metric.removeprefix(EIGENVALUE_PREFIX)) for metric in recorded))
     metrics = [f"{EIGENVALUE_PREFIX}{index}" for index in indices]
-    series = record.histories([outcome.run_id for outcome in outcomes if outcome.run_id], metrics)
+    runs = [outcome.run_id for outcome in outcomes if outcome.run_id]
+    series = record.histories(runs, [*metrics, *spec.overlay])
     panels = tuple(
         SpectrumPanel(
             key=key,
@@ -70,7 +73,17 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
         for key in ordered_keys(groups)
     )
     return SpectrumData(
-        panel_axes=panel_axes, panels=panels or (SpectrumPanel(key=(), lines={}),), indices=indices
+        panel_axes=panel_axes,
+        panels=panels or (SpectrumPanel(key=(), lines={}),),
+        indices=indices,
+        overlays=tuple(
+            {
+                metric: line
+                for metric in spec.overlay
+                if (line := make_line(record, groups[key], metric, series, key)) is not None
+            }
+            for key in ordered_keys(groups)
+        ),
     )
 
 
@@ -101,6 +114,8 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
             bottom = height - row * (step_height + ROW_GAP) - PANEL_TITLE - PANEL_HEIGHT
             axes = canvas.axes(LEFT + column * (PANEL_WIDTH + GAP), bottom, PANEL_WIDTH, PANEL_HEIGHT)
             _draw_panel(axes, panel, data.indices, spec, last)
+            if number < len(data.overlays):
+                _draw_overlay(axes, data.overlays[number])
             axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
         if data.indices:
             bar = canvas.axes(right + 0.18, height - PANEL_TITLE - PANEL_HEIGHT, BAR_WIDTH, PANEL_HEIGHT)
@@ -159,6 +174,17 @@ def _draw_panel(
     for step in first.switches:
         axes.axvline(step, color="#777777", ls=(0, (4, 3)), lw=0.9, zorder=1)
     axes.set_xlim(0, last)
+
+
+def _draw_overlay(axes: Axes, lines: Mapping[str, Line]) -> None:
+    """Draw what the eigenvalues are held against (2 / eta) dashed, within the eigenvalues' limits."""
+    limits = axes.get_ylim()
+    for metric, line in lines.items():
+        label = metric_label(metric).text
+        axes.plot(line.steps, line.mean, color="#000000", ls=(0, (4, 2)), lw=1.0, zorder=5, label=label)
+    if lines:
+        axes.set_ylim(limits[0], max(limits[1], *(1.05 * float(line.mean[-1]) for line in lines.values())))
+        axes.legend(loc="upper right")
 
 
 def _draw_scale(canvas: Canvas, bar: Axes, indices: tuple[int, ...], highlight: int | None) -> None:

@@ -1,0 +1,144 @@
+"""Profiles, trajectories, densities and tables of levels: data from linked histories, and the files."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib import image
+
+from search_spaces.reports import DensitySpec, LevelsSpec, PathSpec, ProfileSpec, Report
+from sweep import names
+from sweep.histories import read_history
+from sweep.names import Status
+from sweep.record import Record
+from sweep.report import make_report
+from sweep.report.density import density_data, quadrature
+from sweep.report.levels import levels_csv, levels_data, levels_markdown
+from sweep.report.path import path_data
+from sweep.report.profile import profile_data
+from sweep.storage.parts import encode_part
+from tests.sweep.report.conftest import Store
+from tests.sweep.report.stored_sweep import StoredCell, grid
+
+STEPS = 100
+
+
+def recorded(store: Store, by_seed: Sequence[Mapping[str, Sequence[tuple[int, float]]]]) -> Record:
+    """Store one cell a seed, each with a Parquet history in two parts, as the recorder links them."""
+    points = grid("main", {"seed": list(range(len(by_seed)))})
+    cells = {
+        point[2]: StoredCell(status=Status.COMPLETED, params={"num_steps": STEPS, "seed": seed})
+        for seed, point in enumerate(points)
+    }
+    record = store.record(points, cells)
+    for point, history in zip(points, by_seed, strict=True):
+        run = record.outcomes[point[2]].run_id
+        assert run is not None
+        for low, high in ((0, 50), (50, STEPS + 1)):
+            steps = sorted({step for pairs in history.values() for step, _ in pairs if low <= step < high})
+            columns = {name: [dict(pairs).get(step) for step in steps] for name, pairs in history.items()}
+            table = pa.table({"step": pa.array(steps, pa.int64()), **columns})
+            folder = store.root / "parts"
+            folder.mkdir(exist_ok=True)
+            path = folder / f"part-{low:09d}-{high:09d}.parquet"
+            path.write_bytes(encode_part(table))
+            record.client.log_artifact(run, str(path), names.ARTIFACT_HISTORY)
+    return record
+
+
+def test_a_history_is_read_whole(store: Store) -> None:
+    record = recorded(store, [{"x": [(0, 1.0), (50, math.inf), (100, 3.0)], "y": [(50, 2.0)]}])
+    (outcome,) = record.outcomes.values()
+    found = read_history(record, str(outcome.run_id))
+    assert found["x"].steps.tolist() == [0, 50, 100]
+    assert found["x"].values.tolist() == [1.0, math.inf, 3.0]
+    assert found["y"].steps.tolist() == [50]
+
+
+def test_a_profile_is_by_index_and_averaged_over_the_seeds(store: Store) -> None:
+    histories = [
+        {f"spread/gradient_{i}": [(0, i + seed), (100, 10.0 * i)] for i in (1, 2, 10)}
+        | {"spread/gradient_sum": [(0, 99.0)]}
+        for seed in (0.0, 2.0)
+    ]
+    spec = ProfileSpec(kind="profile", name="p", series="spread/gradient_<i>", steps=(0, 100, 77))
+    (panel,) = profile_data(recorded(store, histories), spec).panels
+    first, last = panel.lines
+    assert (first.label, last.label) == ("step 0", "step 100")
+    assert first.x.tolist() == [1, 2, 10], "in the order of numbers, and the sum is no index"
+    assert first.mean.tolist() == [2.0, 3.0, 11.0]
+    assert first.std.tolist() == pytest.approx([math.sqrt(2)] * 3)
+    assert last.mean.tolist() == [10.0, 20.0, 100.0]
+    few = profile_data(recorded(store, histories), spec.model_copy(update={"at_most": 2}))
+    assert few.panels[0].lines[0].x.tolist() == [1, 2]
+
+
+def test_names_stand_where_a_profile_has_no_numbers(store: Store) -> None:
+    record = recorded(store, [{"layers/1_0.weight": [(0, 0.9)], "layers/1_0.bias": [(0, 0.1)]}])
+    spec = ProfileSpec(kind="profile", name="p", series="layers/1_<i>", steps=(0,))
+    (panel,) = profile_data(record, spec).panels
+    assert panel.ticks == ("0.bias", "0.weight")
+    assert panel.lines[0].mean.tolist() == [0.1, 0.9]
+
+
+def test_a_path_joins_two_series_at_common_steps(store: Store) -> None:
+    record = recorded(store, [{"x": [(0, 1.0), (10, 2.0), (20, 3.0)], "y": [(0, 5.0), (20, 7.0)]}])
+    (panel,) = path_data(record, PathSpec(kind="path", name="p", x="x", y="y")).panels
+    assert (panel.lines[0].x.tolist(), panel.lines[0].mean.tolist()) == ([1.0, 3.0], [5.0, 7.0])
+
+
+def test_a_density_integrates_to_one_and_lies_at_the_nodes(store: Store) -> None:
+    history = {
+        "spectrum/node_1_1": [(0, 0.0)],
+        "spectrum/weight_1_1": [(0, 0.75)],
+        "spectrum/node_1_2": [(0, 10.0)],
+        "spectrum/weight_1_2": [(0, 0.25)],
+    }
+    record = recorded(store, [history])
+    (panel,) = density_data(record, DensitySpec(kind="density", name="d", steps=(0, 5))).panels
+    (line,) = panel.lines
+    assert np.trapezoid(line.mean, line.x) == pytest.approx(1, abs=1e-3)
+    assert line.x[line.mean.argmax()] == pytest.approx(0, abs=0.05)
+    nodes, weights = quadrature([read_history(record, str(o.run_id)) for o in record.outcomes.values()], 0)
+    assert sorted(zip(nodes, weights, strict=True)) == [(0.0, 0.75), (10.0, 0.25)]
+
+
+def test_levels_are_means_over_the_window_then_over_the_seeds(store: Store) -> None:
+    histories = [{"x": [(0, 99.0), (60, 1.0 + seed), (100, 3.0 + seed)]} for seed in (0.0, 1.0)]
+    record = recorded(store, histories)
+    spec = LevelsSpec(kind="levels", name="l", rows=("grid",), series=("x", "nothing"), start=-40, digits=2)
+    data = levels_data(record, spec)
+    ((key, (level, none)),) = data.rows
+    assert key == ("main",)
+    assert (level.mean, level.over_steps, level.num_seeds) == (2.5, 1.0, 2)
+    assert level.over_seeds == pytest.approx(math.sqrt(0.5))
+    assert none.num_seeds == 0
+    assert "| main | 2.50 (1.00) ± 0.71 | – |" in levels_markdown(spec, data)
+    assert levels_csv(spec, data).splitlines()[1] == f"main,x,2.5,1.0,{level.over_seeds!r},2"
+
+
+def test_every_kind_writes_its_files(store: Store, tmp_path: Path) -> None:
+    history = {
+        "x": [(0, 1.0), (100, 2.0)],
+        "y": [(0, 1.0), (100, 2.0)],
+        "spectrum/node_1_1": [(0, 1.0)],
+        "spectrum/weight_1_1": [(0, 1.0)],
+        "spread/gradient_1": [(0, 1.0)],
+    }
+    reports: tuple[Report, ...] = (
+        ProfileSpec(kind="profile", name="profile", series="spread/gradient_<i>", steps=(0,)),
+        ProfileSpec(kind="profile", name="empty", series="layers/1_<i>", steps=(0,)),
+        PathSpec(kind="path", name="path", x="x", y="y"),
+        DensitySpec(kind="density", name="density", steps=(0,)),
+        LevelsSpec(kind="levels", name="levels", rows=("grid",), series=("x",)),
+    )
+    record = replace(recorded(store, [history]), reports=reports)
+    written = [file.path.relative_to(tmp_path).as_posix() for file in make_report(record, tmp_path)]
+    figures = [f"figures/{name}.png" for name in ("profile", "empty", "path", "density")]
+    assert written == [*figures, "tables/levels.md", "tables/levels.csv", "tables/summary.csv"]
+    for name in figures:
+        assert image.imread(tmp_path / name).std() > 0, "a figure that shows something"
