@@ -76,6 +76,7 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         ledger.remove_duplicates(sweep)
         ledger.clear_stop(sweep)
         ledger.reopen_sweep(sweep)
+        ledger.describe_sweep(sweep, plan.cells.values())
         return _Run(space, plan, journal, sweep, ledger, storage, lease, places, options, console).run()
 
 
@@ -277,6 +278,7 @@ class _Run:
             failed = [cell for cell in left if cell in fates and fates[cell].status is Status.FAILED]
             broken_off = bool(left) or self._stop.asked()
             over = Status.FAILED if failed else Status.INTERRUPTED if broken_off else Status.COMPLETED
+            self._forget_met_requests(fates)
             self._ledger.finish_sweep(self._sweep, over)
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
@@ -295,6 +297,14 @@ class _Run:
         for line in [] if self._guide is None else self._guide.summary():
             self._say(line)
         return self._exit_code(left)
+
+    def _forget_met_requests(self, fates: Mapping[str, CellRun]) -> None:
+        """Take away the requests to stop cells that have ended."""
+        met = {cell for cell in self._plan.cells if _has_ended(fates.get(cell))}
+        for cell in self._storage.stops.all() & met:
+            self._storage.stops.clear(cell)
+        if self._ledger.cell_stops(self._sweep) & met:
+            self._ledger.clear_cell_stops(self._sweep, met)
 
     def _exit_code(self, left: Sequence[str]) -> int:
         """Say what to do next."""

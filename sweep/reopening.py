@@ -13,14 +13,20 @@ REASON = "stopped early; to be continued"
 def reopen(cell_id: str, run: CellRun, storage: Storage, ledger: Ledger) -> None:
     """Make a stopped cell one that is interrupted, in the store and then in MLflow; may be repeated.
 
-    The stop is undone, not hidden: the commit that follows is the same state and history without an end.
-
     Args:
         cell_id: The cell.
         run: Its run.
         storage: The checkpoint store. Where it has no state of the cell any more, the cell starts anew.
         ledger: MLflow.
     """
+    reopen_stored(cell_id, storage)
+    # The history that was recorded at the stop is a beginning of the one to come, under another name.
+    ledger.artifacts.clear(run.run_id, names.ARTIFACT_HISTORY)
+    ledger.finish_cell(run.run_id, Status.INTERRUPTED, REASON)
+
+
+def reopen_stored(cell_id: str, storage: Storage) -> None:
+    """Undo a stop in the store, not hiding it: the same state and history are committed without an end."""
     manifest, _ = storage.latest(cell_id)
     if manifest is not None and manifest.outcome is not None and manifest.checkpoint is not None:
         state = relabelled(decode(storage.read_checkpoint(manifest)), cell_id)
@@ -35,6 +41,3 @@ def reopen(cell_id: str, run: CellRun, storage: Storage, ledger: Ledger) -> None
             summary=manifest.summary,
         )
     storage.stops.clear(cell_id)
-    # The history that was recorded at the stop is a beginning of the one to come, under another name.
-    ledger.artifacts.clear(run.run_id, names.ARTIFACT_HISTORY)
-    ledger.finish_cell(run.run_id, Status.INTERRUPTED, REASON)

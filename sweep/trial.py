@@ -25,8 +25,9 @@ from trainers.cell_json import cell_from_json
 from trainers.data import DATASETS, Dataset
 from trainers.options import Choice
 
-SECONDS_BETWEEN_LOOKS_FOR_STOPS = 1.0
-"""How often a worker looks for marks on its cells while it trains."""
+FIRST_LOOK_FOR_STOPS_SECONDS = 0.1
+LAST_LOOK_FOR_STOPS_SECONDS = 1.0
+"""How soon after a commit, which may lead to a decision, a worker looks for marks; then less and less often."""
 
 RESULT_CELLS = "cells"
 """Key of a trial's report: what was committed, one mapping per cell."""
@@ -98,13 +99,15 @@ class PackTrial(tune.Trainable):
             self._pack = self._build()
         deadline = time.monotonic() + float(self.config["seconds"])
         self._stop_cells(self._pack)
+        look = FIRST_LOOK_FOR_STOPS_SECONDS
         while not self._pack.finished and (left := deadline - time.monotonic()) > 0:
             self._pack.train(
-                min(left, SECONDS_BETWEEN_LOOKS_FOR_STOPS),
+                min(left, look),
                 pauses=self.config["pauses"],
                 beat=self._watchdog.beat,
             )
             self._stop_cells(self._pack)
+            look = min(2 * look, LAST_LOOK_FOR_STOPS_SECONDS)
             if self._pack.trainer.step in self.config["pauses"]:
                 break
         return self._pack.commit()

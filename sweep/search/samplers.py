@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
@@ -12,7 +13,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, create_trial
 
 from search_spaces.search import SearchSpec
 
@@ -27,8 +28,19 @@ def _tpe(search: SearchSpec, known: Sequence[FrozenTrial]) -> BaseSampler:
 
 
 def _cmaes(search: SearchSpec, known: Sequence[FrozenTrial]) -> BaseSampler:
-    warm = list(known) if len(known) >= LEAST_WARM_TRIALS else None
+    warm = [_numbers_of(trial) for trial in known] if len(known) >= LEAST_WARM_TRIALS else None
     return CmaEsSampler(seed=search.sampler_seed, source_trials=warm, warn_independent_sampling=False)
+
+
+def _numbers_of(trial: FrozenTrial) -> FrozenTrial:
+    """Return a completed trial with the axes alone that CMA-ES samples; labels are drawn at random."""
+    numbers = {
+        name: distribution
+        for name, distribution in trial.distributions.items()
+        if not isinstance(distribution, CategoricalDistribution) and not distribution.single()
+    }
+    params = {name: trial.params[name] for name in numbers}
+    return create_trial(params=params, distributions=numbers, values=trial.values)
 
 
 def _qmc(search: SearchSpec, known: Sequence[FrozenTrial]) -> BaseSampler:

@@ -223,20 +223,22 @@ class Steering:
         if self._asking is None:
             return
         self._look_at_others()
+        over = ""
         while not (self._stop.asked() or self._closing):
             told = self._asking.tell()
             self._unwritten += told
             if told:
                 self._say_how_it_goes(self._asking)
-            if why := self._asking.is_over(time.monotonic() - self._begun):
-                if not self._asked_all:
-                    self._say(f"{self._sweep.name}: nothing more is asked after {why}")
-                self._asked_all = True
+            if over := self._asking.is_over(time.monotonic() - self._begun):
                 break
             if len(self._out) + len(self._theirs) >= self._capacity:
                 break
             self._ask(self._asking)
         self._flush()
+        # Only now: what was asked last has been handed over.
+        if over and not self._asked_all:
+            self._say(f"{self._sweep.name}: nothing more is asked after {over}")
+            self._asked_all = True
 
     def _flush(self) -> None:
         """Make what happened durable, and then let it take effect."""

@@ -11,6 +11,7 @@ import torch
 
 from sweep.forks import fork_at
 from sweep.pack import Pack
+from sweep.reopening import reopen_stored
 from sweep.storage import Storage
 from trainers.canonical import cell_id
 from trainers.cell import Cell, Phase, Probe
@@ -199,3 +200,49 @@ def test_a_state_of_another_model_is_not_used(data: Dataset, tmp_path: Path) -> 
     run(CELLS["sgd"], storage, data, leaves=[20])
     wider = dataclasses.replace(CELLS["bulk"], model=Choice.of("mlp", widths=(9,)))
     assert Pack([wider], storage, data_folder=Path("unused"), data=data).trainer.step == 0
+
+
+@pytest.mark.parametrize("at", [0, 13, 27, 36])
+def test_a_cell_that_was_stopped_goes_on_as_if_it_had_not_been(
+    at: int, tmp_path: Path, data: Dataset, reference: dict[str, Storage]
+) -> None:
+    one, storage = CELLS["bulk"], Storage.open(tmp_path)
+    address = cell_id(one)
+    pack = Pack([one], storage, data_folder=Path("unused"), data=data)
+    pack.trainer.advance(at)
+    pack.stop(address, "asked")
+    (committed,) = pack.commit()
+    assert (committed.status, committed.step, pack.finished) == ("stopped", at, True)
+    manifest, _ = storage.latest(address)
+    assert manifest is not None and manifest.outcome is not None
+    assert manifest.outcome["reason"] == "asked"
+    assert manifest.summary["finals"]["final/steps"] == at
+    # Whoever meets it meanwhile takes it as ended.
+    assert Pack([one], storage, data_folder=Path("unused"), data=data).finished
+    storage.stops.put(address, "asked")
+    reopen_stored(address, storage)
+    reopen_stored(address, storage)
+    assert storage.stops.all() == set()
+    run(one, storage, data)
+    assert_same(one, storage, reference[address])
+
+
+def test_training_pauses_for_a_commit_at_a_rung(tmp_path: Path, data: Dataset) -> None:
+    storage = Storage.open(tmp_path)
+    pack = Pack([CELLS["sgd"]], storage, data_folder=Path("unused"), data=data)
+    for expected in (19, 37, STEPS):
+        pack.train(60.0, pauses=(19, 37))
+        assert pack.trainer.step == expected
+    assert pack.finished
+
+
+def test_only_the_named_lane_is_stopped(tmp_path: Path, data: Dataset, reference: dict[str, Storage]) -> None:
+    stopped, other = CELLS["bulk"], CELLS["sgd"]
+    storage = Storage.open(tmp_path)
+    pack = Pack([stopped, other], storage, data_folder=Path("unused"), data=data)
+    pack.trainer.advance(30)
+    pack.stop(cell_id(stopped), "asked")
+    while not pack.finished:
+        pack.train(10.0)
+    assert [one.status for one in pack.commit()] == ["stopped", "completed"]
+    assert_same(other, storage, reference[cell_id(other)])

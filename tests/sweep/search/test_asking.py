@@ -1,0 +1,81 @@
+"""What a configuration's seeds come to, and when a search ends."""
+
+import math
+
+import pytest
+
+from search_spaces.search import SearchSpec
+from sweep.names import Status
+from sweep.search.asking import MOST_REPEATS, Asking, Ended, result_of
+from sweep.search.events import Asked
+
+LOSS = "final/train_loss"
+
+
+def search(**changes: object) -> SearchSpec:
+    return SearchSpec.model_validate({"axes": {"lr": {"low": 0.1, "high": 1}}, "seeds": [0, 1], **changes})
+
+
+def cell(status: Status, loss: float, steps: int = 10) -> Ended:
+    return Ended(status=status, metrics={LOSS: loss}, steps=steps, num_steps=20)
+
+
+def test_mean_and_spread_over_the_seeds() -> None:
+    ended = [cell(Status.COMPLETED, 1.0), cell(Status.COMPLETED, 3.0)]
+    result = result_of(search(), ended)
+    assert (result.state, result.objectives, result.spreads) == ("complete", (2.0,), (math.sqrt(2),))
+    assert result_of(search(risk=1.0), ended).objectives == pytest.approx((2 + math.sqrt(2),))
+    rewarded = search(risk=1.0, objectives=["final/test_accuracy"])
+    best = [Ended(status=Status.COMPLETED, metrics={"final/test_accuracy": v}) for v in (0.5, 0.7)]
+    assert result_of(rewarded, best).objectives == pytest.approx((0.6 - math.sqrt(0.02),))
+
+
+def test_a_diverged_seed_is_never_a_number_that_is_none() -> None:
+    well, broken, lost = (
+        cell(Status.COMPLETED, 1.0),
+        cell(Status.DIVERGED, 9.0),
+        cell(Status.DIVERGED, math.nan),
+    )
+    some = result_of(search(), [well, lost])
+    assert (some.state, some.objectives, some.diverged) == ("complete", (1.0,), 0.5)
+    all_broken = result_of(search(), [broken, lost])
+    assert (all_broken.objectives, all_broken.diverged) == ((9.0,), 1.0)
+    nothing = result_of(search(), [lost, lost])
+    assert (nothing.state, nothing.objectives) == ("failed", ())
+    assert result_of(search(), [well, cell(Status.FAILED, 1.0)]).state == "failed"
+    assert result_of(search(), []).state == "failed"
+
+
+def test_a_stopped_seed_makes_it_pruned_at_the_step_it_reached() -> None:
+    result = result_of(search(), [cell(Status.COMPLETED, 1.0), cell(Status.STOPPED, 2.0, steps=5)])
+    assert (result.state, result.step) == ("pruned", 5)
+
+
+def test_budgets() -> None:
+    def asking(**budget: object) -> Asking:
+        made = Asking(search(**budget), [])
+        for number in range(3):
+            at, configuration = made.ask()
+            cells = (f"{number}-0", f"{number}-1")
+            made.put(Asked(number=at, configuration=configuration, cells=cells, new=2, steps=40, seconds=7.0))
+        return made
+
+    assert asking(cells=7).is_over(0) == "" and asking(cells=6).is_over(0) == "6 cells"
+    assert asking(seconds=9).is_over(8.9) == "" and asking(seconds=9).is_over(9.0) == "9 seconds"
+    assert asking(seconds=9).seconds == 7.0
+    stepped = asking(steps=111)
+    assert stepped.is_over(0) == "111 steps"
+    # A cell that was stopped gives back the steps that it did not take.
+    stepped.ended("0-0", cell(Status.STOPPED, 1.0, steps=10))
+    assert stepped.is_over(0) == ""
+
+
+def test_a_space_that_is_exhausted_ends_the_search() -> None:
+    made = Asking(
+        SearchSpec.model_validate({"axes": {"lr": [0.1, 0.2]}, "cells": 10, "sampler": "random"}), []
+    )
+    for _ in range(MOST_REPEATS):
+        assert made.is_over(0) == ""
+        number, configuration = made.ask()
+        made.put(Asked(number=number, configuration=configuration, cells=(str(configuration["lr"]),)))
+    assert "suggestions in a row" in made.is_over(0)

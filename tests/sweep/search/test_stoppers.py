@@ -1,0 +1,99 @@
+"""Stopping rules against decisions worked out by hand, and against Ray Tune's successive halving."""
+
+import math
+import random
+from typing import Any
+
+import pytest
+from ray.tune.schedulers.async_hyperband import _Bracket
+
+from search_spaces.search import StopperSpec
+from sweep.search.stoppers import Stopper, value_at
+
+
+def come(stopper: Stopper, cell: str, rung: int, value: float) -> bool:
+    decided = stopper.decide(cell, rung, value)
+    stopper.learn(decided)
+    return decided.stops
+
+
+def test_rungs() -> None:
+    asha = Stopper(StopperSpec(kind="asha", grace=10, factor=3), longest=300)
+    assert asha.rungs(300) == [10, 30, 90, 270]
+    assert asha.rungs(270) == [10, 30, 90]
+    assert Stopper(StopperSpec(kind="asha"), longest=300).rungs(300) == [30, 90, 270]
+    assert Stopper(StopperSpec(kind="median", grace=50, every=100), longest=1).rungs(351) == [
+        50,
+        150,
+        250,
+        350,
+    ]
+
+
+def test_asha_keeps_the_best_share() -> None:
+    stopper = Stopper(StopperSpec(kind="asha", grace=10, factor=2), longest=100)
+    stops = [come(stopper, str(i), 10, value) for i, value in enumerate([5.0, 6.0, 4.0, 4.5, 4.2, math.nan])]
+    # The first goes on; then: 2nd of 2, 1st of 3, 2nd of 4 (2 places), 2nd of 5 (2 places), last.
+    assert stops == [False, True, False, False, False, True]
+
+
+def test_asha_stops_all_that_ray_stops_far_from_the_cutoff() -> None:
+    draw = random.Random(3)
+    ray: Any = _Bracket(10, 100, 3, 0)
+    ours = Stopper(StopperSpec(kind="asha", grace=10, factor=3), longest=100)
+    differ = 0
+    for index in range(300):
+        value = draw.random()
+
+        class Trial:
+            trial_id = str(index)
+
+        theirs = ray.on_result(Trial(), 10, -value) == "STOP"
+        differ += theirs != come(ours, str(index), 10, value)
+    # Ray interpolates between the two ranks at the cutoff; one rank apart is all that is left.
+    assert differ <= 6
+
+
+def test_larger_is_better_for_accuracy() -> None:
+    spec = StopperSpec(kind="asha", grace=10, factor=2, metric="test/accuracy")
+    stopper = Stopper(spec, longest=100)
+    assert [come(stopper, str(i), 10, v) for i, v in enumerate([0.5, 0.4, 0.6])] == [False, True, False]
+
+
+def test_median_compares_the_best_so_far_with_the_means_of_others() -> None:
+    stopper = Stopper(StopperSpec(kind="median", grace=10, every=10, least=3), longest=100)
+    for cell, values in {"a": (4, 2), "b": (6, 4), "c": (8, 6)}.items():
+        for rung, value in zip((10, 20), values, strict=True):
+            assert not come(stopper, cell, rung, value)
+    # Means up to step 20: 3, 5, 7; the median is 5.
+    assert not come(stopper, "d", 10, 4.9)
+    assert not come(stopper, "d", 20, 1.0)
+    # Values 4, 6, 8, 4.9 at step 10, then means 3, 5, 7, 2.95 up to step 20.
+    assert not come(stopper, "e", 10, 5.4)
+    assert come(stopper, "e", 20, 5.2)
+
+
+def test_decisions_are_learnt_and_not_taken_again() -> None:
+    spec = StopperSpec(kind="asha", grace=10, factor=2)
+    first = Stopper(spec, longest=100)
+    decisions = []
+    for index, value in enumerate([5.0, 6.0, 4.0]):
+        decisions.append(first.decide(str(index), 10, value))
+        first.learn(decisions[-1])
+    resumed = Stopper(spec, longest=100)
+    for decided in decisions:
+        resumed.learn(decided)
+    assert resumed.decide("new", 10, 4.5) == first.decide("new", 10, 4.5)
+    assert resumed.decide("late", 10, 9.0).stops
+    resumed.release("late")
+    assert not resumed.decide("late", 10, 9.0).stops
+    assert not resumed.decide("done", 10, 9.0, goes_on=False).stops
+
+
+@pytest.mark.parametrize(("rung", "expected"), [(0, 9.0), (19, 9.0), (20, 8.0), (35, 8.0), (99, 7.0)])
+def test_the_last_value_up_to_a_rung_counts(rung: int, expected: float) -> None:
+    assert value_at(rung, [0, 10, 20, 30, 40], [9.0, None, 8.0, math.nan, 7.0]) == expected
+
+
+def test_nothing_recorded_yet() -> None:
+    assert value_at(5, [6], [1.0]) is None

@@ -1,0 +1,126 @@
+"""The sampler's state follows from the journal: equal questions and answers, equal next question."""
+
+import json
+import math
+
+import pytest
+
+from search_spaces.search import SAMPLERS, SearchSpec
+from sweep.names import Status
+from sweep.search.asking import Asking, Ended
+from sweep.search.events import Asked, Event, Known, Result, event_from_json, event_to_json
+from sweep.search.study import Study
+
+LOSS, ACCURACY = "final/train_loss", "final/test_accuracy"
+AXES = {
+    "lr": {"low": 0.001, "high": 1, "log": True},
+    "k": {"low": 2, "high": 20},
+    "alpha_dom": [math.inf, 1, 2],
+    "init": ["pytorch", "xavier"],
+}
+
+
+def make_search(sampler: str, **changes: object) -> SearchSpec:
+    objectives = (LOSS, ACCURACY) if sampler == "nsga2" else (LOSS,)
+    fields = {"sampler": sampler, "axes": AXES, "objectives": objectives, "startup": 4, **changes}
+    return SearchSpec.model_validate(fields)
+
+
+def ended(configuration: dict[str, object], number: int) -> Ended:
+    """A smooth objective, with failures, divergence and early stops among it."""
+    lr, k = configuration["lr"], configuration["k"]
+    assert isinstance(lr, float) and isinstance(k, int)
+    loss = (math.log10(lr) + 1.5) ** 2 + abs(k - 7) / 10
+    status = Status.COMPLETED
+    if number % 7 == 3:
+        status = Status.FAILED
+    elif number % 5 == 4:
+        status = Status.STOPPED
+    elif lr > 0.5:
+        status, loss = Status.DIVERGED, loss if number % 2 else math.nan
+    return Ended(status=status, metrics={LOSS: loss, ACCURACY: 1 / (1 + loss)}, steps=10, num_steps=20)
+
+
+def play(search: SearchSpec, num: int, events: list[Event]) -> list[Event]:
+    """Go on from a journal up to so many questions; returns the whole journal."""
+    asking = Asking(search, events)
+    assert asking.is_exact
+    events = list(events)
+    for event in [event for event in events if isinstance(event, Asked)]:
+        asking.ended(event.cells[0], ended(event.configuration, event.number))
+    while True:
+        events += asking.tell()
+        if sum(isinstance(event, Asked) for event in events) == num:
+            return events
+        number, configuration = asking.ask()
+        asked = Asked(number=number, configuration=configuration, cells=(f"cell-{number}",), new=1, steps=20)
+        asking.put(asked)
+        asking.ended(asked.cells[0], ended(configuration, number))
+        events.append(asked)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_journal_cut_anywhere_goes_on_as_if_nothing_had_happened(sampler: str) -> None:
+    search = make_search(sampler)
+    whole = play(search, 24, [])
+    for cut in (1, 7, 16, 31):
+        # Through JSON, as after a kill.
+        lines = [json.dumps(event_to_json(event)) for event in whole[:cut]]
+        assert play(search, 24, [event_from_json(json.loads(line)) for line in lines]) == whole
+    asked = [event.configuration for event in whole if isinstance(event, Asked)]
+    assert len({json.dumps(one) for one in asked}) > 12
+    other = play(make_search(sampler, sampler_seed=1), 24, [])
+    assert asked != [event.configuration for event in other if isinstance(event, Asked)]
+
+
+def test_answers_that_do_not_repeat_are_adopted() -> None:
+    search = make_search("random")
+    whole = play(search, 3, [])
+    events = [
+        Asked(**{**_fields(event), "configuration": {**event.configuration, "lr": 0.5}})
+        if isinstance(event, Asked)
+        else event
+        for event in whole
+    ]
+    study = Study(search)
+    assert not study.replay(events)
+    assert study.num_asked == 3
+    assert study.ask()["lr"] != 0.5
+
+
+def _fields(asked: Asked) -> dict[str, object]:
+    return {name: getattr(asked, name) for name in asked.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_was_known_counts(sampler: str) -> None:
+    search = make_search(sampler)
+    both = 2 if sampler == "nsga2" else 1
+    at = {"lr": 0.03, "alpha_dom": math.inf, "init": "pytorch"}
+    known = [
+        Known(
+            configuration={**at, "k": k},
+            result=Result(state="complete", objectives=(k / 10, 0.5)[:both], diverged=float(k == 4)),
+        )
+        for k in range(2, 16)
+    ]
+    study = Study(search)
+    assert study.replay([event_from_json(event_to_json(one)) for one in known])
+    study.ask()
+    asking = Asking(search, known)
+    best = [configuration["k"] for configuration, _ in asking.best()]
+    assert best[0] == 2 and 4 not in best
+
+
+def test_the_pareto_front() -> None:
+    search = make_search("nsga2")
+    pairs = [(1.0, 0.9), (0.5, 0.8), (0.5, 0.7), (0.7, 0.95), (0.4, 0.1), (2.0, 0.99)]
+    known = [
+        Known(
+            configuration={"lr": 0.1, "k": 2 + i, "alpha_dom": 1.0, "init": "pytorch"},
+            result=Result(state="complete", objectives=pair),
+        )
+        for i, pair in enumerate(pairs)
+    ]
+    front = [result.objectives for _, result in Asking(search, known).best()]
+    assert front == [(0.4, 0.1), (0.5, 0.8), (0.7, 0.95), (2.0, 0.99)]
