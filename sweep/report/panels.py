@@ -111,9 +111,10 @@ def draw_panels(
             colours = _colours(len(panel.lines), in_order=in_order)
             for line, colour in zip(panel.lines, colours, strict=True):
                 marker = "o" if mark_points and len(line.x) <= SMALL else ""
-                axes.plot(
-                    line.x, masked(line.mean, log_y), color=colour, marker=marker, ms=3, label=line.label
-                )
+                # Names have no order, so nothing leads from one to the next.
+                style = "" if panel.ticks else "-"
+                mean = masked(line.mean, log_y)
+                axes.plot(line.x, mean, color=colour, ls=style, marker=marker, ms=3.5, label=line.label)
                 if np.isfinite(line.std).any():
                     low = masked(line.mean - line.std, log_y)
                     axes.fill_between(line.x, low, line.mean + line.std, color=colour, alpha=BAND, lw=0)
