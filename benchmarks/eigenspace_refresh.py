@@ -28,6 +28,7 @@ from torch import Tensor
 from benchmarks.environment import describe, read_results, write_results
 from benchmarks.peers import Answer, installed
 from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of, floor_product
+from benchmarks.timing import finish, median_ratio, seconds_of
 from trainers.cell import Solver
 from trainers.eigenspace import Warm, block_width, refresh
 from trainers.randomness import generator
@@ -116,16 +117,11 @@ class Measured:
 
 
 def timed(solve: Callable[[], Answer], device: str) -> tuple[float, Answer]:
-    _finish(device)
+    finish(device)
     begun = time.perf_counter()
     answer = solve()
-    _finish(device)
+    finish(device)
     return time.perf_counter() - begun, answer
-
-
-def _finish(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
 
 
 class Course:
@@ -206,11 +202,7 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
             spent, answers[name] = timed(solve, device)
             measured[name].seconds.append(spent)
         if floor is not None:
-            _finish(device)
-            started = time.perf_counter()
-            floor()
-            _finish(device)
-            floors.append(time.perf_counter() - started)
+            floors.append(seconds_of(floor, device))
         unconverged += not tracker.converged
         exact = problem.reference(tracker.basis.sum(0))
         for name, answer in answers.items():
@@ -221,7 +213,7 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
     rows = {name: values.summary() for name, values in measured.items()}
     for name in peers:
         rows[name]["setting"] = tuned["peers"][name]["setting"]
-    ratios = {name: _ratio(measured[name], measured[TRACKER]) for name in peers}
+    ratios = {name: median_ratio(measured[name].seconds, measured[TRACKER].seconds) for name in peers}
     fastest = min((name for name in peers if peers[name].counts), key=lambda name: ratios[name])
     return {
         "refreshes": len(measured[TRACKER].seconds),
@@ -233,11 +225,6 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
         "ratios": ratios,
         "solvers": rows,
     }
-
-
-def _ratio(peer: Measured, tracker: Measured) -> float:
-    """Median over the refreshes of the ratio within one refresh: neighbours on the machine hit both."""
-    return statistics.median(a / b for a, b in zip(peer.seconds, tracker.seconds, strict=True))
 
 
 def show(results: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.trainers.small_cells import CURVATURE, bulk, dom, made_data, sgd, small_cell
-from tests.trainers.tolerances import TRAJECTORY
+from tests.trainers.tolerances import FINALS, TRAJECTORY
+from trainers import chain
 from trainers.cell import Cell
 from trainers.options import Choice
 from trainers.training import Trainer
@@ -43,6 +44,7 @@ def test_a_lane_equals_the_cell_alone(model: Choice, dtype: torch.dtype) -> None
         left, right = alone.weights(0), together.weights(index)
         if cell.phases[0].lr < 1:
             torch.testing.assert_close(left, right, rtol=0, atol=TRAJECTORY[dtype])
+            assert alone.lanes[0].finals == pytest.approx(together.lanes[index].finals, rel=FINALS[dtype])
         else:
             # Weights that grow by orders of magnitude a step have no common digits, but end the same way.
             assert torch.equal(left.isnan(), right.isnan())
@@ -68,9 +70,16 @@ def test_a_pack_resumes_with_ended_lanes() -> None:
         assert torch.equal(second.weights(index).nan_to_num(), whole.weights(index).nan_to_num())
 
 
-@pytest.mark.parametrize("widths", [(16,), (16, 32)])
-def test_on_a_cpu_the_bits_of_aligned_lanes_do_not_depend_on_the_neighbours(widths: tuple[int, ...]) -> None:
-    """Of others they do: a product's kernel depends on where in memory a lane begins."""
+@pytest.mark.parametrize(("widths", "budget"), [((16,), None), ((16, 32), None), ((16, 32), 2**17)])
+def test_on_a_cpu_the_bits_of_aligned_lanes_do_not_depend_on_the_neighbours(
+    widths: tuple[int, ...], budget: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of others they do: a product's kernel depends on where in memory a lane begins.
+
+    With a small budget a product takes the examples in many chunks.
+    """
+    if budget is not None:
+        monkeypatch.setitem(chain.TANGENT_BYTES, "cpu", budget)
     data = made_data()
     cells = [cell for cell in pack(Choice.of("mlp", widths=widths), probes=True) if cell.phases[0].lr < 1]
     together = Trainer(cells, data=data)
