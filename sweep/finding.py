@@ -9,9 +9,13 @@ from rich.console import Console
 
 from sweep import names
 from sweep.html import write_html
+from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.record import SEED_AXIS, Record, load_record
 from sweep.report import ReportFile, make_report
+
+LOOKED_AT = (".png", ".html")
+"""Files that MLflow shows by itself: the sweep's description there links to them."""
 
 
 def publish_report(tracking_uri: str, name: str, folder: Path, console: Console) -> None:
@@ -30,6 +34,8 @@ def publish_report(tracking_uri: str, name: str, folder: Path, console: Console)
     ]
     for file in files:
         record.client.log_artifact(record.parent_run_id, str(file.path), file.artifact_dir)
+    shown = [f"{file.artifact_dir}/{file.path.name}" for file in files if file.path.suffix in LOOKED_AT]
+    Ledger.open(tracking_uri, create=False).add_figures(record.parent_run_id, shown)
     for line in findings(record):
         console.print(line)
     console.print("\nfigures, tables and an interactive report:")

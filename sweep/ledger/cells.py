@@ -9,6 +9,7 @@ from sweep import names
 from sweep.grid_table import AxisValue
 from sweep.ledger.connection import translated
 from sweep.ledger.description import axis_metrics, cell_document, cell_params, run_name
+from sweep.ledger.look import cell_note, method_of
 from sweep.ledger.runs import TaggedRuns, now_ms
 from sweep.ledger.sweeps import NOT_SHARED, Sweep
 from sweep.names import Status
@@ -168,6 +169,8 @@ class CellRuns(TaggedRuns):
             names.TAG_EPOCH: str(epoch),
             names.TAG_PARENT: sweep.run_id,
             names.TAG_SOURCE_NAME: "sharpflat",
+            names.TAG_METHOD: method_of(cell),
+            names.TAG_NOTE: cell_note(cell, axes, cell_id),
         }
         if not sweep.shares:
             tags[names.TAG_REUSE] = NOT_SHARED
