@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from matplotlib import image
 
-from search_spaces.reports import DensitySpec, LevelsSpec, PathSpec, ProfileSpec, Report
+from search_spaces.reports import DensitySpec, LevelsSpec, PathSpec, ProfileSpec, Report, SpectrumSpec
 from sweep import names
 from sweep.histories import read_history
 from sweep.names import Status
@@ -20,6 +20,7 @@ from sweep.report.density import density_data, quadrature
 from sweep.report.levels import levels_csv, levels_data, levels_markdown
 from sweep.report.path import path_data
 from sweep.report.profile import profile_data
+from sweep.report.spectrum import draw_spectrum, spectrum_data
 from sweep.storage.parts import encode_part
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, grid
@@ -142,3 +143,28 @@ def test_every_kind_writes_its_files(store: Store, tmp_path: Path) -> None:
     assert written == [*figures, "tables/levels.md", "tables/levels.csv", "tables/summary.csv"]
     for name in figures:
         assert image.imread(tmp_path / name).std() > 0, "a figure that shows something"
+
+
+def test_an_edge_is_drawn_over_the_eigenvalues(store: Store, tmp_path: Path) -> None:
+    points = grid("main", {"method": ["GD", "Dom-GD"]})
+    cells = {
+        point[2]: StoredCell(
+            histories={
+                "curvature/lambda_1": [(0, 1.0), (50, 19.0), (100, 20.0)],
+                "edge/gd": [(0, 20.0), (50, 20.0), (100, 20.0)],
+            },
+            metrics={"curvature/lambda_1": 20.0},
+        )
+        for point in points
+    }
+    record = store.record(points, cells)
+    spec = SpectrumSpec(kind="spectrum", name="s", panels=("method",), overlay=("edge/gd", "edge/sam"))
+    data = spectrum_data(record, spec)
+    assert [sorted(overlay) for overlay in data.overlays] == [["edge/gd"], ["edge/gd"]]
+    assert data.overlays[0]["edge/gd"].mean.tolist() == [20.0, 20.0, 20.0]
+    without = spectrum_data(record, spec.model_copy(update={"overlay": ()}))
+    assert not any(without.overlays)
+    for name, drawn in (("with", spec), ("without", spec.model_copy(update={"overlay": ()}))):
+        draw_spectrum(record, drawn, tmp_path / f"{name}.png")
+    one, other = (image.imread(tmp_path / f"{name}.png") for name in ("with", "without"))
+    assert one.shape != other.shape or (one != other).any(), "the edge is to be seen"
