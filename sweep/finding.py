@@ -62,7 +62,11 @@ def findings(record: Record) -> list[str]:
         if means:
             where = better(means, key=lambda key: means[key])
             lines.append(f"{label}: {means[where]:.4g} at {_place(where)}.")
-    diverged = [_place(key) for key in _settings(record) if _all_diverged(record, key)]
+    diverged = [
+        _place(setting)
+        for setting, points in _settings(record).items()
+        if all(record.outcome(point).diverged for point in points)
+    ]
     if diverged:
         shown = "; ".join(diverged[:4]) + ("; …" if len(diverged) > 4 else "")
         lines.append(f"diverged: {shown}.")
@@ -98,10 +102,6 @@ def _means(record: Record, metric: str) -> dict[_Setting, float]:
         if completed and all(math.isfinite(value) for value in values):
             means[setting] = fmean(values)
     return means
-
-
-def _all_diverged(record: Record, setting: _Setting) -> bool:
-    return all(record.outcome(point).diverged for point in _settings(record)[setting])
 
 
 def _place(setting: _Setting) -> str:
