@@ -200,7 +200,9 @@ def _check_metrics(spec: SpaceSpec, report: Report, grids: list[GridSpec], at: s
             if not dimension:
                 problem = "shows eigenvalues, which no shown grid measures"
                 raise ConfigError(f"{at}: {problem}; add the probe {CURVATURE!r}.")
-            return
+            if not report.overlay:
+                return
+            named, valid = report.overlay, _probed_series(spec, grids)
     if not named:
         raise ConfigError(f"{at}.metrics: found none; allowed: {', '.join(valid)}.")
     for metric in named:

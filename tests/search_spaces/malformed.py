@@ -254,6 +254,34 @@ MALFORMED: dict[str, Malformed] = {
         "kind: spectrum, name: heat",
         ("reports.heat", "curvature"),
     ),
+    "a profile of what is not measured": Malformed(
+        "kind: heatmap, name: heat, x: alpha_dom, y: lr, grids: [main]",
+        "kind: profile, name: heat, series: spread/gradient_<i>, steps: [0]",
+        ("reports.heat", "spread", "add the probe"),
+    ),
+    "a path of an unknown series": Malformed(
+        "kind: heatmap, name: heat, x: alpha_dom, y: lr, grids: [main]",
+        "kind: path, name: heat, x: train/los, y: train/loss",
+        ("reports.heat", "train/los", "Did you mean"),
+    ),
+    "a claim of an unknown statistic": Malformed(
+        "reports:\n",
+        "claims:\n  - {name: c, says: so, statistic: levl, band: {at_least: 1}}\nreports:\n",
+        ("claims.0.statistic", "levl", "Did you mean 'level'"),
+    ),
+    "a claim without a band": Malformed(
+        "reports:\n", "claims:\n  - {name: c, says: so, statistic: final}\nreports:\n", ("claims.0", "band")
+    ),
+    "a claim about an unknown grid": Malformed(
+        "reports:\n",
+        "claims:\n  - {name: c, says: so, statistic: final, band: {at_least: 1}, grids: [mian]}\nreports:\n",
+        ("claims.c", "mian", "Did you mean 'main'"),
+    ),
+    "a claim about an unknown axis": Malformed(
+        "reports:\n",
+        "claims:\n  - {name: c, says: so, statistic: final, band: {at_most: 1}, where: {ler: 1}}\nreports:\n",
+        ("claims.c", "ler", "Did you mean 'lr'"),
+    ),
     "duplicate report names": Malformed(
         "reports:\n", "reports:\n  - {kind: finals, name: heat, x: lr}\n", ("reports", "'heat' twice")
     ),

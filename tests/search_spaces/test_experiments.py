@@ -11,6 +11,7 @@ import yaml
 from search_spaces import Space, list_spaces, load_space, load_space_text
 from sweep.plan import make_plan
 from trainers.canonical import stages
+from trainers.errors import ConfigError
 
 NAMES = [name for name, _ in list_spaces()]
 ZS25_STEPS = 20_000
@@ -143,6 +144,12 @@ def test_figures_2_to_4() -> None:
         assert stages(point.cell)[-1].bulk_rate == point.axes["lr"]
     plan = make_plan(full("zs25-fig4"))
     assert len(plan.cell_ids) == len(plan.cells) == 7 * 7 - 1
+
+
+def test_an_overlay_that_no_probe_measures_is_refused() -> None:
+    assert "edges" in {probe["name"] for probe in full("say25-fig9").spec.base.probes}
+    with pytest.raises(ConfigError, match="eigenvalues.*edge/gd"):
+        load_space("zs25-fig2", overrides=["reports.eigenvalues.overlay=[edge/gd]"])
 
 
 def test_the_demo_has_a_diagonal_on_which_k_makes_no_difference() -> None:
