@@ -27,7 +27,7 @@ from trainers.options import Choice
 
 FIRST_LOOK_FOR_STOPS_SECONDS = 0.1
 LAST_LOOK_FOR_STOPS_SECONDS = 1.0
-"""How soon after a commit, which may lead to a decision, a worker looks for marks; then less and less often."""
+"""How soon after a commit, which may lead to a decision, a worker looks for marks; then less often."""
 
 RESULT_CELLS = "cells"
 """Key of a trial's report: what was committed, one mapping per cell."""
