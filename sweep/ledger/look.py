@@ -75,12 +75,17 @@ def chart_view() -> str:
     ]
     state: dict[str, Any] = {
         "searchFilter": f"tags.`{names.TAG_ROLE}` = '{names.ROLE_CELL}'",
+        # In the order of their dates MLflow would fold all cells below the sweep's own run.
+        "orderByKey": f"metrics.`{names.FINAL_TRAIN_LOSS}`",
+        "orderByAsc": True,
+        "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": charts,
         "compareRunSections": [
             {"uuid": VIEW_KEY, "name": "Sweep", "display": True, "isReordered": False, "deleted": False,
              "isGenerated": False, "columns": 3, "cardHeight": 360},
         ],
-        "isAccordionReordered": False,
+        # Else MLflow sorts the section in among those that it makes of the metrics' prefixes.
+        "isAccordionReordered": True,
         "hideEmptyCharts": True,
     }  # fmt: skip
     data = json.dumps(state, sort_keys=True).encode()
