@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search_spaces import Space, list_spaces, load_space
-from sweep.stored import stored_space, stored_sweeps
+from sweep.stored import stored_cells, stored_sweeps
 from trainers.canonical import canonical_form, cell_id
 from trainers.cell import Cell
 from trainers.errors import ConfigError
@@ -37,11 +37,11 @@ def find_cell(
     if len(address) < MIN_PREFIX:
         raise ConfigError(f"CELL_ID: found {address!r}; expected at least {MIN_PREFIX} hex digits.")
     found: dict[str, Cell] = {}
-    for candidate in _spaces(tracking_uri, space, smoke, overrides):
-        for point in candidate.points():
-            identity = cell_id(point.cell)
+    for candidate in _candidates(tracking_uri, space, smoke, overrides):
+        for cell in candidate:
+            identity = cell_id(cell)
             if identity.startswith(address):
-                found[identity] = point.cell
+                found[identity] = cell
         if address in found:
             return found[address]
     if not found:
@@ -52,15 +52,22 @@ def find_cell(
     return next(iter(found.values()))
 
 
-def _spaces(tracking_uri: str, space: str | None, smoke: bool, overrides: Sequence[str]) -> Iterator[Space]:
+def _candidates(
+    tracking_uri: str, space: str | None, smoke: bool, overrides: Sequence[str]
+) -> Iterator[Iterator[Cell]]:
+    """Yield the cells of each space to be searched."""
     if space is not None:
-        yield load_space(space, smoke=smoke, overrides=overrides)
+        yield _cells(load_space(space, smoke=smoke, overrides=overrides))
         return
     for name in stored_sweeps(tracking_uri):
-        yield stored_space(tracking_uri, name)
+        yield iter(stored_cells(tracking_uri, name))
     for name, _ in list_spaces():
-        yield load_space(name)
-        yield load_space(name, smoke=True)
+        yield _cells(load_space(name))
+        yield _cells(load_space(name, smoke=True))
+
+
+def _cells(space: Space) -> Iterator[Cell]:
+    return (point.cell for point in space.points())
 
 
 def run_cell(cell: Cell, data_folder: Path, console: Console, *, steps: int | None) -> None:

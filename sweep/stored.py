@@ -4,6 +4,8 @@ from search_spaces import Space, load_space_text
 from sweep.errors import LedgerUnavailableError
 from sweep.ledger import Ledger
 from sweep.places import sqlite_path
+from sweep.search.points import stored_plan
+from trainers.cell import Cell
 
 
 def stored_sweeps(tracking_uri: str) -> list[str]:
@@ -28,3 +30,15 @@ def stored_space(tracking_uri: str, name: str) -> Space:
         )
     ledger = Ledger.open(tracking_uri, create=False)
     return load_space_text(ledger.read_space(ledger.find_sweep(name)), origin=f"<sweep {name}>")
+
+
+def stored_cells(tracking_uri: str, name: str) -> list[Cell]:
+    """Return the distinct cells of a sweep, those that a search has asked for among them.
+
+    Raises:
+        ConfigError: There is no sweep of that name.
+        LedgerUnavailableError: There is no record at all.
+    """
+    space = stored_space(tracking_uri, name)
+    ledger = Ledger.open(tracking_uri, create=False)
+    return list(stored_plan(space, ledger, ledger.find_sweep(name)).cells.values())
