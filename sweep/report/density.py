@@ -2,7 +2,8 @@
 
 Each random vector gives a sum of weighted points; their mean over vectors and seeds, widened by Gaussians, is
 the density. The nodes span many decades on both sides of zero, so x is an eigenvalue on a symmetric
-logarithmic scale, and the density is per unit of that scale.
+logarithmic scale, and the density is per unit of that scale. What is a millionth of the peak is not drawn: it
+is the tail of a Gaussian and no measurement.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,9 @@ WIDTH = 0.01
 """Of the Gaussians, in units of the whole range of the scale."""
 
 SMALLEST = 1e-3
-"""Where the scale turns from linear to logarithmic, as a share of the largest eigenvalue."""
+"""Where the scale turns from linear to logarithmic, as a share of the largest eigenvalue of a panel."""
+
+FLOOR = 1e-6
 
 
 def density_data(record: Record, spec: DensitySpec) -> PanelsData:
@@ -35,17 +38,21 @@ def density_data(record: Record, spec: DensitySpec) -> PanelsData:
         histories = [
             read_history(record, run) for cell in groups[key] if (run := record.outcomes[cell].run_id)
         ]
+        found = {step: quadrature(histories, step) for step in spec.steps}
+        unit = SMALLEST * max((np.abs(nodes).max() for nodes, _ in found.values() if nodes.size), default=1.0)
         lines: list[PanelLine] = []
-        for step in spec.steps:
-            nodes, weights = quadrature(histories, step)
+        for step, (nodes, weights) in found.items():
             if nodes.size:
-                x, density = widened(nodes, weights)
+                x, density = widened(nodes, weights, unit)
+                density = np.where(density > FLOOR * density.max(), density, np.nan)
                 std = np.full(len(x), np.nan)
                 lines.append(PanelLine(label=f"step {step:,}", x=x, mean=density, std=std))
-        panels.append(Panel(key=key, lines=tuple(lines)))
-    x_label = r"eigenvalue, $\mathrm{asinh}(\lambda / (10^{-3} \lambda_1))$"
+        panels.append(Panel(key=key, lines=tuple(lines), linear_below=unit))
     return PanelsData(
-        panel_axes=panel_axes, panels=tuple(panels), x_label=x_label, y_label="spectral density"
+        panel_axes=panel_axes,
+        panels=tuple(panels),
+        x_label=r"Hessian eigenvalue $\lambda$",
+        y_label="spectral density",
     )
 
 
@@ -63,14 +70,14 @@ def quadrature(histories: list[Mapping[str, Series]], step: int) -> tuple[np.nda
     return nodes, weights / weights.sum()
 
 
-def widened(nodes: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return places on the scale, shape (points,), and the density there, whose integral is 1."""
-    places = np.arcsinh(nodes / (SMALLEST * np.abs(nodes).max()))
+def widened(nodes: np.ndarray, weights: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, shape (points,), and the density, whose integral over asinh(x / unit) is 1."""
+    places = np.arcsinh(nodes / unit)
     span = places.max() - places.min() or 1.0
     x = np.linspace(places.min() - 0.05 * span, places.max() + 0.05 * span, POINTS)
     width = WIDTH * span
     bumps = np.exp(-(((x[:, None] - places[None, :]) / width) ** 2) / 2) / (width * np.sqrt(2 * np.pi))
-    return x, bumps @ weights
+    return unit * np.sinh(x), bumps @ weights
 
 
 def draw_density(record: Record, spec: DensitySpec, path: Path) -> None:

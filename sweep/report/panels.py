@@ -6,7 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
 from search_spaces.reports import ReportSpec
 from sweep.record import Record
@@ -35,13 +35,14 @@ class PanelLine:
 class Panel:
     """The lines of one combination of panel axes; `ticks` name the places of an x that is no number.
 
-    `whole`: x is a whole number, an index.
+    `whole`: x is a whole number, an index. `linear_below`: x is logarithmic to both sides beyond this.
     """
 
     key: Key
     lines: tuple[PanelLine, ...]
     ticks: tuple[str, ...] = ()
     whole: bool = False
+    linear_below: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,9 @@ def draw_panels(
                 if np.isfinite(line.std).any():
                     low = masked(line.mean - line.std, log_y)
                     axes.fill_between(line.x, low, line.mean + line.std, color=colour, alpha=BAND, lw=0)
+            if panel.linear_below is not None:
+                axes.set_xscale("symlog", linthresh=panel.linear_below)
+                axes.xaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=panel.linear_below))
             if panel.whole:
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if panel.ticks:
