@@ -5,6 +5,7 @@ One that is killed is started again on the spot (`cluster.keeper`), one whose no
 its log; one that comes to an end is not.
 """
 
+import os
 import shlex
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,8 +15,9 @@ from pathlib import Path
 from cluster.jobs import Job, Jobs, Log
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
 from search_spaces import Space
-from sweep.errors import ClusterError
+from sweep.errors import ClusterError, LedgerError
 from sweep.plan import make_plan
+from sweep.stored import stored_space
 
 ENDINGS = {0, 1, 2, 130}
 """Exit codes with which a driver ends by itself; with any other it was killed."""
@@ -62,9 +64,10 @@ def submit(jobs: Jobs, submission: Submission) -> Job:
         SharpflatError: The space cannot be planned or cannot travel, or the cluster refuses.
     """
     space = submission.space
+    travelling = _stored(submission.name) if space is None else space
     with tempfile.TemporaryDirectory(prefix="sweep-submit-") as folder:
-        if space is not None:
-            pack_space(Path(folder), space, make_plan(space))
+        if travelling is not None:
+            pack_space(Path(folder), travelling, make_plan(travelling))
         if submission.with_code:
             pack_code(Path(folder))
         return jobs.submit(
@@ -73,6 +76,15 @@ def submit(jobs: Jobs, submission: Submission) -> Job:
             entrypoint=submission.entrypoint,
             runtime_env={"working_dir": folder, "env_vars": dict(JOB_ENVIRONMENT)},
         )
+
+
+def _stored(name: str) -> Space | None:
+    """Return a sweep's stored space, whose model files travel again; `None` where only the nodes reach it."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        return stored_space(uri, name) if uri else None
+    except LedgerError:
+        return None
 
 
 def submit_and_follow(

@@ -4,17 +4,19 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.jobs import Job, Jobs, Log, submission_id
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
-from cluster.submission import Submission, ending, submit_and_follow
-from search_spaces import load_space, load_space_text
+from cluster.submission import Submission, ending, submit, submit_and_follow
+from search_spaces import Space, load_space, load_space_text
 from sweep.environment import source_state
+from sweep.errors import LedgerUnavailableError
 from sweep.plan import make_plan
 from trainers.errors import ConfigError
 
@@ -33,14 +35,15 @@ def test_what_travels_runs_by_itself(tmp_path: Path) -> None:
     pack_code(tmp_path)
     command = [sys.executable, "-m", "sweep", "plan", SPACE_FILE, "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env={})
-    assert json.loads(done.stdout) == make_plan(SPACE).to_json()
+    told, planned = json.loads(done.stdout), make_plan(SPACE).to_json()
+    assert {key: told[key] for key in planned} == planned
     script = (
         "import sweep; from sweep.environment import source_state; print(sweep.__file__, *source_state())"
     )
-    told = subprocess.run(
+    state = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, env={}
     ).stdout.split()
-    assert told == [str(tmp_path / "sweep" / "__init__.py"), *map(str, source_state())]
+    assert state == [str(tmp_path / "sweep" / "__init__.py"), *map(str, source_state())]
 
 
 def test_a_space_travels_with_its_overrides(tmp_path: Path) -> None:
@@ -69,6 +72,43 @@ def test_a_model_s_file_travels_when_it_is_below_the_working_folder(
     else:
         with pytest.raises(ConfigError, match="below the working folder"):
             pack_space(there, space, make_plan(space))
+
+
+class Opened(Jobs):
+    """A cluster that keeps what a job's working folder had in it."""
+
+    def __init__(self) -> None:
+        self.folder: dict[str, str] = {}
+
+    def submit(
+        self, sweep: str, *, space_sha256: str, entrypoint: str, runtime_env: Mapping[str, Any]
+    ) -> Job:
+        """Look into the folder and start nothing."""
+        files = [path for path in Path(runtime_env["working_dir"]).rglob("*") if path.is_file()]
+        self.folder = {path.name: path.read_text() for path in files}
+        return RUNNING
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_model_s_file_travels_again_when_a_sweep_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reached: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(MODEL)
+    base = "{model: {name: file, path: mine.py}, dataset: mnist-5k, phases: [{lr: 1, until: 2}]}"
+    space = load_space_text(f"name: own\nbase: {base}\naxes: {{seed: [0]}}")
+
+    def stored(uri: str, name: str) -> Space:
+        assert (uri, name) == ("http://mlflow", "own")
+        if not reached:
+            raise LedgerUnavailableError("it does not answer")
+        return space
+
+    monkeypatch.setattr("cluster.submission.stored_space", stored)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
+    jobs = Opened()
+    submit(jobs, Submission(name="own", space=None, with_code=False))
+    assert jobs.folder.get("mine.py") == (MODEL if reached else None)
 
 
 class Played(Jobs):
