@@ -9,7 +9,6 @@ this process, so that only the samplers differ. A diverged cell counts as infeas
 """
 
 import argparse
-import itertools
 import math
 import statistics
 from pathlib import Path
@@ -56,26 +55,23 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     trained: dict[str, Ended] = {}
-    studies = [
-        run(sampler, seed, options.cells, trained)
-        for sampler, seed in itertools.product(SAMPLERS, range(options.seeds))
-    ]
+    studies: list[dict[str, Any]] = []
+    for seed in range(options.seeds):
+        studies += [run(sampler, seed, options.cells, trained) for sampler in SAMPLERS]
+        # After every seed, so that a run that is broken off leaves what it has measured.
+        write(studies, options.cells)
+
+
+def write(studies: list[dict[str, Any]], cells: int) -> None:
+    """Write the studies so far, with what they come to."""
     rows = [summarise(sampler, studies) for sampler in SAMPLERS]
     random = {study["seed"]: study for study in studies if study["sampler"] == "random"}
     for row in rows:
         mine = [study for study in studies if study["sampler"] == row["sampler"]]
         row["seeds_better_than_random"] = sum(s["best"] < random[s["seed"]]["best"] for s in mine)
         print(row)
-    write_results(
-        "search",
-        {
-            "environment": describe(),
-            "space": SPACE,
-            "cells": options.cells,
-            "samplers": rows,
-            "studies": studies,
-        },
-    )
+    found = {"environment": describe(), "space": SPACE, "cells": cells, "samplers": rows, "studies": studies}
+    write_results("search", found)
 
 
 def run(sampler: str, seed: int, cells: int, trained: dict[str, Ended]) -> dict[str, Any]:

@@ -29,10 +29,10 @@ base:
   divergence_every: 100
   phases: [{lr: 0.05, until: 300}]
 axes:
-  lr: [0.2, 0.1, 0.002]
+  lr: [0.0002, 0.1, 0.002]
 search:
   axes:
-    lr: {low: 0.005, high: 20, log: true}
+    lr: {low: 0.01, high: 60, log: true}
   startup: 3
 stopper: {kind: asha, grace: 400, factor: 2}
 """
@@ -40,14 +40,14 @@ CELLS = 6
 SEARCH = ("search", "little.yaml", "--cells", str(CELLS), "--cpus", "1", "--commit-every", "0.3")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    yield from _home(tmp_path_factory.mktemp("undisturbed"))
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> Iterator[Home]:
+    yield from _home(tmp_path / "undisturbed")
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    yield from _home(tmp_path)
+    yield from _home(tmp_path / "home")
 
 
 def _home(folder: Path) -> Iterator[Home]:
@@ -88,7 +88,7 @@ def test_a_search_that_was_killed_asks_what_an_undisturbed_one_asks(home: Home, 
     told = [event for event in expected if isinstance(event, Told)]
     assert sum(event.new for event in asked) == len(told) == CELLS
     assert any(event.result.diverged for event in told), "the space has rates that diverge"
-    best = min(event.result.objectives[0] for event in told if event.result.objectives)
+    best = min(event.result.objectives[0] for event in told if not event.result.diverged)
     assert f"best: final/train_loss {best:.4g}" in said
 
     process = home.start(*SEARCH)
@@ -109,22 +109,20 @@ def test_a_search_that_was_killed_asks_what_an_undisturbed_one_asks(home: Home, 
     record = load_record(f"sqlite:///{home.database}", "little-search")
     assert record.counts().keys() <= {"completed", "diverged"} and len(record.outcomes) == CELLS
 
-
-def test_cells_that_were_run_before_are_known_to_another_search(undisturbed: Home) -> None:
+    # Another search, for two objectives, is told of them before it asks for anything.
     said = undisturbed.run(
         *("search", "little.yaml", "--name", "front", "--cells", "1", "--cpus", "1"),
         *("--sampler", "nsga2", "--objective", "final/train_loss", "--objective", "final/test_accuracy"),
     )
     known = [event for event in journal(undisturbed, "front") if isinstance(event, Known)]
-    told = [event for event in journal(undisturbed, "little-search") if isinstance(event, Told)]
-    assert len(known) == len([event for event in told if event.result.objectives]) >= CELLS - 1
+    assert len(known) == len([event for event in told if event.result.objectives]) > 0
     assert f"{len(known)} configurations were run before" in said
     assert "on the Pareto front: final/train_loss" in said
     assert len(cell_runs(undisturbed, "front")) == 1
 
 
 def test_cells_are_stopped_early_and_go_on_to_what_they_would_have_been(home: Home) -> None:
-    longer = ("--set", "num_steps=20000", "--cpus", "1", "--commit-every", "0.3", "--first", "lr=0.2")
+    longer = ("--set", "num_steps=20000", "--cpus", "1", "--commit-every", "0.3", "--first", "lr=0.1")
     home.run("run", "little.yaml", *longer, "--time-limit", "1000")
     record = load_record(f"sqlite:///{home.database}", "little")
     assert record.counts() == {"completed": 1, "stopped": 2}
