@@ -38,7 +38,7 @@ test: $(INSTALLED_TEST)
 	"$(VENV)/bin/python" -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 cluster-tests: $(INSTALLED_TEST)
-	CLUSTER_TESTS=1 "$(VENV)/bin/python" -m pytest tests/integration/cluster -o timeout=1200 $(PYTEST_ARGS)
+	CLUSTER_TESTS=1 "$(VENV)/bin/python" -m pytest tests/integration/cluster -s $(PYTEST_ARGS)
 
 faults: $(INSTALLED_TEST)
 	FAULT_SEEDS=$(FAULT_SEEDS) FAULT_REPORT=1 "$(VENV)/bin/python" -m pytest tests/integration/faults -o timeout=1200 $(PYTEST_ARGS)

@@ -1,10 +1,12 @@
-"""The cluster of docker-compose.yml, or the reason why there is none here."""
+"""The hosts of docker-compose.yml, or the reason why there are none here."""
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -14,7 +16,16 @@ from tests.integration.servers import programs_of_postgres
 
 
 @pytest.fixture
+def chance() -> Random:
+    """Which victims, and when; $CLUSTER_SEED repeats a run."""
+    seed = int(os.environ.get("CLUSTER_SEED") or secrets.randbelow(2**32))
+    print(f"CLUSTER_SEED={seed}")
+    return Random(seed)
+
+
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
+    """A cluster whose services are not started yet."""
     if os.environ.get("CLUSTER_TESTS") != "1":
         pytest.skip("a cluster of six hosts takes minutes; `make cluster-tests` starts it")
     if (reason := why_not()) is not None:
@@ -25,7 +36,6 @@ def cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="sharpflat-cluster-", dir="/var/tmp"))
     made = Cluster(folder)
     try:
-        made.up()
         yield made
     finally:
         made.close()

@@ -6,6 +6,7 @@ processes nor this machine's /tmp, and die together.
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,19 @@ exec "$@"
 """
 
 
+# Takes everything down when the process that made it is gone without having done so.
+_GUARD = """
+while kill -0 {process} 2>/dev/null; do sleep 1; done
+for host in $(ip netns list | cut -d ' ' -f 1 | grep '^{network}-'); do
+    ip netns pids "$host" | xargs -r kill -9 2>/dev/null
+    ip netns del "$host"
+    rm -rf "/etc/netns/$host"
+done
+ip link del {network}
+rm -rf {folder}
+"""
+
+
 def why_not() -> str | None:
     """Return why there can be no hosts on this machine, `None` where there can."""
     if os.geteuid() != 0:
@@ -37,19 +51,8 @@ def why_not() -> str | None:
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
     if made.returncode:
         return f"no network namespaces: {made.stderr.strip()}"
-    inside = [
-        "ip",
-        "netns",
-        "exec",
-        name,
-        "unshare",
-        "--uts",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "true",
-    ]
+    unshare = ["unshare", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "true"]
+    inside = ["ip", "netns", "exec", name, *unshare]
     tried = subprocess.run(inside, capture_output=True, text=True)
     subprocess.run(["ip", "netns", "del", name], check=False)
     return None if tried.returncode == 0 else f"no namespaces: {tried.stderr.strip()}"
@@ -173,11 +176,13 @@ class Network:
     """
 
     def __init__(self, names: Sequence[str], folder: Path) -> None:
-        self._bridge = f"shfl{os.getpid() % 100000}"
-        # Others may test on this machine too.
-        prefix = f"10.213.{os.getpid() % 250}"
+        # Others may test on this machine too: names have the process in them, addresses are free ones.
+        self._bridge = f"shfl{os.getpid()}"
+        prefix = _free_prefix(os.getpid())
         gateway = f"{prefix}.1"
         self.hosts: dict[str, Host] = {}
+        guard = _GUARD.format(process=os.getpid(), network=self._bridge, folder=shlex.quote(str(folder)))
+        self._guard = subprocess.Popen(["sh", "-c", guard], start_new_session=True)
         _ip("link", "add", self._bridge, "type", "bridge")
         _ip("addr", "add", f"{gateway}/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
@@ -210,7 +215,18 @@ class Network:
             subprocess.run(["ip", "netns", "del", host.namespace], check=False, capture_output=True)
             shutil.rmtree(Path("/etc/netns", host.namespace), ignore_errors=True)
         subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
+        self._guard.kill()
+        self._guard.wait()
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+def _free_prefix(first: int) -> str:
+    """Return the first three numbers of addresses that nobody on this machine has."""
+    for number in range(first, first + 250):
+        prefix = f"10.213.{number % 250}"
+        if not _ip("-o", "-4", "addr", "show", "to", f"{prefix}.0/24"):
+            return prefix
+    raise RuntimeError("every network 10.213.x.0/24 is taken; end what has left its bridges behind")
+
+
+def _ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout

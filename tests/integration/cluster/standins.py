@@ -10,10 +10,14 @@
 import shutil
 import sys
 import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.secrets import fresh_environment, write_environment
-from tests.integration.cluster.compose import ROOT, Service, services
+from cluster.shipping import pack_code
+from tests.integration.cluster.compose import Service, services
 from tests.integration.cluster.hosts import Host, Network
 from tests.integration.servers import UNPRIVILEGED, programs_of_postgres
 
@@ -22,6 +26,31 @@ CLIENT = "laptop"
 WORKERS = ("worker-1", "worker-2")
 SMALL_NODE = ("--object-store-memory=200000000",)
 """What a container's memory limit would make of Ray's default."""
+
+PACE_SECONDS = 0.025
+"""Of a pass through the model of `paced.py` on the nodes."""
+
+
+DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+DRAIN_SECONDS = 6
+"""Shorter than docker-compose.yml's: it is to be over before the cell that is trained meanwhile."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What is wrong with a host.
+
+    Args:
+        options: More words of its service's command.
+        packages: Folders of packages that it finds before its own.
+    """
+
+    options: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+
+AS_IT_IS = Planted()
+NOTHING: Mapping[str, Planted] = {}
 
 _POSTGRES = """
 set -e
@@ -71,19 +100,35 @@ class Cluster:
         found = services(self.environment)
         self.services = {name: found[name] for name in found if name not in ("worker", "worker-gpu")}
         self.services |= {name: found["worker"] for name in WORKERS}
+        # What is tested does not change while it is tested.
+        self.code = folder / "code"
+        self.code.mkdir()
+        pack_code(self.code)
         self.network = Network([*self.services, CLIENT], folder)
         self.hosts = self.network.hosts
         self.client = self.hosts[CLIENT]
 
-    def up(self) -> None:
-        """Start every service once those that it needs are healthy."""
+    def up(self, planted: Mapping[str, Planted] = NOTHING) -> None:
+        """Start every service once those that it needs are healthy.
+
+        Args:
+            planted: What is different on some hosts.
+        """
         self.client.start(["sleep", "infinity"], self.client_environment)
-        for name, service in self.services.items():
-            for needed in service.needs:
-                self.wait_until_healthy(needed)
-            self.start(name)
-        for name in self.services:
-            self.wait_until_healthy(name)
+        with ThreadPoolExecutor(len(self.services)) as pool:
+            healthy: dict[str, Future[None]] = {}
+
+            def bring_up(name: str) -> None:
+                for needed in self.services[name].needs:
+                    healthy[needed].result()
+                self.start(name, planted.get(name, AS_IT_IS))
+                self.wait_until_healthy(name)
+
+            # A service comes after those that it needs, so that their futures are there.
+            for name in self.services:
+                healthy[name] = pool.submit(bring_up, name)
+            for started in healthy.values():
+                started.result()
 
     @property
     def client_environment(self) -> dict[str, str]:
@@ -93,15 +138,18 @@ class Cluster:
             **{name: self.environment[name] for name in taken},
             "RAY_API_SERVER_ADDRESS": "http://head:8265",
             "MLFLOW_TRACKING_URI": "http://mlflow:5000",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self.code),
             "OMP_NUM_THREADS": "1",
         }
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, planted: Planted = AS_IT_IS) -> None:
         """Start a service, as `restart: unless-stopped` does."""
         service, host = self.services[name], self.hosts[name]
-        environment = {**service.environment, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-        command = list(service.command)
+        environment = {**service.environment, "PYTHONWARNINGS": "ignore", "PACE": str(PACE_SECONDS)}
+        environment["PYTHONPATH"] = ":".join([*planted.packages, str(self.code)])
+        if DRAIN in environment:
+            environment[DRAIN] = str(DRAIN_SECONDS)
+        command = [*service.command, *planted.options]
         for target, text in service.files.items():
             # Nothing is put into this machine's own folders: what names the place is changed.
             file = host.folder / target.lstrip("/")
