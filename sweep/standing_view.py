@@ -139,6 +139,8 @@ def heatmap_text(record: Record) -> str:
     if not specs:
         return "no heatmap: fewer than two axes have several values"
     data = heatmap_data(record, specs[0], specs[0].metrics[0])
+    if not data.x_values or not data.y_values:
+        return f"no heatmap: no grid point has both {data.x} and {data.y}"
     label = metric_label(data.metric)
     lines = [f"{label.text}: {SHADES} from the worst to the best"]
     for index, key in enumerate(data.panel_keys):

@@ -121,3 +121,10 @@ def test_a_live_table_reads_until_all_have_ended(record: Record, monkeypatch: py
     assert len(pauses) == 2 and min(pauses) >= 2
     assert "12 completed" in console.file.getvalue()
     assert next(reads, None) is None
+
+
+def test_a_heatmap_without_points_says_so(store: Store) -> None:
+    points = grid("g", {"lr": [1, 2]})
+    spec = {"kind": "heatmap", "name": "heat", "x": "lr", "y": "k"}
+    found = store.record([*points, *grid("other", {"k": [1, 2]})], {}, [spec])
+    assert heatmap_text(found) == "no heatmap: no grid point has both lr and k"
