@@ -18,7 +18,7 @@ NETWORKS = (
     ("mnist-5k", "mlp100-relu", 500),
     ("mnist-5k", "mlp200-tanh", 500),
     ("cifar-shaped", "mlp100-relu", 300),
-    ("mnist-5k", "cnn", 50),
+    ("mnist-5k", "cnn", 10),
 )
 """Data, model, and the steps of one turn."""
 
