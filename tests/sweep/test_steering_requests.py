@@ -1,0 +1,77 @@
+"""What users ask of single cells, and when a command ends by itself."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from search_spaces.space import load_space_text
+from sweep.errors import SweepExistsError
+from sweep.ledger import Ledger
+from sweep.names import Status
+from sweep.search.points import require_same_search
+from sweep.steering_requests import cells_named, failed_cells, request_stop
+from sweep.stopping import Stop
+from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan
+from trainers.canonical import cell_id
+from trainers.errors import ConfigError
+
+CELLS = [cell_id(make_cell(lr)) for lr in (0.1, 0.2)]
+SEARCH = """
+name: little
+base: {model: mlp, dataset: mnist-5k, phases: [{lr: 0.1, until: 10}]}
+search: {axes: {lr: {low: 0.1, high: 1}}, cells: 5}
+"""
+
+
+def test_requests_for_single_cells_and_what_has_failed(ledger: Ledger, folder: Path) -> None:
+    uri, plan = f"sqlite:///{folder / 'mlflow.db'}", make_plan(0.1, 0.2)
+    sweep = ledger.open_sweep(FakeSpace(), plan)
+    ledger.write_plan(sweep, FakeSpace(), plan)
+    assert cells_named(uri, "little", [CELLS[1][:6]]) == [CELLS[1]]
+    with pytest.raises(ConfigError, match="names no cell"):
+        cells_named(uri, "little", ["ffffff"])
+    with pytest.raises(ConfigError, match="at least its first 4 digits"):
+        cells_named(uri, "little", [CELLS[0][:3]])
+
+    assert "stop 1 cells" in request_stop(uri, "little", [CELLS[0]])
+    request_stop(uri, "little", [CELLS[1]])
+    assert ledger.cell_stops(sweep) == set(CELLS)
+    ledger.clear_cell_stops(sweep, [CELLS[0]])
+    assert ledger.cell_stops(sweep) == {CELLS[1]}
+    assert not ledger.stop_requested(sweep)
+
+    assert failed_cells(uri, "little", []) == []
+    run = ledger.start_cell(sweep, cell_id=CELLS[0], cell=make_cell(0.1), axes={"lr": 0.1})
+    ledger.finish_cell(run.run_id, Status.FAILED, "broke")
+    assert failed_cells(uri, "little", []) == failed_cells(uri, "little", [CELLS[0]]) == [CELLS[0]]
+    with pytest.raises(ConfigError, match="has not failed; it is pending"):
+        failed_cells(uri, "little", CELLS)
+    ledger.finish_cell(run.run_id, Status.COMPLETED)
+    with pytest.raises(ConfigError, match="has ended"):
+        request_stop(uri, "little", [CELLS[0]])
+
+
+def test_only_the_budget_of_a_search_may_change() -> None:
+    stored = load_space_text(SEARCH)
+    require_same_search(load_space_text(SEARCH.replace("cells: 5", "steps: 7")), stored, "s")
+    with pytest.raises(SweepExistsError, match="other sampler"):
+        require_same_search(load_space_text(SEARCH.replace("cells: 5", "sampler: qmc")), stored, "s")
+    with pytest.raises(SweepExistsError, match="other axes"):
+        require_same_search(load_space_text(SEARCH.replace("low: 0.1", "low: 0.2")), stored, "s")
+    with pytest.raises(SweepExistsError, match="other base"):
+        require_same_search(load_space_text(SEARCH.replace("until: 10", "until: 20")), stored, "s")
+    grid = load_space_text(SEARCH.replace("search:", "axes: {lr: [0.1, 0.2]}\nsearch:"))
+    with pytest.raises(SweepExistsError, match="a search, not a grid"):
+        require_same_search(grid, stored, "s")
+
+
+def test_a_time_limit_asks_once_it_is_over() -> None:
+    stop = Stop()
+    with stop.after(0.05):
+        assert stop.wait(20.0)
+    assert stop.why == "because the time limit of 0.05 s is over"
+    unlimited, before = Stop(), threading.active_count()
+    with unlimited.after(None), unlimited.after(1000.0):
+        assert threading.active_count() == before + 1
+    assert not unlimited.wait(0.1)
