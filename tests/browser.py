@@ -56,7 +56,7 @@ class Browser:
                 assert "error" not in message, message
                 return message["result"]
 
-    def open(self, url: str, *, ready: str = "document.documentElement.dataset.ready === 'yes'") -> None:
+    def open(self, url: str, *, ready: str = "document.documentElement?.dataset.ready === 'yes'") -> None:
         self.call("Page.navigate", url=url)
         self.wait(ready)
 

@@ -22,7 +22,7 @@ function comparisonSection(metric, index) {
     [place.states[0] === "OK" ? cell(values.first) : `${cell(values.first)} (${stateText[place.states[0]]})`, number(values.first[0])],
     [place.states[1] === "OK" ? cell(values.second) : `${cell(values.second)} (${stateText[place.states[1]]})`, number(values.second[0])],
     [values.difference === null ? "–" : cell([values.difference, values.spread]), values.difference === null ? null : number(values.difference)],
-    [values.pairs ? String(values.pairs) : "unpaired", values.pairs],
+    [values.pairs ? String(values.pairs) : values.difference === null ? "–" : "unpaired", values.pairs],
   ]);
   view.body.append(sortableTable(head, rows));
   return view.element;
