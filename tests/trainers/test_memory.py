@@ -28,7 +28,7 @@ CELLS = {
         phases=(Phase(optimizer=Choice("adam"), lr=0.001, until=2),),
     ),
     "cnn": Cell(
-        model=Choice.of("cnn", channels=1),
+        model=Choice.of("cnn", channels=2),
         dataset=Choice("mnist-5k"),
         phases=(Phase(lr=0.05, beta_bulk=2, k=3, until=2),),
         holdout_size=100,
