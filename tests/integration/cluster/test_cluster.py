@@ -122,8 +122,8 @@ def the_doctor_finds_nothing_else(cluster: Cluster) -> None:
     _, out, bad = examined(cluster)
     # MLflow may be slow here: the tests beside this one have the processors too.
     assert not [line for line in bad if "a request takes" not in line], out
-    assert "shared and writable from 3 nodes" in out
-    assert "none of Ray's that answers without the token" in out
+    assert "shared and writable from 3 nodes" in out, out
+    assert "none of Ray's that answers without the token" in out, out
 
 
 def the_doctor_finds_an_open_cluster_open(cluster: Cluster) -> None:
