@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
 from sweep.lease import Holder, Lease, current_holder
 from sweep.ledger import Ledger, Sweep
 from sweep.names import PARAM_LEASE_PREFIX, ROLE_SWEEP, TAG_LEASE_BEAT, TAG_NAME, TAG_ROLE
-from tests.sweep.small_sweep import FakeSpace, make_plan
+from tests.sweep.small_sweep import FakeSpace, make_plan, take_over
 
 
 @pytest.fixture
@@ -25,14 +24,6 @@ def sweep(ledger: Ledger) -> Sweep:
 
 def pretend(holder: Holder, ledger: Ledger, sweep: Sweep, epoch: int = 1) -> None:
     ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}{epoch}", holder.to_text())
-
-
-def take_over(ledger: Ledger, sweep: Sweep, epoch: int) -> None:
-    """Write the next lease as another process would, through a connection of its own."""
-    text, key = elsewhere().to_text(), f"{PARAM_LEASE_PREFIX}{epoch}"
-    with sqlite3.connect(ledger.client.tracking_uri.removeprefix("sqlite:///")) as connection:
-        connection.execute("insert into params values (?, ?, ?)", (key, text, sweep.run_id))
-    connection.close()
 
 
 def elsewhere() -> Holder:
@@ -134,7 +125,7 @@ def test_a_reused_process_id_is_not_the_holder(ledger: Ledger, sweep: Sweep) -> 
 
 def test_a_higher_epoch_ends_the_right_to_write(ledger: Ledger, sweep: Sweep) -> None:
     lease = Lease.acquire(ledger, sweep, renew_seconds=0.05)
-    take_over(ledger, sweep, epoch=2)
+    take_over(ledger, sweep, 2, elsewhere().to_text())
     deadline = time.monotonic() + 10
     while lease.held:
         assert time.monotonic() < deadline
@@ -152,7 +143,7 @@ def test_what_a_lost_lease_no_longer_covers_is_not_committed(ledger: Ledger, swe
     client = ledger.client
     with Lease.acquire(ledger, sweep, renew_seconds=3600, stale_seconds=3600) as lease:
         client.log_metric(sweep.run_id, "before", 1.0)
-        take_over(ledger, sweep, epoch=2)
+        take_over(ledger, sweep, 2, elsewhere().to_text())
         # The lease was looked at a moment ago, so only the fence can know.
         lease.check()
         for write in (

@@ -20,7 +20,7 @@ from sweep.names import Status
 from sweep.recorder import LOST_REASON, Recorder
 from sweep.storage import Manifest, Storage
 from sweep.thinning import POINTS_PER_SERIES, Thinning
-from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger
+from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger, take_over
 from trainers.canonical import cell_id
 
 CELL = make_cell(0.1)
@@ -379,7 +379,7 @@ def test_an_outcome_in_the_store_needs_no_training_and_is_recorded(
 def test_without_the_lease_nothing_is_written(
     ledger: Ledger, storage: Storage, sweep: Sweep, recorder: Recorder, lease: Lease
 ) -> None:
-    ledger.client.log_param(sweep.run_id, f"{names.PARAM_LEASE_PREFIX}{lease.epoch + 1}", "another")
+    take_over(ledger, sweep, lease.epoch + 1)
     lease._renew()  # pyright: ignore[reportPrivateUsage]
     submit(recorder, commit(storage, END, None))
     with pytest.raises(LeaseLostError):

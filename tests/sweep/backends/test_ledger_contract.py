@@ -19,10 +19,11 @@ from sweep import names
 from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
 from sweep.lease import Holder, Lease, current_holder
 from sweep.ledger import Entries, Ledger, Sweep
-from sweep.names import PARAM_LEASE_PREFIX, Status
+from sweep.names import Status
 from sweep.recorder import Recorder
 from sweep.storage import Manifest, Storage
 from tests.sweep.backends.conftest import Task
+from tests.sweep.small_sweep import take_over
 
 WRITERS = 8
 PARAMS = ("once.0", "once.1", "once.2", "once.3")
@@ -151,7 +152,7 @@ def test_a_lease_is_held_renewed_released_and_lost(ledger: Ledger, sweep: Sweep)
     assert current_holder(ledger.parent_run(sweep)) is None
     second = Lease.acquire(ledger, sweep, renew_seconds=0.1)
     assert second.epoch == 2
-    ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}3", elsewhere().to_text())
+    take_over(ledger, sweep, 3, elsewhere().to_text())
     deadline = time.monotonic() + 20
     while second.held:
         assert time.monotonic() < deadline
