@@ -9,9 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 FAULT_SEEDS ?= 3
 
-# Most of what is installed is never imported, so Python compiles what it uses when it uses it.
-PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile \
-    -c constraints.txt
+PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CREATED = $(VENV)/.created
 INSTALLED = $(VENV)/.installed
 INSTALLED_TEST = $(VENV)/.installed-test

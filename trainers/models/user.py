@@ -1,10 +1,12 @@
 """A module of the user's own, from a Python file.
 
     # my_model.py
+    import math
+
     from torch import nn
 
     def build(input_shape, num_outputs):
-        hidden = nn.Linear(input_shape[0], 32)
+        hidden = nn.Linear(math.prod(input_shape), 32)
         return nn.Sequential(nn.Flatten(), hidden, nn.SiLU(), nn.Linear(32, num_outputs))
 
 and in a space `model: {name: file, path: my_model.py}`. The digest of the file is part of the cell's
