@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -110,6 +111,8 @@ class Home:
         self.environment = dict(environment or {})
         self.folder.mkdir(parents=True, exist_ok=True)
         self._started: list[Running] = []
+        # Elsewhere, since a test may leave the folder no space, or take the right to write from it.
+        self._said = tempfile.TemporaryDirectory(prefix="said.")
 
     def start(self, *arguments: str) -> Running:
         """Start a command in a process group of its own."""
@@ -123,7 +126,7 @@ class Home:
         if "PYTHONPATH" in self.environment:
             process = self._start_anew(arguments, environment)
         else:
-            said = self.folder / f"said.{len(self._started)}"
+            said = Path(self._said.name) / str(len(self._started))
             process = Forked(arguments, self.folder, environment, said)
         self._started.append(process)
         return process
@@ -154,6 +157,7 @@ class Home:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+        self._said.cleanup()
 
     @property
     def database(self) -> Path:

@@ -187,7 +187,7 @@ def test_reports_need_nothing_but_mlflow(undisturbed: Home) -> None:
         path.relative_to(undisturbed.folder / "first"): path
         for path in undisturbed.folder.glob("first/**/*.*")
     }
-    assert {path.suffix for path in first} == {".png", ".md", ".csv"}
+    assert {path.suffix for path in first} == {".png", ".md", ".csv", ".html"}
     for name, path in first.items():
         assert (undisturbed.folder / "second" / name).read_bytes() == path.read_bytes(), name
 
