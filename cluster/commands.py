@@ -179,7 +179,7 @@ def init(
     from cluster.secrets import fresh_environment, write_environment
 
     path = write_environment(folder, fresh_environment(profile="gpu" if gpu else "cpu"))
-    _say(f"wrote {path}; next: docker compose up --build --detach --wait, then: sweep submit demo")
+    _say(f"wrote {path}; next: docker compose up --detach --wait, then: sweep submit demo")
 
 
 @cluster_app.command()

@@ -42,6 +42,14 @@ def test_services_are_pinned_watched_and_restarted(name: str) -> None:
     assert service.values.get("privileged", False) is False
 
 
+def test_one_service_builds_the_image_for_all_and_no_registry_is_asked_for_it() -> None:
+    ours = [one.values for one in services(ENVIRONMENT).values() if one.image.startswith("sharpflat:")]
+    builders = [one for one in ours if "build" in one]
+    assert [one["pull_policy"] for one in builders] == ["build"]
+    assert {one["pull_policy"] for one in ours if one not in builders} == {"never"}
+    assert "profiles" not in builders[0], "it is always among what `docker compose up` starts"
+
+
 @pytest.mark.parametrize("name", LONG_RUNNING)
 def test_nothing_is_published_beyond_this_machine(name: str) -> None:
     service = services(ENVIRONMENT)[name]
