@@ -25,6 +25,7 @@ from trainers.layers.activation import GELU, RELU, SOFTPLUS, TANH
 from trainers.layers.convolution import Convolution, MaxPool
 from trainers.layers.dense import Dense, Flatten
 from trainers.losses import Loss
+from trainers.models.dropout import Masks
 from trainers.objective import CurvatureProduct, Part
 
 TANGENT_BYTES = {"cpu": 40 * 2**20, "cuda": 192 * 2**20}
@@ -167,9 +168,10 @@ class ChainObjective:
 
     @torch.no_grad()
     def loss_and_gradient(
-        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, masks: Masks | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the mean loss of each lane (N,) and its gradient (N, P)."""
+        assert not masks, "no layer of a chain is one of dropout"
         values, saved = self._forward(params_NP, inputs_NBX)
         grad: Tensor | None = self._loss.gradient(values, targets_NBC)
         parts: list[Tensor] = []

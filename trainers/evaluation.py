@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainers.losses import Loss
+from trainers.models.dropout import DrawMasks
 from trainers.models.normalization import NORMALIZED_EXAMPLES
 from trainers.objective import Objective
 
@@ -55,14 +56,17 @@ class Split:
         return self.inputs[indices_NB], self.targets[indices_NB]
 
 
-def loss_and_gradient(objective: Objective, params_NP: Tensor, split: Split) -> tuple[Tensor, Tensor]:
-    """Return the mean loss (N,) and its gradient (N, P) over a whole split."""
+def loss_and_gradient(
+    objective: Objective, params_NP: Tensor, split: Split, draw_masks: DrawMasks | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the mean loss (N,) and its gradient (N, P) over a whole split; with masks for a step."""
     lanes = params_NP.shape[0]
     loss = params_NP.new_zeros(lanes, dtype=torch.float64)
     gradient = torch.zeros_like(params_NP)
     for chunk in split.chunks():
         inputs, targets = split.lanes(chunk, lanes)
-        value, part = objective.loss_and_gradient(params_NP, inputs, targets)
+        masks = draw_masks(inputs.shape[1]) if draw_masks is not None else None
+        value, part = objective.loss_and_gradient(params_NP, inputs, targets, masks)
         share = (chunk.stop - chunk.start) / len(split)
         loss += value.double() * share
         gradient.add_(part, alpha=share)

@@ -13,6 +13,7 @@ from torch.func import functional_call, grad_and_value, jvp, vjp, vmap
 
 from trainers.coordinates import Coordinates
 from trainers.losses import Loss
+from trainers.models.dropout import Masks
 from trainers.models.normalization import NORMALIZED_EXAMPLES, normalizes_over_examples
 from trainers.objective import CurvatureProduct, Part
 
@@ -37,15 +38,17 @@ class FunctionalObjective:
         self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
         self.num_params = sum(shape.numel() for shape in self._shapes.values())
 
-    def _call(self, params_P: Tensor, inputs_BX: Tensor) -> Tensor:
+    def _call(self, params_P: Tensor, inputs_BX: Tensor, masks: Masks | None = None) -> Tensor:
         parts = params_P.split([shape.numel() for shape in self._shapes.values()])
         named = {
             name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
-        return functional_call(self._module, named, (inputs_BX,))
+        return functional_call(self._module, {**named, **(masks or {})}, (inputs_BX,))
 
-    def _mean_loss(self, params_P: Tensor, inputs_BX: Tensor, targets_BC: Tensor) -> Tensor:
-        outputs = self._call(params_P, inputs_BX)
+    def _mean_loss(
+        self, params_P: Tensor, inputs_BX: Tensor, targets_BC: Tensor, masks: Masks | None = None
+    ) -> Tensor:
+        outputs = self._call(params_P, inputs_BX, masks)
         return self._loss.value(outputs.unsqueeze(0), targets_BC.unsqueeze(0)).squeeze(0)
 
     def _pieces(self, inputs_NBX: Tensor) -> tuple[list[slice], int]:
@@ -84,14 +87,15 @@ class FunctionalObjective:
 
     @torch.no_grad()
     def loss_and_gradient(
-        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, masks: Masks | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of each lane (N,) and its gradient (N, P)."""
+        """Return the mean loss of each lane (N,) and its gradient (N, P), under masks of dropout."""
         loss = params_NP.new_zeros(params_NP.shape[0])
         gradient = torch.zeros_like(params_NP)
         for piece in self._pieces(inputs_NBX)[0]:
             examples = inputs_NBX[:, piece], targets_NBC[:, piece]
-            result = vmap(grad_and_value(self._mean_loss))(params_NP, *examples)
+            thinned = {name: mask[:, piece] for name, mask in (masks or {}).items()}
+            result = vmap(grad_and_value(self._mean_loss))(params_NP, *examples, thinned)
             share = (piece.stop - piece.start) / inputs_NBX.shape[1]
             loss.add_(result[1], alpha=share)
             gradient.add_(result[0], alpha=share)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trainers.coordinates import Coordinates
 from trainers.errors import ConfigError
 from trainers.losses import Loss
+from trainers.models.dropout import Masks
 from trainers.randomness import derived_seed
 
 CurvatureProduct = Callable[[Tensor], Tensor]
@@ -36,9 +37,9 @@ class Objective(Protocol):
         ...
 
     def loss_and_gradient(
-        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, masks: Masks | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of each lane (N,) and its gradient (N, P)."""
+        """Return the mean loss of each lane (N,) and its gradient (N, P), under masks of dropout."""
         ...
 
     def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:

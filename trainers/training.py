@@ -34,6 +34,7 @@ from trainers.instruments import Instruments
 from trainers.lane import OPTIMIZER, STAGE_START, Lane
 from trainers.losses import LOSSES
 from trainers.models import MODELS
+from trainers.models.dropout import masked_layers, masks_of_step
 from trainers.objective import build_objective, initial_parameters
 from trainers.optimizers.rules import build_rule
 from trainers.optimizers.update import Update
@@ -96,6 +97,7 @@ class Trainer:
 
         module = build().to(device=self._device, dtype=dtype)
         self._objective = build_objective(module, self._loss)
+        self._masked = masked_layers(module, shape)
         self._instruments = Instruments(
             objective=self._objective,
             train=self._train,
@@ -324,11 +326,13 @@ class Trainer:
         }
 
         def gradient_at(step: int, params_NP: Tensor) -> tuple[Tensor, Tensor]:
+            draw_masks = masks_of_step(self._masked, [lane.cell.seed for lane in lanes], step, params_NP)
             if full_batch:
-                return loss_and_gradient(self._objective, params_NP, self._train)
+                return loss_and_gradient(self._objective, params_NP, self._train, draw_masks)
             indices = self._batch(step)
             inputs, targets = self._train.select(indices if len(rows) == len(indices) else indices[rows])
-            return self._objective.loss_and_gradient(params_NP, inputs, targets)
+            masks = draw_masks(inputs.shape[1])
+            return self._objective.loss_and_gradient(params_NP, inputs, targets, masks)
 
         update = Update(
             rule=rule,

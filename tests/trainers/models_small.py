@@ -33,7 +33,7 @@ SMALL: dict[str, tuple[dict[str, object], tuple[int, ...]]] = {
     "mlp": ({"widths": [4, 3], "activation": "gelu"}, (5,)),
     "softmax": ({"bias": False}, (2, 3)),
     "cnn": ({"channels": 2, "num_convolutions": 1, "activation": "softplus"}, (1, 4, 4)),
-    "convnet": ({"channels": 1, "batch_norm": True, "extra_dense": True}, (1, 10, 10)),
+    "convnet": ({"channels": 1, "batch_norm": True, "extra_dense": True, "dropout": True}, (1, 10, 10)),
     "vgg11": ({"width": 1}, (1, 4, 4)),
     "resnet8": ({"channels": 2}, (2, 6, 6)),
     "resnet18": ({"channels": 1}, (1, 8, 8)),

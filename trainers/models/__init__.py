@@ -66,6 +66,7 @@ MODELS: dict[str, ModelEntry] = {
             "channels": Option(default=32, minimum=1),
             "batch_norm": Option(default=False),
             "extra_dense": Option(default=False),
+            "dropout": Option(default=False, later=True),
         },
     ),
     "vgg11": ModelEntry(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.errors import ConfigError
+from trainers.models.dropout import Dropout
 from trainers.models.normalization import BatchNormalization
 from trainers.models.sequential import ACTIVATION_LAYERS
 from trainers.options import OptionValue
@@ -115,7 +116,7 @@ def resnet18(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[st
 def convnet(
     input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]
 ) -> nn.Sequential:
-    """Build Keras's small network for CIFAR-10 (Chollet et al. 2015; GRD18 fig. 1c), without dropout.
+    """Build Keras's small network for CIFAR-10 (Chollet et al. 2015; GRD18 fig. 1c).
 
     Two pairs of 3 x 3 convolutions (32 and 64 channels; the second of each pair unpadded), each pair
     followed by 2 x 2 pooling, then a dense layer of 512 and the output, with ReLU in between.
@@ -124,7 +125,8 @@ def convnet(
         input_shape: (channels, height, width), at least 10 pixels high and wide.
         num_outputs: Number of classes.
         options: `channels` of the first pair; `batch_norm` after every convolution; `extra_dense`, a
-            second dense layer of 512.
+            second dense layer of 512; `dropout`, Keras's: a quarter after each pooling, half after each
+            dense layer.
     """
     num_channels, height, width = _image(input_shape, "convnet")
     if min(height, width) < 10:
@@ -138,11 +140,15 @@ def convnet(
         num_channels = channels
         if padding == 0:
             layers.append(nn.MaxPool2d(2))
+            layers += [Dropout(0.25)] if options["dropout"] else []
             height, width = (height - 2) // 2, (width - 2) // 2
     dense = 16 * base
-    layers += [nn.Flatten(), nn.Linear(num_channels * height * width, dense), nn.ReLU()]
-    if options["extra_dense"]:
-        layers += [nn.Linear(dense, dense), nn.ReLU()]
+    layers.append(nn.Flatten())
+    num_inputs = num_channels * height * width
+    for _ in range(2 if options["extra_dense"] else 1):
+        layers += [nn.Linear(num_inputs, dense), nn.ReLU()]
+        layers += [Dropout(0.5)] if options["dropout"] else []
+        num_inputs = dense
     return nn.Sequential(*layers, nn.Linear(dense, num_outputs))
 
 
