@@ -6,6 +6,7 @@ transaction, right before its commit, cannot be out of date. A server is out of 
 a request that was under way when its sender was stopped.
 """
 
+import threading
 from typing import Any
 
 import sqlalchemy
@@ -13,6 +14,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from sqlalchemy import event
+
+Param = tuple[str, str]
+# Threads commit while others take and leave leases, so what is watched is only ever replaced.
+_WATCHED: dict[sqlalchemy.Engine, frozenset[Param]] = {}
+_REPLACING = threading.Lock()
 
 
 class Fence:
@@ -34,21 +40,32 @@ class Fence:
     def raise_(self) -> None:
         """Begin to refuse."""
         if self._engine is not None:
-            event.listen(self._engine, "commit", self._look)
+            with _REPLACING:
+                _WATCHED[self._engine] = _WATCHED.get(self._engine, frozenset()) | {self._param}
 
     def lower(self) -> None:
         """Refuse no longer; may be repeated."""
-        if self._engine is not None and event.contains(self._engine, "commit", self._look):
-            event.remove(self._engine, "commit", self._look)
+        if self._engine is not None:
+            with _REPLACING:
+                left = _WATCHED.pop(self._engine, frozenset()) - {self._param}
+                if left:
+                    _WATCHED[self._engine] = left
 
-    def _look(self, connection: sqlalchemy.Connection) -> None:
-        database: Any = connection.connection.dbapi_connection
-        # SQLite begins a transaction with the first statement that writes, so readers pass.
-        if not database.in_transaction:
-            return
+
+# For all engines and once: SQLAlchemy's list of an engine's listeners may not change while others use it.
+@event.listens_for(sqlalchemy.Engine, "commit")
+def _look(connection: sqlalchemy.Connection) -> None:
+    watched = _WATCHED.get(connection.engine)
+    if not watched:
+        return
+    database: Any = connection.connection.dbapi_connection
+    # SQLite begins a transaction with the first statement that writes, so readers pass.
+    if not database.in_transaction:
+        return
+    for run_id, key in watched:
         query = "select 1 from params where run_uuid = ? and key = ?"
-        if database.execute(query, self._param).fetchone() is not None:
+        if database.execute(query, (run_id, key)).fetchone() is not None:
             raise MlflowException(
-                f"{self._param[1]} of run {self._param[0]} is taken; nothing was written",
+                f"{key} of run {run_id} is taken; nothing was written",
                 error_code=TEMPORARILY_UNAVAILABLE,
             )
