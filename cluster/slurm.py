@@ -36,17 +36,20 @@ ray get-auth-token --generate >/dev/null
 
 # The batch shell runs on the first machine. Jobs that share it have ports of their own.
 head=$(hostname --all-ip-addresses | awk '{{print $1}}')
-port=$((20000 + SLURM_JOB_ID % 10000))
+port=$((20000 + SLURM_JOB_ID % 3000 * 4))
+ports=(--dashboard-agent-listen-port=$((port + 1)) --min-worker-port=0 --max-worker-port=0)
 # A long path would not fit into a socket's name.
 scratch=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXX")
 
 ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=false \\
-    --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --temp-dir="$scratch" --disable-usage-stats
+    --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --temp-dir="$scratch" --disable-usage-stats \\
+    "${{ports[@]}}" --ray-client-server-port=$((port + 2))
 if ((SLURM_JOB_NUM_NODES > 1)); then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \\
         --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --exclude="$SLURMD_NODENAME" \\
         ray start --address="$head:$port" --block \\
-        --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --disable-usage-stats &
+        --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --disable-usage-stats \\
+        "${{ports[@]}}" &
 fi
 
 {command} --address "$head:$port" &
@@ -62,7 +65,8 @@ while kill -0 "$driver" 2>/dev/null; do
 done
 trap '' TERM
 
-if ((told)); then
+# A driver that was told and ended by itself all the same (0, 1, 2) has nothing left to make.
+if ((told && code > 2)); then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -153,11 +153,18 @@ while :; do sleep 0.05; done"""
     code, log = run_script(tmp_path, driver, signal_it=True)
     assert code == 130
     assert log.index("committed") < log.index("scontrol requeue 17")
-    assert "started run demo --name demo --address 10.0.0.1:20017" in log
+    assert "started run demo --name demo --address 10.0.0.1:20068" in log
     assert (
         "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --cpus-per-task=8 --exclude=node1 "
-        "ray start --address=10.0.0.1:20017" in log
+        "ray start --address=10.0.0.1:20068" in log
     )
+
+
+def test_a_job_whose_driver_came_to_its_end_when_told_is_not_requeued(tmp_path: Path) -> None:
+    driver = """trap 'exit 0' TERM\necho started >> "$LOG"\nwhile :; do sleep 0.05; done"""
+    code, log = run_script(tmp_path, driver, signal_it=True)
+    assert code == 0
+    assert "requeue" not in log
 
 
 @pytest.mark.parametrize("code", [0, 1])
