@@ -23,6 +23,8 @@ from sweep.lease import current_holder
 from sweep.ledger import CellRun, Ledger
 from sweep.ledger.connection import translated
 from sweep.names import Status
+from sweep.search.account import Account, account_of
+from sweep.search.journal import read_events
 
 SEED_AXIS = "seed"
 HTTP_READERS = 8
@@ -100,6 +102,7 @@ class Record:
         claims: What the paper says, and the bands.
         divergence_factor: Multiple of the initial loss above which runs of the space's base have diverged.
         text: The stored space.
+        search: What a search has asked and what came of it; `None` for a grid.
         grids: The grid of each point.
         axes: Axis name to the value at each point; `None` where the point's grid lacks the axis.
         cell_ids: The cell of each point.
@@ -124,6 +127,7 @@ class Record:
     claims: tuple[ClaimSpec, ...] = ()
     divergence_factor: float = 10.0
     text: str = ""
+    search: Account | None = None
 
     def outcome(self, point: int) -> CellOutcome:
         """Return the outcome of the cell of a grid point."""
@@ -220,6 +224,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         claims=space.claims,
         divergence_factor=space.spec.base.divergence_factor,
         text=space.text,
+        search=account_of(space.search, read_events(ledger, sweep)) if space.is_search else None,
     )
 
 

@@ -8,7 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sweep import names
@@ -17,6 +17,7 @@ from sweep.names import Status
 from sweep.record import CellOutcome, Record
 from sweep.report.labels import axis_label, metric_label, plain
 from sweep.report.points import GRID_AXIS
+from sweep.search.account import Account, describe
 
 RECENT_CELLS = 50
 """Speed is taken over so many of the cells that ended last."""
@@ -53,6 +54,27 @@ class DeviceUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How a search stands.
+
+    Args:
+        sampler: Its name.
+        asked: Configurations asked for.
+        told: Those of them whose result the sampler knows.
+        known: Configurations that were there before.
+        budget: How much is spent of how much, in words.
+        best: The best configuration, or the Pareto front, a line each.
+    """
+
+    sampler: str
+    asked: int
+    told: int
+    known: int
+    budget: str
+    best: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """How a sweep stands.
 
@@ -67,6 +89,7 @@ class Standing:
         reasons: Why cells diverged or failed: (status, reason) to how many.
         devices: By name.
         losses: The lowest training loss so far after each cell that ended, in the order of their ends.
+        search: `None` for a grid.
     """
 
     name: str
@@ -79,6 +102,7 @@ class Standing:
     reasons: Mapping[tuple[str, str], int]
     devices: tuple[DeviceUse, ...]
     losses: tuple[float, ...]
+    search: Search | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; what is not known is null."""
@@ -98,6 +122,7 @@ class Standing:
                 {"device": d.device, "cells": d.cells, "train_seconds": d.seconds, "share": _known(d.share)}
                 for d in self.devices
             ],
+            "search": None if self.search is None else asdict(self.search),
         }
 
 
@@ -126,6 +151,19 @@ def standing_of(record: Record, *, now: float | None = None) -> Standing:
         reasons=_reasons(outcomes),
         devices=_devices(outcomes),
         losses=_lowest_so_far(ended),
+        search=None if record.search is None else _search(record.search),
+    )
+
+
+def _search(account: Account) -> Search:
+    asked = account.asked
+    return Search(
+        sampler=account.search.sampler,
+        asked=len(asked),
+        told=sum(trial.result is not None for trial in asked),
+        known=len(account.trials) - len(asked),
+        budget=account.budget(),
+        best=tuple(describe(account.search, trial) for trial in account.front()),
     )
 
 

@@ -16,7 +16,7 @@ from sweep.record import Record
 from sweep.report.heatmap import HeatmapData, heatmap_data
 from sweep.report.labels import axis_label, combination, metric_label, number, plain, spaced
 from sweep.report.states import State
-from sweep.standing import Standing, standing_of
+from sweep.standing import Search, Standing, standing_of
 
 LEAST_PAUSE_SECONDS = 2.0
 PAUSE_PER_READ = 3.0
@@ -36,6 +36,7 @@ MARKS = {
 }
 SPARK_WIDTH = 60
 REASONS_SHOWN = 5
+FRONT_SHOWN = 8
 
 
 def show(record: Record, console: Console, *, pictures: bool) -> None:
@@ -78,6 +79,8 @@ def _view(record: Record, *, pictures: bool) -> RenderableType:
         for name, count in standing.counts.items()
     ]
     parts.append(_facts(standing))
+    if standing.search is not None:
+        parts += [Text(line) for line in search_lines(standing.search)]
     if pictures:
         parts += [Text(), Text(sparkline_text(standing)), Text(heatmap_text(record))]
     return Group(*parts)
@@ -110,6 +113,20 @@ def _facts(standing: Standing) -> Table:
     return table
 
 
+def search_lines(search: Search) -> list[str]:
+    """Say how a search stands: by whom, how far, and what is best."""
+    known = f", {search.known} known before" if search.known else ""
+    lines = [
+        f"  search by {search.sampler}: {search.asked} configurations asked for, {search.told} told{known}; "
+        f"{search.budget}"
+    ]
+    heading = "best" if len(search.best) == 1 else "on the Pareto front"
+    lines += [f"    {heading}: {one}" for one in search.best[:FRONT_SHOWN]]
+    if (more := len(search.best) - FRONT_SHOWN) > 0:
+        lines.append(f"    and {more} more on the front")
+    return lines
+
+
 def sparkline_text(standing: Standing) -> str:
     """Draw the lowest training loss so far against the number of cells that have ended, in a line."""
     finite = [value for value in standing.losses if math.isfinite(value)]
@@ -137,7 +154,7 @@ def heatmap_text(record: Record) -> str:
     """Draw the sweep's first heatmap in characters: darker is better, letters are cells without a value."""
     specs = heatmap_specs(record, place_axes(record))
     if not specs:
-        return "no heatmap: fewer than two axes have several values"
+        return "no heatmap: fewer than two axes have several listed values"
     data = heatmap_data(record, specs[0], specs[0].metrics[0])
     if not data.x_values or not data.y_values:
         return f"no heatmap: no grid point has both {data.x} and {data.y}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sweep.html.data import sweep_data
 from sweep.html.page import page
+from sweep.html.search import search_data
 from sweep.record import Record
 
 FILE_NAME = "report.html"
@@ -16,5 +17,6 @@ def write_html(record: Record, folder: Path) -> Path:
     """Write `report.html` into a folder; the same record gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    path.write_bytes(page(record.name, sweep_data(record)).encode())
+    search = {} if record.search is None else {"search": search_data(record.search)}
+    path.write_bytes(page(record.name, {**sweep_data(record), **search}).encode())
     return path

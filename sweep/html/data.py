@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from search_spaces.reports import CurvesSpec, HeatmapSpec
+from search_spaces.search import RangeSpec
 from sweep import names
 from sweep.record import SEED_AXIS, CellOutcome, Record
 from sweep.report.canvas import caption
@@ -90,14 +91,23 @@ def place(outcomes: Sequence[CellOutcome], axes: dict[str, Any], metrics: Iterab
 
 
 def axis_entry(record: Record, axis: str) -> dict[str, Any]:
-    """Describe an axis: its values in display order, and each as text."""
+    """Describe an axis: its values in display order, each as text, and the range it was searched over."""
     values = axis_values(record, range(len(record.cell_ids)), axis)
+    searched = searched_range(record, axis)
     return {
+        "range": None if searched is None else [searched.low, searched.high],
+        "log": searched is not None and searched.log,
         "name": axis,
         "label": "grid" if axis == GRID_AXIS else axis_label(axis).plain,
         "values": list(values),
         "texts": [plain(value) for value in values],
     }
+
+
+def searched_range(record: Record, axis: str) -> RangeSpec | None:
+    """Return the range that a search has for an axis; `None` for listed values and in a grid."""
+    searched = None if record.search is None else record.search.search.axes.get(axis)
+    return searched if isinstance(searched, RangeSpec) else None
 
 
 def metric_entry(metric: str) -> dict[str, Any]:
@@ -118,8 +128,10 @@ def heatmap_specs(record: Record, axes: Sequence[str]) -> list[HeatmapSpec]:
     """Return the heatmaps of the space; without any, that of the two axes with the most values."""
     wanted = [spec for spec in record.reports if isinstance(spec, HeatmapSpec)]
     points = range(len(record.cell_ids))
-    sizes = {axis: len(axis_values(record, points, axis)) for axis in axes}
-    widest = sorted((axis for axis in axes if sizes[axis] > 1), key=lambda axis: -sizes[axis])[:2]
+    # Of an axis that was searched as a range hardly two values are the same.
+    listed = [axis for axis in axes if searched_range(record, axis) is None]
+    sizes = {axis: len(axis_values(record, points, axis)) for axis in listed}
+    widest = sorted((axis for axis in listed if sizes[axis] > 1), key=lambda axis: -sizes[axis])[:2]
     if wanted or len(widest) < 2:
         return wanted
     return [HeatmapSpec(kind="heatmap", name="heatmap", x=widest[0], y=widest[1])]

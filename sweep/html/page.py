@@ -18,6 +18,7 @@ SCRIPTS = (
     "parallel.js",
     "pareto.js",
     "curves.js",
+    "search.js",
     "comparison.js",
     "page.js",
 )

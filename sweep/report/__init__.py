@@ -29,6 +29,7 @@ from sweep.report.heatmap import draw_heatmap
 from sweep.report.levels import levels_csv, levels_data, levels_markdown
 from sweep.report.path import draw_path
 from sweep.report.profile import draw_profile
+from sweep.report.search import draw_parallel, draw_search
 from sweep.report.spectrum import draw_spectrum
 from sweep.report.summary import summary_csv
 from sweep.report.table import draw_table, table_csv, table_data, table_markdown
@@ -53,11 +54,12 @@ def make_report(record: Record, folder: Path) -> list[ReportFile]:
         folder: Receives `figures/*.png` and `tables/*`; made if it is not there.
 
     Returns:
-        The files in the order of the specifications; claims and summary last.
+        The files in the order of the specifications; those of a search, claims and the summary last.
     """
     written: list[ReportFile] = []
     for spec in record.reports:
         written += _write(record, spec, folder)
+    written += _write_search(record, folder)
     written += _write_claims(record, folder)
     summary = folder / names.ARTIFACT_TABLES / SUMMARY
     _write_text(summary, summary_csv(record))
@@ -100,6 +102,18 @@ def _write_tables(folder: Path, stem: str, texts: Mapping[str, str]) -> list[Rep
         path = folder / names.ARTIFACT_TABLES / f"{stem}{suffix}"
         _write_text(path, text)
         files.append(ReportFile(path=path, artifact_dir=names.ARTIFACT_TABLES))
+    return files
+
+
+def _write_search(record: Record, folder: Path) -> list[ReportFile]:
+    if record.search is None:
+        return []
+    figures = {"search": draw_search, "parallel": draw_parallel}
+    files: list[ReportFile] = []
+    for name, draw in figures.items():
+        path = folder / names.ARTIFACT_FIGURES / f"{name}.png"
+        draw(record, record.search, path)
+        files.append(ReportFile(path=path, artifact_dir=names.ARTIFACT_FIGURES))
     return files
 
 

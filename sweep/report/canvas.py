@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
@@ -126,7 +127,17 @@ class Canvas:
 def logarithmic_y(axes: Axes) -> None:
     """Make the y axis logarithmic, its labels plain numbers: 0.4 takes less room than a power of ten."""
     axes.set_yscale("log")
-    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+    _number_plainly(axes.yaxis)
+
+
+def logarithmic_x(axes: Axes) -> None:
+    """Make the x axis logarithmic, its labels plain numbers."""
+    axes.set_xscale("log")
+    _number_plainly(axes.xaxis)
+
+
+def _number_plainly(axis: Axis) -> None:
+    for which in (axis.set_major_formatter, axis.set_minor_formatter):
         which(_PlainNumbers(labelOnlyBase=False, minor_thresholds=MINOR_LABELS))
 
 

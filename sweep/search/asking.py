@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from search_spaces.search import OBJECTIVES, SearchSpec
 from sweep.names import Status
+from sweep.search.account import Trial, pareto_front
 from sweep.search.events import Asked, Configuration, Event, Known, Result, Told
 from sweep.search.study import Study
 
@@ -117,27 +118,14 @@ class Asking:
         """Seconds spent up to the last question."""
         return max((asked.seconds for asked in self._asked.values()), default=0.0)
 
-    def best(self) -> list[tuple[Configuration, Result]]:
-        """Return the Pareto front: what no other configuration is at least as good as in every objective.
-
-        Of one objective it is the best. Configurations of which a seed diverged or was stopped are left out.
-        """
-        found = [(known.configuration, known.result) for known in self._known]
-        found += [(self._asked[number].configuration, result) for number, result in self._told.items()]
-        whole = [(c, r) for c, r in found if r.state == "complete" and not r.diverged]
-        signs = [1.0 if OBJECTIVES[name] == "minimize" else -1.0 for name in self._search.objectives]
-        front: list[tuple[Configuration, Result]] = []
-        for configuration, result in sorted(whole, key=lambda one: _signed(one[1], signs)):
-            mine = _signed(result, signs)
-            if not any(
-                all(a <= b for a, b in zip(_signed(other, signs), mine, strict=True)) for _, other in front
-            ):
-                front.append((configuration, result))
-        return front
-
-
-def _signed(result: Result, signs: Sequence[float]) -> tuple[float, ...]:
-    return tuple(sign * value for sign, value in zip(signs, result.objectives, strict=True))
+    def best(self) -> list[Trial]:
+        """Return the Pareto front of what was told or known; of one objective it is the best."""
+        found = [Trial(number=None, configuration=k.configuration, result=k.result) for k in self._known]
+        found += [
+            Trial(number=number, configuration=self._asked[number].configuration, result=result)
+            for number, result in self._told.items()
+        ]
+        return pareto_front(self._search, found)
 
 
 def result_of(search: SearchSpec, ended: Sequence[Ended]) -> Result:
@@ -175,13 +163,3 @@ def result_of(search: SearchSpec, ended: Sequence[Ended]) -> Result:
 
 def _values(search: SearchSpec, ended: Ended) -> tuple[float, ...]:
     return tuple(ended.metrics.get(name, math.nan) for name in search.objectives)
-
-
-def describe(search: SearchSpec, configuration: Configuration, result: Result) -> str:
-    """Write a configuration and its result in a line."""
-    values = ", ".join(
-        f"{name} {value:.4g}" + (f" ± {spread:.2g}" if len(search.seeds) > 1 else "")
-        for name, value, spread in zip(search.objectives, result.objectives, result.spreads, strict=True)
-    )
-    axes = ", ".join(f"{name}={value}" for name, value in configuration.items())
-    return f"{values} at {axes}"

@@ -25,7 +25,8 @@ from sweep.packs import make_packs
 from sweep.plan import Plan
 from sweep.progress import Progress
 from sweep.recorder import Recorder
-from sweep.search.asking import Asking, Ended, describe
+from sweep.search.account import describe
+from sweep.search.asking import Asking, Ended
 from sweep.search.events import Asked, Decided, Event, Released
 from sweep.search.journal import Journal
 from sweep.search.known import ended_run
@@ -156,7 +157,7 @@ class Steering:
         if self._asking is not None:
             front = self._asking.best()
             heading = "best" if len(self._space.search.objectives) == 1 else "on the Pareto front"
-            lines = [f"{heading}: {describe(self._space.search, *one)}" for one in front]
+            lines = [f"{heading}: {describe(self._space.search, one)}" for one in front]
         return lines
 
     def close(self) -> None:
@@ -373,7 +374,7 @@ class Steering:
         front = asking.best()
         if len(self._space.search.objectives) == 1 and front and front[0] != self._best_said:
             self._best_said = front[0]
-            self._say(f"best so far: {describe(self._space.search, *front[0])}")
+            self._say(f"best so far: {describe(self._space.search, front[0])}")
 
 
 def _status(outcome: Mapping[str, object] | None) -> Status:

@@ -14,7 +14,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.axes import AxisSpec
 from search_spaces.reports import AxisValue
@@ -113,27 +113,50 @@ class Study:
 
     def _optuna(self) -> optuna.Study:
         if self._study is None:
-            trials = [
-                create_trial(
-                    params=self._parameters(known.configuration),
-                    distributions=self._distributions,
-                    values=list(known.result.objectives),
-                    constraints={DIVERGED: known.result.diverged} if self._takes_violations else None,
-                )
-                for known in self._known
-                if known.result.state == "complete" and (self._takes_violations or not known.result.diverged)
+            known = [
+                (one.configuration, one.result)
+                for one in self._known
+                if one.result.state == "complete" and (self._takes_violations or not one.result.diverged)
             ]
+            trials = completed_trials(self._search, known, with_violations=self._takes_violations)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self._study = optuna.create_study(
+                study = optuna.create_study(
                     sampler=build_sampler(self._search, trials),
                     directions=[OBJECTIVES[name] for name in self._search.objectives],
                 )
-                self._study.add_trials(trials)
+                study.add_trials(trials)
+            self._study = study
         return self._study
 
     def _parameters(self, configuration: Configuration) -> dict[str, AxisValue]:
-        return {name: _parameter(axis, configuration[name]) for name, axis in self._search.axes.items()}
+        return _parameters(self._search, configuration)
+
+
+def completed_trials(
+    search: SearchSpec, known: Sequence[tuple[Configuration, Result]], *, with_violations: bool = False
+) -> list[FrozenTrial]:
+    """Return configurations with their results as completed trials of Optuna.
+
+    Args:
+        search: The search whose axes they have.
+        known: What was run, and what it came to.
+        with_violations: Whether each says by how much it violates the constraint not to diverge.
+    """
+    distributions = {name: _distribution(axis) for name, axis in search.axes.items()}
+    return [
+        create_trial(
+            params=_parameters(search, configuration),
+            distributions=distributions,
+            values=list(result.objectives),
+            constraints={DIVERGED: result.diverged} if with_violations else None,
+        )
+        for configuration, result in known
+    ]
+
+
+def _parameters(search: SearchSpec, configuration: Configuration) -> dict[str, AxisValue]:
+    return {name: _parameter(axis, configuration[name]) for name, axis in search.axes.items()}
 
 
 def _distribution(axis: RangeSpec | AxisSpec) -> BaseDistribution:

@@ -113,8 +113,9 @@ function logarithmic(low, high) {
 
 const MOST_STEPS = 12;
 
-// A space's axis: evenly spaced values where they are few or not all numbers, else to scale.
+// A space's axis: evenly spaced values where they are few or not all numbers, else to scale; a range always is.
 function axisScale(axis) {
+  if (axis.range) return axis.log ? logarithmic(...axis.range) : linear(...axis.range);
   const values = axis.values.map(number);
   const numeric = values.every((value) => typeof value === "number" && Number.isFinite(value));
   if (numeric && values.length > MOST_STEPS) {

@@ -47,7 +47,7 @@ const heading = (title) => make("header", {}, make("div", {}, make("h1", {}, tit
 const views =
   data.kind === "comparison"
     ? [heading(`${data.first} and ${data.second}`), ...comparisonViews()]
-    : [heading(data.name), ...data.heatmaps.map(heatmapView), contourView(), parallelView(), paretoView(), curvesView(), placesTable()];
+    : [heading(data.name), searchView(), ...data.heatmaps.map(heatmapView), contourView(), parallelView(), paretoView(), curvesView(), placesTable()];
 document.getElementById("page").append(...views.filter(Boolean));
 document.body.append(tip);
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
