@@ -117,7 +117,7 @@ def test_status_names_a_search_as_such(record: Record) -> None:
         "told": 28,
         "known": 0,
         "budget": "28 of 30 cells",
-        "best": list(standing.search.best),
+        "best": standing.search.best,
     }
     first, best = search_lines(standing.search)
     assert "search by tpe: 28 configurations asked for, 28 told; 28 of 30 cells" in first
