@@ -16,6 +16,9 @@ The block carries guard vectors beyond k: convergence depends on the gap behind 
 Dominant subspace there is none (lambda_2 / lambda_1 is near 1 on MNIST). The small eigenproblems are solved
 in float64.
 
+Most refreshes end with their first block, so that one is done in three passes over memory: all inner products
+of [X; H X] at once, small algebra, and one product that forms the result (`_one_block`).
+
 All lanes go through the same operations; a lane that has converged keeps its result (it is masked), so
 a lane's numbers do not depend on its neighbours.
 
@@ -29,6 +32,7 @@ import torch
 from torch import Tensor
 
 from trainers.objective import CurvatureProduct
+from trainers.ritz import inner, inverse_factor, rayleigh_ritz, whitening_of
 
 BLOCKS_IN_SEARCH_SPACE = 4
 """Blocks held before a restart; memory is twice this many blocks (vectors and their products)."""
@@ -40,6 +44,9 @@ WIDTH_MULTIPLE = 4
 
 RANK_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Eigenvalues of a normalised Gram matrix below this (relative) are directions that rounding made up."""
+
+ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-15}
+"""What rounding leaves of the square of a residual that comes from inner products, over theta^2."""
 
 LEAST_SCALE = 1e-2
 """A k-th eigenvalue below this share of the first counts as this share: beyond the Hessian's rank it is 0."""
@@ -125,10 +132,16 @@ def solve(
     width = start_NWP.shape[1]
     if floor_N is None:
         floor_N = start_NWP.new_zeros(start_NWP.shape[0], dtype=torch.float64)
-    space = _SearchSpace(start_NWP, product(start_NWP), floor_N)
-    state, residual = space.ritz(width, k, tolerance, products=width)
+    images = product(start_NWP)
+    state, gram = _one_block(start_NWP, images, floor_N, k, tolerance)
+    if _ended(state):
+        return state
+    space = _SearchSpace(start_NWP, images, gram, floor_N)
+    del images
+    after, residual = space.ritz(width, k, tolerance, products=width)
+    state = _select(state.converged_N, state, after)
     blocks = 1
-    while blocks < max_products and not bool((state.converged_N | ~state.values_NW[:, 0].isfinite()).all()):
+    while blocks < max_products and not _ended(state):
         space.make_room()
         new = orthonormalise(residual, space.search)
         space.append(new, product(new))
@@ -136,6 +149,11 @@ def solve(
         after, residual = space.ritz(width, k, tolerance, products=blocks * width)
         state = _select(state.converged_N, state, after)
     return state
+
+
+def _ended(state: Eigenspace) -> bool:
+    """Whether every lane has converged or has lost all sense."""
+    return bool((state.converged_N | ~state.values_NW[:, 0].isfinite()).all())
 
 
 def refresh(
@@ -186,7 +204,7 @@ def orthonormalise(block_NWP: Tensor, against_NMP: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(block, dim=2)
     inverse = torch.where(norms > 0, norms.reciprocal(), 0.0).double()
     gram = torch.bmm(block, block.mT).double() * inverse.unsqueeze(1) * inverse.unsqueeze(2)
-    whitening = _whitening(gram, RANK_TOLERANCE[block.dtype])[0] * inverse.unsqueeze(2)
+    whitening = whitening_of(gram, RANK_TOLERANCE[block.dtype])[0] * inverse.unsqueeze(2)
     return torch.bmm(whitening.mT.to(block.dtype), block)
 
 
@@ -196,18 +214,15 @@ class _SearchSpace:
     The generalised problem T c = theta G c, with T = S H S^T and G = S S^T, needs no exactly orthonormal S.
     """
 
-    def __init__(self, start_NWP: Tensor, images_NWP: Tensor, floor_N: Tensor) -> None:
-        lanes, width, _ = start_NWP.shape
+    def __init__(self, start_NWP: Tensor, images_NWP: Tensor, gram_NMM: Tensor, floor_N: Tensor) -> None:
+        width = start_NWP.shape[1]
         self._width = width
         self._floor_N = floor_N
         self._floor_is_seen = False
-        # Most refreshes end with their first block, so room for more is made when there is more.
+        # Room for more is made when there is more.
         self._vectors, self._images = start_NWP, images_NWP
         self._count = width
-        nothing, whole = slice(0, 0), slice(0, width)
-        empty = start_NWP.new_zeros(lanes, 0, 0, dtype=torch.float64)
-        self._projected = _bordered(empty, _inner(start_NWP, images_NWP), nothing, whole)
-        self._gram = _bordered(empty, _inner(start_NWP, start_NWP), nothing, whole)
+        self._gram, self._projected = gram_NMM[:, :width, :width], gram_NMM[:, :width, width:]
 
     @property
     def search(self) -> Tensor:
@@ -225,8 +240,8 @@ class _SearchSpace:
         self._vectors[:, new] = vectors_NWP
         self._images[:, new] = images_NWP
         self._count = new.stop
-        self._projected = _bordered(self._projected, _inner(self.search, images_NWP), old, new)
-        self._gram = _bordered(self._gram, _inner(self.search, vectors_NWP), old, new)
+        self._projected = _bordered(self._projected, inner(self.search, images_NWP), old, new)
+        self._gram = _bordered(self._gram, inner(self.search, vectors_NWP), old, new)
 
     def make_room(self) -> None:
         """Before the space overflows, keep only its leading Ritz vectors (thick restart)."""
@@ -237,13 +252,13 @@ class _SearchSpace:
             self._vectors, self._images = self._with_room(self._vectors), self._with_room(self._images)
             return
         kept = BLOCKS_AFTER_RESTART * self._width
-        values, coefficients, _ = self._solve()
+        values, coefficients, _ = rayleigh_ritz(self._projected, self._gram, self._rank_tolerance)
         leading = coefficients[:, :, :kept].mT.to(self._vectors.dtype)
         vectors, images = torch.bmm(leading, self.search), torch.bmm(leading, self._mapped)
         self._vectors[:, :kept], self._images[:, :kept] = vectors, images
         self._count = kept
         self._projected = torch.diag_embed(torch.where(values.isfinite(), values, 0.0)[:, :kept])
-        self._gram = _inner(vectors, vectors)
+        self._gram = inner(vectors, vectors)
 
     def _with_room(self, first_NWP: Tensor) -> Tensor:
         """Return a buffer for all blocks that begins with the first."""
@@ -252,23 +267,13 @@ class _SearchSpace:
         buffer[:, :width] = first_NWP
         return buffer
 
-    def _solve(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Solve Rayleigh-Ritz in the whole basis.
-
-        Returns:
-            The Ritz values (N, M) descending; their coefficients in the basis, (N, M, M), as columns; and how
-            many of the last ones do not exist, (N,), because the vectors of the basis are dependent.
-        """
-        whitening, absent = _whitening(self._gram, RANK_TOLERANCE[self._vectors.dtype])
-        projected = torch.bmm(torch.bmm(whitening.mT, self._projected), whitening)
-        floor = -2 * projected.abs().amax((1, 2)) * self._count - 1
-        projected = projected + torch.diag_embed(torch.where(absent, floor.unsqueeze(1), 0.0))
-        values, vectors = _eigh(0.5 * (projected + projected.mT))
-        return values.flip(1), torch.bmm(whitening, vectors.flip(2)), absent.sum(1)
+    @property
+    def _rank_tolerance(self) -> float:
+        return RANK_TOLERANCE[self._vectors.dtype]
 
     def ritz(self, width: int, k: int, tolerance: float, *, products: int) -> tuple[Eigenspace, Tensor]:
         """Return the leading pairs after a free power step, and the Ritz vectors' residuals (N, W, P)."""
-        values, coefficients, num_absent = self._solve()
+        values, coefficients, num_absent = rayleigh_ritz(self._projected, self._gram, self._rank_tolerance)
         if self._count > width:
             self._note_floor(values, num_absent)
         theta = values[:, :width]
@@ -277,21 +282,10 @@ class _SearchSpace:
         residual = torch.bmm(leading, self._mapped)
         residual.addcmul_(theta.unsqueeze(2).to(vectors.dtype), vectors, value=-1)
         norms = torch.linalg.vector_norm(residual, dim=2).double()
-        norms = torch.where(theta.isfinite(), norms, torch.nan)
-        # A bound on the eigenvalues outside the block; Ritz values are off by at most the residual.
-        beyond = torch.maximum(theta[:, -1].clamp_min(0.0) + norms.amax(1), -self._floor_N).unsqueeze(1)
-        helps = theta > beyond
-        norms = norms * torch.where(helps, beyond / theta, 1.0)
-        converged = norms[:, :k].amax(1) <= tolerance * _scale(theta, k)
-        state = Eigenspace(
-            basis_NWP=_power_step(vectors, residual, torch.where(helps, 1 / theta, 0.0)),
-            values_NW=theta,
-            residuals_NW=norms,
-            products_N=torch.full_like(converged, products, dtype=torch.int64),
-            converged_N=converged,
-            floor_N=self._floor_N,
-        )
-        return state, residual
+        norms, scale = _after_power_step(theta, norms, self._floor_N)
+        moved = vectors.addcmul_(residual, scale.unsqueeze(2).to(vectors.dtype))
+        basis = torch.bmm(inverse_factor(inner(moved, moved)).to(moved.dtype), moved)
+        return _state(basis, theta, norms, k, tolerance, products, self._floor_N), residual
 
     def _note_floor(self, values_NM: Tensor, num_absent_N: Tensor) -> None:
         """Take the smallest Ritz value for the smallest eigenvalue; what a restart forgets still counts."""
@@ -303,26 +297,67 @@ class _SearchSpace:
         self._floor_is_seen = True
 
 
-def _power_step(vectors_NWP: Tensor, residual_NWP: Tensor, scale_NW: Tensor) -> Tensor:
-    """Return x_i + scale_i r_i, orthonormalised in order; with scale_i = 1 / theta_i it is H x_i / theta_i.
+def _one_block(
+    block_NWP: Tensor, images_NWP: Tensor, floor_N: Tensor, k: int, tolerance: float
+) -> tuple[Eigenspace, Tensor]:
+    """Do Rayleigh-Ritz and the power step in one block, knowing its vectors by their inner products alone.
 
-    The vectors are overwritten.
+    The norm of a residual that comes from inner products is no smaller than rounding, which counts as part
+    of it: a lane that has converged by this has converged, one that has not is to be looked at again.
 
-    The images H x_i are there anyway, so one step of power iteration costs no product. It shrinks the part of
-    x_i along an eigenvector outside the block by lambda_j / theta_i.
+    Returns:
+        The pairs, and the inner products of the block and its images with themselves, (N, 2 W, 2 W).
     """
-    moved = vectors_NWP.addcmul_(residual_NWP, scale_NW.unsqueeze(2).to(vectors_NWP.dtype))
-    gram = _inner(moved, moved)
-    sound = gram.isfinite().all(2, keepdim=True).all(1, keepdim=True)
-    identity = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-    factor = torch.linalg.cholesky_ex(torch.where(sound, gram, identity))[0]
-    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(gram), upper=False)
-    return torch.bmm(inverse.to(moved.dtype), moved)
+    width = block_NWP.shape[1]
+    stacked = torch.cat([block_NWP, images_NWP], 1)
+    gram = inner(stacked, stacked)
+    gram = 0.5 * (gram + gram.mT)
+    projected = 0.5 * (gram[:, :width, width:] + gram[:, width:, :width])
+    gram[:, :width, width:] = gram[:, width:, :width] = projected
+    theta, coefficients, _ = rayleigh_ritz(projected, gram[:, :width, :width], RANK_TOLERANCE[stacked.dtype])
+    vectors = torch.cat([coefficients.mT, torch.zeros_like(coefficients)], 2)
+    residual = torch.cat([-theta.unsqueeze(2) * coefficients.mT, coefficients.mT], 2)
+    squares = (torch.bmm(residual, gram) * residual).sum(2).clamp_min(0.0)
+    norms = (squares + ROUNDING[stacked.dtype] * theta.square()).sqrt()
+    norms, scale = _after_power_step(theta, norms, floor_N)
+    moved = torch.addcmul(vectors, scale.unsqueeze(2), residual)
+    whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
+    basis = torch.bmm(whole.to(stacked.dtype), stacked)
+    return _state(basis, theta, norms, k, tolerance, width, floor_N), gram
 
 
-def _inner(left_NMP: Tensor, right_NWP: Tensor) -> Tensor:
-    """Return the inner products of rows, (N, M, W) float64."""
-    return torch.bmm(left_NMP, right_NWP.mT).double()
+def _after_power_step(theta_NW: Tensor, norms_NW: Tensor, floor_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the residuals' norms after one step of power iteration, and what the step adds of a residual.
+
+    The step goes from x_i to x_i + r_i / theta_i = H x_i / theta_i. The images H x_i are there anyway, so it
+    costs no product. It shrinks the part of x_i along an eigenvector outside the block by lambda_j / theta_i,
+    and is not taken (0) where that is no less than 1.
+    """
+    norms = torch.where(theta_NW.isfinite(), norms_NW, torch.nan)
+    # A bound on the eigenvalues outside the block; Ritz values are off by at most the residual.
+    beyond = torch.maximum(theta_NW[:, -1].clamp_min(0.0) + norms.amax(1), -floor_N).unsqueeze(1)
+    helps = theta_NW > beyond
+    return norms * torch.where(helps, beyond / theta_NW, 1.0), torch.where(helps, 1 / theta_NW, 0.0)
+
+
+def _state(
+    basis_NWP: Tensor,
+    theta_NW: Tensor,
+    norms_NW: Tensor,
+    k: int,
+    tolerance: float,
+    products: int,
+    floor_N: Tensor,
+) -> Eigenspace:
+    converged = norms_NW[:, :k].amax(1) <= tolerance * _scale(theta_NW, k)
+    return Eigenspace(
+        basis_NWP=basis_NWP,
+        values_NW=theta_NW,
+        residuals_NW=norms_NW,
+        products_N=torch.full_like(converged, products, dtype=torch.int64),
+        converged_N=converged,
+        floor_N=floor_N,
+    )
 
 
 def _bordered(matrix_NMM: Tensor, columns_NMW: Tensor, old: slice, new: slice) -> Tensor:
@@ -335,21 +370,6 @@ def _bordered(matrix_NMM: Tensor, columns_NMW: Tensor, old: slice, new: slice) -
     corner = columns_NMW[:, new]
     result[:, new, new] = 0.5 * (corner + corner.mT)
     return result
-
-
-def _whitening(gram_NMM: Tensor, rank_tolerance: float) -> tuple[Tensor, Tensor]:
-    """Return W with W^T G W = I on the numerical range of G, and which of its columns are zero instead."""
-    values, vectors = _eigh(gram_NMM)
-    absent = ~(values > rank_tolerance * values.amax(1, keepdim=True))
-    scale = torch.where(absent, 0.0, values.abs().clamp_min(torch.finfo(values.dtype).tiny).rsqrt())
-    return vectors * scale.unsqueeze(1), absent
-
-
-def _eigh(matrix_NMM: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigendecompose in float64; lanes with non-finite entries get NaN values and zero vectors, no error."""
-    finite = matrix_NMM.isfinite().all(2, keepdim=True).all(1, keepdim=True)
-    values, vectors = torch.linalg.eigh(torch.where(finite, matrix_NMM, 0.0))
-    return torch.where(finite.squeeze(2), values, torch.nan), torch.where(finite, vectors, 0.0)
 
 
 def _select(mask_N: Tensor, left: Eigenspace, right: Eigenspace) -> Eigenspace:

@@ -1,0 +1,60 @@
+"""Rayleigh-Ritz in a basis that is known by its small matrices, for all lanes at once.
+
+Everything here is of the size of a search space, in float64; what is of the size of the parameters stays in
+`trainers.eigenspace`. Lanes with entries that are not finite get NaN values and zero vectors, no error.
+
+Shape legend: N lanes, M and W vectors of a basis, P parameters.
+"""
+
+import torch
+from torch import Tensor
+
+
+def inner(left_NMP: Tensor, right_NWP: Tensor) -> Tensor:
+    """Return the inner products of rows, (N, M, W) float64."""
+    return torch.bmm(left_NMP, right_NWP.mT).double()
+
+
+def rayleigh_ritz(
+    projected_NMM: Tensor, gram_NMM: Tensor, rank_tolerance: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve T c = theta G c with T = S H S^T and G = S S^T, for a basis S that need not be orthonormal.
+
+    Args:
+        projected_NMM: T.
+        gram_NMM: G.
+        rank_tolerance: Eigenvalues of G below this (relative) are directions that rounding made up.
+
+    Returns:
+        The Ritz values (N, M) descending; their coefficients in the basis, (N, M, M), as columns; and how
+        many of the last ones do not exist, (N,), because the vectors of the basis are dependent.
+    """
+    whitening, absent = whitening_of(gram_NMM, rank_tolerance)
+    projected = torch.bmm(torch.bmm(whitening.mT, projected_NMM), whitening)
+    floor = -2 * projected.abs().amax((1, 2)) * projected.shape[1] - 1
+    projected = projected + torch.diag_embed(torch.where(absent, floor.unsqueeze(1), 0.0))
+    values, vectors = _eigh(0.5 * (projected + projected.mT))
+    return values.flip(1), torch.bmm(whitening, vectors.flip(2)), absent.sum(1)
+
+
+def inverse_factor(gram_NWW: Tensor) -> Tensor:
+    """Return L^-1 with G = L L^T: it makes vectors with these inner products orthonormal, in order."""
+    sound = gram_NWW.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+    identity = torch.eye(gram_NWW.shape[1], dtype=gram_NWW.dtype, device=gram_NWW.device)
+    factor = torch.linalg.cholesky_ex(torch.where(sound, gram_NWW, identity))[0]
+    return torch.linalg.solve_triangular(factor, identity.expand_as(gram_NWW), upper=False)
+
+
+def whitening_of(gram_NMM: Tensor, rank_tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return W with W^T G W = I on the numerical range of G, and which of its columns are zero instead."""
+    values, vectors = _eigh(gram_NMM)
+    absent = ~(values > rank_tolerance * values.amax(1, keepdim=True))
+    scale = torch.where(absent, 0.0, values.abs().clamp_min(torch.finfo(values.dtype).tiny).rsqrt())
+    return vectors * scale.unsqueeze(1), absent
+
+
+def _eigh(matrix_NMM: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigendecompose in float64; lanes with non-finite entries get NaN values and zero vectors, no error."""
+    finite = matrix_NMM.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+    values, vectors = torch.linalg.eigh(torch.where(finite, matrix_NMM, 0.0))
+    return torch.where(finite.squeeze(2), values, torch.nan), torch.where(finite, vectors, 0.0)
