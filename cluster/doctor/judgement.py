@@ -31,14 +31,18 @@ class Finding:
 
 def judge(nodes: Sequence[Facts]) -> list[Finding]:
     """Return the findings on all nodes together, one at least for every check."""
-    return [
-        *_versions(nodes),
-        *_storage(nodes),
-        *_mlflow(nodes),
-        *_gpus(nodes),
-        *_clocks(nodes),
-        *_ports(nodes),
+    told = [node for node in nodes if node.silence is None]
+    checks = (_versions, _storage, _mlflow, _gpus, _clocks, _ports)
+    return [*_nodes(nodes), *(finding for check in checks for finding in check(told))]
+
+
+def _nodes(nodes: Sequence[Facts]) -> list[Finding]:
+    found = [
+        _bad("nodes", f"{node.node} does not answer: {node.silence}", "look at its log, or start it again")
+        for node in nodes
+        if node.silence is not None
     ]
+    return found or [_good("nodes", f"{_count(nodes)} answering")]
 
 
 def _versions(nodes: Sequence[Facts]) -> list[Finding]:

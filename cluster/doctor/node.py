@@ -3,6 +3,7 @@
 It runs as a Ray task on every node, or directly on a machine without Ray. It judges nothing.
 """
 
+import contextlib
 import os
 import platform
 import socket
@@ -41,11 +42,13 @@ class Facts:
         storage_problem: Why the store could not be written or read.
         marks_seen: Nodes whose mark in the store this one can read.
         open_ports: What answers without Ray's token.
+        silence: Why it could not be asked; everything else is empty then.
     """
 
     node: str
     versions: Mapping[str, str]
     gpus: int
+    silence: str | None = None
     ray_gpus: float | None = None
     clock_offset: float = 0.0
     clock_uncertainty: float = 0.0
@@ -55,6 +58,11 @@ class Facts:
     storage_problem: str | None = None
     marks_seen: Sequence[str] = ()
     open_ports: Sequence[str] = ()
+
+
+def get_ready() -> None:
+    """Import what takes long, so that what is timed later is not this."""
+    import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def look(
@@ -92,10 +100,11 @@ def marks(storage: str | None, token: str) -> list[str]:
 
 
 def clean_up(storage: str | None, token: str) -> None:
-    """Remove the marks."""
+    """Remove the marks, where the store lets itself be written."""
     place = _store(storage)
     if place:
-        open_files(place).delete_folder(_folder(token))
+        with contextlib.suppress(SharpflatError, OSError):
+            open_files(place).delete_folder(_folder(token))
 
 
 def _store(storage: str | None) -> str | None:

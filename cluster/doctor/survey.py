@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.doctor.node import Facts, clean_up, look, marks
+from cluster.doctor.node import Facts, clean_up, get_ready, look, marks
 from sweep.errors import ClusterError
 
 PATIENCE_SECONDS = 120.0
@@ -51,32 +52,45 @@ def ask_cluster(address: str, *, tracking_uri: str | None, storage: str | None) 
 
 def _ask(tracking_uri: str | None, storage: str | None, dashboard: str | None) -> list[Facts]:
     token = secrets.token_hex(8)
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    doors = [AGENT.format(address=node["NodeManagerAddress"]) for node in alive]
+    alive = {_name(node): node for node in ray.nodes() if node["Alive"]}
+    doors = [AGENT.format(address=node["NodeManagerAddress"]) for node in alive.values()]
     doors += [f"{dashboard}/api/version"] if dashboard else []
-    found: list[Facts] = []
-    for node in alive:
+    # Starting a process takes seconds, which would count as the clock's: first, everywhere at once.
+    ready = {name: _on(node, get_ready).remote() for name, node in alive.items()}
+    found: dict[str, Facts] = {}
+    for name, node in alive.items():
         # One after the other: the clocks are compared, and MLflow is timed.
-        name = f"{node['NodeManagerHostname']}-{node['NodeManagerAddress']}"
-        task = _on(node, look)
-        # A first call, which starts a process there and imports what is needed, would count as the clock's.
-        ray.get(_on(node, time.time).remote(), timeout=PATIENCE_SECONDS)
-        began = time.time()
-        clock: Any = ray.get(_on(node, time.time).remote(), timeout=PATIENCE_SECONDS)
-        ended = time.time()
-        reference = task.remote(name, tracking_uri=tracking_uri, storage=storage, token=token, doors=doors)
-        facts: Any = ray.get(reference, timeout=PATIENCE_SECONDS)
-        found.append(
-            replace(
-                facts,
-                clock_offset=clock - (began + ended) / 2,
-                clock_uncertainty=(ended - began) / 2,
-                ray_gpus=float(node["Resources"].get("GPU", 0.0)),
+        try:
+            ray.get(ready[name], timeout=PATIENCE_SECONDS)
+            began = time.time()
+            clock: Any = ray.get(_on(node, time.time).remote(), timeout=PATIENCE_SECONDS)
+            ended = time.time()
+            asked = _on(node, look).remote(
+                name, tracking_uri=tracking_uri, storage=storage, token=token, doors=doors
             )
+            facts: Any = ray.get(asked, timeout=PATIENCE_SECONDS)
+        except RayError as error:
+            found[name] = Facts(node=name, versions={}, gpus=0, silence=type(error).__name__)
+            continue
+        found[name] = replace(
+            facts,
+            clock_offset=clock - (began + ended) / 2,
+            clock_uncertainty=(ended - began) / 2,
+            ray_gpus=float(node["Resources"].get("GPU", 0.0)),
         )
-    seen: Any = ray.get([_on(node, marks).remote(storage, token) for node in alive], timeout=PATIENCE_SECONDS)
-    ray.get(_on(alive[0], clean_up).remote(storage, token), timeout=PATIENCE_SECONDS)
-    return [replace(facts, marks_seen=names) for facts, names in zip(found, seen, strict=True)]
+    answering = [name for name, facts in found.items() if facts.silence is None]
+    seen = {name: _on(alive[name], marks).remote(storage, token) for name in answering}
+    for name, reference in seen.items():
+        names: Any = ray.get(reference, timeout=PATIENCE_SECONDS)
+        found[name] = replace(found[name], marks_seen=names)
+    # In a store of each node's own everyone has marks to remove.
+    cleaned = [_on(alive[name], clean_up).remote(storage, token) for name in answering]
+    ray.get(cleaned, timeout=PATIENCE_SECONDS)
+    return list(found.values())
+
+
+def _name(node: dict[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']}-{node['NodeManagerAddress']}"
 
 
 def _on(node: dict[str, Any], function: Any) -> Any:

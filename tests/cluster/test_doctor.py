@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -31,6 +32,7 @@ def test_a_healthy_cluster_has_nothing_to_be_seen_to() -> None:
     findings = judge(WELL)
     assert all(finding.good for finding in findings)
     assert {finding.check for finding in findings} == {
+        "nodes",
         "versions",
         "storage",
         "mlflow",
@@ -42,6 +44,7 @@ def test_a_healthy_cluster_has_nothing_to_be_seen_to() -> None:
 
 
 FAULTS = {
+    "nodes": ({"silence": "GetTimeoutError"}, "worker-1 does not answer: GetTimeoutError"),
     "versions": (
         {"versions": {"ray": "2.60.0", "torch": "2.14.0"}},
         "torch: 2.15.0 on head, worker-2; 2.14.0 on",
@@ -80,6 +83,7 @@ def test_a_clock_that_is_not_known_exactly_is_not_blamed() -> None:
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wants_login = self.path.startswith("/api/2.0") and self.server.closed  # type: ignore[attr-defined]
+        time.sleep(self.server.seconds)  # type: ignore[attr-defined]
         self.send_response(401 if wants_login and "Authorization" not in self.headers else 200)
         self.end_headers()
         self.wfile.write(b"{}")
@@ -92,6 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
 def server() -> Iterator[HTTPServer]:
     made = HTTPServer(("127.0.0.1", 0), _Handler)
     made.closed = True  # type: ignore[attr-defined]
+    made.seconds = 0.0  # type: ignore[attr-defined]
     thread = threading.Thread(target=made.serve_forever)
     thread.start()
     yield made
@@ -136,6 +141,19 @@ def test_a_login_that_is_refused_and_a_server_that_is_away_are_told_apart(
     assert away.mlflow_problem is not None and "ConnectionError" in away.mlflow_problem
 
 
+def test_a_server_that_takes_its_time_is_slow(
+    tmp_path: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setattr("cluster.doctor.node.MLFLOW_REQUESTS", 1)
+    server.seconds = 1.1 * MLFLOW_SLOW_SECONDS  # type: ignore[attr-defined]
+    facts = examined(tmp_path, f"http://127.0.0.1:{server.server_port}")
+    slow = [one.what for one in judge([facts]) if one.check == "mlflow" and not one.good]
+    assert len(slow) == 1 and "here: a request takes" in slow[0]
+
+
 def test_a_store_that_cannot_be_written_is_a_problem(tmp_path: Path, server: HTTPServer) -> None:
     (tmp_path / "store").write_text("a file in the way")
     assert examined(tmp_path, f"http://127.0.0.1:{server.server_port}").storage_problem is not None
+    clean_up(str(tmp_path / "store"), "t")
+    assert (tmp_path / "store").read_text() == "a file in the way"
