@@ -1,7 +1,7 @@
 """The schema of a cell in a space file: its fields, one by one, and the dotted paths that name them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter, ValidationError
 
@@ -135,6 +135,7 @@ class SolverSpec(StrictModel):
     guard: Index = 2
     max_products: Count = 6
     max_cold_products: Count = 40
+    order: Literal["algebraic", "magnitude"] = "algebraic"
 
 
 class BaseSpec(StrictModel):

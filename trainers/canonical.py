@@ -195,7 +195,9 @@ def _stage_form(stage: Stage, before: Stage | None, until: int | None) -> dict[s
 
 def eigenspace_form(cell: Cell) -> dict[str, Any]:
     """Return what a projecting stage depends on besides its own rule."""
-    return {
+    # The order came later: at its default it is left out, so that older addresses stay.
+    order = {} if cell.solver.order == "algebraic" else {"order": cell.solver.order}
+    return order | {
         "holdout_size": _bounded("holdout_size", cell.holdout_size, cell.dataset),
         "holdout_seed": cell.holdout_seed,
         "refresh_every": cell.refresh_every,
@@ -216,6 +218,7 @@ def record_form(cell: Cell) -> dict[str, Any]:
         declared = PROBES[probe.name].options
         options = Choice(probe.name, tuple(sorted(probe.options))).resolve("probe", declared)
         options = PROBES[probe.name].complete(options, entry)
+        options = {name: value for name, value in options.items() if not declared[name].left_out(value)}
         if isinstance(size := options.get("holdout_size"), int):
             _at_most(f"probe {probe.name!r}: holdout_size", size, entry)
         probes.append({"name": probe.name, "every": probe.every or cell.evaluate_every, **options})

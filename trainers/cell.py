@@ -120,18 +120,22 @@ class Solver:
         guard: Least number of vectors carried beyond max(k, number of outputs).
         max_products: Budget of block products of one warm refresh.
         max_cold_products: Budget of block products of a cold start.
+        order: Which eigenvalues lead: "algebraic", the largest, or "magnitude", those of largest magnitude.
     """
 
     tolerance: float = 5e-2
     guard: int = 2
     max_products: int = 6
     max_cold_products: int = 40
+    order: str = "algebraic"
 
     def __post_init__(self) -> None:
         positive("solver.tolerance", self.tolerance, finite=True)
         whole("solver.guard", self.guard, minimum=0)
         whole("solver.max_products", self.max_products, minimum=1)
         whole("solver.max_cold_products", self.max_cold_products, minimum=1)
+        if self.order not in ORDERS:
+            raise ConfigError(f"solver.order: found {self.order!r}; allowed: {', '.join(ORDERS)}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +219,9 @@ class Cell:
 
 
 INITIALISATIONS = ("pytorch", "xavier", "kaiming")
+
+ORDERS = ("algebraic", "magnitude")
+"""Which eigenvalues lead: the largest, as in the papers, or those of largest magnitude."""
 
 
 def whole(label: str, value: Any, *, minimum: int) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from trainers.cell import Solver
 from trainers.coordinates import Coordinates
-from trainers.eigenspace import Warm, block_width, refresh, relative_residual
+from trainers.eigenspace import Warm, block_width, relative_residual
 from trainers.evaluation import Split
+from trainers.magnitude import refresh_leading
 from trainers.objective import Objective, Part
 from trainers.randomness import generator, holdout_indices
 
@@ -121,8 +122,9 @@ class Instruments:
         tolerance: float,
         memory: MutableMapping[str, Tensor],
         draw: torch.Generator,
+        order: str = "algebraic",
     ) -> Leading:
-        """Return the k algebraically largest eigenpairs of the Hessian on some examples.
+        """Return the k leading eigenpairs of the Hessian on some examples.
 
         Args:
             params_P: Weights.
@@ -131,6 +133,7 @@ class Instruments:
             tolerance: On the residuals, relative to the k-th eigenvalue.
             memory: What the last call left (empty for a cold start); updated.
             draw: For the start block of a cold start.
+            order: One of `trainers.cell.ORDERS`.
         """
         inputs, targets = self.train.select(indices.unsqueeze(0))
         num_params = params_P.numel()
@@ -142,7 +145,8 @@ class Instruments:
         warm = None
         if BLOCK in memory:
             warm = Warm(block_NWP=memory[BLOCK].unsqueeze(0), floor_N=memory[FLOOR])
-        space = refresh(
+        space = refresh_leading(
+            order,
             self.objective.curvature(params_P.unsqueeze(0), inputs, targets),
             warm,
             random_block,

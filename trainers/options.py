@@ -36,6 +36,10 @@ class Option:
     kind: type | None = None
     later: bool = False
 
+    def left_out(self, value: OptionValue) -> bool:
+        """Whether a canonical form says nothing about the option at this value."""
+        return self.later and value == self.default
+
     def check(self, label: str, value: Any) -> OptionValue:
         """Return `value` in its canonical type, or raise `ConfigError` naming `label` and what is allowed."""
         if value is None and (self.optional or self.default is None):
@@ -101,7 +105,7 @@ class Choice:
         return {
             name: value
             for name, value in self.resolve(what, declared).items()
-            if not (declared[name].later and value == declared[name].default)
+            if not declared[name].left_out(value)
         }
 
     def __str__(self) -> str:

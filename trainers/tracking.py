@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from trainers.coordinates import Coordinates
-from trainers.eigenspace import Warm, block_width, refresh, relative_residual
+from trainers.eigenspace import Warm, block_width, relative_residual
 from trainers.history import EIGENSPACE_CONVERGED, EIGENSPACE_PRODUCTS, EIGENSPACE_RESIDUAL
 from trainers.instruments import Examples, Instruments, start_block
 from trainers.lane import Lane
+from trainers.magnitude import refresh_leading
 from trainers.optimizers.dominant import Dominant, Subspace
 
 
@@ -59,7 +60,8 @@ def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tenso
         floors = torch.tensor([lane.floor for lane in lanes], dtype=torch.float64, device=params_NP.device)
         block = blocks[0].unsqueeze(0) if len(blocks) == 1 else torch.stack(blocks)
         warm = Warm(block_NWP=block, floor_N=floors)
-    space = refresh(
+    space = refresh_leading(
+        solver.order,
         instruments.objective.curvature(params_NP, *examples.for_lanes(len(lanes)), coordinates=coordinates),
         warm,
         random_blocks,

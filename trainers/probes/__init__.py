@@ -6,6 +6,7 @@ Planning reads this table; `trainers.probes.measures` has the functions, one of 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trainers.cell import ORDERS
 from trainers.data.entry import DatasetEntry
 from trainers.errors import ConfigError
 from trainers.options import Option, OptionValue
@@ -61,6 +62,7 @@ _LEADING = {
     "k": Option(default=None, kind=int, minimum=1),
     **_HOLDOUT,
     "tolerance": Option(default=2e-2, minimum=1e-12),
+    "order": Option(default=ORDERS[0], allowed=ORDERS, later=True),
 }
 _OF = Option(default="gradient", allowed=VECTORS)
 _SINCE = Option(default=(0,), minimum=0)

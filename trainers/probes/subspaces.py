@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainers.lane import ScheduledProbe
-from trainers.probes.view import View
+from trainers.probes.view import View, order_of
 
 REFERENCES = "since/"
 
@@ -96,6 +96,7 @@ def _null(view: View, probe: ScheduledProbe, options: dict[str, Any], draw: str)
         tolerance=options["tolerance"],
         memory={},
         draw=shuffle,
+        order=order_of(options),
     ).basis_KP
 
 

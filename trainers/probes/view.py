@@ -14,18 +14,24 @@ import torch
 from torch import Tensor
 
 from trainers.canonical import Stage
+from trainers.cell import ORDERS
 from trainers.instruments import Instruments, Leading, start_block
 from trainers.lane import Lane, ScheduledProbe
 
-SpaceKey = tuple[int, int, float]
-"""Holdout seed, holdout size, tolerance."""
+SpaceKey = tuple[int, int, float, str]
+"""Holdout seed, holdout size, tolerance, order."""
 
 
 def space_key(options: Mapping[str, Any]) -> SpaceKey | None:
     """Return which tracked eigenspace a probe looks at; `None` for one that needs none."""
     if "tolerance" not in options or not options["k"]:
         return None
-    return options["holdout_seed"], options["holdout_size"], options["tolerance"]
+    return options["holdout_seed"], options["holdout_size"], options["tolerance"], order_of(options)
+
+
+def order_of(options: Mapping[str, Any]) -> str:
+    """Return which eigenvalues lead for a probe; a canonical form leaves the default out."""
+    return options.get("order", ORDERS[0])
 
 
 class View:
@@ -92,6 +98,7 @@ class View:
                 tolerance=options["tolerance"],
                 memory=memory,
                 draw=start_block(self.lane.cell.seed, name, self.step),
+                order=order_of(options),
             )
             self.remember(name, memory)
         return self._spaces[key]

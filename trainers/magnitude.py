@@ -1,0 +1,76 @@
+r"""The Dominant subspace by magnitude: the eigenpairs of largest |lambda|, by the solver for the largest.
+
+H and H^2 have the same eigenvectors, and the algebraically largest eigenvalues of H^2 are those of H of
+largest magnitude. So the tracker of `trainers.eigenspace` runs on v -> H (H v), and Rayleigh-Ritz with H in
+the block that it returns gives back the signs, and tells lambda from -lambda, which H^2 cannot.
+
+Shape legend: N lanes, W block width, P parameters.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from trainers.eigenspace import Eigenspace, Warm, refresh, relative_residual
+from trainers.objective import CurvatureProduct
+
+
+def refresh_leading(
+    order: str,
+    product: CurvatureProduct,
+    warm: Warm | None,
+    random_block: Callable[[], Tensor],
+    *,
+    k: int,
+    tolerance: float,
+    max_products: int,
+    max_cold_products: int,
+) -> Eigenspace:
+    """Track the leading eigenpairs in either order; see `trainers.eigenspace.refresh`.
+
+    `order` is one of `trainers.cell.ORDERS`. By magnitude each block product of the budgets is two, residuals
+    are those of H, and `floor_N` is of H^2.
+    """
+
+    def find(operator: CurvatureProduct) -> Eigenspace:
+        return refresh(
+            operator,
+            warm,
+            random_block,
+            k=k,
+            tolerance=tolerance,
+            max_products=max_products,
+            max_cold_products=max_cold_products,
+        )
+
+    if order == "algebraic":
+        return find(product)
+    squared = find(lambda block_NWP: product(product(block_NWP)))
+    return _with_signs(product, squared, k=k, tolerance=tolerance)
+
+
+def _with_signs(product: CurvatureProduct, squared: Eigenspace, *, k: int, tolerance: float) -> Eigenspace:
+    """Return the eigenpairs of H in the block that holds those of H^2, in descending order of magnitude."""
+    basis = squared.basis_NWP
+    images = product(basis)
+    projected = torch.bmm(basis, images.mT).double()
+    finite = projected.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+    projected = torch.where(finite, projected, 0.0)
+    values, vectors = torch.linalg.eigh(0.5 * (projected + projected.mT))
+    descending = values.abs().argsort(dim=1, descending=True)
+    values = values.gather(1, descending)
+    vectors = vectors.gather(2, descending.unsqueeze(1).expand_as(vectors))
+    rotation = vectors.mT.to(basis.dtype)
+    basis, images = torch.bmm(rotation, basis), torch.bmm(rotation, images)
+    residuals = images.addcmul_(values.unsqueeze(2).to(basis.dtype), basis, value=-1)
+    values = torch.where(finite.squeeze(2), values, torch.nan)
+    space = replace(
+        squared,
+        basis_NWP=basis,
+        values_NW=values,
+        residuals_NW=torch.linalg.vector_norm(residuals, dim=2).double(),
+        products_N=2 * squared.products_N + basis.shape[1],
+    )
+    return replace(space, converged_N=relative_residual(space, k) <= tolerance)
