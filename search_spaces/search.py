@@ -10,6 +10,7 @@
       seeds: [0, 1, 2]
       objectives: [final/train_loss]
       cells: 60
+      exclude: [{alpha_dom: .inf, k: {low: 10}}]  # see `search_spaces.exclusion`
 
 `sampled_grid` turns one asked configuration into a grid of single values, so that it is expanded, addressed
 and recorded exactly as a grid's point is. A space without the section is searched over its first grid's axes.
@@ -23,8 +24,10 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 
 from search_spaces.axes import AXIS_NAME, AxisSpec, long_axis
 from search_spaces.cell_schema import ALIASES, Count, Index, Positive, checked, field_adapter
+from search_spaces.exclusion import Rule, is_excluded, long_rules
 from search_spaces.reports import AxisValue
 from search_spaces.strict import StrictModel, complain, complain_unknown, config_error, shown
+from trainers.errors import unknown_name
 
 SAMPLERS = ("tpe", "cmaes", "qmc", "random", "nsga2")
 OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
@@ -137,6 +140,7 @@ class SearchSpec(StrictModel):
         sampler: One of `SAMPLERS`.
         axes: By name; a range, or values or choices as a grid has them.
         set: Changes of the base cell, as in a grid.
+        exclude: What is never run.
         seeds: Every configuration is trained with each of these.
         objectives: One, or several for NSGA-II and TPE, from `OBJECTIVES`.
         risk: Told to the sampler is the mean over the seeds, made worse by `risk` standard deviations.
@@ -151,6 +155,7 @@ class SearchSpec(StrictModel):
     sampler: SamplerName = "tpe"
     axes: dict[Annotated[str, Field(pattern=AXIS_NAME)], RangeSpec | AxisSpec] = Field(default_factory=dict)
     set: dict[str, Any] = Field(default_factory=dict)
+    exclude: tuple[Rule, ...] = ()
     seeds: tuple[Index, ...] = ()
     objectives: tuple[str, ...] = Field(default=("final/train_loss",), min_length=1)
     risk: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -167,6 +172,11 @@ class SearchSpec(StrictModel):
         if not isinstance(given, Mapping):
             return given
         return {name: _axis(name, axis) for name, axis in cast("Mapping[str, Any]", given).items()}
+
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _long_rules(cls, given: Any) -> Any:
+        return long_rules(given)
 
     @field_validator("objectives", mode="before")
     @classmethod
@@ -192,6 +202,39 @@ class SearchSpec(StrictModel):
             complain(f"sampler {self.sampler!r} takes one objective; several: nsga2, tpe, random or qmc.")
         return self
 
+    @model_validator(mode="after")
+    def _excludes_what_there_is(self) -> Self:
+        for index, rule in enumerate(self.exclude):
+            if not rule:
+                complain(f"exclude[{index}]: found no axis; it would exclude everything.")
+            for name, spec in rule.items():
+                # Without axes of its own the search takes those of a grid, and its rules are looked at there.
+                if self.axes and name not in (*self.axes, SEED):
+                    complain(f"exclude[{index}]: {unknown_name('axis', name, (*self.axes, SEED))}")
+                axis = self.axes.get(name)
+                if isinstance(axis, AxisSpec) and (
+                    missing := [value for value in spec.values if value not in axis.labels]
+                ):
+                    allowed = ", ".join(map(str, axis.labels))
+                    complain(f"exclude[{index}].{name}: found {shown(missing[0])}; allowed: {allowed}.")
+        return self
+
+    def seeds_of(self, values: Mapping[str, AxisValue]) -> tuple[int | None, ...]:
+        """Return the seeds that a configuration is trained with: none where it is excluded.
+
+        Args:
+            values: A value or label for each axis.
+
+        Returns:
+            `None` alone stands for the base cell's own seed.
+        """
+        seeds = self.seeds or (None,)
+        return tuple(
+            seed
+            for seed in seeds
+            if not is_excluded(self.exclude, dict(values) if seed is None else {**values, SEED: seed})
+        )
+
     @property
     def has_budget(self) -> bool:
         """Whether there is an end to it."""
@@ -211,12 +254,15 @@ def _axis(name: str, given: Any) -> RangeSpec | AxisSpec:
         complain(str(config_error(error, f"axes.{name}")))
 
 
-def sampled_grid(search: SearchSpec, values: Mapping[str, AxisValue]) -> dict[str, Any]:
-    """Return one configuration, with all its seeds, as a grid: plain data of a `GridSpec`.
+def sampled_grid(
+    search: SearchSpec, values: Mapping[str, AxisValue], seeds: Sequence[int | None]
+) -> dict[str, Any]:
+    """Return one configuration, with its seeds, as a grid: plain data of a `GridSpec`.
 
     Args:
         search: The search.
         values: A value or label for each of its axes.
+        seeds: As `SearchSpec.seeds_of` gives them.
     """
     axes: dict[str, Any] = {}
     for name, axis in search.axes.items():
@@ -226,7 +272,7 @@ def sampled_grid(search: SearchSpec, values: Mapping[str, AxisValue]) -> dict[st
         else:
             axes[name] = {"path": list(axis.path), "values": [value]}
     if search.seeds:
-        axes[SEED] = {"path": [SEED], "values": list(search.seeds)}
+        axes[SEED] = {"path": [SEED], "values": list(seeds)}
     return {"name": SEARCH_GRID, "set": dict(search.set), "axes": axes}
 
 

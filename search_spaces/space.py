@@ -108,28 +108,33 @@ class Space:
         """What `sweep search` does; axes that the space does not give are those of its first grid.
 
         Raises:
-            ConfigError: There is no axis to search over, or the grid excludes points.
+            ConfigError: There is no axis to search over.
         """
         given = self.spec.search or SearchSpec()
         if given.axes:
             return given
         grid = self.spec.grids[0]
-        if grid.exclude:
-            raise ConfigError(
-                f"grids.{grid.name}: it excludes points, so it is no range of its axes; name `search.axes`."
-            )
         axes = {name: axis for name, axis in grid.axes.items() if name != SEED}
         if not axes:
             raise ConfigError(f"grids.{grid.name}: it has no axis to search over; name `search.axes`.")
         seeds = given.seeds or (grid.axes[SEED].labels if SEED in grid.axes else ())
-        changes = {"axes": axes, "seeds": seeds, "set": {**grid.set, **given.set}}
-        return given.model_copy(update=changes)
+        excluded = [{axis: {"values": values} for axis, values in rule.items()} for rule in grid.exclude]
+        changes = {
+            "axes": axes,
+            "seeds": seeds,
+            "set": {**grid.set, **given.set},
+            "exclude": [*excluded, *plain_data(given)["exclude"]],
+        }
+        return _search_spec({**plain_data(given), **plain_data(changes)})
 
     def sampled(self, values: Mapping[str, AxisValue]) -> list[GridPoint]:
         """Return one configuration of the search as grid points, one a seed.
 
         Args:
             values: A value or label for each axis of the search.
+
+        Returns:
+            The points of the seeds that are not excluded; none where all are.
 
         Raises:
             ConfigError: It is no valid cell.
@@ -142,10 +147,7 @@ class Space:
         Raises:
             ConfigError: A change is not valid.
         """
-        try:
-            search = SearchSpec.model_validate({**plain_data(self.search), **changes})
-        except ValidationError as error:
-            raise config_error(error, "search") from error
+        search = _search_spec({**plain_data(self.search), **changes})
         spec = self.spec.model_copy(update={"grids": (), "reports": (), "search": search})
         for corner in corners(search):
             sampled_points(spec.base, search, corner)
@@ -285,15 +287,24 @@ def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:
 
 
 def sampled_points(base: BaseSpec, search: SearchSpec, values: Mapping[str, AxisValue]) -> list[GridPoint]:
-    """Return one configuration of a search as grid points, one a seed."""
+    """Return one configuration of a search as grid points, one a seed that is not excluded."""
+    if not (seeds := search.seeds_of(values)):
+        return []
     try:
-        grid = GridSpec.model_validate(sampled_grid(search, values))
+        grid = GridSpec.model_validate(sampled_grid(search, values, seeds))
     except ValidationError as error:
         raise config_error(error, "search") from error
     points = list(Expansion(base, grid).points())
     for point in points:
         canonical_form(point.cell)
     return points
+
+
+def _search_spec(values: Mapping[str, Any]) -> SearchSpec:
+    try:
+        return SearchSpec.model_validate(values)
+    except ValidationError as error:
+        raise config_error(error, "search") from error
 
 
 def _validated(values: Any, origin: str) -> SpaceSpec:

@@ -33,7 +33,7 @@ def search_data(account: Account) -> dict[str, Any]:
 
 def _trial(trial: Trial, *, on_front: bool) -> dict[str, Any]:
     result = trial.result
-    values = [] if result is None or result.state == "failed" else [rounded(v) for v in result.objectives]
+    values = [] if result is None else [rounded(value) for value in result.objectives]
     axes = (f"{axis_label(name).plain} = {plain(value)}" for name, value in trial.configuration.items())
     return {
         "number": trial.number,

@@ -60,7 +60,9 @@ def draw_search(record: Record, account: Account, path: Path) -> None:
 
 def _notes(account: Account) -> list[str]:
     known = len(account.trials) - len(account.asked)
+    excluded = sum(t.result is not None and t.result.state == "excluded" for t in account.asked)
     notes = [f"{len(account.asked)} configurations asked for"]
+    notes += [f"{excluded} of them excluded"] if excluded else []
     notes += [f"{known} known before"] if known else []
     if len(account.search.seeds) > 1:
         risk = f" made worse by {account.search.risk:g} standard deviations" if account.search.risk else ""
@@ -104,7 +106,7 @@ def _by_fate(trials: Sequence[Trial], objective: int) -> dict[str, list[tuple[in
     """Sort trials by how they ended: (cells trained before, value or NaN) each."""
     found: dict[str, list[tuple[int, float]]] = {fate: [] for fate in FATES}
     for trial in trials:
-        if (result := trial.result) is None:
+        if (result := trial.result) is None or result.state == "excluded":
             continue
         if result.state == "failed":
             fate = "failed"

@@ -110,7 +110,7 @@ class Asking:
         if search.seconds is not None and seconds >= search.seconds:
             return f"{search.seconds:g} seconds"
         if len(asked) >= MOST_REPEATS and not any(event.new for event in asked[-MOST_REPEATS:]):
-            return f"{MOST_REPEATS} suggestions in a row that were all run before"
+            return f"{MOST_REPEATS} suggestions in a row that were all run before or are excluded"
         return ""
 
     @property
@@ -136,10 +136,12 @@ def result_of(search: SearchSpec, ended: Sequence[Ended]) -> Result:
 
     Args:
         search: Its objectives and its risk.
-        ended: How each seed's cell ended; none where the configuration is no valid cell.
+        ended: How each seed's cell ended; none where the configuration is excluded or no valid cell.
     """
+    if not ended:
+        return Result(state="excluded")
     diverged = [one for one in ended if one.status is Status.DIVERGED]
-    share = len(diverged) / len(ended) if ended else 0.0
+    share = len(diverged) / len(ended)
     well = [one for one in ended if one.status in (Status.COMPLETED, Status.STOPPED)]
     values = (_values(search, one) for one in (well or diverged))
     rows = [row for row in values if all(math.isfinite(value) for value in row)]

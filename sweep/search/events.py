@@ -17,14 +17,15 @@ class Result:
     """What a configuration's cells came to, as the sampler is told. No number in it is NaN or infinite.
 
     Args:
-        state: "complete"; "pruned" when a cell was stopped early; "failed" when there is nothing to learn.
-        objectives: Mean over the seeds, made worse by `risk` spreads; empty where it failed.
+        state: "complete"; "pruned" when a cell was stopped early; "failed" when there is nothing to learn;
+            "excluded" when it is not to be run, or is no valid cell.
+        objectives: Mean over the seeds, made worse by `risk` spreads; empty where it failed or is excluded.
         spreads: Sample standard deviations over the seeds, 0 for one seed.
         diverged: Share of the seeds that diverged.
         step: The step that was reached, of a pruned one.
     """
 
-    state: Literal["complete", "pruned", "failed"]
+    state: Literal["complete", "pruned", "failed", "excluded"]
     objectives: tuple[float, ...] = ()
     spreads: tuple[float, ...] = ()
     diverged: float = 0.0
@@ -46,7 +47,7 @@ class Asked:
     Args:
         number: Counts the questions, from 0.
         configuration: The answer.
-        cells: Its cells, one a seed; empty where it is no valid cell.
+        cells: Its cells, one a seed; empty where it is excluded or no valid cell.
         new: How many of them nobody had asked for or run before.
         steps: Steps of these.
         seconds: Time spent on the search until then.

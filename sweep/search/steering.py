@@ -305,7 +305,7 @@ class Steering:
         try:
             points = self._space.sampled(configuration)
         except ConfigError as error:
-            self._say(f"question {number} is no valid cell and counts as failed: {error}")
+            self._say(f"question {number} is no valid cell and is left out: {error}")
             points = []
         known = set(self._plan.cells)
         cells = tuple(self._plan.add(point) for point in points)

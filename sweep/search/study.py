@@ -61,7 +61,13 @@ class Study:
     def tell(self, number: int, result: Result) -> None:
         """Say what became of the question `number`."""
         study, trial = self._optuna(), self._trials[number]
-        if result.state == "failed" or (result.diverged and not self._takes_violations):
+        if result.state == "excluded" and self._search.sampler == "tpe":
+            # Infeasible and without a value: it counts among the bad ones, so TPE keeps away from there.
+            # The others take no trial without a value and go on drawing, as from what is left.
+            trial.set_constraint(DIVERGED, 1.0)
+            study.tell(trial, state=TrialState.PRUNED)
+            return
+        if result.state in ("failed", "excluded") or (result.diverged and not self._takes_violations):
             study.tell(trial, state=TrialState.FAIL)
             return
         if self._takes_violations:

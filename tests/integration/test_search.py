@@ -1,10 +1,11 @@
-"""A search that is killed and resumed against one left alone; cells that are stopped early and go on."""
+"""A search that is killed, against one left alone; cells that are stopped early, killed there, and go on."""
 
 import json
 import os
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from search_spaces.space import load_space_text
+from sweep.names import Status
 from sweep.record import load_record
+from sweep.search.asking import Asking, Ended
 from sweep.search.events import Asked, Decided, Event, Known, Released, Told, event_from_json
-from tests.integration.processes import Home, wait_until
+from tests.integration.processes import ROOT, Home, wait_until
+from tests.integration.servers import RayHead
 from trainers.canonical import cell_id
-from trainers.history import TRAIN_LOSS
+from trainers.cell import Cell
+from trainers.history import TEST_ACCURACY, TRAIN_LOSS
 from trainers.training import Trainer
 
 SPACE = """
@@ -37,30 +42,37 @@ search:
 stopper: {kind: asha, grace: 400, factor: 2}
 """
 CELLS = 6
-SEARCH = ("search", "little.yaml", "--cells", str(CELLS), "--cpus", "1", "--commit-every", "0.3")
-
-
-@pytest.fixture
-def undisturbed(tmp_path: Path) -> Iterator[Home]:
-    yield from _home(tmp_path / "undisturbed")
+SEARCH = ("search", "little.yaml", "--cells", str(CELLS), "--commit-every", "0.3")
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
-    yield from _home(tmp_path / "home")
-
-
-def _home(folder: Path) -> Iterator[Home]:
-    made = Home(folder)
+    made = Home(tmp_path / "home")
     (made.folder / "little.yaml").write_text(SPACE)
     yield made
     made.close()
 
 
+@pytest.fixture
+def ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+    """Options that take one Ray for all commands of a test, since its start takes longer than they do."""
+    # Other tests hold Ray's authentication.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    head = RayHead(tmp_path, cpus=1, environment=environment)
+    head.start()
+    yield "--address", head.address
+    head.kill()
+
+
+def journal_files(home: Home, name: str) -> list[Path]:
+    return sorted((home.folder / "results" / "artifacts" / name).glob("*/artifacts/journal/*.jsonl"))
+
+
 def journal(home: Home, name: str) -> list[Event]:
     """The events of a sweep, from its artifacts."""
-    files = sorted((home.folder / "results" / "artifacts" / name).glob("*/artifacts/journal/*.jsonl"))
-    return [event_from_json(json.loads(line)) for file in files for line in file.read_text().splitlines()]
+    lines = [line for file in journal_files(home, name) for line in file.read_text().splitlines()]
+    return [event_from_json(json.loads(line)) for line in lines]
 
 
 def cell_runs(home: Home, name: str) -> dict[str, Run]:
@@ -73,25 +85,44 @@ def cell_runs(home: Home, name: str) -> dict[str, Run]:
     return runs
 
 
-def without_times(events: list[Event]) -> list[object]:
+def ending(cell: Cell) -> Ended:
+    """Train a cell in this process."""
+    trainer = Trainer([cell])
+    trainer.advance(cell.num_steps)
+    lane = trainer.lanes[0]
+    assert lane.outcome is not None, "trained to its end"
+    metrics = {"final/train_loss": lane.finals[TRAIN_LOSS], "final/test_accuracy": lane.finals[TEST_ACCURACY]}
+    return Ended(status=Status(lane.outcome.status), metrics=metrics)
+
+
+def undisturbed() -> tuple[list[Event], dict[str, Ended]]:
+    """What the search asks and is told when nothing goes wrong, and how its cells end: no driver, no Ray."""
+    space = load_space_text(SPACE).for_search({"cells": CELLS})
+    asking, events, ends = Asking(space.search, []), list[Event](), dict[str, Ended]()
+    while not asking.is_over(0.0):
+        number, configuration = asking.ask()
+        [point] = space.sampled(configuration)
+        address = cell_id(point.cell)
+        ends[address] = ending(point.cell)
+        asked = Asked(number=number, configuration=configuration, cells=(address,), new=1, steps=300)
+        asking.put(asked)
+        asking.ended(address, ends[address])
+        events += [asked, *asking.tell()]
+    return events, ends
+
+
+def without_times(events: list[Event]) -> list[Event]:
     """The questions and answers without the seconds that they took."""
-    return [
-        (event.number, event.configuration, event.cells, event.new) if isinstance(event, Asked) else event
-        for event in events
-    ]
+    return [replace(event, seconds=0.0) if isinstance(event, Asked) else event for event in events]
 
 
-def test_a_search_that_was_killed_asks_what_an_undisturbed_one_asks(home: Home, undisturbed: Home) -> None:
-    said = undisturbed.run(*SEARCH)
-    expected = journal(undisturbed, "little-search")
-    asked = [event for event in expected if isinstance(event, Asked)]
+def test_a_search_that_was_killed_asks_what_an_undisturbed_one_asks(home: Home, ray: tuple[str, str]) -> None:
+    expected, ends = undisturbed()
     told = [event for event in expected if isinstance(event, Told)]
-    assert sum(event.new for event in asked) == len(told) == CELLS
     assert any(event.result.diverged for event in told), "the space has rates that diverge"
     best = min(event.result.objectives[0] for event in told if not event.result.diverged)
-    assert f"best: final/train_loss {best:.4g}" in said
 
-    process = home.start(*SEARCH)
+    process = home.start(*SEARCH, *ray)
 
     def has_asked() -> bool:
         return sum(isinstance(event, Asked) for event in journal(home, "little-search")) >= 3
@@ -99,52 +130,75 @@ def test_a_search_that_was_killed_asks_what_an_undisturbed_one_asks(home: Home, 
     assert wait_until(has_asked, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    home.run("resume", "little-search", *SEARCH[-4:])
-    assert without_times(journal(home, "little-search")) == without_times(expected)
-    mine, theirs = cell_runs(home, "little-search"), cell_runs(undisturbed, "little-search")
-    assert mine.keys() == theirs.keys() == {cell for event in asked for cell in event.cells}
-    for cell, run in mine.items():
-        assert run.data.tags["sweep.status"] == theirs[cell].data.tags["sweep.status"]
-        assert run.data.metrics == theirs[cell].data.metrics
+    said = home.run("resume", "little-search", *SEARCH[-2:], *ray)
+    assert f"best: final/train_loss {best:.4g}" in said
+    assert without_times(journal(home, "little-search")) == expected
+    runs = cell_runs(home, "little-search")
+    assert runs.keys() == ends.keys()
+    for cell, run in runs.items():
+        assert run.data.tags["sweep.status"] == ends[cell].status
+        assert {name: run.data.metrics[name] for name in ends[cell].metrics} == ends[cell].metrics
     record = load_record(f"sqlite:///{home.database}", "little-search")
     assert record.counts().keys() <= {"completed", "diverged"} and len(record.outcomes) == CELLS
+    assert record.search is not None and len(record.search.asked) == len(told)
 
     # Another search, for two objectives, is told of them before it asks for anything.
-    said = undisturbed.run(
-        *("search", "little.yaml", "--name", "front", "--cells", "1", "--cpus", "1"),
-        *("--sampler", "nsga2", "--objective", "final/train_loss", "--objective", "final/test_accuracy"),
+    said = home.run(
+        *("search", "little.yaml", "--name", "front", "--cells", "1", "--sampler", "nsga2", *ray),
+        *("--objective", "final/train_loss", "--objective", "final/test_accuracy"),
     )
-    known = [event for event in journal(undisturbed, "front") if isinstance(event, Known)]
+    known = [event for event in journal(home, "front") if isinstance(event, Known)]
     assert len(known) == len([event for event in told if event.result.objectives]) > 0
     assert f"{len(known)} configurations were run before" in said
     assert "on the Pareto front: final/train_loss" in said
-    assert len(cell_runs(undisturbed, "front")) == 1
+    assert len(cell_runs(home, "front")) == 1
 
 
-def test_cells_are_stopped_early_and_go_on_to_what_they_would_have_been(home: Home) -> None:
-    longer = ("--set", "num_steps=20000", "--cpus", "1", "--commit-every", "0.3", "--first", "lr=0.1")
-    home.run("run", "little.yaml", *longer, "--time-limit", "1000")
+def test_cells_are_stopped_early_and_go_on_to_what_they_would_have_been(
+    home: Home, ray: tuple[str, str]
+) -> None:
+    process = home.start(
+        *("run", "little.yaml", "--set", "num_steps=20000", "--commit-every", "0.3", "--first", "lr=0.1"),
+        *("--time-limit", "1000", *ray),
+    )
+
+    def decisions() -> list[Decided]:
+        return [event for event in journal(home, "little") if isinstance(event, Decided)]
+
+    assert wait_until(lambda: any(decided.stops for decided in decisions()), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    first, *_, stopped = before = decisions()
+    assert not first.stops and (stopped.stops, stopped.step) == (True, 400)
+    # As if the first cell had been far worse there: whoever computed the decisions again would not see it.
+    [file] = journal_files(home, "little")
+    text = file.read_text()
+    file.write_text(text.replace(json.dumps(first.value), "1e9"))
+    before[0] = replace(first, value=1e9)
+
+    home.run("resume", "little", "--commit-every", "0.3", "--first", "lr=0.1", *ray)
+    after = decisions()
+    assert after[: len(before)] == before
+    assert len({(decided.cell_id, decided.step) for decided in after}) == len(after), "decided twice"
     record = load_record(f"sqlite:///{home.database}", "little")
     assert record.counts() == {"completed": 1, "stopped": 2}
-    decided = [event for event in journal(home, "little") if isinstance(event, Decided)]
-    stopped = {event.cell_id: event for event in decided if event.stops}
-    assert len(stopped) == 2 and {event.step for event in stopped.values()} == {400}
-    for cell, run in cell_runs(home, "little").items():
-        if cell in stopped:
-            assert run.info.status == "FINISHED" and run.data.tags["sweep.status"] == "stopped"
-            assert run.data.tags["sweep.status_reason"] == stopped[cell].reason
-            assert 400 < run.data.metrics["final/steps"] < 20000
+    [other] = [decided for decided in after if decided.stops and decided.cell_id != stopped.cell_id]
+    assert other.step > 400, "compared with the recorded value, it was the best at the first rung"
+    runs = cell_runs(home, "little")
+    for decided in (stopped, other):
+        run = runs[decided.cell_id]
+        assert run.info.status == "FINISHED" and run.data.tags["sweep.status"] == "stopped"
+        assert run.data.tags["sweep.status_reason"] == decided.reason
+        assert decided.step < run.data.metrics["final/steps"] < 20000
 
     # One of them goes on, and the other is left alone.
-    one = next(iter(stopped))
-    home.run("resume", "little", "--cell", one[:8], "--cpus", "1")
+    one = stopped.cell_id
+    home.run("resume", "little", "--cell", one[:8], *ray)
     assert Released(cell_id=one) in journal(home, "little")
     runs = cell_runs(home, "little")
     assert sorted(run.data.tags["sweep.status"] for run in runs.values()) == ["completed"] * 2 + ["stopped"]
     points = load_space_text(SPACE.replace("until: 300", "until: 20000")).points()
     cell = next(point.cell for point in points if cell_id(point.cell) == one)
-    trainer = Trainer([cell])
-    trainer.advance(20000)
-    assert runs[one].data.metrics["final/train_loss"] == trainer.lanes[0].finals[TRAIN_LOSS]
+    assert runs[one].data.metrics["final/train_loss"] == ending(cell).metrics["final/train_loss"]
     folder = Path(re.sub("^file://", "", runs[one].info.artifact_uri)) / "history"
     assert [path.name for path in folder.iterdir()] == ["part-000000000-000020000.parquet"]

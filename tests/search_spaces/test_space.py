@@ -175,6 +175,56 @@ def test_excluded_points_are_left_out() -> None:
     assert found == [(1.0, math.inf), (math.inf, 1.0), (math.inf, 2.0)]
 
 
+def test_a_search_leaves_out_what_is_excluded() -> None:
+    text = HEAD + (
+        "grids:\n  - name: g\n    axes: {alpha_dom: [1, .inf], beta_bulk: [1, 2, inf], seed: [0, 1]}\n"
+        "    exclude: [{alpha_dom: .inf, beta_bulk: inf}]\n"
+        "search: {exclude: [{alpha_dom: 1, seed: 1}], cells: 3}\n"
+    )
+    space = load_space_text(text).for_search({})
+    assert load_space_text(space.text).search == space.search
+
+    def seeds(alpha: float, beta: float) -> list[int]:
+        return [point.cell.seed for point in space.sampled({"alpha_dom": alpha, "beta_bulk": beta})]
+
+    assert (seeds(math.inf, math.inf), seeds(math.inf, 1.0), seeds(1.0, 1.0)) == ([], [0, 1], [0])
+
+
+def test_a_search_leaves_out_a_range() -> None:
+    text = HEAD + (
+        "search:\n  axes: {lr: {low: 0.01, high: 1, log: true}, alpha_dom: [1, 2]}\n"
+        "  exclude: [{lr: {low: 0.1, high: 0.5}, alpha_dom: 1}, {lr: {low: 0.9}}]\n"
+    )
+    space = load_space_text(text)
+    found = [
+        (lr, a, len(space.sampled({"lr": lr, "alpha_dom": a})))
+        for lr in (0.05, 0.1, 0.95)
+        for a in (1.0, 2.0)
+    ]
+    assert [number for *_, number in found] == [1, 1, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "rule, parts",
+    [
+        ("{alpha_don: 1}", ("exclude[0]", "Did you mean 'alpha_dom'")),
+        ("{alpha_dom: 3}", ("exclude[0].alpha_dom", "3", "1.0, 2.0")),
+        ("{lr: {low: 1, high: 0.1}}", ("exclude.0.lr", "low 1 and high 0.1")),
+        ("{lr: {}}", ("exclude.0.lr", "expected values, or a range")),
+        ("{}", ("exclude[0]", "exclude everything")),
+        ("3", ("exclude", "found 3")),
+    ],
+)
+def test_a_wrong_exclusion_of_a_search_is_named(rule: str, parts: tuple[str, ...]) -> None:
+    text = HEAD + (
+        "search:\n  axes: {lr: {low: 0.01, high: 1, log: true}, alpha_dom: [1, 2]}\n"
+        f"  exclude: [{rule}]\n"
+    )
+    with pytest.raises(ConfigError) as raised:
+        load_space_text(text)
+    assert [part for part in parts if part not in str(raised.value)] == []
+
+
 def test_the_text_is_the_whole_space() -> None:
     for text in (GOOD, HEAD + "axes: {seed: [0, 1]}\n"):
         space = load_space_text(text)

@@ -30,7 +30,7 @@ function historyPlot(search, index, log) {
     const d = steps.map(([cells, value], at) => (at ? `H${px(cells).toFixed(1)}V${py(value).toFixed(1)}` : `M${px(cells).toFixed(1)} ${py(value).toFixed(1)}`));
     drawn.append(svg("path", { id: "best", class: "line", stroke: "var(--mark)", d: `${d.join("")}H${px(search.cells).toFixed(1)}` }));
   }
-  for (const trial of search.trials) if (trial.state !== "open") drawn.append(explains(trialMark(trial, px(trial.cells), top, trial.values.length ? py(number(trial.values[index])) : null), trialTip(search, trial)));
+  for (const trial of search.trials) if (trial.state !== "open" && trial.state !== "excluded") drawn.append(explains(trialMark(trial, px(trial.cells), top, trial.values.length ? py(number(trial.values[index])) : null), trialTip(search, trial)));
   return drawn;
 }
 

@@ -43,7 +43,7 @@ def test_a_diverged_seed_is_never_a_number_that_is_none() -> None:
     nothing = result_of(search(), [lost, lost])
     assert (nothing.state, nothing.objectives) == ("failed", ())
     assert result_of(search(), [well, cell(Status.FAILED, 1.0)]).state == "failed"
-    assert result_of(search(), []).state == "failed"
+    assert result_of(search(), []).state == "excluded"
 
 
 def test_a_stopped_seed_makes_it_pruned_at_the_step_it_reached() -> None:

@@ -8,7 +8,7 @@ import pytest
 from search_spaces.search import SAMPLERS, SearchSpec
 from sweep.names import Status
 from sweep.search.asking import Asking, Ended
-from sweep.search.events import Asked, Event, Known, Result, event_from_json, event_to_json
+from sweep.search.events import Asked, Event, Known, Result, Told, event_from_json, event_to_json
 from sweep.search.study import Study
 
 LOSS, ACCURACY = "final/train_loss", "final/test_accuracy"
@@ -47,15 +47,20 @@ def play(search: SearchSpec, num: int, events: list[Event]) -> list[Event]:
     assert asking.is_exact
     events = list(events)
     for event in [event for event in events if isinstance(event, Asked)]:
-        asking.ended(event.cells[0], ended(event.configuration, event.number))
+        for cell in event.cells:
+            asking.ended(cell, ended(event.configuration, event.number))
     while True:
         events += asking.tell()
         if sum(isinstance(event, Asked) for event in events) == num:
             return events
         number, configuration = asking.ask()
-        asked = Asked(number=number, configuration=configuration, cells=(f"cell-{number}",), new=1, steps=20)
+        cells = (f"cell-{number}",) if search.seeds_of(configuration) else ()
+        asked = Asked(
+            number=number, configuration=configuration, cells=cells, new=len(cells), steps=20 * len(cells)
+        )
         asking.put(asked)
-        asking.ended(asked.cells[0], ended(configuration, number))
+        for cell in cells:
+            asking.ended(cell, ended(configuration, number))
         events.append(asked)
 
 
@@ -71,6 +76,30 @@ def test_a_journal_cut_anywhere_goes_on_as_if_nothing_had_happened(sampler: str)
     assert len({json.dumps(one) for one in asked}) > 12
     other = play(make_search(sampler, sampler_seed=1), 24, [])
     assert asked != [event.configuration for event in other if isinstance(event, Asked)]
+
+
+EXCLUDED = [{"k": {"low": 5, "high": 11}}, {"init": "xavier", "alpha_dom": [1, math.inf]}]
+"""The best k is 7."""
+
+
+@pytest.mark.parametrize("sampler, objectives", [*((name, 1) for name in SAMPLERS), ("tpe", 2)])
+def test_what_is_excluded_is_never_run_and_the_sampler_goes_on(sampler: str, objectives: int) -> None:
+    several = {"objectives": (LOSS, ACCURACY)} if objectives == 2 else {}
+    search = make_search(sampler, exclude=EXCLUDED, **several)
+    events = play(search, 60, [])
+    asked = [event for event in events if isinstance(event, Asked)]
+    out = [event for event in asked if not event.cells]
+    assert 0 < len(out) < 45
+    for event in asked:
+        at = event.configuration
+        assert (not event.cells) == (5 <= at["k"] <= 11 or (at["init"] == "xavier" and at["alpha_dom"] != 2))
+    told = {event.number: event.result.state for event in events if isinstance(event, Told)}
+    assert {told[event.number] for event in out} == {"excluded"}
+    assert "excluded" not in {told[event.number] for event in asked if event.cells}
+    assert play(search, 60, events[:50]) == events
+    if sampler == "tpe" and objectives == 1:
+        late = sum(event.number >= 30 for event in out)
+        assert late < len(out) - late, "it learns to keep away"
 
 
 def test_answers_that_do_not_repeat_are_adopted() -> None:
