@@ -41,9 +41,11 @@ class Activation:
     def tangent(
         self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
     ) -> tuple[Tensor, Saved]:
-        """Return phi'(x) x'."""
+        """Return phi'(x) x', in the place of x' where phi'' does not ask for it: new memory costs more."""
         assert tangents is not None, "a network does not begin with an activation"
-        first, _ = self.derivatives(*saved)
+        first, second = self.derivatives(*saved)
+        if second is None:
+            return tangents.mul_(first.unsqueeze(2)), None
         return first.unsqueeze(2) * tangents, tangents
 
     def backward_tangent(
