@@ -15,11 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PROGRAMS = ("ip", "unshare", "nsenter", "mount", "curl")
-# Everything that a container has for itself; paths of the checkout and the interpreter stay.
+SHARED = (Path(__file__).parents[3], Path(sys.prefix), Path(sys.base_prefix))
+"""The checkout and the interpreter: every host has them where this machine has them."""
+
+# Everything that a container has for itself.
 _PREPARE = """
 set -e
 hostname {name}
-mount --bind {temporary} /tmp
+{share}
+mount --rbind {temporary} /tmp
 mount -t tmpfs -o size=512m tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
 cd {home}
@@ -82,7 +86,11 @@ class Host:
         for folder in (temporary, self.home):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o777)
-        script = _PREPARE.format(name=self.name, temporary=temporary, home=self.home)
+        hidden = [shlex.quote(str(one.relative_to("/tmp"))) for one in SHARED if one.is_relative_to("/tmp")]
+        share = "\n".join(
+            f"mkdir -p {temporary}/{one} && mount --rbind /tmp/{one} {temporary}/{one}" for one in hidden
+        )
+        script = _PREPARE.format(name=self.name, share=share, temporary=temporary, home=self.home)
         unshare = ["unshare", "--uts", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(

@@ -19,6 +19,7 @@ from cluster.secrets import fresh_environment, write_environment
 from cluster.shipping import pack_code
 from tests.integration.cluster.compose import Service, services
 from tests.integration.cluster.hosts import Host, Network
+from tests.integration.cluster.listening import listeners
 from tests.integration.servers import UNPRIVILEGED, programs_of_postgres
 
 START_SECONDS = 120.0
@@ -27,9 +28,8 @@ WORKERS = ("worker-1", "worker-2")
 SMALL_NODE = ("--object-store-memory=200000000",)
 """What a container's memory limit would make of Ray's default."""
 
-PACE_SECONDS = 0.025
-"""Of a pass through the model of `paced.py` on the nodes."""
-
+PACE_SECONDS = 0.25
+"""Of a step of the model of `paced.py` on the nodes, while they are broken: no cell ends meanwhile."""
 
 DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 DRAIN_SECONDS = 6
@@ -95,6 +95,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         folder.chmod(0o755)
+        self.folder = folder
         self.environment = dict(fresh_environment())
         write_environment(folder, self.environment)
         found = services(self.environment)
@@ -104,9 +105,17 @@ class Cluster:
         self.code = folder / "code"
         self.code.mkdir()
         pack_code(self.code)
+        self._pace = folder / "pace"
+        self.set_pace(PACE_SECONDS)
         self.network = Network([*self.services, CLIENT], folder)
         self.hosts = self.network.hosts
         self.client = self.hosts[CLIENT]
+
+    def set_pace(self, seconds: float) -> None:
+        """Let a step of the model of `paced.py` take so long from now on."""
+        new = self._pace.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.rename(self._pace)
 
     def up(self, planted: Mapping[str, Planted] = NOTHING) -> None:
         """Start every service once those that it needs are healthy.
@@ -145,7 +154,7 @@ class Cluster:
     def start(self, name: str, planted: Planted = AS_IT_IS) -> None:
         """Start a service, as `restart: unless-stopped` does."""
         service, host = self.services[name], self.hosts[name]
-        environment = {**service.environment, "PYTHONWARNINGS": "ignore", "PACE": str(PACE_SECONDS)}
+        environment = {**service.environment, "PYTHONWARNINGS": "ignore", "PACE": str(self._pace)}
         environment["PYTHONPATH"] = ":".join([*planted.packages, str(self.code)])
         if DRAIN in environment:
             environment[DRAIN] = str(DRAIN_SECONDS)
@@ -168,7 +177,9 @@ class Cluster:
         deadline = time.monotonic() + START_SECONDS
         while True:
             assert host.running, f"{name} has ended:\n{_end(host.log)}"
-            code, out = host.run(_health(service), seconds=30) if host.init else (1, "")
+            # Asking takes longer than looking whether there is anybody to ask.
+            there = bool(host.init and listeners(host.init))
+            code, out = host.run(_health(service), seconds=30) if there else (1, "nothing listens")
             if code == 0:
                 return
             assert time.monotonic() < deadline, f"{name} is not healthy: {out[-500:]}\n{_end(host.log)}"

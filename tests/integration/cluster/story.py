@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -48,6 +49,15 @@ class Story:
         self.submit += ["--max-failures", "10"]
         self.submitted = cluster.client.popen(self.submit, out=self.log)
 
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so, while the sweep is followed."""
+
+        def so() -> object:
+            assert self.submitted.poll() is None, self.log.read_text()[-3000:]
+            return condition()
+
+        self.watch.wait(so)
+
     def in_mid_training(self) -> set[str]:
         """Return the cells that a fault is to hit; the grid must not be too small for this machine."""
         cells = self.watch.open_cells()
@@ -56,7 +66,7 @@ class Story:
 
     def is_left_and_rejoined(self) -> None:
         """Ctrl-C leaves the sweep running; a second submission joins it."""
-        self.watch.wait(lambda: {one.host for one in self.watch.look()} >= set(WORKERS))
+        self.wait(lambda: {one.host for one in self.watch.look()} >= set(WORKERS))
         children = Path(f"/proc/{self.submitted.pid}/task/{self.submitted.pid}/children").read_text()
         os.kill(int(children), signal.SIGINT)
         assert self.submitted.wait(timeout=30) == 0, self.log.read_text()
@@ -82,8 +92,7 @@ class Story:
         assert self.watch.since(since + 2 * COMMIT_SECONDS), "training goes on without MLflow"
         for host in cut:
             host.mend(self.hosts["mlflow"])
-        self.watch.wait(lambda: {one.host for one in self.watch.since(replaced)} >= set(WORKERS))
-        assert self.submitted.poll() is None, self.log.read_text()
+        self.wait(lambda: {one.host for one in self.watch.since(replaced)} >= set(WORKERS))
 
     def _preempt(self, name: str) -> None:
         """Tell a node to end: its trial goes on committing, so that less than a period's work is lost."""
@@ -110,7 +119,7 @@ class Story:
         for name in WORKERS:
             self.cluster.start(name)
         back = time.monotonic()
-        self.watch.wait(lambda: self.watch.since(back))
+        self.wait(lambda: self.watch.since(back))
         assert f"it goes on as job sweep-{NAME}" in self.log.read_text()
 
     def loses_its_driver(self) -> None:
@@ -121,8 +130,8 @@ class Story:
         before = self.log.read_text().count("it goes on as job")
         os.kill(driver, signal.SIGKILL)
         killed = time.monotonic()
-        self.watch.wait(lambda: "ended by SIGKILL; it goes on" in self.log.read_text())
-        self.watch.wait(lambda: self.watch.since(killed + COMMIT_SECONDS + COMMIT_TAKES_SECONDS))
+        self.wait(lambda: "ended by SIGKILL; it goes on" in self.log.read_text())
+        self.wait(lambda: self.watch.since(killed + COMMIT_SECONDS + COMMIT_TAKES_SECONDS))
         assert self.log.read_text().count("it goes on as job") == before, "the same job"
 
     def is_stopped_and_resumed(self) -> None:
@@ -133,6 +142,7 @@ class Story:
         assert code == 0, out
         assert self.submitted.wait(timeout=PATIENCE_SECONDS) == 130, self.log.read_text()[-3000:]
         assert self.counts().get("interrupted", 0) >= 1
+        self.cluster.set_pace(0)
         code, out = client.run(["sweep", "resume", NAME, *HEAD, "--commit-every", "1"], seconds=150)
         assert code == 0, out
         assert f"{NAME}: {NUM_CELLS} completed" in out
