@@ -39,7 +39,7 @@ for host in $(ip netns list | cut -d ' ' -f 1 | grep '^{network}-'); do
     ip netns del "$host"
     rm -rf "/etc/netns/$host"
 done
-ip link del {network}
+for link in /sys/class/net/{network}v* /sys/class/net/{network}; do ip link del "${{link##*/}}"; done
 rm -rf {folder}
 """
 
@@ -222,7 +222,10 @@ class Network:
             host.kill()
             subprocess.run(["ip", "netns", "del", host.namespace], check=False, capture_output=True)
             shutil.rmtree(Path("/etc/netns", host.namespace), ignore_errors=True)
-        subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)
+        # Connections that nobody closed keep a namespace, and its cable, for minutes.
+        cables = [path.name for path in Path("/sys/class/net").glob(f"{self._bridge}v*")]
+        for link in (*cables, self._bridge):
+            subprocess.run(["ip", "link", "del", link], check=False, capture_output=True)
         self._guard.kill()
         self._guard.wait()
 
