@@ -1,4 +1,4 @@
-"""The commands that train: `run`, `search`, `resume`, `retry`, and `stop`. Parses and hands over."""
+"""The commands that train: `run`, `search`, `resume`, `retry`; `stop` and `first`. Parses and hands over."""
 
 from typing import Annotated, Any
 
@@ -43,6 +43,14 @@ LimitOption = Annotated[
     str | None,
     typer.Option("--time-limit", metavar="TIME", help="Stop cleanly after so long: 90, 45m, 2h, 1d."),
 ]
+CostOption = Annotated[
+    float | None,
+    typer.Option("--cost-limit", min=0.0, help="Stop cleanly once trials have cost so much; see --price."),
+]
+PriceOption = Annotated[
+    float,
+    typer.Option("--price", min=0.0, help="Of a device-hour: a GPU's, or a CPU's where trials have none."),
+]
 CellOption = Annotated[
     list[str] | None,
     typer.Option("--cell", metavar="CELL_ID", help="Only this cell; its first digits will do. Repeatable."),
@@ -55,7 +63,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def register_running(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (run, search, resume, retry, stop):
+    for command in (run, search, resume, retry, stop, first):
         app.command()(command)
 
 
@@ -80,6 +88,8 @@ def run(
     stopper: StopperOption = None,
     first: FirstOption = None,
     time_limit: LimitOption = None,
+    cost_limit: CostOption = None,
+    price: PriceOption = 1.0,
 ) -> None:
     """Run a space, or what is missing of it."""
     from search_spaces import load_space
@@ -104,6 +114,8 @@ def run(
         accept_version=accept_version,
         first=tuple(first or ()),
         limit_seconds=_seconds(time_limit),
+        cost_limit=cost_limit,
+        price=price,
     )
 
 
@@ -144,6 +156,8 @@ def search(
     no_reuse: NoReuseOption = False,
     stopper: StopperOption = None,
     time_limit: LimitOption = None,
+    cost_limit: CostOption = None,
+    price: PriceOption = 1.0,
 ) -> None:
     """Search a space with Optuna, or go on with a search; every configuration is an ordinary cell."""
     from search_spaces import load_space
@@ -177,6 +191,8 @@ def search(
         hang_seconds=hang_after,
         accept_version=accept_version,
         limit_seconds=_seconds(time_limit),
+        cost_limit=cost_limit,
+        price=price,
     )
 
 
@@ -200,6 +216,8 @@ def resume(
     ] = False,
     first: FirstOption = None,
     time_limit: LimitOption = None,
+    cost_limit: CostOption = None,
+    price: PriceOption = 1.0,
 ) -> None:
     """Make what is missing of a sweep, from the space that it was begun with."""
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
@@ -219,6 +237,8 @@ def resume(
         continue_stopped=continue_stopped,
         first=tuple(first or ()),
         limit_seconds=_seconds(time_limit),
+        cost_limit=cost_limit,
+        price=price,
     )
 
 
@@ -237,6 +257,8 @@ def retry(
     hang_after: HangOption = 600.0,
     cell: CellOption = None,
     time_limit: LimitOption = None,
+    cost_limit: CostOption = None,
+    price: PriceOption = 1.0,
 ) -> None:
     """Run the failed cells of a sweep again, and nothing else."""
     from sweep.steering_requests import failed_cells
@@ -259,6 +281,8 @@ def retry(
         lanes=lanes,
         hang_seconds=hang_after,
         limit_seconds=_seconds(time_limit),
+        cost_limit=cost_limit,
+        price=price,
     )
 
 
@@ -268,6 +292,21 @@ def stop(name: NameArgument, tracking_uri: TrackingOption = None, cell: CellOpti
 
     said = request_stop(Places.resolve(tracking_uri=tracking_uri).tracking_uri, name, cell or ())
     Console(soft_wrap=True, highlight=False).print(said, markup=False)
+
+
+def first(
+    name: NameArgument,
+    wishes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[AXIS=VALUE]...", help="Or cells' addresses; none: as the plan has them."),
+    ] = None,
+    tracking_uri: TrackingOption = None,
+) -> None:
+    """Change which cells of a grid come first, while it runs and when it goes on."""
+    from sweep.steering_requests import request_first
+
+    uri = Places.resolve(tracking_uri=tracking_uri).tracking_uri
+    Console(soft_wrap=True, highlight=False).print(request_first(uri, name, wishes or ()), markup=False)
 
 
 def _resume(name: str, places: Places, *, cells: list[str] | None, **options: Any) -> None:

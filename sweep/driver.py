@@ -22,7 +22,7 @@ from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import Plan, make_plan
-from sweep.priority import in_order
+from sweep.priority import in_order, in_wished_order
 from sweep.progress import Progress, progress_metrics
 from sweep.recorder import Recorder
 from sweep.reopening import reopen
@@ -191,10 +191,11 @@ class _Run:
         )
         done = recorder.reconcile([cell_id for cell_id in self._plan.cells if cell_id not in theirs])
         # Each is tried once by one command: a cell that failed is not tried again while waiting for others.
-        missing = in_order(
+        missing = in_wished_order(
             self._plan,
             [cell for cell in self._wanted if not (cell in done or cell in theirs or cell in self._tried)],
-            self._options.first,
+            self._options.first or self._ledger.requests(self._sweep).first or (),
+            self._say,
         )
         more = self._guide is not None and self._guide.expects_more
         if missing or not self._tried:
@@ -249,7 +250,7 @@ class _Run:
         while left and not self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS):
             try:
                 self._lease.check()
-                if self._ledger.stop_requested(self._sweep):
+                if self._ledger.requests(self._sweep).stop:
                     self._stop.ask("as `sweep stop` asked")
                 assert self._claims is not None, "only a sweep that shares waits for others"
                 held = self._claims.others(left)
@@ -303,7 +304,7 @@ class _Run:
         met = {cell for cell in self._plan.cells if _has_ended(fates.get(cell))}
         for cell in self._storage.stops.all() & met:
             self._storage.stops.clear(cell)
-        if self._ledger.cell_stops(self._sweep) & met:
+        if self._ledger.requests(self._sweep).cells & met:
             self._ledger.clear_cell_stops(self._sweep, met)
 
     def _exit_code(self, left: Sequence[str]) -> int:

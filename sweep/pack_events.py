@@ -1,6 +1,7 @@
 """What happens to packs, passed on: commits to the recorder, states to the cells that wait for them."""
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -53,6 +54,31 @@ class PackEvents:
         self._retention = retention
         self._say = say
         self._ended: set[str] = set()
+        self._rank: Mapping[str, int] = {}
+        self._applied: Mapping[str, int] = self._rank
+        self._begun: dict[int, float] = {}
+        self._held_seconds = 0.0
+
+    def prefer(self, order: Sequence[str]) -> None:
+        """Let the packs that have not begun come in this order of their cells. From any thread."""
+        self._rank = {cell_id: place for place, cell_id in enumerate(order)}
+
+    def in_order(self, packs: list[int]) -> list[int]:
+        """Return waiting packs in the order in which they are to begin; sorts them when that has changed."""
+        if (rank := self._rank) is self._applied:
+            return packs
+        self._applied = rank
+        last = len(rank)
+        return sorted(packs, key=lambda pack: min(rank.get(cell, last) for cell in self._packs[pack].cells))
+
+    def held_seconds(self) -> float:
+        """Return for how long packs have been on workers, all of them together. From any thread."""
+        now = time.monotonic()
+        return self._held_seconds + sum(now - begun for begun in list(self._begun.values()))
+
+    def _let_go(self, pack: int) -> None:
+        if (begun := self._begun.pop(pack, None)) is not None:
+            self._held_seconds += time.monotonic() - begun
 
     def ready(self, pack: int) -> bool:
         """Whether the states that a pack forks from are there, or will never be."""
@@ -65,6 +91,7 @@ class PackEvents:
 
     def started(self, pack: int) -> None:
         """A worker has begun a pack, or begun it again."""
+        self._begun.setdefault(pack, time.monotonic())
         for cell_id in self._unended(pack):
             self._recorder.started(cell_id)
             self._progress.begin(cell_id)
@@ -86,6 +113,8 @@ class PackEvents:
                 self._ended.add(cell_id)
                 self._retention.ended(cell_id)
                 self._settle(cell_id, math.inf)
+        if not self._unended(pack):
+            self._let_go(pack)
 
     def failed(self, pack: int, reason: str, log: str) -> list[int]:
         """A pack is given up; of several cells each is tried by itself, so that only the culprit fails.
@@ -95,6 +124,7 @@ class PackEvents:
         Returns:
             The numbers of the packs that take its place.
         """
+        self._let_go(pack)
         left = self._unended(pack)
         if len(left) > 1:
             size = -(-len(left) // 2) if any(sign in log for sign in OUT_OF_MEMORY) else 1

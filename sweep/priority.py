@@ -1,6 +1,6 @@
 """Which cells come first: those whose axes have the values that the user names, and those they wait for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from search_spaces.reports import AxisValue
 from search_spaces.strict import infinity
@@ -30,6 +30,17 @@ def in_order(plan: Plan, cell_ids: Sequence[str], first: Sequence[str]) -> list[
     for cell in sorted(plan.cells, key=lambda one: -matched[one]):
         _raise_leaders(cell, matched, plan.sharing, leaders)
     return sorted(cell_ids, key=lambda one: -matched[one])
+
+
+def in_wished_order(
+    plan: Plan, cell_ids: Sequence[str], first: Sequence[str], say: Callable[[str], None]
+) -> list[str]:
+    """Return cells as `in_order` does; wishes that the plan does not know any more are said and ignored."""
+    try:
+        return in_order(plan, cell_ids, first)
+    except ConfigError as error:
+        say(f"the order stays as it is: {error}")
+        return list(cell_ids)
 
 
 def _raise_leaders(

@@ -24,6 +24,8 @@ class RunOptions:
         continue_stopped: Whether all cells that were stopped early go on.
         first: Which cells come first: `axis=value` each, as text.
         limit_seconds: Stop cleanly after so long; `None` is never.
+        cost_limit: Stop cleanly once this command has cost so much; `None` is never.
+        price: Of a device-hour: of a GPU, or of a CPU where trials have no GPU.
     """
 
     name: str
@@ -42,3 +44,5 @@ class RunOptions:
     continue_stopped: bool = False
     first: tuple[str, ...] = ()
     limit_seconds: float | None = None
+    cost_limit: float | None = None
+    price: float = 1.0

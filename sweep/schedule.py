@@ -72,6 +72,10 @@ class Events(Protocol):
         """Whether a pack may start; one that waits for another's state may not yet."""
         ...
 
+    def in_order(self, packs: list[int]) -> list[int]:
+        """Return waiting packs in the order in which they are to begin."""
+        ...
+
     def started(self, pack: int) -> None:
         """A worker has begun or begun again."""
         ...
@@ -242,6 +246,7 @@ class _Queue(_Unsaved, Searcher):
         idle = not (self._waiting or self._running)
         added = self._events.more(SECONDS_TO_WAIT_FOR_MORE if idle else 0.0)
         self._waiting.extend(added or ())
+        self._waiting = self._events.in_order(self._waiting)
         for place, pack in enumerate(self._waiting):
             if self._events.ready(pack):
                 del self._waiting[place]

@@ -1,10 +1,13 @@
-"""What users ask of single cells: to stop them, to run them again; read and written without the driver."""
+"""What users ask of a sweep and its cells: stop, run again, run first; written without its driver."""
 
 from collections.abc import Sequence
 
 from sweep.errors import LedgerError
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
+from sweep.plan import make_plan
+from sweep.priority import in_order
+from sweep.stored import stored_space
 from trainers.errors import ConfigError
 
 MIN_PREFIX = 4
@@ -18,7 +21,7 @@ def request_stop(tracking_uri: str, name: str, cells: Sequence[str]) -> str:
     """
     ledger = Ledger.open(tracking_uri, create=False)
     if not cells:
-        ledger.request_stop(name)
+        ledger.request_stop(ledger.find_sweep(name))
         return f"asked {name} to stop; its driver does so after the next checkpoints."
     sweep = ledger.find_sweep(name)
     found = _named(ledger, sweep, cells)
@@ -28,6 +31,23 @@ def request_stop(tracking_uri: str, name: str, cells: Sequence[str]) -> str:
         raise ConfigError(f"cell {ended[0]} has ended ({runs[ended[0]].status}); nothing was asked.")
     ledger.request_cell_stops(sweep, found)
     return f"asked {name} to stop {len(found)} cells; go on with one: sweep resume {name} --cell {found[0]}"
+
+
+def request_first(tracking_uri: str, name: str, first: Sequence[str]) -> str:
+    """Say which cells of a sweep come first, now and when it goes on; returns what to tell the user.
+
+    Raises:
+        ConfigError: There is no such sweep, axis, value or cell; or it is a search, which has its own order.
+    """
+    space = stored_space(tracking_uri, name)
+    if space.is_search:
+        raise ConfigError(f"sweep {name!r} is a search; it runs what its sampler asks for, in that order.")
+    in_order(make_plan(space), [], first)
+    ledger = Ledger.open(tracking_uri, create=False)
+    ledger.request_first(ledger.find_sweep(name), first)
+    if not first:
+        return f"{name} runs what is left in the order of its plan."
+    return f"{name} runs cells with {', '.join(first)} first; those that are being trained go on."
 
 
 def cells_named(tracking_uri: str, name: str, cells: Sequence[str]) -> list[str]:

@@ -12,10 +12,12 @@ from sweep.guide import Guide
 from sweep.lanes import lanes_at_hand
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
+from sweep.meter import Meter
 from sweep.pack_events import PackEvents
 from sweep.packs import make_packs, still_waiting
 from sweep.places import Places
 from sweep.plan import Plan
+from sweep.priority import in_wished_order
 from sweep.progress import Display, Progress, progress_metrics
 from sweep.recorder import Recorder
 from sweep.retention import Retention
@@ -65,6 +67,12 @@ class Training:
         self._options = options
         self._stop = stop
         self._console = console
+        self._meter = Meter(
+            devices=options.gpus_per_trial or options.cpus_per_trial,
+            price=options.price,
+            limit=options.cost_limit,
+        )
+        self._held_seconds = 0.0
 
     def train(
         self,
@@ -101,7 +109,7 @@ class Training:
                 f"{slots} trials{together} at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly"
             )
             events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say, guide)
-            with self._watching(recorder, progress, retention), _guided(guide) as begun:
+            with self._watching(recorder, progress, retention, events), _guided(guide) as begun:
                 if begun is not None:
                     capacity = slots * lanes
                     begun.begin(recorder, progress, capacity=capacity, lanes=lanes)
@@ -117,15 +125,25 @@ class Training:
                     events=events,
                     stop=self._stop.asked,
                 )
+            self._held_seconds += events.held_seconds()
+            if self._meter.limit is not None:
+                self._say(self._meter.text(self._held_seconds))
         finally:
             cluster.close()
 
-    def _watching(self, recorder: Recorder, progress: Progress, retention: Retention) -> "_Watch":
+    def _watching(
+        self, recorder: Recorder, progress: Progress, retention: Retention, events: PackEvents
+    ) -> "_Watch":
         display = Display(progress, self._console)
         marked: set[str] = set()
+        meter = self._meter
+        before = self._ledger.requests(self._sweep).first
 
         def look(ended_before: int) -> int:
+            nonlocal before
             display.tick()
+            if meter.is_over(self._held_seconds + events.held_seconds()):
+                self._stop.ask(f"because the cost limit of {meter.limit:g} is reached")
             retention.remove()
             recorder.check()
             runs = recorder.runs
@@ -133,9 +151,14 @@ class Training:
             if ended > ended_before:
                 self._lease.check()
                 self._ledger.log_progress(self._sweep, progress_metrics(runs.values()), step=ended)
-            if self._ledger.stop_requested(self._sweep):
+            asked = self._ledger.requests(self._sweep)
+            if asked.stop:
                 self._stop.ask("as `sweep stop` asked")
-            for cell_id in self._ledger.cell_stops(self._sweep) - marked:
+            if asked.first != before:
+                before = asked.first
+                self._say(f"from now on first: {', '.join(before or ['what the plan has first'])}")
+                events.prefer(in_wished_order(self._plan, list(self._plan.cells), before or (), self._say))
+            for cell_id in asked.cells - marked:
                 self._storage.stops.put(cell_id, "as `sweep stop --cell` asked")
                 marked.add(cell_id)
             return ended

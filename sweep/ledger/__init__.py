@@ -11,12 +11,13 @@ from mlflow.entities import Run as ParentRun
 from sweep.ledger.cells import CellRun, CellRuns, Entries
 from sweep.ledger.connection import connect
 from sweep.ledger.look import Looks
+from sweep.ledger.requests import RequestTags
 from sweep.ledger.sweeps import SpaceLike, Sweep, Sweeps
 
 __all__ = ["CellRun", "Entries", "Ledger", "ParentRun", "SpaceLike", "Sweep"]
 
 
-class Ledger(Sweeps, CellRuns, Looks):
+class Ledger(Sweeps, CellRuns, Looks, RequestTags):
     """A connection to the record."""
 
     @classmethod

@@ -1,7 +1,7 @@
-"""Sweeps in MLflow: one experiment a name, one parent run, the stored space and plan, the request to stop."""
+"""Sweeps in MLflow: one experiment a name, one parent run, the stored space and plan."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote
@@ -236,38 +236,6 @@ class Sweeps(TaggedRuns):
             self.client.delete_run(sweep.run_id)
             if not self.client.search_runs([sweep.experiment_id], max_results=1):
                 self.client.delete_experiment(sweep.experiment_id)
-
-    def request_stop(self, name: str) -> None:
-        """Ask the driver of a sweep to stop.
-
-        Raises:
-            ConfigError: There is no sweep of that name.
-        """
-        self._set_tags(self.find_sweep(name).run_id, {names.TAG_STOP_REQUESTED: str(now_ms())})
-
-    def stop_requested(self, sweep: Sweep) -> bool:
-        """Whether a stop was requested since `clear_stop`."""
-        with translated("looking for a stop request"):
-            return bool(self.client.get_run(sweep.run_id).data.tags.get(names.TAG_STOP_REQUESTED))
-
-    def request_cell_stops(self, sweep: Sweep, cell_ids: Collection[str]) -> None:
-        """Ask the driver of a sweep to stop single cells, now or when it runs again."""
-        asked = self.cell_stops(sweep) | set(cell_ids)
-        self._set_tags(sweep.run_id, {names.TAG_STOP_CELLS: " ".join(sorted(asked))})
-
-    def cell_stops(self, sweep: Sweep) -> set[str]:
-        """Return the cells that are to be stopped."""
-        with translated("looking for requests to stop cells"):
-            return set(self.client.get_run(sweep.run_id).data.tags.get(names.TAG_STOP_CELLS, "").split())
-
-    def clear_cell_stops(self, sweep: Sweep, cell_ids: Collection[str]) -> None:
-        """Forget the requests for these cells."""
-        left = self.cell_stops(sweep) - set(cell_ids)
-        self._set_tags(sweep.run_id, {names.TAG_STOP_CELLS: " ".join(sorted(left))})
-
-    def clear_stop(self, sweep: Sweep) -> None:
-        """Forget an earlier request."""
-        self._set_tags(sweep.run_id, {names.TAG_STOP_REQUESTED: ""})
 
     def log_progress(self, sweep: Sweep, values: Mapping[str, float], *, step: int) -> None:
         """Record how the whole sweep stands; it is what the charts of its own run show.

@@ -247,11 +247,11 @@ def test_more_runs_than_a_page_are_found(ledger: Ledger, monkeypatch: pytest.Mon
 
 def test_a_stop_request_stays_until_it_is_cleared(ledger: Ledger) -> None:
     sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
-    assert not ledger.stop_requested(sweep)
-    ledger.request_stop(sweep.name)
-    assert ledger.stop_requested(sweep)
+    assert not ledger.requests(sweep).stop
+    ledger.request_stop(sweep)
+    assert ledger.requests(sweep).stop
     ledger.clear_stop(sweep)
-    assert not ledger.stop_requested(sweep)
+    assert not ledger.requests(sweep).stop
 
 
 def test_the_table_of_the_plan_follows_the_cells() -> None:

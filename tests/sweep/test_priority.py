@@ -1,10 +1,16 @@
 """Which cells come first, and whom they bring along."""
 
+from unittest.mock import Mock
+
 import pytest
 
 from search_spaces.space import load_space_text
+from sweep.forks import Sharing
+from sweep.meter import Meter
+from sweep.pack_events import PackEvents
 from sweep.plan import Plan, make_plan
-from sweep.priority import in_order
+from sweep.priority import in_order, in_wished_order
+from sweep.schedule import _Queue
 from trainers.errors import ConfigError
 
 SPACE = """
@@ -55,3 +61,56 @@ def test_a_cell_by_its_address(plan: Plan) -> None:
 def test_a_wish_that_matches_nothing_is_refused(plan: Plan, wish: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         in_order(plan, list(plan.cells), [wish])
+
+
+def test_the_order_changes_for_packs_that_wait(plan: Plan) -> None:
+    cells = list(plan.cells)
+    said: list[str] = []
+    alone = {cell: Sharing() for cell in cells}
+    events = PackEvents(plan.cells, [[cell] for cell in cells], alone, Mock(), Mock(), Mock(), said.append)
+    queue = _Queue(range(len(cells)), events)
+
+    def begins() -> str:
+        found = queue.suggest(f"trial {len(begun)}")
+        assert found is not None
+        return cells[found["pack"]]
+
+    begun: list[str] = []
+    begun.append(begins())
+    assert begun == cells[:1]
+    order = in_wished_order(plan, cells, ["alpha_dom=inf"], said.append)
+    events.prefer(order)
+    begun.append(begins())
+    begun.append(begins())
+    assert begun[1:] == [cell for cell in order if cell != cells[0]][:2] != cells[1:3]
+    assert in_wished_order(plan, cells, ["alpha_don=2"], said.append) == cells
+    assert len(said) == 1 and "Did you mean 'alpha_dom'" in said[0]
+
+
+def test_what_trials_hold_costs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("sweep.pack_events.time.monotonic", lambda: clock[0])
+    cells = list(plan.cells)[:2]
+    sharing = {cell: Sharing() for cell in cells}
+    events = PackEvents(plan.cells, [[cell] for cell in cells], sharing, Mock(), Mock(), Mock(), print)
+    meter = Meter(devices=2.0, price=3.0, limit=6.0)
+    for pack in (0, 1):
+        events.started(pack)
+    clock[0] = 1000.0
+    commit = {
+        "cell_id": cells[0],
+        "status": "completed",
+        "step": 100,
+        "attempt": 0,
+        "num_steps": 100,
+        "left": [],
+    }
+    events.reported(0, [commit], [])
+    events.started(1)
+    clock[0] = 2500.0
+    assert events.held_seconds() == 3500.0 and not meter.is_over(3500.0)
+    assert events.failed(1, "broke", "") == []
+    clock[0] = 9000.0
+    assert events.held_seconds() == 3500.0
+    assert meter.is_over(3600.0) and not Meter(devices=2.0).is_over(1e9)
+    assert meter.text(3600.0) == "trials held devices for 2 device-hours: 6 at 3"

@@ -7,10 +7,12 @@ import pytest
 
 from search_spaces.space import load_space_text
 from sweep.errors import SweepExistsError
+from sweep.grid_table import grid_table
 from sweep.ledger import Ledger
 from sweep.names import Status
+from sweep.plan import make_plan as grid_plan
 from sweep.search.points import require_same_search
-from sweep.steering_requests import cells_named, failed_cells, request_stop
+from sweep.steering_requests import cells_named, failed_cells, request_first, request_stop
 from sweep.stopping import Stop
 from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan
 from trainers.canonical import cell_id
@@ -22,6 +24,7 @@ name: little
 base: {model: mlp, dataset: mnist-5k, phases: [{lr: 0.1, until: 10}]}
 search: {axes: {lr: {low: 0.1, high: 1}}, cells: 5}
 """
+GRID = "axes: {lr: [0.1, 0.2]}\nsearch:"
 
 
 def test_requests_for_single_cells_and_what_has_failed(ledger: Ledger, folder: Path) -> None:
@@ -36,10 +39,10 @@ def test_requests_for_single_cells_and_what_has_failed(ledger: Ledger, folder: P
 
     assert "stop 1 cells" in request_stop(uri, "little", [CELLS[0]])
     request_stop(uri, "little", [CELLS[1]])
-    assert ledger.cell_stops(sweep) == set(CELLS)
+    assert ledger.requests(sweep).cells == set(CELLS)
     ledger.clear_cell_stops(sweep, [CELLS[0]])
-    assert ledger.cell_stops(sweep) == {CELLS[1]}
-    assert not ledger.stop_requested(sweep)
+    assert ledger.requests(sweep).cells == {CELLS[1]}
+    assert not ledger.requests(sweep).stop
 
     assert failed_cells(uri, "little", []) == []
     run = ledger.start_cell(sweep, cell_id=CELLS[0], cell=make_cell(0.1), axes={"lr": 0.1})
@@ -52,6 +55,21 @@ def test_requests_for_single_cells_and_what_has_failed(ledger: Ledger, folder: P
         request_stop(uri, "little", [CELLS[0]])
 
 
+def test_the_order_is_kept_with_the_sweep(ledger: Ledger, folder: Path) -> None:
+    uri, space = f"sqlite:///{folder / 'mlflow.db'}", load_space_text(SEARCH.replace("search:", GRID))
+    plan = grid_plan(space)
+    sweep = ledger.open_sweep(space, grid_table(plan.grids, plan.axes, plan.cell_ids))
+    ledger.write_plan(sweep, space, grid_table(plan.grids, plan.axes, plan.cell_ids))
+    assert ledger.requests(sweep).first is None
+    assert "lr=0.2 first" in request_first(uri, "little", ["lr=0.2"])
+    assert ledger.requests(sweep).first == ("lr=0.2",)
+    with pytest.raises(ConfigError, match=r"found lr=3; allowed: 0.1, 0.2"):
+        request_first(uri, "little", ["lr=3"])
+    assert ledger.requests(sweep).first == ("lr=0.2",)
+    request_first(uri, "little", [])
+    assert ledger.requests(sweep).first == ()
+
+
 def test_only_the_budget_of_a_search_may_change() -> None:
     stored = load_space_text(SEARCH)
     require_same_search(load_space_text(SEARCH.replace("cells: 5", "steps: 7")), stored, "s")
@@ -61,7 +79,7 @@ def test_only_the_budget_of_a_search_may_change() -> None:
         require_same_search(load_space_text(SEARCH.replace("low: 0.1", "low: 0.2")), stored, "s")
     with pytest.raises(SweepExistsError, match="other base"):
         require_same_search(load_space_text(SEARCH.replace("until: 10", "until: 20")), stored, "s")
-    grid = load_space_text(SEARCH.replace("search:", "axes: {lr: [0.1, 0.2]}\nsearch:"))
+    grid = load_space_text(SEARCH.replace("search:", GRID))
     with pytest.raises(SweepExistsError, match="a search, not a grid"):
         require_same_search(grid, stored, "s")
 
