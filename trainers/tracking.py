@@ -97,12 +97,24 @@ def dominant_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> D
     for row, (lane, k) in enumerate(zip(lanes, sizes, strict=True)):
         if k:
             assert lane.block_WC is not None and lane.values_W is not None
+            coordinates = _coordinates(_examples(instruments, lane), k)
+            held = k
+            if coordinates is not None and lane.cell.solver.order == "algebraic":
+                held = _held(lane.values_W[:k], coordinates)
             subspaces[row] = Subspace(
-                basis_KC=lane.block_WC[:k],
-                values_K=lane.values_W[:k],
-                coordinates=_coordinates(_examples(instruments, lane), k),
+                basis_KC=lane.block_WC[:held], values_K=lane.values_W[:held], coordinates=coordinates
             )
     return Dominant(subspaces=subspaces)
+
+
+def _held(values_K: Tensor, coordinates: Coordinates) -> int:
+    """Return how many of the Hessian's k largest eigenpairs lie in the coordinates.
+
+    What the coordinates leave out is null, so it comes before negative eigenvalues. Any null vectors may be
+    taken; those orthogonal to what is projected change nothing, so they need not be made.
+    """
+    left_out = coordinates.num_params - coordinates.size
+    return max(len(values_K) - int((values_K < 0).sum()), len(values_K) - left_out)
 
 
 def _examples(instruments: Instruments, lane: Lane) -> Examples:

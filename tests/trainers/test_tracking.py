@@ -10,7 +10,8 @@ import scipy.sparse.linalg as sparse
 import torch
 from torch import Tensor
 
-from tests.trainers.tolerances import TRACKED_MEDIAN, TRACKED_P90
+from tests.trainers.small_cells import bulk, made_data, small_cell
+from tests.trainers.tolerances import TRACKED_MEDIAN, TRACKED_P90, WHOLE_SPACE_FLOAT64
 from trainers.cell import Cell, Phase
 from trainers.data import DATASETS, Dataset
 from trainers.losses import LOSSES
@@ -94,3 +95,31 @@ def test_the_projected_gradient_is_that_of_arpack(mnist: Dataset, phase: Callabl
     assert statistics.median(errors) <= TRACKED_MEDIAN, errors
     assert np.quantile(errors, 0.9) <= TRACKED_P90, errors
     assert max(errors) > 1e-12, "compared with itself"
+
+
+def test_null_directions_outside_the_coordinates_come_before_negative_curvature() -> None:
+    """One example has 22 coordinates of 57 parameters; of the 22 eigenvalues in them, some are negative."""
+    data = made_data(torch.float64)
+    model = Choice.of("mlp", widths=(1,), activation="tanh")
+    cell = small_cell(bulk(6, k=22), model=model, holdout_size=1)
+    trainer, fresh = (Trainer([cell], data=data, dtype=torch.float64) for _ in range(2))
+    trainer.advance(1)
+    module = MODELS["mlp"].build((1, 6, 6), 10, {"widths": (1,), "activation": "tanh"}).double()
+    sizes = {name: parameter.shape for name, parameter in module.named_parameters()}
+    chosen = holdout_indices(0, 1, len(data.train_inputs))
+    targets = torch.nn.functional.one_hot(data.train_labels[chosen], 10).double()
+
+    def loss(params: Tensor) -> Tensor:
+        parts = params.split([shape.numel() for shape in sizes.values()])
+        named = {name: part.view(sizes[name]) for name, part in zip(sizes, parts, strict=True)}
+        outputs = torch.func.functional_call(module, named, (data.train_inputs[chosen],))
+        return 0.5 * (outputs - targets).square().sum()
+
+    values, vectors = torch.linalg.eigh(torch.func.hessian(loss)(fresh.weights(0)))
+    assert fresh.num_params == 57 and values[0] < -1e-3 < 1e-3 < values[-1]
+    basis = trainer.dominant_basis(0)
+    leading, negative = vectors[:, values > 1e-6].T, vectors[:, values < -1e-6].T
+    torch.testing.assert_close(basis.T @ (basis @ leading.T), leading.T, rtol=0, atol=WHOLE_SPACE_FLOAT64)
+    torch.testing.assert_close(
+        basis @ negative.T, torch.zeros(len(basis), len(negative)).double(), rtol=0, atol=WHOLE_SPACE_FLOAT64
+    )

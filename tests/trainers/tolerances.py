@@ -46,3 +46,6 @@ PROBED_FLOAT64 = {"rel": 1e-6, "abs": 1e-8}
 
 STANDARD_ERRORS = 5.0
 """How far an estimate may be off in its own standard errors; with a fixed seed it either is or is not."""
+
+WHOLE_SPACE_FLOAT64 = 1e-6
+"""Eigenvectors of a tracker whose block is the whole space of a small Hessian, against `eigh`."""
