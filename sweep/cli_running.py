@@ -51,6 +51,12 @@ PriceOption = Annotated[
     float,
     typer.Option("--price", min=0.0, help="Of a device-hour: a GPU's, or a CPU's where trials have none."),
 ]
+SystemOption = Annotated[
+    bool,
+    typer.Option(
+        "--system-metrics/--no-system-metrics", help="Record how busy the nodes are, every ten seconds."
+    ),
+]
 CellOption = Annotated[
     list[str] | None,
     typer.Option("--cell", metavar="CELL_ID", help="Only this cell; its first digits will do. Repeatable."),
@@ -90,6 +96,7 @@ def run(
     time_limit: LimitOption = None,
     cost_limit: CostOption = None,
     price: PriceOption = 1.0,
+    system_metrics: SystemOption = True,
 ) -> None:
     """Run a space, or what is missing of it."""
     from search_spaces import load_space
@@ -116,6 +123,7 @@ def run(
         limit_seconds=_seconds(time_limit),
         cost_limit=cost_limit,
         price=price,
+        system_metrics=system_metrics,
     )
 
 
@@ -158,6 +166,7 @@ def search(
     time_limit: LimitOption = None,
     cost_limit: CostOption = None,
     price: PriceOption = 1.0,
+    system_metrics: SystemOption = True,
 ) -> None:
     """Search a space with Optuna, or go on with a search; every configuration is an ordinary cell."""
     from search_spaces import load_space
@@ -193,6 +202,7 @@ def search(
         limit_seconds=_seconds(time_limit),
         cost_limit=cost_limit,
         price=price,
+        system_metrics=system_metrics,
     )
 
 
@@ -218,6 +228,7 @@ def resume(
     time_limit: LimitOption = None,
     cost_limit: CostOption = None,
     price: PriceOption = 1.0,
+    system_metrics: SystemOption = True,
 ) -> None:
     """Make what is missing of a sweep, from the space that it was begun with."""
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
@@ -239,6 +250,7 @@ def resume(
         limit_seconds=_seconds(time_limit),
         cost_limit=cost_limit,
         price=price,
+        system_metrics=system_metrics,
     )
 
 
@@ -259,6 +271,7 @@ def retry(
     time_limit: LimitOption = None,
     cost_limit: CostOption = None,
     price: PriceOption = 1.0,
+    system_metrics: SystemOption = True,
 ) -> None:
     """Run the failed cells of a sweep again, and nothing else."""
     from sweep.steering_requests import failed_cells
@@ -283,6 +296,7 @@ def retry(
         limit_seconds=_seconds(time_limit),
         cost_limit=cost_limit,
         price=price,
+        system_metrics=system_metrics,
     )
 
 

@@ -48,6 +48,10 @@ AXIS_METRIC_PREFIX = "hp/"
 CELLS_METRIC_PREFIX = "cells/"
 BEST_TRAIN_LOSS = "best/train_loss"
 BEST_TEST_ACCURACY = "best/test_accuracy"
+SYSTEM_METRIC_PREFIX = "system/"
+"""MLflow's own names for how busy a node is: `system/NODE/cpu_utilization_percentage`, …"""
+
+TRIALS_RUNNING = "trials_running"
 PARAM_LEASE_PREFIX = "lease."
 
 ARTIFACT_SPACE = "space.yaml"

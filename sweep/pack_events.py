@@ -2,10 +2,12 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sweep import names
 from sweep.forks import Fork, Sharing
 from sweep.guide import Guide
 from sweep.names import Status
@@ -58,6 +60,20 @@ class PackEvents:
         self._applied: Mapping[str, int] = self._rank
         self._begun: dict[int, float] = {}
         self._held_seconds = 0.0
+        self._node_of: dict[int, str] = {}
+        self._node_use: dict[str, dict[str, float]] = {}
+
+    def observed(self, pack: int, node: str, use: dict[str, float]) -> None:
+        """A worker says on which node it is, and how busy that is."""
+        self._node_of[pack] = node
+        self._node_use[node] = use
+
+    def nodes(self) -> dict[str, float]:
+        """Return how busy the nodes are that were heard of since the last call, as `NODE/NAME`."""
+        heard, self._node_use = self._node_use, {}
+        running = Counter(node for pack, node in list(self._node_of.items()) if pack in self._begun)
+        found = {f"{node}/{name}": value for node, use in heard.items() for name, value in use.items()}
+        return found | {f"{node}/{names.TRIALS_RUNNING}": float(running[node]) for node in heard}
 
     def prefer(self, order: Sequence[str]) -> None:
         """Let the packs that have not begun come in this order of their cells. From any thread."""
@@ -79,6 +95,7 @@ class PackEvents:
     def _let_go(self, pack: int) -> None:
         if (begun := self._begun.pop(pack, None)) is not None:
             self._held_seconds += time.monotonic() - begun
+        self._node_of.pop(pack, None)
 
     def ready(self, pack: int) -> bool:
         """Whether the states that a pack forks from are there, or will never be."""

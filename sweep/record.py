@@ -103,6 +103,7 @@ class Record:
         divergence_factor: Multiple of the initial loss above which runs of the space's base have diverged.
         text: The stored space.
         search: What a search has asked and what came of it; `None` for a grid.
+        nodes: Node to how busy it was when last heard of, by the names of `sweep.node_use`.
         grids: The grid of each point.
         axes: Axis name to the value at each point; `None` where the point's grid lacks the axis.
         cell_ids: The cell of each point.
@@ -128,6 +129,7 @@ class Record:
     divergence_factor: float = 10.0
     text: str = ""
     search: Account | None = None
+    nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def outcome(self, point: int) -> CellOutcome:
         """Return the outcome of the cell of a grid point."""
@@ -224,8 +226,18 @@ def load_record(tracking_uri: str, name: str) -> Record:
         claims=space.claims,
         divergence_factor=space.spec.base.divergence_factor,
         text=space.text,
+        nodes=_nodes(parent.data.metrics),
         search=account_of(space.search, read_events(ledger, sweep)) if space.is_search else None,
     )
+
+
+def _nodes(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        if key.startswith(names.SYSTEM_METRIC_PREFIX):
+            node, _, name = key.removeprefix(names.SYSTEM_METRIC_PREFIX).rpartition("/")
+            found.setdefault(node, {})[name] = value
+    return found
 
 
 def _without_a_driver(runs: Mapping[str, CellRun], name: str) -> dict[str, CellRun]:

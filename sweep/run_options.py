@@ -25,6 +25,7 @@ class RunOptions:
         first: Which cells come first: `axis=value` each, as text.
         limit_seconds: Stop cleanly after so long; `None` is never.
         cost_limit: Stop cleanly once this command has cost so much; `None` is never.
+        system_metrics: Whether it is recorded how busy the nodes are.
         price: Of a device-hour: of a GPU, or of a CPU where trials have no GPU.
     """
 
@@ -46,3 +47,4 @@ class RunOptions:
     limit_seconds: float | None = None
     cost_limit: float | None = None
     price: float = 1.0
+    system_metrics: bool = True

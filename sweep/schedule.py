@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 
 from sweep.errors import ClusterError
 from sweep.packs import PackPlan
-from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_PROBLEMS, PackTrial
+from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_NODE, RESULT_PROBLEMS, PackTrial
 
 REASON_LENGTH = 400
 SECONDS_TO_WAIT_FOR_MORE = 1.0
@@ -82,6 +82,10 @@ class Events(Protocol):
 
     def reported(self, pack: int, commits: list[dict[str, Any]], problems: list[str]) -> None:
         """Commits, as mappings like `sweep.pack.Committed`, and problems in words."""
+        ...
+
+    def observed(self, pack: int, node: str, use: dict[str, float]) -> None:
+        """How busy the node is on which a pack is trained."""
         ...
 
     def more(self, seconds: float) -> list[int] | None:
@@ -316,6 +320,7 @@ class _Forward(_Unsaved, TrialProgressCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         pack = trial.config["pack"]
+        self._events.observed(pack, *result[RESULT_NODE])
         self._events.reported(pack, result[RESULT_CELLS], result[RESULT_PROBLEMS])
         if (failure := result[RESULT_FAILURE]) is not None:
             self._queue.add(self._events.failed(pack, _in_a_line(failure), failure))

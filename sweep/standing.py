@@ -8,7 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sweep import names
@@ -90,6 +90,7 @@ class Standing:
         devices: By name.
         losses: The lowest training loss so far after each cell that ended, in the order of their ends.
         search: `None` for a grid.
+        nodes: Node to how busy it was when last heard of; empty while no cell runs.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Standing:
     devices: tuple[DeviceUse, ...]
     losses: tuple[float, ...]
     search: Search | None = None
+    nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; what is not known is null."""
@@ -122,6 +124,7 @@ class Standing:
                 {"device": d.device, "cells": d.cells, "train_seconds": d.seconds, "share": _known(d.share)}
                 for d in self.devices
             ],
+            "nodes": {node: dict(use) for node, use in self.nodes.items()},
             "search": None if self.search is None else asdict(self.search),
         }
 
@@ -151,6 +154,7 @@ def standing_of(record: Record, *, now: float | None = None) -> Standing:
         reasons=_reasons(outcomes),
         devices=_devices(outcomes),
         losses=_lowest_so_far(ended),
+        nodes=record.nodes if running else {},
         search=None if record.search is None else _search(record.search),
     )
 

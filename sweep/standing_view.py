@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.html.data import heatmap_specs, place_axes
-from sweep.names import Status
+from sweep.names import TRIALS_RUNNING, Status
 from sweep.progress import STYLES, duration
 from sweep.record import Record
 from sweep.report.heatmap import HeatmapData, heatmap_data
@@ -110,7 +110,20 @@ def _facts(standing: Standing) -> Table:
         table.add_row(
             "device", Text(f"{use.device}: {use.cells} cells, {duration(use.seconds)} of training{share}")
         )
+    for node, use in standing.nodes.items():
+        table.add_row("now", Text(f"{node}: {node_text(use)}"))
     return table
+
+
+def node_text(use: Mapping[str, float]) -> str:
+    """Say how busy a node is: "2 trials, processors 93 %, memory 41 %"."""
+    parts = [f"{use[TRIALS_RUNNING]:.0f} trials"] if TRIALS_RUNNING in use else []
+    for name, value in sorted(use.items()):
+        if name.endswith("_percentage"):
+            what = name.removesuffix("_percentage").replace("cpu_utilization", "processors")
+            what = what.replace("system_memory_usage", "memory").replace("_usage", "").replace("_", " ")
+            parts.append(f"{what} {value:.0f} %")
+    return ", ".join(parts)
 
 
 def search_lines(search: Search) -> list[str]:

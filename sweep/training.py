@@ -1,11 +1,14 @@
 """Training what is missing of a sweep: Ray is started, packs run, and what happens goes to the recorder."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 
+from sweep import names
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.forks import plan_sharing
 from sweep.guide import Guide
@@ -26,6 +29,7 @@ from sweep.schedule import Cluster, Resources, run_packs
 from sweep.stopping import Stop
 from sweep.storage import Storage
 
+SECONDS_BETWEEN_NODE_RECORDS = 10.0
 SECONDS_BETWEEN_POLLS = 1.0
 """How often the driver looks for a stop request and prints its progress."""
 
@@ -73,6 +77,7 @@ class Training:
             limit=options.cost_limit,
         )
         self._held_seconds = 0.0
+        self._nodes_recorded = -math.inf
 
     def train(
         self,
@@ -151,6 +156,7 @@ class Training:
             if ended > ended_before:
                 self._lease.check()
                 self._ledger.log_progress(self._sweep, progress_metrics(runs.values()), step=ended)
+            self._record_nodes(events)
             asked = self._ledger.requests(self._sweep)
             if asked.stop:
                 self._stop.ask("as `sweep stop` asked")
@@ -164,6 +170,17 @@ class Training:
             return ended
 
         return _Watch(look, self._stop, display)
+
+    def _record_nodes(self, events: PackEvents) -> None:
+        """Record how busy the nodes are, now and then."""
+        now = time.monotonic()
+        if not self._options.system_metrics or now - self._nodes_recorded < SECONDS_BETWEEN_NODE_RECORDS:
+            return
+        self._nodes_recorded = now
+        use = {f"{names.SYSTEM_METRIC_PREFIX}{name}": value for name, value in events.nodes().items()}
+        if use:
+            age = int(time.time() - self._sweep.created_ms / 1000)
+            self._ledger.log_progress(self._sweep, use, step=max(age, 0))
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)

@@ -16,6 +16,7 @@ from ray import tune
 
 from sweep.environment import collect_environment
 from sweep.names import Status
+from sweep.node_use import NodeMeter
 from sweep.pack import Committed, Pack
 from sweep.storage import Storage
 from sweep.watchdog import Watchdog
@@ -39,6 +40,10 @@ RESULT_FAILURE = "failure"
 """Key of a trial's report: the traceback with which a pack of several cells ended, else `None`."""
 
 
+RESULT_NODE = "node"
+"""Key of a trial's report: the name of its node and how busy it is, see `sweep.node_use`."""
+
+
 class PackTrial(tune.Trainable):
     """Trains the pack in `config["cells"]`.
 
@@ -55,6 +60,7 @@ class PackTrial(tune.Trainable):
     """
 
     _data: "tuple[Choice, Dataset] | None" = None
+    _node: NodeMeter | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take a pack; it is built in the first step, where a failure can be reported."""
@@ -86,11 +92,13 @@ class PackTrial(tune.Trainable):
                 if len(self._cells) == 1:
                     raise
                 committed, failure = [], traceback.format_exc()
+        self._node = self._node or NodeMeter()
         problems, self._problems[:] = list(self._problems), []
         return {
             RESULT_CELLS: [asdict(one) for one in committed],
             RESULT_PROBLEMS: problems,
             RESULT_FAILURE: failure,
+            RESULT_NODE: self._node.look(),
             "done": failure is not None or all(one.status != Status.RUNNING for one in committed),
         }
 

@@ -243,7 +243,7 @@ class Sweeps(TaggedRuns):
         Args:
             sweep: The sweep.
             values: By metric name.
-            step: How many cells have ended.
+            step: How many cells have ended; for the use of nodes, the sweep's age in seconds.
         """
         metrics = [Metric(name, value, now_ms(), step) for name, value in values.items()]
         with translated(f"recording the progress of sweep {sweep.name!r}"):

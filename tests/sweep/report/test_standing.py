@@ -78,6 +78,16 @@ def test_reasons_and_devices_are_counted(record: Record) -> None:
     assert values["counts"]["diverged"] == 2 and values["cells"] == 12
 
 
+def test_nodes_are_shown_while_cells_run(record: Record) -> None:
+    use = {"cpu_utilization_percentage": 93.4, "system_memory_usage_percentage": 41.0, "trials_running": 2.0}
+    busy = replace(record, nodes={"m0": {**use, "gpu_0_memory_usage_percentage": 12.0}})
+    console = Console(file=io.StringIO(), width=120)
+    show(busy, console, pictures=False)
+    assert "m0: 2 trials, processors 93 %, gpu 0 memory 12 %, memory 41 %" in console.file.getvalue()
+    over = {cell: replace(o, status=Status.COMPLETED) for cell, o in record.outcomes.items()}
+    assert standing_of(replace(busy, outcomes=over)).nodes == {}
+
+
 def test_a_heatmap_of_characters(record: Record) -> None:
     lines = heatmap_text(record).splitlines()
     assert lines[1].split() == ["10", "--", "··", "▒▒", "▓▓", "██", "xx"]
