@@ -288,6 +288,8 @@ def _shape_form(model: Choice, dataset: Choice, loss: Choice) -> dict[str, Any]:
         "loss": {"name": loss.name, **loss.canonical("loss", LOSSES[loss.name].options)},
         "data_digest": entry.digest,
     }
+    # A file's digest stands for its path.
+    form["dataset"].pop("path", None)
     if (source := MODELS[model.name].source_digest) is not None:
         form["source_digest"] = source(form["model"])
         del form["model"]["path"]

@@ -6,6 +6,7 @@ from trainers.data.entry import Dataset, DatasetEntry
 from trainers.data.generated import GAUSSIAN_MIXTURE, SIGNS, SINE
 from trainers.data.mnist import FASHION_MNIST, MNIST, MNIST_5K
 from trainers.data.sst2 import SST2, SST2_1K
+from trainers.data.user import FILE
 
 __all__ = ["DATASETS", "Dataset", "DatasetEntry"]
 
@@ -22,4 +23,5 @@ DATASETS: dict[str, DatasetEntry] = {
     "sine": SINE,
     "gaussian-mixture": GAUSSIAN_MIXTURE,
     "signs": SIGNS,
+    "file": FILE,
 }

@@ -43,8 +43,8 @@ class DatasetEntry:
         input_shape: Shape of one example.
         num_outputs: Number of classes.
         options: Declared options (normalisation, labels).
-        sizes: From the options, those of `num_train`, `num_test`, `input_shape` and `num_outputs` that they
-            change.
+        sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs` and `digest`
+            that they change.
     """
 
     load: Callable[[Path, Mapping[str, OptionValue]], Dataset]

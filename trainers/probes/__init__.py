@@ -10,6 +10,7 @@ from trainers.cell import ORDERS
 from trainers.data.entry import DatasetEntry
 from trainers.errors import ConfigError
 from trainers.options import Option, OptionValue
+from trainers.probes.user import source_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +30,14 @@ class ProbeEntry:
     classes: int = 1
 
     def complete(self, options: Mapping[str, OptionValue], dataset: DatasetEntry) -> dict[str, OptionValue]:
-        """Replace the options that are left to the data set: `k`, `sizes` and `holdout_size`.
+        """Replace the options that are left to the data set, `k`, `sizes` and `holdout_size`, and to a file.
 
         Raises:
-            ConfigError: A subspace is larger than k.
+            ConfigError: A subspace is larger than k, or the file cannot be read.
         """
         complete = dict(options)
+        if "path" in complete:
+            complete["digest"] = source_digest(str(complete["path"]))
         if "k" in complete and complete["k"] is None:
             complete["k"] = self.classes * dataset.num_outputs
         if "holdout_size" in complete and complete["holdout_size"] is None:
@@ -162,4 +165,14 @@ PROBES: dict[str, ProbeEntry] = {
         options={"size": Option(default=64, minimum=1), "seed": Option(default=0, minimum=0)},
     ),
     "weights": ProbeEntry(series=("weights/<i>",), cost="nothing; for models of at most 100 parameters"),
+    "file": ProbeEntry(
+        series=("own/<name>",),
+        cost="what your function takes",
+        # The digest is that of the file, whatever is written here.
+        options={
+            "path": Option(default=""),
+            "function": Option(default="measure"),
+            "digest": Option(default=""),
+        },
+    ),
 }

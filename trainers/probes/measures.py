@@ -14,6 +14,7 @@ from trainers.probes.curvature import measure_curvature
 from trainers.probes.energies import measure_energies
 from trainers.probes.spectrum import measure_spectrum
 from trainers.probes.subspaces import measure_eigenvectors, measure_layers, measure_subspace_overlap
+from trainers.probes.user import measure_own
 from trainers.probes.view import View
 from trainers.probes.weights import measure_distance, measure_sketch, measure_weights
 
@@ -35,4 +36,5 @@ MEASURES: Mapping[str, Measure] = {
     "distance": measure_distance,
     "sketch": measure_sketch,
     "weights": measure_weights,
+    "file": measure_own,
 }

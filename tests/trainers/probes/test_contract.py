@@ -1,6 +1,7 @@
 """What every row of the table must do just by being there."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ FULL_OPTIONS: dict[str, tuple[dict[str, object], ...]] = {
     "distance": ({}, {"since": 10}),
     "sketch": ({"size": 3},),
     "weights": ({},),
+    "file": ({"path": str(Path(__file__).with_name("own_probe.py"))},),
 }
 """Together the options of a row record every series that it declares."""
 

@@ -1,0 +1,97 @@
+"""Data of the user's own, from a NumPy archive."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainers.canonical import cell_id, dataset_entry
+from trainers.cell import Cell, Phase
+from trainers.errors import ConfigError
+from trainers.options import Choice
+from trainers.training import Trainer
+
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(60, 3, 2))
+CLASSES = {
+    "train_inputs": INPUTS[:40],
+    "train_labels": (INPUTS[:40, 0, 0] > 0).astype(np.uint8),
+    "test_inputs": INPUTS[40:],
+    "test_labels": np.full(20, 2),
+}
+
+
+def cell(path: Path, **changes: object) -> Cell:
+    fields: dict[str, object] = {
+        "model": Choice.of("mlp", widths=(8,)),
+        "dataset": Choice.of("file", path=str(path)),
+        "batch_size": 10,
+        "holdout_size": 20,
+        "phases": (Phase(lr=0.5, until=40),),
+        **changes,
+    }
+    return Cell(**fields)  # pyright: ignore[reportArgumentType]
+
+
+def stored(path: Path, **changes: np.ndarray) -> Path:
+    np.savez(path, **{**CLASSES, **changes})
+    return path
+
+
+def test_classes_are_trained(tmp_path: Path) -> None:
+    path = stored(tmp_path / "mine.npz")
+    entry = dataset_entry(Choice.of("file", path=str(path)))
+    assert (entry.num_train, entry.num_test, entry.input_shape, entry.num_outputs) == (40, 20, (3, 2), 3)
+    data = entry.load(tmp_path, {"path": str(path)})
+    assert torch.equal(data.train_inputs, torch.tensor(INPUTS[:40], dtype=torch.float32))
+    assert data.train_labels.dtype == torch.int64 and data.test_labels.tolist() == [2] * 20
+    trainer = Trainer([cell(path)])
+    trainer.advance(40)
+    assert trainer.lanes[0].finals["train/loss"] < 0.15
+    assert trainer.lanes[0].finals["test/accuracy"] == 0.0, "class 2 is in no example that was trained on"
+
+
+def test_real_labels_are_regression(tmp_path: Path) -> None:
+    path = stored(tmp_path / "mine.npz", train_labels=INPUTS[:40, 0], test_labels=INPUTS[40:, 0])
+    entry = dataset_entry(Choice.of("file", path=str(path)))
+    data = entry.load(tmp_path, {"path": str(path)})
+    assert entry.num_outputs == 2 and data.train_labels.dtype == torch.float32
+    trainer = Trainer([cell(path)])
+    trainer.advance(40)
+    assert trainer.lanes[0].finals["train/loss"] < 0.3
+
+
+def test_the_address_follows_the_content_and_not_the_path(tmp_path: Path) -> None:
+    first = cell_id(cell(stored(tmp_path / "a.npz")))
+    assert cell_id(cell(stored(tmp_path / "b.npz"))) == first
+    assert cell_id(cell(stored(tmp_path / "c.npz", test_labels=np.zeros(20, int)))) != first
+
+
+@pytest.mark.parametrize(
+    "changes, part",
+    [
+        ({"train_labels": np.zeros(39, int)}, "train_labels of shape (39,)"),
+        ({"train_labels": -np.ones(40, int)}, "whole numbers from 0"),
+        ({"train_labels": np.zeros(40)}, "type float64 and shape (40,)"),
+        ({"test_inputs": np.full((20, 3, 2), np.nan)}, "test_inputs and test_labels must be finite"),
+        ({"test_inputs": np.zeros((20, 5))}, "examples must have one shape"),
+        ({"train_inputs": np.array([None] * 40)}, "expected the arrays train_inputs"),
+    ],
+)
+def test_what_is_no_data_set_is_refused(tmp_path: Path, changes: dict[str, np.ndarray], part: str) -> None:
+    path = stored(tmp_path / "bad.npz", **changes)
+    with pytest.raises(ConfigError) as raised:
+        cell_id(cell(path))
+    assert part in str(raised.value) and "bad.npz" in str(raised.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for path in ("", str(tmp_path / "missing.npz")):
+        with pytest.raises(
+            ConfigError, match="dataset.path: found .*; expected a file that numpy.savez wrote"
+        ):
+            dataset_entry(Choice.of("file", path=path))
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(ConfigError, match="expected the arrays"):
+        dataset_entry(Choice.of("file", path=str(tmp_path / "text.npz")))

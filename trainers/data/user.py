@@ -1,0 +1,117 @@
+"""A data set of the user's own, from a NumPy archive.
+
+    numpy.savez("my_data.npz", train_inputs=..., train_labels=..., test_inputs=..., test_labels=...)
+
+and in a space `dataset: {name: file, path: my_data.npz}`. Inputs are used as they are, as float32. Labels are
+whole numbers from 0 for classes, or (n, outputs) real numbers for regression. The digest of the file is part
+of a cell's address, its path is not. The file must be readable at this path wherever cells are trained.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainers.data.entry import Dataset, DatasetEntry
+from trainers.errors import ConfigError
+from trainers.options import Option, OptionValue
+
+ARRAYS = ("train_inputs", "train_labels", "test_inputs", "test_labels")
+
+
+def load(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
+    """Load the archive; `folder` is not used.
+
+    Raises:
+        ConfigError: It cannot be read, or its arrays are no data set.
+    """
+    import torch
+
+    arrays = _arrays(options)
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(array)).to(
+            torch.int64 if array.dtype.kind in "iu" and "labels" in name else torch.float32
+        )
+        for name, array in arrays.items()
+    }
+    return Dataset(**tensors, num_outputs=_num_outputs(arrays))
+
+
+def sizes(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
+    """Return what planning knows of the archive: its digest, its numbers of examples, and their shapes."""
+    path = _path(options)
+    return _sizes(str(path), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
+    arrays = _arrays({"path": path})
+    return {
+        "digest": f"sha256:{hashlib.sha256(Path(path).read_bytes()).hexdigest()}",
+        "num_train": len(arrays["train_inputs"]),
+        "num_test": len(arrays["test_inputs"]),
+        "input_shape": arrays["train_inputs"].shape[1:],
+        "num_outputs": _num_outputs(arrays),
+    }
+
+
+def _path(options: Mapping[str, OptionValue]) -> Path:
+    path = Path(str(options["path"]))
+    if not options["path"] or not path.is_file():
+        raise ConfigError(f"dataset.path: found {options['path']!r}; expected a file that numpy.savez wrote.")
+    return path
+
+
+def _arrays(options: Mapping[str, OptionValue]) -> dict[str, np.ndarray]:
+    path = _path(options)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ARRAYS}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ConfigError(f"dataset: {path}: {error}; expected the arrays {', '.join(ARRAYS)}.") from error
+    for part in ("train", "test"):
+        inputs, labels = arrays[f"{part}_inputs"], arrays[f"{part}_labels"]
+        if inputs.ndim < 2 or not len(inputs) or len(inputs) != len(labels):
+            raise ConfigError(
+                f"dataset: {path}: found {part}_inputs of shape {inputs.shape} and {part}_labels of shape "
+                f"{labels.shape}; expected (n, ...) and as many labels."
+            )
+        classes = labels.dtype.kind in "iu" and labels.ndim == 1 and labels.min() >= 0
+        if not classes and not (labels.dtype.kind == "f" and labels.ndim == 2):
+            raise ConfigError(
+                f"dataset: {path}: found {part}_labels of type {labels.dtype} and shape {labels.shape}; "
+                "expected (n,) whole numbers from 0, or (n, outputs) real ones."
+            )
+        if inputs.dtype.kind not in "fiub" or not np.isfinite(inputs).all() or not np.isfinite(labels).all():
+            raise ConfigError(f"dataset: {path}: {part}_inputs and {part}_labels must be finite numbers.")
+    for what in ("inputs", "labels"):
+        train, test = arrays[f"train_{what}"], arrays[f"test_{what}"]
+        if train.shape[1:] != test.shape[1:]:
+            raise ConfigError(
+                f"dataset: {path}: found train_{what} of shape {train.shape} and test_{what} of shape "
+                f"{test.shape}; examples must have one shape."
+            )
+    return arrays
+
+
+def _num_outputs(arrays: Mapping[str, np.ndarray]) -> int:
+    labels = [arrays[f"{part}_labels"] for part in ("train", "test")]
+    if labels[0].ndim == 2:
+        return labels[0].shape[1]
+    return int(max(array.max() for array in labels)) + 1
+
+
+FILE = DatasetEntry(
+    load=load,
+    # What stands here is replaced by what the file has.
+    digest="the digest of the file",
+    num_train=0,
+    num_test=0,
+    input_shape=(),
+    num_outputs=0,
+    options={"path": Option(default="")},
+    sizes=sizes,
+)
