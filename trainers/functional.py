@@ -164,11 +164,9 @@ class FunctionalObjective:
         outputs = self._call(params_P, inputs_BX)
         residual = self._loss.gradient(outputs.unsqueeze(0), targets_BC.unsqueeze(0)).squeeze(0)
 
-        def outputs_at(params: Tensor) -> Tensor:
-            return self._call(params, inputs_BX)
+        def against_residual(params: Tensor) -> Tensor:
+            """Return r . f(theta) with the residual r held fast; its gradient is J(theta)^T r."""
+            return (self._call(params, inputs_BX) * residual).sum()
 
-        def pulled_back(params: Tensor) -> Tensor:
-            """J(theta)^T r with the residual r held fast."""
-            return vjp(outputs_at, params)[1](residual)[0]
-
-        return jvp(pulled_back, (params_P,), (vector_P,))[1]
+        # `grad` records its backward pass, `vjp` here would not: some layers then have no forward mode.
+        return jvp(torch.func.grad(against_residual), (params_P,), (vector_P,))[1]

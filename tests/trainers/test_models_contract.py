@@ -64,7 +64,7 @@ class Case:
         return objective.curvature(self.params, self.inputs, self.targets, part=part)(self.block)
 
 
-@pytest.fixture(params=sorted(MODELS))
+@pytest.fixture
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     return Case(request.param, tmp_path)
 

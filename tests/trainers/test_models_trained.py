@@ -9,7 +9,6 @@ from tests.trainers.models_small import small_choice
 from tests.trainers.tolerances import TRAJECTORY
 from trainers.cell import Cell, Phase
 from trainers.data import Dataset
-from trainers.models import MODELS
 from trainers.options import Choice
 from trainers.training import Trainer
 
@@ -65,7 +64,7 @@ class Case:
         return trainer
 
 
-@pytest.fixture(params=sorted(MODELS))
+@pytest.fixture
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     return Case(request.param, tmp_path)
 
