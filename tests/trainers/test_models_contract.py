@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tests.trainers.models_small import SMALL, build_model, small_choice
+from tests.trainers.models_small import SMALL, USER_FILE, YOURS, build_model, case_names, small_choice
 from tests.trainers.tolerances import DEEP_SUMS_FLOAT64, FINITE_DIFFERENCES_FLOAT64, SUMS_FLOAT64
 from trainers import functional
 from trainers.functional import FunctionalObjective
@@ -71,6 +71,18 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 
 def test_the_table_is_covered() -> None:
     assert set(SMALL) == set(MODELS)
+
+
+def test_a_model_of_ones_own_takes_the_place_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(USER_FILE)
+    monkeypatch.setitem(YOURS, "your own", ({"path": str(path)}, (5,)))
+    assert case_names() == ["your own"]
+    own = Case("your own", tmp_path)
+    assert type(own.module).__name__ == "Gated"
+    assert own.inputs.shape == (LANES, BATCH, 5)
 
 
 def test_losses_and_gradients_are_those_of_autograd(case: Case) -> None:
