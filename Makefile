@@ -9,7 +9,9 @@ PYTHON ?= python3
 VENV ?= .venv
 FAULT_SEEDS ?= 3
 
-PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# pip compiles on one core; the few files that no Python 3 can compile are of no use.
+COMPILE = "$(VENV)/bin/python" -m compileall -qq -j 0 "$(VENV)" || true
 CREATED = $(VENV)/.created
 INSTALLED = $(VENV)/.installed
 INSTALLED_TEST = $(VENV)/.installed-test
@@ -66,13 +68,16 @@ $(CREATED):
 $(INSTALLED): $(PINS) | $(CREATED)
 	@echo "Installing pinned dependencies into $(VENV); the first time this downloads a few GB."
 	$(PIP_INSTALL) -e .
+	$(COMPILE)
 	@touch "$@"
 
 $(INSTALLED_TEST): $(PINS) | $(CREATED)
 	@echo "Installing pinned dependencies into $(VENV); the first time this downloads a few GB."
 	$(PIP_INSTALL) -e ".[test]"
+	$(COMPILE)
 	@touch "$(INSTALLED)" "$@"
 
 $(INSTALLED_DEV): $(INSTALLED)
 	$(PIP_INSTALL) -e ".[test,dev]"
+	$(COMPILE)
 	@touch "$@"
