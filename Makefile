@@ -25,7 +25,7 @@ PINS = pyproject.toml constraints.txt
 help:
 	@echo "make demo    run a small sweep on MNIST-5k and draw its heatmaps"
 	@echo "make test    run all tests"
-	@echo "make cluster-tests  start docker-compose.yml on hosts of its own, as root on Linux, and break it"
+	@echo "make cluster-tests  start docker-compose.yml on hosts of its own, as root on Linux, and break it (five minutes)"
 	@echo "make faults  run the whole fault matrix (FAULT_SEEDS=$(FAULT_SEEDS) seeds a fault; about an hour)"
 	@echo "make lint    check style and types"
 	@echo "make clean   remove the environment and caches; results/ stays"

@@ -26,8 +26,6 @@ def chance() -> Random:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A cluster whose services are not started yet."""
-    if os.environ.get("CLUSTER_TESTS") != "1":
-        pytest.skip("a cluster of six hosts takes minutes; `make cluster-tests` starts it")
     if (reason := why_not()) is not None:
         pytest.skip(f"no cluster in network namespaces here: {reason}")
     if programs_of_postgres() is None:

@@ -6,6 +6,7 @@ this order; which worker and when is drawn. What comes out is compared with the 
 
 import ipaddress
 import json
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -182,9 +183,18 @@ def assert_equal(alone: Path, together: Path) -> None:
                 assert first.read_bytes() == second.read_bytes(), name
 
 
+def test_nobody_gets_in_without_a_key(cluster: Cluster) -> None:
+    cluster.up()
+    strangers_are_refused_from_every_host(cluster)
+    the_keys_open(cluster)
+    every_port_is_closed_to_a_stranger(cluster)
+
+
+@pytest.mark.skipif(
+    os.environ.get("CLUSTER_TESTS") != "1", reason="takes four minutes; `make cluster-tests` runs it"
+)
 @pytest.mark.timeout(600)
-def test_the_compose_file_s_cluster(cluster: Cluster, chance: Random, tmp_path: Path) -> None:
-    """One test, because one cluster is enough for a machine however many processes test on it."""
+def test_a_sweep_survives_what_happens_to_clusters(cluster: Cluster, chance: Random, tmp_path: Path) -> None:
     killed, preempted = chance.sample(WORKERS, 2)
     began = time.monotonic()
 
@@ -198,34 +208,33 @@ def test_the_compose_file_s_cluster(cluster: Cluster, chance: Random, tmp_path: 
     with ThreadPoolExecutor() as beside:
         try:
             story = Story(cluster, chance, tmp_path)
-            strangers_are_refused_from_every_host(cluster)
-            the_keys_open(cluster)
-            every_port_is_closed_to_a_stranger(cluster)
-            passed("closed")
             the_doctor_finds_what_was_planted(cluster, killed, preempted)
             passed("examined")
             story.is_left_and_rejoined()
             passed("rejoined")
-            opened = beside.submit(the_doctor_finds_an_open_cluster_open, cluster)
-            story.loses_a_worker_and_mlflow_and_is_preempted(killed, preempted)
-            passed("worker and MLflow lost")
-            opened.result()
             for file in FILES:
                 shutil.copy(file, home.folder)
             alone = home.start("run", FILES[0].name, "--cpus", "1")
+            story.loses_a_worker_and_mlflow_and_is_preempted(killed, preempted)
+            passed("worker and MLflow lost")
             story.loses_its_head()
             passed("head lost")
             story.loses_its_driver()
             passed("driver lost")
-            healthy = beside.submit(the_doctor_finds_nothing_else, cluster)
+            opened = beside.submit(the_doctor_finds_an_open_cluster_open, cluster)
             story.is_stopped_and_resumed()
             passed("stopped and resumed")
-            healthy.result()
+            looked = beside.submit(story.is_looked_at)
+            opened.result()
+            healthy = beside.submit(the_doctor_finds_nothing_else, cluster)
             story.went_on_from_checkpoints()
             out, err = alone.communicate(timeout=PATIENCE_SECONDS)
             assert alone.returncode == 0, out + err
             home.run("report", NAME, "--out", "report")
             assert_equal(home.folder / "report", story.report())
+            looked.result()
             passed("compared")
+            healthy.result()
+            passed("examined again")
         finally:
             home.close()
