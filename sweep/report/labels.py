@@ -165,8 +165,9 @@ def spaced(count: int, most: int) -> list[int]:
 
 
 def grid_label(name: str) -> str:
-    """Write the name of a grid: initialisms in capitals."""
-    return name.upper() if name in INITIALISMS else name.replace("_", " ")
+    """Write the name of a grid in words, initialisms in capitals: "first-200-sgd" is "first 200 SGD"."""
+    words = name.replace("_", " ").replace("-", " ").split()
+    return " ".join(word.upper() if word in INITIALISMS else word for word in words)
 
 
 def combination(axes: Sequence[str], values: Sequence[AxisValue | None]) -> str:

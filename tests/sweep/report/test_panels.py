@@ -17,6 +17,7 @@ from sweep.names import Status
 from sweep.record import Record
 from sweep.report import make_report
 from sweep.report.density import density_data, quadrature
+from sweep.report.labels import grid_label
 from sweep.report.levels import levels_csv, levels_data, levels_markdown
 from sweep.report.path import path_data
 from sweep.report.profile import profile_data
@@ -171,3 +172,10 @@ def test_an_edge_is_drawn_over_the_eigenvalues(store: Store, tmp_path: Path) -> 
         draw_spectrum(record, drawn, tmp_path / f"{name}.png")
     one, other = (image.imread(tmp_path / f"{name}.png") for name in ("with", "without"))
     assert one.shape != other.shape or (one != other).any(), "the edge is to be seen"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("sgd", "SGD"), ("first-200-sgd", "first 200 SGD"), ("batch_size", "batch size")]
+)
+def test_grids_are_named_in_words(name: str, text: str) -> None:
+    assert grid_label(name) == text
