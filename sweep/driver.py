@@ -202,7 +202,7 @@ class _Run:
             self._say(
                 f"{self._sweep.name}: {len(self._plan.cells)} cells, "
                 f"{len(done)} done before, {len(missing)} to do"
-                + (", more to be asked for" if more else "")
+                + (", more to be asked for by the sampler" if more else "")
                 + (f", {len(theirs)} being run by other sweeps" if theirs else "")
             )
         recorder.start()

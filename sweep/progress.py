@@ -42,6 +42,7 @@ class Progress:
     name: str
     total_steps: int
     statuses: dict[str, Status]
+    _expected_steps: int = 0
     _steps: dict[str, int] = field(default_factory=dict[str, int])
     _begun: float = field(default_factory=time.monotonic)
     _lock: Lock = field(default_factory=Lock)
@@ -58,6 +59,11 @@ class Progress:
             self.total_steps += sum(num_steps.values())
             self.statuses.update(dict.fromkeys(num_steps, Status.PENDING))
 
+    def expect(self, num_steps: int) -> None:
+        """Note how many steps there will be of cells that are still to be asked for."""
+        with self._lock:
+            self._expected_steps = self.total_steps + num_steps
+
     def begin(self, cell_id: str) -> None:
         """Note that a worker has begun a cell."""
         with self._lock:
@@ -72,17 +78,20 @@ class Progress:
     def fraction(self) -> float:
         """Return the share of steps done."""
         with self._lock:
-            done = sum(self._steps.values())
-        return 1.0 if self.total_steps == 0 else min(1.0, done / self.total_steps)
+            done, total = sum(self._steps.values()), self._total()
+        return 1.0 if total == 0 else min(1.0, done / total)
 
     def eta_seconds(self) -> float | None:
         """Return the seconds left at the rate so far; `None` before there is one."""
         with self._lock:
-            done = sum(self._steps.values())
+            done, total = sum(self._steps.values()), self._total()
         elapsed = time.monotonic() - self._begun
         if done <= 0:
             return None
-        return max(0.0, (self.total_steps - done) * elapsed / done)
+        return max(0.0, (total - done) * elapsed / done)
+
+    def _total(self) -> int:
+        return max(self.total_steps, self._expected_steps)
 
     def line(self) -> str:
         """Return the state in one line of text."""
@@ -128,7 +137,7 @@ class Display:
     def __init__(self, progress: Progress, console: Console) -> None:
         self._progress = progress
         self._console = console
-        self._last_line = ""
+        self._last_ended, self._last_line = -1, ""
         self._last_time = time.monotonic()
         self._live: Live | None = None
         if console.is_terminal:
@@ -141,16 +150,22 @@ class Display:
             return
         ended = sum(count for status, count in self._progress.counts().items() if Status(status).ended)
         now = time.monotonic()
-        if str(ended) != self._last_line or now - self._last_time > SECONDS_BETWEEN_LINES:
-            self._last_line, self._last_time = str(ended), now
-            self._console.print(self._progress.line(), highlight=False, soft_wrap=True)
+        if ended != self._last_ended or now - self._last_time > SECONDS_BETWEEN_LINES:
+            self._last_ended, self._last_time = ended, now
+            self._print()
 
     def close(self) -> None:
         """Leave the final state on the screen."""
         if self._live is not None:
             self._live.stop()
         else:
-            self._console.print(self._progress.line(), highlight=False, soft_wrap=True)
+            self._print()
+
+    def _print(self) -> None:
+        line = self._progress.line()
+        if line != self._last_line:
+            self._console.print(line, highlight=False, soft_wrap=True)
+        self._last_line = line
 
     def _render(self) -> Group:
         table = Table(box=None, padding=(0, 2), show_header=False)

@@ -113,6 +113,19 @@ class Asking:
             return f"{MOST_REPEATS} suggestions in a row that were all run before or are excluded"
         return ""
 
+    def steps_left(self, longest: int) -> int:
+        """Return about how many steps will still be asked for; 0 where only the time is limited.
+
+        Args:
+            longest: Steps of the base cell.
+        """
+        asked, limits = self._asked.values(), list[int]()
+        if self._search.cells is not None:
+            limits.append(longest * (self._search.cells - sum(event.new for event in asked)))
+        if self._search.steps is not None:
+            limits.append(self._search.steps - sum(event.steps for event in asked))
+        return max(0, min(limits, default=0))
+
     @property
     def seconds(self) -> float:
         """Seconds spent up to the last question."""

@@ -117,6 +117,8 @@ class Steering:
         self._capacity, self._lanes = capacity, lanes
         self._begun = time.monotonic() - (self._asking.seconds if self._asking is not None else 0.0)
         self._closing = False
+        if self._asking is not None:
+            progress.expect(self._asking.steps_left(self._space.longest))
         self._thread = threading.Thread(target=self._work, name="steering", daemon=True)
         self._thread.start()
 

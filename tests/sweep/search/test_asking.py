@@ -1,11 +1,14 @@
 """What a configuration's seeds come to, and when a search ends."""
 
+import io
 import math
 
 import pytest
+from rich.console import Console
 
 from search_spaces.search import SearchSpec
 from sweep.names import Status
+from sweep.progress import Display, Progress
 from sweep.search.asking import MOST_REPEATS, Asking, Ended, result_of
 from sweep.search.events import Asked
 
@@ -79,3 +82,32 @@ def test_a_space_that_is_exhausted_ends_the_search() -> None:
         number, configuration = made.ask()
         made.put(Asked(number=number, configuration=configuration, cells=(str(configuration["lr"]),)))
     assert "suggestions in a row" in made.is_over(0)
+
+
+def test_the_steps_that_a_budget_leaves() -> None:
+    made = Asking(search(cells=10, steps=500), [])
+    assert made.steps_left(100) == 500
+    number, configuration = made.ask()
+    made.put(Asked(number=number, configuration=configuration, cells=("a", "b"), new=2, steps=200))
+    assert (made.steps_left(100), made.steps_left(30)) == (300, 240)
+    assert Asking(search(seconds=5.0), []).steps_left(100) == 0
+
+
+def test_progress_counts_what_is_still_to_be_asked_for() -> None:
+    progress = Progress(name="s", total_steps=0, statuses={})
+    progress.expect(1000)
+    progress.add({"a": 100, "b": 100})
+    progress.update("a", Status.COMPLETED, 100, 100)
+    assert progress.line().startswith("s: 10% of steps; 1 completed, 1 pending, about")
+    progress.add({str(number): 100 for number in range(20)})
+    assert progress.fraction() == pytest.approx(100 / 2200)
+
+
+def test_a_plain_line_is_said_once() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    progress = Progress(name="s", total_steps=100, statuses={"a": Status.PENDING})
+    display = Display(progress, console)
+    for _ in range(3):
+        display.tick()
+    display.close()
+    assert console.file.getvalue() == "s: 0% of steps; 1 pending\n"
