@@ -51,15 +51,23 @@ def why_not() -> str | None:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (iproute2, util-linux, curl)"
-    name = f"shfl-{os.getpid()}-try"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
-    if made.returncode:
-        return f"no network namespaces: {made.stderr.strip()}"
-    unshare = ["unshare", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "true"]
-    inside = ["ip", "netns", "exec", name, *unshare]
-    tried = subprocess.run(inside, capture_output=True, text=True)
-    subprocess.run(["ip", "netns", "del", name], check=False)
-    return None if tried.returncode == 0 else f"no namespaces: {tried.stderr.strip()}"
+    name = f"shflt{os.getpid()}"
+    own = ["unshare", "--uts", "--mount", "--pid", "--fork", "--mount-proc"]
+    tries = (
+        ["ip", "netns", "add", name],
+        ["ip", "netns", "exec", name, *own, "mount", "-t", "tmpfs", "none", "/run"],
+        ["ip", "link", "add", name, "type", "bridge"],
+        ["ip", "link", "add", f"{name}v", "type", "veth", "peer", "name", "eth0", "netns", name],
+    )
+    try:
+        for command in tries:
+            tried = subprocess.run(command, capture_output=True, text=True)
+            if tried.returncode:
+                return f"`{shlex.join(command)}` says: {tried.stderr.strip()}"
+    finally:
+        for thing in (["link", "del", f"{name}v"], ["link", "del", name], ["netns", "del", name]):
+            subprocess.run(["ip", *thing], check=False, capture_output=True)
+    return None
 
 
 class Host:
