@@ -276,15 +276,20 @@ def _draw_panel(
             _mark_switches(axes, line, label.scale, look.colour, high, small=crowded)
     axes.set_ylim(low, high)
     if logarithmic:
-        # Within a decade the minor ticks need numbers; beyond it they would only crowd the axis.
-        few = FuncFormatter(_minor_label)
-        axes.yaxis.set_minor_formatter(NullFormatter() if high > DECADE * low else few)
+        # Within a decade the minor ticks need numbers, and two of them do within two; more would be a crowd.
+        wide = high > DECADE**2 * low
+        numbers = _sparse_label if high > DECADE * low else _minor_label
+        axes.yaxis.set_minor_formatter(NullFormatter() if wide else FuncFormatter(numbers))
     last = max((int(steps[-1]) for line in together for steps in _all_steps(line)), default=1)
     axes.set_xlim(0, max(spec.max_step or last, 1))
 
 
 def _minor_label(value: float, _position: int | None) -> str:
     return plain(float(f"{value:.3g}"))
+
+
+def _sparse_label(value: float, _position: int | None) -> str:
+    return plain(float(f"{value:.3g}")) if f"{value:.0e}"[0] in "25" else ""
 
 
 def _all_steps(line: Line) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from sweep.histories import read_history
 from sweep.names import Status
 from sweep.record import Record
 from sweep.report import make_report
+from sweep.report.curves import _minor_label, _sparse_label
 from sweep.report.density import density_data, quadrature
 from sweep.report.labels import grid_label
 from sweep.report.levels import levels_csv, levels_data, levels_markdown
@@ -179,3 +180,9 @@ def test_an_edge_is_drawn_over_the_eigenvalues(store: Store, tmp_path: Path) -> 
 )
 def test_grids_are_named_in_words(name: str, text: str) -> None:
     assert grid_label(name) == text
+
+
+def test_a_logarithmic_axis_of_two_decades_has_a_few_numbers() -> None:
+    digits = range(1, 10)
+    assert [text for d in digits if (text := _sparse_label(d / 100, None))] == ["0.02", "0.05"]
+    assert [_minor_label(d / 100, None) for d in digits][:3] == ["0.01", "0.02", "0.03"]
