@@ -37,7 +37,7 @@ reports:
   - {kind: table, name: table, rows: [alpha_dom], columns: beta_bulk}
 """
 QUICK = ("--commit-every", "0.3", "--cpus", "1")
-KILLS = 3
+KILLS = 2
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from sweep.names import Status
 from sweep.record import load_record
 from sweep.search.asking import Asking, Ended
 from sweep.search.events import Asked, Decided, Event, Known, Released, Told, event_from_json
-from tests.integration.processes import ROOT, Home, wait_until
-from tests.integration.servers import RayHead
+from tests.integration.processes import Home, wait_until
 from trainers.canonical import cell_id
 from trainers.cell import Cell
 from trainers.history import TEST_ACCURACY, TRAIN_LOSS
@@ -51,18 +50,6 @@ def home(tmp_path: Path) -> Iterator[Home]:
     (made.folder / "little.yaml").write_text(SPACE)
     yield made
     made.close()
-
-
-@pytest.fixture
-def ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
-    """Options that take one Ray for all commands of a test, since its start takes longer than they do."""
-    # Other tests hold Ray's authentication.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    head = RayHead(tmp_path, cpus=1, environment=environment)
-    head.start()
-    yield "--address", head.address
-    head.kill()
 
 
 def journal_files(home: Home, name: str) -> list[Path]:
