@@ -27,6 +27,7 @@ from search_spaces.search import SEED, SearchSpec, StopperSpec, corners, sampled
 from search_spaces.strict import config_error, plain_data, shown
 from search_spaces.yaml_text import read_yaml, write_yaml
 from trainers.canonical import canonical_form
+from trainers.cell import Cell
 from trainers.errors import ConfigError, unknown_name
 
 SUFFIXES = (".yaml", ".yml")
@@ -99,9 +100,14 @@ class Space:
         return not self.spec.grids
 
     @property
+    def base(self) -> Cell:
+        """The base cell, before any grid changes it."""
+        return base_cell(self.spec.base)
+
+    @property
     def longest(self) -> int:
         """Steps of the base cell."""
-        return base_cell(self.spec.base).num_steps
+        return self.base.num_steps
 
     @cached_property
     def search(self) -> SearchSpec:

@@ -114,14 +114,16 @@ def ui(
 ) -> None:
     """Open MLflow's own pages on this machine (localhost only)."""
     from sweep.ledger import Ledger
+    from sweep.names import TRAINING_QUERY
 
     places = Places.resolve(tracking_uri=tracking_uri)
     if places.tracking_uri.startswith("http"):
-        _out().print(f"MLflow is at {places.tracking_uri}")
+        _out().print(f"MLflow is at {places.tracking_uri}/#/experiments?{TRAINING_QUERY}", markup=False)
         return
     Ledger.open(places.tracking_uri, create=False)
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    _out().print(f"MLflow is at http://127.0.0.1:{port} (Ctrl-C ends it)")
+    address = f"http://127.0.0.1:{port}/#/experiments?{TRAINING_QUERY}"
+    _out().print(f"MLflow is at {address} (Ctrl-C ends it)", markup=False)
     command = ["-m", "mlflow", "server", "--backend-store-uri", places.tracking_uri]
     command += [
         "--default-artifact-root",

@@ -8,7 +8,7 @@ recorded, and running again makes the rest.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 
@@ -35,6 +35,7 @@ from sweep.stopping import Stop
 from sweep.storage import Storage
 from sweep.training import Training
 from trainers.canonical import dataset_entry
+from trainers.cell import Cell
 
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 3.0
 """How often a driver that waits for cells of another sweep looks how they stand."""
@@ -52,7 +53,7 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
     Raises:
         SharpflatError: It cannot be begun; nothing has been changed.
     """
-    require_data(make_plan(space), places)
+    require_data(list(make_plan(space).cells.values()) or [space.base], places)
     storage = Storage.open(places.storage)
     ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts)
     plan = plan_of(space, recorded_events(space, ledger, options.name))
@@ -76,17 +77,17 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         ledger.remove_duplicates(sweep)
         ledger.clear_stop(sweep)
         ledger.reopen_sweep(sweep)
-        ledger.describe_sweep(sweep, plan.cells.values())
+        ledger.describe_sweep(sweep, list(plan.cells.values()) or [space.base])
         return _Run(space, plan, journal, sweep, ledger, storage, lease, places, options, console).run()
 
 
-def require_data(plan: Plan, places: Places) -> None:
-    """Load every data set of the plan once, so that a missing one is one message and not a failure per cell.
+def require_data(cells: Iterable[Cell], places: Places) -> None:
+    """Load every data set of the cells once, so that a missing one is one message and not a failure per cell.
 
     Raises:
         DataError: One is missing, damaged or cannot be downloaded.
     """
-    for choice in {cell.dataset for cell in plan.cells.values()}:
+    for choice in {cell.dataset for cell in cells}:
         entry = dataset_entry(choice)
         entry.load(places.data_folder, choice.resolve("dataset", entry.options))
 

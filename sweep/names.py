@@ -35,6 +35,9 @@ TAG_EXPERIMENT_KIND = "mlflow.experimentKind"
 EXPERIMENT_KIND = "custom_model_development"
 """Makes MLflow open the experiment with its runs and not with its pages for language models."""
 
+TRAINING_QUERY = "workflowType=machine_learning"
+"""Of an address of MLflow's pages: those for training, whatever the reader's browser was last shown."""
+
 ROLE_SWEEP = "sweep"
 ROLE_CELL = "cell"
 

@@ -176,9 +176,9 @@ class Training:
         now = time.monotonic()
         if not self._options.system_metrics or now - self._nodes_recorded < SECONDS_BETWEEN_NODE_RECORDS:
             return
-        self._nodes_recorded = now
         use = {f"{names.SYSTEM_METRIC_PREFIX}{name}": value for name, value in events.nodes().items()}
         if use:
+            self._nodes_recorded = now
             age = int(time.time() - self._sweep.created_ms / 1000)
             self._ledger.log_progress(self._sweep, use, step=max(age, 0))
 

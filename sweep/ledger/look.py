@@ -25,7 +25,7 @@ from trainers.options import Choice
 
 VIEW_KEY = "sharpflat"
 TAG_VIEW = f"mlflow.sharedViewState.{VIEW_KEY}"
-VIEW_QUERY = f"compareRunsMode=CHART&viewStateShareKey={VIEW_KEY}"
+VIEW_QUERY = f"{names.TRAINING_QUERY}&compareRunsMode=CHART&viewStateShareKey={VIEW_KEY}"
 SERIES = ("train/loss", "test/accuracy", "curvature/lambda_1")
 RUNS_IN_CHARTS = 20
 FIGURES_MARK = "\n\n<!-- figures -->\n\n"
@@ -164,6 +164,6 @@ def sweep_note(note: str, *, experiment_id: str, run_id: str, figures: Sequence[
     """
     own = note.partition(FIGURES_MARK)[0]
     place = f"#/experiments/{experiment_id}/runs"
-    links = [f"- [{path}]({place}/{run_id}/artifacts/{path})" for path in figures]
+    links = [f"- [{path}]({place}/{run_id}/artifacts/{path}?{names.TRAINING_QUERY})" for path in figures]
     charts = f"[Charts of all cells](#/experiments/{experiment_id}/runs?{VIEW_QUERY})"
     return f"{own}{FIGURES_MARK}{charts}\n\n" + "\n".join(links)

@@ -42,7 +42,8 @@ def test_figures_are_linked_once_and_the_description_stays(ledger: Ledger) -> No
     ledger.add_figures(sweep.run_id, ["figures/heatmap.png", "figures/report.html"])
     note = ledger.client.get_run(sweep.run_id).data.tags[names.TAG_NOTE]
     assert note.startswith("A *little* space.\n\n") and "old.png" not in note
-    assert f"(#/experiments/{sweep.experiment_id}/runs/{sweep.run_id}/artifacts/figures/report.html)" in note
+    page = f"runs/{sweep.run_id}/artifacts/figures/report.html?{names.TRAINING_QUERY}"
+    assert f"(#/experiments/{sweep.experiment_id}/{page})" in note
     assert note.count("viewStateShareKey=") == 1
 
 
