@@ -6,11 +6,19 @@ configuration is a cell, asked for and told as `sweep search` does it (`sweep.se
 this process, so that only the samplers differ. A diverged cell counts as infeasible and never as a best one.
 
     python -m benchmarks.search --seeds 5 --cells 30
+
+How each cell ended is kept in `results/benchmark-search.jsonl`: a run that was broken off (`--minutes`, a
+kill) goes on where it was, since equal answers lead to equal questions.
 """
 
 import argparse
+import json
 import math
 import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +54,44 @@ search:
 """
 SAMPLERS = ("random", "tpe", "cmaes")
 DATA = Path("results/data")
+KEPT = Path("results/benchmark-search.jsonl")
+
+End = Callable[[Cell], Ended]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cells", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="break off after so long")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    trained: dict[str, Ended] = {}
-    studies: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        studies += [run(sampler, seed, options.cells, trained) for sampler in SAMPLERS]
-        # After every seed, so that a run that is broken off leaves what it has measured.
-        write(studies, options.cells)
+    end = trainer_of_cells(time.monotonic() + 60 * options.minutes)
+    studies = [
+        run(sampler, seed, options.cells, end) for seed in range(options.seeds) for sampler in SAMPLERS
+    ]
+    write(studies, options.cells)
+
+
+def trainer_of_cells(deadline: float) -> End:
+    """Return what trains a cell, or remembers how it ended; leaves the process after the deadline."""
+    ends: dict[str, Ended] = {}
+    for line in KEPT.read_text().splitlines() if KEPT.exists() else ():
+        address, values = json.loads(line)
+        ends[address] = Ended(status=Status(values.pop("status")), **values)
+
+    def end(cell: Cell) -> Ended:
+        address = cell_id(cell)
+        if address not in ends:
+            if time.monotonic() > deadline:
+                sys.exit(f"broken off after {len(ends)} cells; the same command goes on")
+            ends[address] = train(cell)
+            KEPT.parent.mkdir(exist_ok=True)
+            with KEPT.open("a") as file:
+                file.write(json.dumps([address, asdict(ends[address])]) + "\n")
+        return ends[address]
+
+    return end
 
 
 def write(studies: list[dict[str, Any]], cells: int) -> None:
@@ -74,7 +106,7 @@ def write(studies: list[dict[str, Any]], cells: int) -> None:
     write_results("search", found)
 
 
-def run(sampler: str, seed: int, cells: int, trained: dict[str, Ended]) -> dict[str, Any]:
+def run(sampler: str, seed: int, cells: int, end: End) -> dict[str, Any]:
     """Return one study: the best loss after each cell, and how many diverged."""
     space = load_space_text(SPACE).for_search({"sampler": sampler, "sampler_seed": seed, "cells": cells})
     asking = Asking(space.search, [])
@@ -83,12 +115,10 @@ def run(sampler: str, seed: int, cells: int, trained: dict[str, Ended]) -> dict[
         number, configuration = asking.ask()
         [point] = space.sampled(configuration)
         address = cell_id(point.cell)
-        if address not in trained:
-            trained[address] = train(point.cell)
+        ended = end(point.cell)
         asking.put(Asked(number=number, configuration=configuration, cells=(address,), new=1))
-        asking.ended(address, trained[address])
+        asking.ended(address, ended)
         asking.tell()
-        ended = trained[address]
         diverged += ended.status is Status.DIVERGED
         if ended.status is Status.COMPLETED:
             best = min(best, ended.metrics[FINAL_TRAIN_LOSS])
