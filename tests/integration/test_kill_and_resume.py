@@ -29,7 +29,7 @@ base:
   phases: [{lr: 0.05, until: 400}, {lr: 0.05, until: 1200}]
 axes:
   alpha_dom: [1, .inf]
-  beta_bulk: [0.0001, 1, 2]
+  beta_bulk: [0.0001, 2]
   seed: [0, 1]
 reports:
   - {kind: heatmap, name: heatmap, x: alpha_dom, y: beta_bulk}
@@ -100,7 +100,7 @@ def assert_equal(home: Home, reference: Home) -> None:
 
 def test_names_in_mlflow(undisturbed: Home) -> None:
     runs = cell_runs(undisturbed)
-    assert len(runs) == 12
+    assert len(runs) == 8
     client = MlflowClient(f"sqlite:///{undisturbed.database}")
     for run in runs.values():
         parent = client.get_run(run.data.tags["mlflow.parentRunId"])
@@ -118,7 +118,7 @@ def test_names_in_mlflow(undisturbed: Home) -> None:
         names = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert {"cell.json", "environment.json", "history"} <= names
     statuses = sorted(run.data.tags["sweep.status"] for run in runs.values())
-    assert statuses == ["completed"] * 8 + ["diverged"] * 4
+    assert statuses == ["completed"] * 4 + ["diverged"] * 4
 
 
 def test_killed_at_random_moments_and_resumed(home: Home, undisturbed: Home) -> None:
@@ -193,8 +193,8 @@ def test_reports_need_nothing_but_mlflow(undisturbed: Home) -> None:
 
 
 def test_a_complete_sweep_is_left_alone_and_a_grown_one_is_grown(undisturbed: Home) -> None:
-    assert "12 done before, 0 to do" in undisturbed.run("run", "little.yaml")
+    assert "8 done before, 0 to do" in undisturbed.run("run", "little.yaml")
     before = {cell: run.info.run_id for cell, run in cell_runs(undisturbed).items()}
-    said = undisturbed.run("run", "little.yaml", "--set", "beta_bulk=[0.0001, 1]", code=2)
+    said = undisturbed.run("run", "little.yaml", "--set", "beta_bulk=[0.0001]", code=2)
     assert "beta_bulk=2" in said and "--name" in said
     assert {cell: run.info.run_id for cell, run in cell_runs(undisturbed).items()} == before
