@@ -62,7 +62,13 @@ def plan(
     from sweep.lanes import lanes_to_plan
     from sweep.plan import make_plan
 
-    made = make_plan(load_space(space, smoke=smoke, overrides=overrides or ()))
+    loaded = load_space(space, smoke=smoke, overrides=overrides or ())
+    made, about = make_plan(loaded), ""
+    if loaded.is_search:
+        # Optuna takes a while to import.
+        from sweep.search.foreseeing import foreseen_plan, search_text
+
+        made, about = foreseen_plan(loaded), search_text(loaded.search)
     lanes = lanes_to_plan(lanes, made.cells.values())
     places = Places.resolve(tracking_uri=tracking_uri, data_folder=data)
     console = _out()
@@ -84,6 +90,9 @@ def plan(
     for key in ("name", "cells", "unique_cells", "lanes", "trials", "steps_naive", "steps_planned"):
         text = f"{values[key]:,}" if isinstance(values[key], int) else str(values[key])
         table.add_row(key.replace("_", " "), text)
+    if about:
+        table.add_row("search", about)
+        table.add_row("", "the cells are drawn at random here; the sampler asks for others")
     for label, text in found.lines():
         table.add_row(label, text)
     console.print(table)

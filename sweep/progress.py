@@ -120,7 +120,9 @@ def progress_metrics(fates: Iterable[CellFate]) -> dict[str, float]:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as people write it: 45 s, 12 min, 3.5 h."""
+    """Return a duration as people write it: 0.2 s, 45 s, 12 min, 3.5 h."""
+    if 0 < seconds < 1:
+        return f"{seconds:.1g} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -6,9 +6,12 @@ import math
 import pytest
 
 from search_spaces.search import SAMPLERS, SearchSpec
+from search_spaces.space import load_space_text
 from sweep.names import Status
+from sweep.plan import Plan
 from sweep.search.asking import Asking, Ended
 from sweep.search.events import Asked, Event, Known, Result, Told, event_from_json, event_to_json
+from sweep.search.foreseeing import foreseen_plan, search_text
 from sweep.search.study import Study
 
 LOSS, ACCURACY = "final/train_loss", "final/test_accuracy"
@@ -153,3 +156,30 @@ def test_the_pareto_front() -> None:
     ]
     front = [trial.result.objectives for trial in Asking(search, known).best() if trial.result is not None]
     assert front == [(0.4, 0.1), (0.5, 0.8), (0.7, 0.95), (2.0, 0.99)]
+
+
+def test_a_search_is_foreseen_by_as_many_cells_as_its_budget_has() -> None:
+    text = """
+name: little
+base: {model: mlp, dataset: mnist-5k, phases: [{lr: 0.1, until: 100}]}
+search:
+  axes: {lr: {low: 0.1, high: 1}, batch_size: [10, 20]}
+  seeds: [0, 1]
+  exclude: [{batch_size: 10, seed: 1}]
+  BUDGET
+"""
+
+    def plan(budget: str) -> Plan:
+        return foreseen_plan(load_space_text(text.replace("BUDGET", budget)))
+
+    assert 12 <= len(plan("cells: 12").cells) <= 13
+    assert 7 <= len(plan("cells: 12\n  steps: 750").cells) <= 8
+    assert not plan("seconds: 5").cells
+    assert {(axes["batch_size"], axes["seed"]) for axes in plan("cells: 20").axes} == {
+        (10, 0),
+        (20, 0),
+        (20, 1),
+    }
+    assert search_text(load_space_text(text.replace("BUDGET", "cells: 1200")).search) == (
+        "tpe over lr, batch_size; at most 1,200 cells"
+    )
