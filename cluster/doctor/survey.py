@@ -70,7 +70,7 @@ def _ask(tracking_uri: str | None, storage: str | None, dashboard: str | None) -
             )
             facts: Any = ray.get(asked, timeout=PATIENCE_SECONDS)
         except RayError as error:
-            found[name] = Facts(node=name, versions={}, gpus=0, silence=type(error).__name__)
+            found[name] = _silent(name, error)
             continue
         found[name] = replace(
             facts,
@@ -81,12 +81,21 @@ def _ask(tracking_uri: str | None, storage: str | None, dashboard: str | None) -
     answering = [name for name, facts in found.items() if facts.silence is None]
     seen = {name: _on(alive[name], marks).remote(storage, token) for name in answering}
     for name, reference in seen.items():
-        names: Any = ray.get(reference, timeout=PATIENCE_SECONDS)
+        try:
+            names: Any = ray.get(reference, timeout=PATIENCE_SECONDS)
+        except RayError as error:
+            found[name] = _silent(name, error)
+            continue
         found[name] = replace(found[name], marks_seen=names)
-    # In a store of each node's own everyone has marks to remove.
+    # In a store of each node's own everyone has marks to remove; one that stays does no harm.
     cleaned = [_on(alive[name], clean_up).remote(storage, token) for name in answering]
-    ray.get(cleaned, timeout=PATIENCE_SECONDS)
+    if cleaned:
+        ray.wait(cleaned, num_returns=len(cleaned), timeout=PATIENCE_SECONDS)
     return list(found.values())
+
+
+def _silent(name: str, error: RayError) -> Facts:
+    return Facts(node=name, versions={}, gpus=0, silence=type(error).__name__)
 
 
 def _name(node: dict[str, Any]) -> str:
