@@ -5,6 +5,6 @@ A space is a YAML file; `load_space` turns it into grid points, each with the ce
 """
 
 from search_spaces.expansion import GridPoint
-from search_spaces.space import Space, list_spaces, load_space, load_space_text
+from search_spaces.space import Space, list_spaces, load_space, load_space_text, read_stored_space
 
-__all__ = ["GridPoint", "Space", "list_spaces", "load_space", "load_space_text"]
+__all__ = ["GridPoint", "Space", "list_spaces", "load_space", "load_space_text", "read_stored_space"]

@@ -211,6 +211,21 @@ def load_space_text(text: str, *, origin: str = "<stored>") -> Space:
     return _space(read_yaml(text, origin), origin)
 
 
+def read_stored_space(text: str, *, origin: str) -> Space:
+    """Return a space as a sweep has stored it, without its grids.
+
+    For readers of a record, who may lack the files of models, data and probes that its cells name.
+
+    Args:
+        text: The YAML.
+        origin: What to call it in messages.
+
+    Raises:
+        ConfigError: It is not valid.
+    """
+    return Space(_validated(read_yaml(text, origin), origin), ())
+
+
 def list_spaces() -> list[tuple[str, str]]:
     """Return name and description of the spaces of the package, in alphabetical order."""
     found = {path.stem: _read(path) for path in _package_files()}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from mlflow import MlflowClient
 
-from search_spaces import load_space_text
+from search_spaces import read_stored_space
 from search_spaces.claims import ClaimSpec
 from search_spaces.reports import AxisValue, Report
 from sweep import names
@@ -193,7 +193,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
     """
     ledger = Ledger.open(tracking_uri, create=False)
     sweep = ledger.find_sweep(name)
-    space = load_space_text(ledger.read_space(sweep), origin=f"{names.ARTIFACT_SPACE} of sweep {name!r}")
+    space = read_stored_space(ledger.read_space(sweep), origin=f"{names.ARTIFACT_SPACE} of sweep {name!r}")
     table = ledger.read_cells(sweep)
     if table is None:
         raise LedgerError(f"sweep {name!r} has no {names.ARTIFACT_CELLS}; start it again with `sweep run`.")

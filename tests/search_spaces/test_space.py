@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces import Space, load_space, load_space_text
+from search_spaces import Space, load_space, load_space_text, read_stored_space
 from search_spaces.yaml_text import read_yaml, write_yaml
 from tests.search_spaces.malformed import GOOD
 from trainers.cell import Cell, Condition, Phase, Probe, Solver
@@ -173,6 +173,18 @@ def test_excluded_points_are_left_out() -> None:
     )
     found = [tuple(point.axes.values()) for point in load_space_text(text).points()]
     assert found == [(1.0, math.inf), (math.inf, 1.0), (math.inf, 2.0)]
+
+
+def test_a_stored_space_is_read_where_its_files_are_not(tmp_path: Path) -> None:
+    (tmp_path / "my_model.py").write_text("def build(input_shape, num_outputs): ...")
+    path = tmp_path / "my_model.py"
+    text = HEAD.replace("model: mlp", f"model: {{name: file, path: {path}}}") + "axes: {seed: [0, 1]}\n"
+    assert str(path) in text
+    elsewhere = load_space_text(text).text.replace(str(path), str(tmp_path / "gone.py"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_space_text(elsewhere)
+    space = read_stored_space(elsewhere, origin="a record")
+    assert (space.text, space.name, space.is_search) == (elsewhere, "s", False)
 
 
 def test_a_search_leaves_out_what_is_excluded() -> None:
