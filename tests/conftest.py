@@ -1,5 +1,6 @@
 """What holds for every test: one thread for torch, as in a trial, in an order for two workers."""
 
+import gc
 import itertools
 from pathlib import Path
 
@@ -26,3 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     quick = [item for item in items if item.path not in modules]
     middle = max(0, len(items) // 2 - len(first))
     items[:] = first + quick[:middle] + second + quick[middle:]
+
+
+def pytest_collection_finish() -> None:
+    """Spare what was imported from every collection of garbage: it is most of what there is."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
