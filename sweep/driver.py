@@ -192,10 +192,11 @@ class _Run:
         )
         done = recorder.reconcile([cell_id for cell_id in self._plan.cells if cell_id not in theirs])
         # Each is tried once by one command: a cell that failed is not tried again while waiting for others.
+        first = self._ledger.requests(self._sweep).first
         missing = in_wished_order(
             self._plan,
             [cell for cell in self._wanted if not (cell in done or cell in theirs or cell in self._tried)],
-            self._options.first or self._ledger.requests(self._sweep).first or (),
+            self._options.first or first or (),
             self._say,
         )
         more = self._guide is not None and self._guide.expects_more
@@ -209,7 +210,8 @@ class _Run:
         recorder.start()
         self._expected |= expected_seconds(self._ledger, {cell: self._plan.cells[cell] for cell in missing})
         if missing or more:
-            self._training.train(missing, recorder, self._progress(known, missing), self._guide)
+            progress = self._progress(known, missing)
+            self._training.train(missing, recorder, progress, self._guide, first=first)
         self._tried.update(missing)
         self._unrecorded = self._drain(recorder)
         recorder.close()

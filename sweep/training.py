@@ -85,6 +85,8 @@ class Training:
         recorder: Recorder,
         progress: Progress,
         guide: Guide | None = None,
+        *,
+        first: tuple[str, ...] | None = None,
     ) -> None:
         """Train cells until all have ended or failed, or somebody asks to stop.
 
@@ -93,6 +95,7 @@ class Training:
             recorder: Records them.
             progress: Is kept up to date.
             guide: May add cells, and compares them.
+            first: What was asked to come first when `missing` was put in order; it may change meanwhile.
 
         Raises:
             ClusterError: There is no Ray, or it has no room for a trial.
@@ -114,7 +117,7 @@ class Training:
                 f"{slots} trials{together} at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly"
             )
             events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say, guide)
-            with self._watching(recorder, progress, retention, events), _guided(guide) as begun:
+            with self._watching(recorder, progress, retention, events, first), _guided(guide) as begun:
                 if begun is not None:
                     capacity = slots * lanes
                     begun.begin(recorder, progress, capacity=capacity, lanes=lanes)
@@ -137,15 +140,19 @@ class Training:
             cluster.close()
 
     def _watching(
-        self, recorder: Recorder, progress: Progress, retention: Retention, events: PackEvents
+        self,
+        recorder: Recorder,
+        progress: Progress,
+        retention: Retention,
+        events: PackEvents,
+        first: tuple[str, ...] | None,
     ) -> "_Watch":
         display = Display(progress, self._console)
         marked: set[str] = set()
         meter = self._meter
-        before = self._ledger.requests(self._sweep).first
 
         def look(ended_before: int) -> int:
-            nonlocal before
+            nonlocal first
             display.tick()
             if meter.is_over(self._held_seconds + events.held_seconds()):
                 self._stop.ask(f"because the cost limit of {meter.limit:g} is reached")
@@ -160,10 +167,10 @@ class Training:
             asked = self._ledger.requests(self._sweep)
             if asked.stop:
                 self._stop.ask("as `sweep stop` asked")
-            if asked.first != before:
-                before = asked.first
-                self._say(f"from now on first: {', '.join(before or ['what the plan has first'])}")
-                events.prefer(in_wished_order(self._plan, list(self._plan.cells), before or (), self._say))
+            if asked.first != first:
+                first = asked.first
+                self._say(f"from now on first: {', '.join(first or ['what the plan has first'])}")
+                events.prefer(in_wished_order(self._plan, list(self._plan.cells), first or (), self._say))
             for cell_id in asked.cells - marked:
                 self._storage.stops.put(cell_id, "as `sweep stop --cell` asked")
                 marked.add(cell_id)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sweep.names import Status
+from sweep.record import load_record
+
 PAGE = (Path(__file__).parents[2] / "docs" / "day.md").read_text()
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"`([\w.]+\.(?:yaml|py))`")
@@ -59,7 +62,8 @@ def steps() -> list[tuple[str, str]]:
 
 def test_the_page_has_what_it_promises() -> None:
     kinds = [kind for kind, _ in steps()]
-    assert kinds.count("command") >= 18 and {"mine.yaml", "my_model.py", "python"} <= set(kinds)
+    assert kinds.count("command") >= 18
+    assert {"mine.yaml", "my_model.py", "my_probe.py", "rings.yaml", "python"} <= set(kinds)
     commands = {text.split()[1] for kind, text in steps() if kind == "command"}
     promised = {
         "list",
@@ -99,3 +103,8 @@ def test_every_command_of_the_page_works(tmp_path: Path) -> None:
     assert wrong == [], done.stdout[-2000:] + done.stderr[-2000:]
     assert (tmp_path / "results" / "reports" / "demo-smoke" / "report.html").is_file()
     assert (tmp_path / "mine.csv").is_file()
+    assert (tmp_path / "results" / "reports" / "rings" / "figures" / "weights.png").is_file()
+    record = load_record(f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}", "rings")
+    for outcome in record.outcomes.values():
+        assert outcome.status is Status.COMPLETED and outcome.metrics["test/accuracy"] > 0.85
+        assert 0.1 < outcome.metrics["own/largest_weight"] < 100
