@@ -193,7 +193,7 @@ def test_nobody_gets_in_without_a_key(cluster: Cluster) -> None:
 @pytest.mark.skipif(
     os.environ.get("CLUSTER_TESTS") != "1", reason="takes four minutes; `make cluster-tests` runs it"
 )
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_sweep_survives_what_happens_to_clusters(cluster: Cluster, chance: Random, tmp_path: Path) -> None:
     killed, preempted = chance.sample(WORKERS, 2)
     began = time.monotonic()
