@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tests.integration.processes import Home, wait_until
+from tests.integration.servers import RayHead
 
 SPACE = """
 name: little
@@ -36,7 +37,8 @@ reports:
   - {kind: curves, name: curves, lines: [beta_bulk], panels: alpha_dom}
   - {kind: table, name: table, rows: [alpha_dom], columns: beta_bulk}
 """
-QUICK = ("--commit-every", "0.3", "--cpus", "1")
+COMMITS = ("--commit-every", "0.3")
+QUICK = (*COMMITS, "--cpus", "1")
 KILLS = 2
 
 
@@ -49,10 +51,10 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    made = Home(tmp_path_factory.mktemp("undisturbed"))
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, ray_head: RayHead) -> Iterator[Home]:
+    made = Home(tmp_path_factory.mktemp("undisturbed"), {"RAY_AUTH_MODE": "disabled"})
     (made.folder / "little.yaml").write_text(SPACE)
-    made.run("run", "little.yaml", *QUICK)
+    made.run("run", "little.yaml", *COMMITS, "--address", ray_head.address)
     yield made
     made.close()
 
@@ -149,18 +151,20 @@ def _after(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() > end
 
 
-def test_lanes_give_the_same_bits(home: Home, undisturbed: Home) -> None:
-    process = home.start("run", "little.yaml", "--lanes", "4", *QUICK)
+def test_lanes_give_the_same_bits(home: Home, undisturbed: Home, ray: tuple[str, str]) -> None:
+    process = home.start("run", "little.yaml", "--lanes", "4", *COMMITS, *ray)
     assert wait_until(lambda: len(home.cells_in_mid_training()) > 1, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert "trials of up to 3 cells at a time" in home.run("resume", "little", "--lanes", "3", *QUICK)
+    assert "trials of up to 3 cells at a time" in home.run("resume", "little", "--lanes", "3", *COMMITS, *ray)
     assert_equal(home, undisturbed)
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "stop"])
-def test_stopped_cleanly_and_resumed(how: str, home: Home, undisturbed: Home) -> None:
-    process = home.start("run", "little.yaml", *QUICK)
+def test_stopped_cleanly_and_resumed(
+    how: str, home: Home, undisturbed: Home, ray: tuple[str, str]
+) -> None:
+    process = home.start("run", "little.yaml", *COMMITS, *ray)
     assert wait_until(lambda: bool(home.cells_in_mid_training()), process)
     if how == "SIGINT":
         os.kill(process.pid, signal.SIGINT)
@@ -172,7 +176,7 @@ def test_stopped_cleanly_and_resumed(how: str, home: Home, undisturbed: Home) ->
     assert "RUNNING" not in {run.info.status for run in cell_runs(home).values()}
     assert "KILLED" in {run.info.status for run in cell_runs(home).values()}
     if how == "SIGINT":
-        home.run("resume", "little", *QUICK)
+        home.run("resume", "little", *COMMITS, *ray)
         assert_equal(home, undisturbed)
 
 

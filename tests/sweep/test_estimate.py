@@ -103,8 +103,9 @@ def test_the_recorded_cost_of_a_fork_is_its_own_part() -> None:
 def test_the_probe_measures_each_kind_once() -> None:
     small = Choice.of("mlp", widths=(4,))
     first = Cell(
-        model=small, dataset=Choice("mnist-5k"), holdout_size=20, evaluate_every=10, divergence_every=10,
-        phases=(Phase(lr=0.1, until=500), Phase(lr=0.1, alpha_dom=2, k=2, until=1000)),
+        model=small, dataset=Choice("mnist-5k"), holdout_size=1000, refresh_every=1,
+        evaluate_every=500, divergence_every=500,
+        phases=(Phase(lr=0.1, until=500), Phase(lr=0.1, alpha_dom=2, k=5, until=1000)),
     )  # fmt: skip
     lines: list[str] = []
     cells = {"a": first, "b": replace(first, seed=3)}

@@ -33,6 +33,8 @@ def test_ray_is_killed_and_then_workers_again_and_again(
         assert process.returncode == 1, out + err
         # Without its GCS Ray's own library ends the driver, with a line that says so.
         assert "Failed to connect to GCS" in err or "sweep resume grid" in out, out + err
+        # A worker that was only just starting ends by itself, once it misses its Ray.
+        wait_until_none(grid.training_workers)
         resumed = grid.start("--max-failures", str(2 * WORKER_KILLS))
         kill_workers(grid, resumed, draw)
         assert "4 completed" in grid.finish(resumed)
@@ -47,13 +49,23 @@ def kill_workers(grid: Grid, process: Running, draw: random.Random) -> None:
     """Kill workers that train; each time the sweep goes on from the last commits, in new attempts."""
     attempts = grid.attempts()
     for _ in range(WORKER_KILLS):
-        wait_for(lambda: grid.training_workers() and grid.mid_training(), process)
+        workers: list[int] = []
+        wait_for(lambda found=workers: found.extend(grid.training_workers()) or found, process)
+        wait_for(grid.mid_training, process)
         before = grid.committed()
-        victim = draw.choice(grid.training_workers())
+        victim = draw.choice(workers)
         time.sleep(draw.uniform(0, 0.6))
         grid.kill(victim, "worker")
         wait_for(lambda before=before: goes_on(grid, before), process)
     assert sum(grid.attempts()) > sum(attempts)
+
+
+def wait_until_none(processes: Callable[[], list[int]]) -> None:
+    """Return once the processes have ended."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while processes():
+        assert time.monotonic() < deadline, "workers outlive their Ray"
+        time.sleep(0.05)
 
 
 def goes_on(grid: Grid, before: dict[str, int]) -> bool:
