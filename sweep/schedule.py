@@ -5,6 +5,7 @@ does not record (the recorder): its loggers, checkpoints and restore are off. Wh
 events, from callbacks that only put them into a queue, so Tune's loop never waits.
 """
 
+import gc
 import logging
 import os
 import re
@@ -149,7 +150,14 @@ class Cluster:
 
     def close(self) -> None:
         """Disconnect, and stop what was started here."""
-        ray.shutdown()
+        # References to Ray that a collection of garbage in another thread drops while Ray is taken down make
+        # Ray end the process. So what is garbage goes before, and there is no collection meanwhile.
+        gc.collect()
+        gc.disable()
+        try:
+            ray.shutdown()
+        finally:
+            gc.enable()
 
 
 def run_packs(
