@@ -66,7 +66,8 @@ class PackEvents:
     def observed(self, pack: int, node: str, use: dict[str, float]) -> None:
         """A worker says on which node it is, and how busy that is."""
         self._node_of[pack] = node
-        self._node_use[node] = use
+        # Replaced and not changed: another thread may be reading it.
+        self._node_use = {**self._node_use, node: use}
 
     def nodes(self) -> dict[str, float]:
         """Return how busy the nodes are that were heard of since the last call, as `NODE/NAME`."""

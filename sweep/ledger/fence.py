@@ -47,9 +47,11 @@ class Fence:
         """Refuse no longer; may be repeated."""
         if self._engine is not None:
             with _REPLACING:
-                left = _WATCHED.pop(self._engine, frozenset()) - {self._param}
+                left = _WATCHED.get(self._engine, frozenset()) - {self._param}
                 if left:
                     _WATCHED[self._engine] = left
+                else:
+                    _WATCHED.pop(self._engine, None)
 
 
 # For all engines and once: SQLAlchemy's list of an engine's listeners may not change while others use it.

@@ -85,10 +85,10 @@ def masks_of_step(layers: Sequence[MaskedLayer], seeds: Sequence[int], step: int
         step: The step.
         like: Has the masks' floating point type and device.
     """
-    draws = [generator(seed, "dropout", step) for seed in seeds] if layers else []
+    generators = [generator(seed, "dropout", step) for seed in seeds] if layers else []
 
     def draw(layer: MaskedLayer, examples: int) -> Tensor:
-        chances = [torch.rand(examples, *layer.shape, generator=draw) for draw in draws]
+        chances = [torch.rand(examples, *layer.shape, generator=one) for one in generators]
         return (torch.stack(chances) >= layer.rate).to(like) / (1 - layer.rate)
 
     return lambda examples: {layer.buffer: draw(layer, examples) for layer in layers}
