@@ -5,27 +5,22 @@ does not record (the recorder): its loggers, checkpoints and restore are off. Wh
 events, from callbacks that only put them into a queue, so Tune's loop never waits.
 """
 
-import gc
-import logging
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import ray
 from ray import tune
-from ray._private import ray_constants
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweep.errors import ClusterError
 from sweep.packs import PackPlan
+from sweep.ray_cluster import Resources
 from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_NODE, RESULT_PROBLEMS, PackTrial
 
 REASON_LENGTH = 400
@@ -35,32 +30,6 @@ ENDED_TRIALS_KEPT = 100
 """How many trials Tune may hold before those that have ended are let go of."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-
-TUNE_ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-"""Tune's own recording and display are off; see the module's docstring."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What one trial gets.
-
-    Args:
-        cpus: CPUs and torch threads.
-        gpus: GPUs, fractions allowed.
-    """
-
-    cpus: int = 1
-    gpus: float = 0.0
-
 
 class Events(Protocol):
     """What Tune's loop asks and tells, by the numbers of packs. Every answer is given at once."""
@@ -96,68 +65,6 @@ class Events(Protocol):
     def failed(self, pack: int, reason: str, log: str) -> list[int]:
         """The pack is given up, with the reason and the log of the last error; returns what replaces it."""
         ...
-
-
-class Cluster:
-    """A connection to Ray: a cluster's, or one started here that listens on this machine only.
-
-    Args:
-        address: A cluster's address; `None` starts Ray here.
-        cpus: CPUs of a Ray started here; `None` is all.
-    """
-
-    def __init__(self, address: str | None = None, *, cpus: int | None = None) -> None:
-        os.environ.update(TUNE_ENVIRONMENT)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if address is None:
-            # When all of Ray is killed, a driver is to end soon and not after a minute.
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-            # Ray would replace localhost by the machine's address, and its control store, node manager and
-            # workers then listen on every interface. Where it keeps to one machine it does not.
-            ray_constants.ENABLE_RAY_CLUSTER = False
-            os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-            options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            if cpus is not None:
-                options["num_cpus"] = cpus
-        else:
-            options["address"] = address
-        try:
-            ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            where = address or "on this machine"
-            raise ClusterError(f"no Ray cluster {where}: {error}") from error
-        # What fails is recorded and said by the driver.
-        for noisy in ("ray.tune", "ray.train"):
-            logging.getLogger(noisy).setLevel(logging.CRITICAL)
-
-    def slots(self, resources: Resources) -> int:
-        """Return how many trials fit at once.
-
-        Raises:
-            ClusterError: Not even one does, so that Tune would wait forever.
-        """
-        total = ray.cluster_resources()
-        fits = [int(total.get("CPU", 0) // resources.cpus)]
-        if resources.gpus:
-            fits.append(int(total.get("GPU", 0) / resources.gpus))
-        if min(fits) < 1:
-            raise ClusterError(
-                f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; the cluster has "
-                f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs."
-            )
-        return min(fits)
-
-    def close(self) -> None:
-        """Disconnect, and stop what was started here."""
-        # References to Ray that a collection of garbage in another thread drops while Ray is taken down make
-        # Ray end the process. So what is garbage goes before, and there is no collection meanwhile.
-        gc.collect()
-        gc.disable()
-        try:
-            ray.shutdown()
-        finally:
-            gc.enable()
 
 
 def run_packs(

@@ -22,10 +22,11 @@ from sweep.places import Places
 from sweep.plan import Plan
 from sweep.priority import in_wished_order
 from sweep.progress import Display, Progress, progress_metrics
+from sweep.ray_cluster import Cluster, Resources
 from sweep.recorder import Recorder
 from sweep.retention import Retention
 from sweep.run_options import RunOptions
-from sweep.schedule import Cluster, Resources, run_packs
+from sweep.schedule import run_packs
 from sweep.stopping import Stop
 from sweep.storage import Storage
 

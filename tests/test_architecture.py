@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-ALLOWED_RAY = {"sweep/schedule.py", "sweep/trial.py"}
+ALLOWED_RAY = {"sweep/ray_cluster.py", "sweep/schedule.py", "sweep/trial.py"}
 ALLOWED_MLFLOW_PARTS = ("sweep/ledger/", "sweep/lease.py", "sweep/record.py", "sweep/thinning.py")
 
 

@@ -29,8 +29,9 @@ import sweep.training
 from search_spaces import load_space_text
 from sweep.pack import Pack
 from sweep.places import Places
+from sweep.ray_cluster import Resources
 from sweep.recorder import Recorder
-from sweep.schedule import Events, Resources
+from sweep.schedule import Events
 from sweep.storage import Storage
 from tests.integration.faults.durable_writes import DurableWrites
 
@@ -59,7 +60,7 @@ STARTS = "starts at step"
 
 
 class HereCluster:
-    """Stands for `sweep.schedule.Cluster`: one trial at a time, in this process."""
+    """Stands for `sweep.ray_cluster.Cluster`: one trial at a time, in this process."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass

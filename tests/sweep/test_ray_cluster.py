@@ -6,7 +6,7 @@ import weakref
 import pytest
 import ray
 
-from sweep.schedule import Cluster
+from sweep.ray_cluster import Cluster
 
 
 class Cycle:

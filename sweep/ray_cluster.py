@@ -1,0 +1,130 @@
+"""The connection to Ray: a cluster's, or a Ray started here with the processes that are used."""
+
+import contextlib
+import gc
+import logging
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray._private import node, ray_constants
+
+from sweep.errors import ClusterError
+
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Tune's own recording and display are off; see the module's docstring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one trial gets.
+
+    Args:
+        cpus: CPUs and torch threads.
+        gpus: GPUs, fractions allowed.
+    """
+
+    cpus: int = 1
+    gpus: float = 0.0
+
+
+UNUSED_PARTS = ("start_monitor", "start_log_monitor", "start_api_server")
+"""Methods of `ray._private.node.Node` that start the autoscaler, the reader of logs and Ray's web pages.
+
+Nobody asks these on one machine. Each is a Python interpreter of its own, and `ray.init` waits for the last:
+without them it takes half of the processor time. Ray has no option for it.
+"""
+
+
+@contextlib.contextmanager
+def _only_what_is_used() -> Generator[None]:
+    """Start a Ray without its unused parts; a version of Ray that calls them otherwise starts them all."""
+    saved = {name: method for name in UNUSED_PARTS if (method := getattr(node.Node, name, None)) is not None}
+    for name in saved:
+        setattr(node.Node, name, _nothing)
+    try:
+        yield
+    finally:
+        for name, method in saved.items():
+            setattr(node.Node, name, method)
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Stands for the start of a process that is not started."""
+
+
+class Cluster:
+    """A connection to Ray: a cluster's, or one started here that listens on this machine only.
+
+    Args:
+        address: A cluster's address; `None` starts Ray here.
+        cpus: CPUs of a Ray started here; `None` is all.
+    """
+
+    def __init__(self, address: str | None = None, *, cpus: int | None = None) -> None:
+        os.environ.update(TUNE_ENVIRONMENT)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        started_here = address is None
+        if started_here:
+            # When all of Ray is killed, a driver is to end soon and not after a minute.
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+            # Ray would replace localhost by the machine's address, and its control store, node manager and
+            # workers then listen on every interface. Where it keeps to one machine it does not.
+            ray_constants.ENABLE_RAY_CLUSTER = False
+            os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+            options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            if cpus is not None:
+                options["num_cpus"] = cpus
+        else:
+            options["address"] = address
+        try:
+            with _only_what_is_used() if started_here else contextlib.nullcontext():
+                ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            where = address or "on this machine"
+            raise ClusterError(f"no Ray cluster {where}: {error}") from error
+        # What fails is recorded and said by the driver.
+        for noisy in ("ray.tune", "ray.train"):
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+    def slots(self, resources: Resources) -> int:
+        """Return how many trials fit at once.
+
+        Raises:
+            ClusterError: Not even one does, so that Tune would wait forever.
+        """
+        total = ray.cluster_resources()
+        fits = [int(total.get("CPU", 0) // resources.cpus)]
+        if resources.gpus:
+            fits.append(int(total.get("GPU", 0) / resources.gpus))
+        if min(fits) < 1:
+            raise ClusterError(
+                f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; the cluster has "
+                f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs."
+            )
+        return min(fits)
+
+    def close(self) -> None:
+        """Disconnect, and stop what was started here."""
+        # References to Ray that a collection of garbage in another thread drops while Ray is taken down make
+        # Ray end the process. So what is garbage goes before, and there is no collection meanwhile.
+        gc.collect()
+        gc.disable()
+        try:
+            ray.shutdown()
+        finally:
+            gc.enable()
+
+
