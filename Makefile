@@ -35,7 +35,7 @@ demo: $(INSTALLED)
 	"$(VENV)/bin/sweep" report demo
 
 test: $(INSTALLED_TEST)
-	"$(VENV)/bin/python" -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	"$(VENV)/bin/python" -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 cluster-tests: $(INSTALLED_TEST)
 	CLUSTER_TESTS=1 "$(VENV)/bin/python" -m pytest tests/integration/cluster -s $(PYTEST_ARGS)

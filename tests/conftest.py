@@ -1,7 +1,8 @@
-"""What holds for every test: one thread for torch, as in a trial, in an order for two workers."""
+"""What holds for every test: one thread for torch, as in a trial, in an order for several workers."""
 
 import gc
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,24 @@ def one_thread() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put tests of whole sweeps, which take longest, at the beginning of both halves.
+    """Put tests of whole sweeps, which take longest, at the beginning of every worker's share.
 
-    Two workers begin with a half each, and who has done its own takes from the end of the other's.
+    Workers begin with equal shares, in this order, and who has done its own takes from the end of another's.
     """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
         if "integration" in item.path.parts:
             modules.setdefault(item.path, []).append(item)
     whole = list(modules.values())
-    first, second = (list(itertools.chain.from_iterable(whole[start::2])) for start in (0, 1))
     quick = [item for item in items if item.path not in modules]
-    middle = max(0, len(items) // 2 - len(first))
-    items[:] = first + quick[:middle] + second + quick[middle:]
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        ordered += itertools.chain.from_iterable(whole[worker::workers])
+        rest = max(0, len(items) * (worker + 1) // workers - len(ordered))
+        ordered += quick[:rest]
+        quick = quick[rest:]
+    items[:] = ordered + quick
 
 
 def pytest_collection_finish() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -14,41 +15,31 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from sweep.cli import main
+from tests.fresh_database import fresh_database
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "from sweep.cli import main; main()"]
+TAMPERING = Path(__file__).parent / "faults" / "tampering"
+TAMPERING_VARIABLE = "SHARPFLAT_TAMPERING"
 PATIENCE_SECONDS = 150.0
 _FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["sweep.cli", "sweep.driver", "sweep.report", "sweep.schedule", "psycopg2"])
+_FORKED.set_forkserver_preload(
+    [
+        "sweep.cli",
+        "sweep.driver",
+        "sweep.report",
+        "sweep.schedule",
+        "cluster.commands",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "psycopg2",
+        "pygments.lexers.python",
+    ]
+)
 
 
-class Running(Protocol):
-    """A command that was started, in the words of `subprocess.Popen`."""
-
-    @property
-    def pid(self) -> int:
-        """Process id; also the id of its process group."""
-        ...
-
-    @property
-    def returncode(self) -> int | None:
-        """How it ended, as last seen."""
-        ...
-
-    def poll(self) -> int | None:
-        """Look whether it has ended, and how."""
-        ...
-
-    def communicate(self, *, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end and return what it printed, and its errors."""
-        ...
-
-
-class Forked:
-    """A command in a forked process.
+class Running:
+    """A command in a forked process, in the words of `subprocess.Popen`.
 
     Args:
         arguments: After `sweep`.
@@ -70,15 +61,15 @@ class Forked:
 
     @property
     def returncode(self) -> int | None:
-        """See `Running`."""
+        """How it ended, if it has."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
-        """See `Running`."""
+        """Look whether it has ended, and how."""
         return self._process.exitcode
 
     def communicate(self, *, timeout: float | None = None) -> tuple[str, str]:
-        """See `Running`."""
+        """Wait for its end and return what it printed, and its errors."""
         self._process.join(timeout)
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired(self._process.name, timeout or 0.0)
@@ -94,6 +85,9 @@ def _command(arguments: list[str], folder: Path, environment: dict[str, str], sa
     for number, path in enumerate(said, start=1):
         with open(path, "wb") as file:
             os.dup2(file.fileno(), number)
+    if TAMPERING_VARIABLE in os.environ:
+        # As Python does at the start of Ray's workers, which find it on their path.
+        runpy.run_path(str(TAMPERING / "sitecustomize.py"))
     sys.argv = ["sweep", *arguments]
     main()
 
@@ -114,6 +108,11 @@ class Home:
         # Elsewhere, since a test may leave the folder no space, or take the right to write from it.
         self._said = tempfile.TemporaryDirectory(prefix="said.")
 
+    def lay_database(self) -> None:
+        """Put an empty record there, which the first command would make otherwise."""
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        self.database.write_bytes(fresh_database())
+
     def start(self, *arguments: str) -> Running:
         """Start a command in a process group of its own."""
         environment = {
@@ -123,25 +122,10 @@ class Home:
             "OMP_NUM_THREADS": "1",
             **self.environment,
         }
-        if "PYTHONPATH" in self.environment:
-            process = self._start_anew(arguments, environment)
-        else:
-            said = Path(self._said.name) / str(len(self._started))
-            process = Forked(arguments, self.folder, environment, said)
+        said = Path(self._said.name) / str(len(self._started))
+        process = Running(arguments, self.folder, environment, said)
         self._started.append(process)
         return process
-
-    def _start_anew(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Running:
-        """Start a command in an interpreter of its own, which then finds other modules."""
-        return subprocess.Popen(
-            [*COMMAND, *arguments],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """Run a command to its end and return what it printed, errors included."""

@@ -45,6 +45,7 @@ KILLS = 2
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     made = Home(tmp_path / "a home")
+    made.lay_database()
     (made.folder / "little.yaml").write_text(SPACE)
     yield made
     made.close()

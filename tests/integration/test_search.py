@@ -47,6 +47,7 @@ SEARCH = ("search", "little.yaml", "--cells", str(CELLS), "--commit-every", "0.3
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     made = Home(tmp_path / "home")
+    made.lay_database()
     (made.folder / "little.yaml").write_text(SPACE)
     yield made
     made.close()

@@ -30,6 +30,7 @@ QUICK = ("--commit-every", "0.3")
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     made = Home(tmp_path / "home")
+    made.lay_database()
     yield made
     made.close()
 

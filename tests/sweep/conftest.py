@@ -5,20 +5,13 @@ from pathlib import Path
 import pytest
 
 from sweep.ledger import Ledger
+from tests.fresh_database import fresh_database
 from tests.sweep.small_sweep import open_ledger
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A fresh database: MLflow's migrations take seconds."""
-    folder = tmp_path_factory.mktemp("template")
-    open_ledger(folder)
-    return (folder / "mlflow.db").read_bytes()
-
-
 @pytest.fixture
-def folder(tmp_path: Path, template: bytes) -> Path:
-    (tmp_path / "mlflow.db").write_bytes(template)
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mlflow.db").write_bytes(fresh_database())
     return tmp_path
 
 

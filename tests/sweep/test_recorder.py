@@ -20,6 +20,7 @@ from sweep.names import Status
 from sweep.recorder import LOST_REASON, Recorder
 from sweep.storage import Manifest, Storage
 from sweep.thinning import POINTS_PER_SERIES, Thinning
+from tests.fresh_database import fresh_database
 from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger, take_over
 from trainers.canonical import cell_id
 
@@ -290,13 +291,13 @@ def record_all(
 
 
 def test_broken_off_between_any_two_writes_the_record_is_the_same(
-    folder: Path, template: bytes, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def attempt(name: str, deadly: int) -> tuple[int, dict[str, Any]]:
         """Record with a kill before write number `deadly`, then again; returns the writes and the record."""
         place = folder / name
         place.mkdir()
-        (place / "mlflow.db").write_bytes(template)
+        (place / "mlflow.db").write_bytes(fresh_database())
         ledger, storage = open_ledger(place), Storage.open(place / "storage")
         sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
         manifests: list[Manifest] = []

@@ -16,7 +16,7 @@ from search_spaces import load_space_text
 from sweep.pack import Pack
 from sweep.storage import Storage
 from tests.integration.faults.records import assert_clean, cell_runs
-from tests.integration.processes import ROOT, Home, Running
+from tests.integration.processes import ROOT, TAMPERING, TAMPERING_VARIABLE, Home, Running
 from trainers.canonical import cell_id
 
 SPACE = """
@@ -44,7 +44,6 @@ RAYLET = "raylet/raylet"
 PATIENCE_SECONDS = 200.0
 EVALUATE_EVERY = 500
 FINALS = ("final/train_loss", "final/test_accuracy", "final/steps")
-TAMPERING = Path(__file__).parent / "tampering"
 
 
 class Grid:
@@ -59,6 +58,7 @@ class Grid:
         tampering: What the processes find changed (`tampering/sitecustomize.py`).
         tracking_uri: MLflow; default: a database in the home.
         storage: The checkpoint store; default: a folder in the home.
+        makes_database: Whether the first command makes MLflow's database, or finds an empty one in the home.
     """
 
     def __init__(
@@ -72,12 +72,15 @@ class Grid:
         tampering: Mapping[str, object] | None = None,
         tracking_uri: str | None = None,
         storage: Path | None = None,
+        makes_database: bool = False,
     ) -> None:
         environment = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
         if tampering:
             environment["PYTHONPATH"] = os.pathsep.join([str(TAMPERING), str(ROOT)])
-            environment["SHARPFLAT_TAMPERING"] = json.dumps(tampering)
+            environment[TAMPERING_VARIABLE] = json.dumps(tampering)
         self.home = Home(folder, environment)
+        if tracking_uri is None and not makes_database:
+            self.home.lay_database()
         self.kills: list[str] = []
         self.name = name
         self.text = space.replace("STEPS", str(steps))

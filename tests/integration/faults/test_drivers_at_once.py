@@ -45,7 +45,11 @@ def test_two_drivers_start_one_sweep_at_once_while_clocks_jump(
 ) -> None:
     clock = {"clock": draw.randrange(2**32)}
     grid = make_grid(
-        name=ODD_NAME, home="a home, with späces & more", tampering=clock, tracking_uri=tracking_uri
+        name=ODD_NAME,
+        home="a home, with späces & more",
+        tampering=clock,
+        tracking_uri=tracking_uri,
+        makes_database=True,
     )
     drivers = [grid.start(), grid.start()]
     said = {driver.pid: driver.communicate(timeout=200) for driver in drivers}
@@ -107,8 +111,10 @@ def test_two_sweeps_share_cells_at_once(make_grid: Callable[..., Grid], tracking
     assert first.attempts() == [1] * len(first.cells), "a shared cell was begun twice"
 
 
-def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(make_grid: Callable[..., Grid]) -> None:
-    grid = make_grid(tampering=SHORT_LEASE)
+def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(
+    make_grid: Callable[..., Grid], ray: tuple[str, str]
+) -> None:
+    grid = make_grid(tampering=SHORT_LEASE, options=ray)
     sleeper = grid.start()
     wait_for(grid.mid_training, sleeper)
     stop_between_transactions(grid, sleeper.pid)
@@ -125,13 +131,14 @@ def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(make_grid:
 def stop_between_transactions(grid: Grid, pid: int) -> None:
     """Stop a driver where it holds no lock of SQLite's, which nobody can take from a stopped process.
 
-    Stopped inside a transaction it keeps all others out; they are told that the database is locked.
+    Stopped inside a transaction it keeps all others out, or, while it reads, their commits: they are told
+    that the database is locked.
     """
     while True:
         grid.kill(pid, "driver", signal.SIGSTOP)
         connection = sqlite3.connect(grid.home.database, timeout=0.2, isolation_level=None)
         try:
-            connection.execute("begin immediate")
+            connection.execute("begin exclusive")
             connection.execute("rollback")
             return
         except sqlite3.OperationalError:

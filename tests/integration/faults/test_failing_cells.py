@@ -8,6 +8,7 @@ from mlflow.entities import Run
 
 from sweep import names
 from tests.integration.faults.grid import Grid
+from tests.integration.faults.matrix import MATRIX
 
 SPACE = """
 name: grid
@@ -21,14 +22,33 @@ base:
 axes:
   kind:
     choices:
-      raises: {model: raising}
-      hangs: {model: hanging}
-      hangs once: {model: hanging-once}
-      killed: {model: killed}
+      raises: {model: {name: file, path: broken.py, function: raises}}
+      hangs: {model: {name: file, path: broken.py, function: hangs}}
+      hangs once: {model: {name: file, path: broken.py, function: hangs_once}}
+      killed: {model: {name: file, path: broken.py, function: killed}}
       no memory: {model: {name: mlp, widths: [400000000]}}
       good: {}
 reports:
   - {kind: curves, name: curves, lines: [kind]}
+"""
+BROKEN = """
+import math, os, signal, time
+from torch import nn
+
+def raises(*_):
+    raise RuntimeError("this model cannot be built")
+
+def hangs(*_):
+    time.sleep(3600)
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
+
+def hangs_once(input_shape, num_outputs):
+    if not os.path.exists(MARK):
+        open(MARK, "w").close()
+        time.sleep(3600)
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), num_outputs))
 """
 REASONS = {
     "raises": "this model cannot be built",
@@ -37,13 +57,19 @@ REASONS = {
     "no memory": "memory",
 }
 RETRIES = 1
+if MATRIX == 1:
+    # Trying again with success is in test_workers.py, too; here it takes another two starts of a worker.
+    SPACE = "".join(line for line in SPACE.splitlines(keepends=True) if "hangs once" not in line)
 
 
 def test_cells_that_fail_in_every_way(make_grid: Callable[..., Grid]) -> None:
     options = ["--max-failures", str(RETRIES), "--hang-after", "4"]
-    grid = make_grid(space=SPACE, steps=1000, tampering={"models": True}, options=options)
+    grid = make_grid(space=SPACE, steps=1000, options=options)
+    mark = str(grid.home.folder / "hung once")
+    (grid.home.folder / "broken.py").write_text(BROKEN.replace("MARK", repr(mark)))
     said = grid.finish(grid.start(), code=1)
-    assert grid.statuses() == {"failed": len(REASONS), "completed": 2}
+    good = {"good", "hangs once"} if MATRIX > 1 else {"good"}
+    assert grid.statuses() == {"failed": len(REASONS), "completed": len(good)}
     runs = {run.data.params["kind"]: run for run in grid.runs().values()}
     for kind, reason in REASONS.items():
         tags = runs[kind].data.tags
@@ -52,8 +78,9 @@ def test_cells_that_fail_in_every_way(make_grid: Callable[..., Grid]) -> None:
         assert tags["sweep.cell_id"] in said and tags["sweep.status_reason"][:40] in said
         assert log_of(grid, runs[kind]), f"{kind} left no log"
         assert attempts_of(grid, runs[kind]) in (0, 1 + RETRIES), kind
-    assert attempts_of(grid, runs["hangs once"]) == 2
-    for kind in ("good", "hangs once"):
+    if MATRIX > 1:
+        assert attempts_of(grid, runs["hangs once"]) == 2
+    for kind in good:
         assert runs[kind].info.status == "FINISHED"
         assert runs[kind].data.metrics["final/steps"] == 1000
     counts = grid.home.run("status", "grid", "--json", "--tracking-uri", grid.tracking_uri)

@@ -36,9 +36,11 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_no_space_is_left(make_grid: Callable[..., Grid], disk: Callable[[str], Path]) -> None:
+def test_no_space_is_left(
+    make_grid: Callable[..., Grid], disk: Callable[[str], Path], ray: tuple[str, str]
+) -> None:
     place = disk("rw")
-    grid = make_grid(storage=place / "store", options=["--max-failures", "0"])
+    grid = make_grid(storage=place / "store", options=["--max-failures", "0", *ray])
     filler = place / "something else"
     filler.write_bytes(bytes(SIZE - ROOM))
     said = grid.finish(grid.start(), code=1)
@@ -61,14 +63,14 @@ def test_no_space_is_left(make_grid: Callable[..., Grid], disk: Callable[[str], 
 
 def test_a_store_that_cannot_be_written(make_grid: Callable[..., Grid], disk: Callable[[str], Path]) -> None:
     place = disk("ro")
-    grid = make_grid(storage=place / "store")
+    grid = make_grid(storage=place / "store", makes_database=True)
     said = grid.finish(grid.start(), code=2)
     assert "read-only" in said and str(place) in said
     assert not grid.home.database.exists(), "a sweep was begun that cannot be run"
 
 
 def test_results_that_cannot_be_written(make_grid: Callable[..., Grid], disk: Callable[[str], Path]) -> None:
-    grid = make_grid(home="a small disk/home")
+    grid = make_grid(home="a small disk/home", makes_database=True)
     disk("ro")
     said = grid.finish(grid.start(), code=2)
     assert "read-only" in said.lower() and str(grid.home.folder) in said

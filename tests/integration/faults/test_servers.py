@@ -36,9 +36,9 @@ def server(postgres: PostgresCluster, tmp_path: Path) -> Iterator[MlflowServer]:
 
 @pytest.mark.timeout(600)
 def test_the_server_is_stopped_and_its_database_restarted(
-    make_grid: Callable[..., Grid], server: MlflowServer, postgres: PostgresCluster
+    make_grid: Callable[..., Grid], server: MlflowServer, postgres: PostgresCluster, ray: tuple[str, str]
 ) -> None:
-    grid = make_grid(steps=STEPS, tracking_uri=server.address)
+    grid = make_grid(steps=STEPS, tracking_uri=server.address, options=ray)
     process = grid.start()
     wait_for(grid.mid_training, process)
     postgres.stop()

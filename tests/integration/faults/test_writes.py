@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.ledger import Ledger
+from tests.fresh_database import fresh_database
 from tests.integration.faults.killed_writes import BEGUN, ENDED, RESUMED, STARTS
 from tests.integration.faults.matrix import MATRIX
 from tests.integration.faults.records import DATABASE, assert_equal_records
@@ -42,8 +42,7 @@ class Grids:
             text=True,
             start_new_session=True,
         )
-        # Made once and copied: it takes MLflow seconds.
-        Ledger.open(f"sqlite:///{folder / DATABASE}")
+        (folder / DATABASE).write_bytes(fresh_database())
 
     def kill_at(self, moment: int, home: Path | None = None) -> Path:
         """Kill a grid, run it to its end and return its home; an empty one when it is given."""

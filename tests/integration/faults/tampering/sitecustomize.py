@@ -1,11 +1,10 @@
 """Changes a process under test, and the Ray workers that it starts, as `SHARPFLAT_TAMPERING` (JSON) asks.
 
 Python imports this at its start when this folder is first on the path. What belongs to a module is changed
-right after that module's import.
+right after that module's import, or at once where that has been.
 
     lease   [renew, stale]: seconds, instead of the usual ones
     clock   seed: the wall clock jumps to and fro by up to a day, every second
-    models  true: adds models that break, see `add_models`
 """
 
 import importlib.abc
@@ -13,7 +12,6 @@ import importlib.util
 import json
 import os
 import random
-import signal
 import sys
 import time
 
@@ -57,49 +55,13 @@ def upset_clock(seed):
     time.time_ns = lambda: steady_ns() + int(leap() * 1e9)
 
 
-def add_models(module):
-    """Models that raise, hang (always or once), or are killed as the kernel does when memory runs out."""
-
-    def build_raising(*_):
-        raise RuntimeError("this model cannot be built")
-
-    def build_hanging(*_):
-        time.sleep(3600)
-
-    def build_killed(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def build_hanging_once(input_shape, num_outputs, options):
-        from torch import nn
-
-        mark = os.path.join(os.environ["SWEEP_HOME"], "hung once")
-        if not os.path.exists(mark):
-            open(mark, "w").close()
-            time.sleep(3600)
-        return nn.Sequential(nn.Flatten(), nn.Linear(784, num_outputs))
-
-    builders = {
-        "raising": build_raising,
-        "hanging": build_hanging,
-        "killed": build_killed,
-        "hanging-once": build_hanging_once,
-    }
-
-    class Broken(module.ModelEntry):
-        @property
-        def build(self):
-            return builders[self.function]
-
-    module.MODELS.update({name: Broken(function=name) for name in builders})
-
-
 asked = json.loads(os.environ.get("SHARPFLAT_TAMPERING", "{}"))
 changes = {}
 if "lease" in asked:
     changes["sweep.lease"] = lambda module: shorten_lease(module, *asked["lease"])
-if "models" in asked:
-    changes["trainers.models"] = add_models
 if "clock" in asked:
     upset_clock(asked["clock"])
+for name in changes.keys() & sys.modules.keys():
+    changes.pop(name)(sys.modules[name])
 if changes:
     sys.meta_path.insert(0, AfterImport(changes))
