@@ -136,6 +136,9 @@ def stop_between_transactions(grid: Grid, pid: int) -> None:
     """
     while True:
         grid.kill(pid, "driver", signal.SIGSTOP)
+        # A thread inside the kernel may still take a lock before it stops.
+        while any(state != "T" for state in thread_states(pid)):
+            time.sleep(0.01)
         connection = sqlite3.connect(grid.home.database, timeout=0.2, isolation_level=None)
         try:
             connection.execute("begin exclusive")
@@ -146,6 +149,12 @@ def stop_between_transactions(grid: Grid, pid: int) -> None:
             time.sleep(0.05)
         finally:
             connection.close()
+
+
+def thread_states(pid: int) -> list[str]:
+    """Return the state of every thread of a process: T where it is stopped."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
 
 
 def everything_recorded(grid: Grid) -> tuple[list[str], dict[str, bytes]]:
