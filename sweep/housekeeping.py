@@ -26,9 +26,14 @@ def delete_sweep(name: str, places: Places, console: Console, *, yes: bool) -> N
     storage = Storage.open(places.storage, create=False)
     sweep = ledger.find_sweep(name)
     with Lease.acquire(ledger, sweep) as lease:
-        removals, needed = of_sweep(ledger, storage, sweep, lease)
-        for other, count in needed.items():
+        removals, staying = of_sweep(ledger, storage, sweep, lease)
+        for other, count in staying.runs.items():
             console.print(f"{count} runs stay, because sweep {other!r} refers to them", markup=False)
+        if staying.ends:
+            console.print(
+                f"what {staying.ends} cells of it left stays, because longer cells of others start from it; "
+                "once these have ended, `sweep gc --unknown` removes it"
+            )
         _remove(removals, console, yes=yes, question=f"Delete sweep {name!r} for good?")
 
 

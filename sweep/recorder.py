@@ -18,6 +18,7 @@ import pyarrow.compute as compute
 
 from sweep import names
 from sweep.costs import cost_of
+from sweep.ends import publish_end
 from sweep.errors import LedgerError, StorageError
 from sweep.grid_table import AxisValue
 from sweep.lease import Lease
@@ -200,7 +201,7 @@ class Recorder:
     def reconcile(self, cell_ids: Collection[str]) -> set[str]:
         """Make MLflow agree with the store after a crash; call before `start`.
 
-        An outcome that was committed and not recorded is queued; a run that a lost driver left as running is
+        An outcome that was committed and not recorded is queued, and told to longer runs; a run that a lost driver left as running is
         shown as interrupted; one with a final status that is still open is closed.
 
         Args:
@@ -222,6 +223,7 @@ class Recorder:
                 self._committed[cell_id] = newest.step
             if newest is not None and newest.outcome is not None:
                 done.add(cell_id)
+                publish_end(self._storage, self._describe(cell_id)[0], newest)
                 self.submit(cell_id, step=newest.step, attempt=newest.attempt)
             elif run is not None and run.status is Status.RUNNING:
                 self._end(run, Status.INTERRUPTED, LOST_REASON)

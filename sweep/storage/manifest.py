@@ -77,6 +77,11 @@ class Manifest:
         """Where the manifest itself is stored."""
         return manifest_file(self.cell_id, self.step, self.attempt)
 
+    @property
+    def points_elsewhere(self) -> bool:
+        """Whether its state is a file of another address."""
+        return self.checkpoint is not None and self.checkpoint.file.split("/")[1] != self.cell_id
+
 
 def manifest_file(cell_id: str, step: int, attempt: int) -> str:
     """Return the path of a commit's manifest."""

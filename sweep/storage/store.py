@@ -313,13 +313,15 @@ class Storage:
     def forget(self, cell_id: str, step: int) -> int:
         """Remove the commits of a cell at one step, with the files that no other commit of it lists.
 
+        A commit that only points to the state of another cell stays: it is how a longer run finds that cell's end.
+
         Returns:
             The bytes freed.
         """
         manifests = list(self.manifests(cell_id))
-        gone = [manifest for manifest in manifests if manifest.step == step]
-        kept = {file for manifest in manifests if manifest.step != step for file in _files_of(manifest)}
         own = f"{_root(cell_id)}/"
+        gone = [manifest for manifest in manifests if manifest.step == step and not manifest.points_elsewhere]
+        kept = {file for manifest in manifests if manifest not in gone for file in _files_of(manifest)}
         files = {file for manifest in gone for file in _files_of(manifest) if file.startswith(own)}
         sizes = dict(self._files.sizes(_root(cell_id)))
         # Manifests go first: one without its files would be reported as damaged.
@@ -331,8 +333,15 @@ class Storage:
     def delete(self, cell_id: str) -> int:
         """Remove all that is stored of a cell; returns the bytes freed."""
         freed = self.usage(cell_id)
+        # Manifests go first: one without its files would be reported as damaged.
+        self._files.delete_folder(f"{_root(cell_id)}/manifests")
         self._files.delete_folder(_root(cell_id))
         return freed
+
+    def lenders(self, cell_id: str) -> set[str]:
+        """Return the other addresses whose files the commits of an address list."""
+        files = {file for manifest in self.manifests(cell_id) for file in _files_of(manifest)}
+        return {file.split("/")[1] for file in files} - {cell_id}
 
     def clear(self) -> None:
         """Remove all that is stored, of every cell."""

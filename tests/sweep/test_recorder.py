@@ -14,6 +14,7 @@ import pytest
 
 from sweep import names
 from sweep.errors import LeaseLostError
+from sweep.forks import fork_at
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
@@ -369,6 +370,10 @@ def test_an_outcome_in_the_store_needs_no_training_and_is_recorded(
     commit(storage, END, None)
     recorder = new_recorder(ledger, storage, sweep, lease)
     assert recorder.reconcile([CELL_ID]) == {CELL_ID}
+    # A longer run is told where it ended: the worker may have been killed before it did.
+    fork = fork_at(CELL, END)
+    told, problems = storage.latest(fork.line)
+    assert told is not None and told.step == END and problems == []
     recorder.start()
     assert recorder.drain(WAIT_SECONDS) == []
     recorder.close()

@@ -188,3 +188,27 @@ def test_sizes_are_written_as_people_do() -> None:
         "3.5 MiB",
         "8.0 GiB",
     ]
+
+
+def test_the_end_from_which_a_cell_of_another_sweep_starts_stays(store: Store, console: Console) -> None:
+    _, short = store.run(space("short", "[0]"))
+    longer = space("longer", "[0]").replace("until: 40", "until: 60")
+    _, plan = store.run(longer, cells=0)
+    (cell,) = plan.cells.values()
+
+    def begins_at() -> int:
+        return Pack([cell], store.storage, data_folder=store.places.data_folder).trainer.step
+
+    # What the longer one starts from is a file of the short one.
+    (end,) = short.cells
+    collect_garbage(store.places, console, yes=True, ends=True, unknown=False)
+    assert end in store.storage.inventory()
+    delete_sweep("short", store.places, console, yes=True)
+    assert "what 1 cells of it left stays" in console.export_text()
+    assert store.ledger.lookup(list(short.cells)) == {}
+    assert begins_at() == 40
+    # The longer one has a copy of its own now, and ends.
+    store.run(longer)
+    collect_garbage(store.places, console, yes=True, ends=False, unknown=True)
+    assert end not in store.storage.inventory()
+    assert store.statuses(plan) == [Status.COMPLETED]
