@@ -1,7 +1,7 @@
-"""Where completed cells have ended, told to longer runs: a line points to the files of the cell that ended on it.
+"""Where completed cells have ended, told to longer runs: a line points to the files of the cell that ended.
 
-A worker may be killed between the commit that ends a cell and this, so whoever finds a cell ended in the store
-tells it again.
+A worker may be killed between the commit that ends a cell and this, so whoever finds a cell ended in the
+store tells it again.
 """
 
 from sweep.forks import fork_at

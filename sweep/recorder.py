@@ -201,8 +201,8 @@ class Recorder:
     def reconcile(self, cell_ids: Collection[str]) -> set[str]:
         """Make MLflow agree with the store after a crash; call before `start`.
 
-        An outcome that was committed and not recorded is queued, and told to longer runs; a run that a lost driver left as running is
-        shown as interrupted; one with a final status that is still open is closed.
+        An outcome that was committed and not recorded is queued, and told to longer runs; a run that a lost
+        driver left as running is shown as interrupted; one with a final status that is still open is closed.
 
         Args:
             cell_ids: The plan's cells, without those that another driver is running now.

@@ -48,17 +48,20 @@ class Staying:
     ends: int
 
 
-def of_sweep(
-    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
-) -> tuple[list[Removal], Staying]:
+def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> tuple[list[Removal], Staying]:
     """Return what deleting a sweep removes, and what of it stays for others.
 
     The sweep itself comes last, and its lease with it.
     """
 
     def end() -> None:
+        lease.check()
         lease.abandon()
         ledger.delete_sweep(sweep)
+
+    def delete_cell(run_id: str) -> None:
+        lease.check()
+        ledger.delete_cell(run_id)
 
     own = ledger.cells_of(sweep)
     others = [one for one in ledger.list_sweeps() if one.run_id != sweep.run_id and one.shares]
@@ -71,7 +74,7 @@ def of_sweep(
             "runs of cells",
             run.cell_id,
             ledger.artifacts.usage(run.run_id),
-            lambda run_id=run.run_id: ledger.delete_cell(run_id),
+            lambda run_id=run.run_id: delete_cell(run_id),
         )
         for run in own.values()
         if run.cell_id not in shared
@@ -185,7 +188,8 @@ def _pending(ledger: Ledger, plans: Iterable[Plan]) -> set[str]:
 
 def _lent(storage: Storage, stored: Collection[str], addresses: Collection[str]) -> set[str]:
     """Return whose files the commits of these addresses list: a line points to where a cell has ended."""
-    return {lender for address in addresses if address in stored for lender in storage.lenders(address)}
+    listed = (one.files for address in addresses if address in stored for one in storage.manifests(address))
+    return {file.split("/")[1] for files in listed for file in files}
 
 
 def _addresses(plan: Plan) -> set[str]:
