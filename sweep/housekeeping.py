@@ -70,7 +70,7 @@ def _remove(
     yes: bool,
     question: str,
 ) -> None:
-    """Remove what the user was shown, without what `again` does not find any more: an answer may take hours."""
+    """Remove what the user was shown and `again` still finds: an answer may take hours."""
     table = Table("what", "how many", "size", box=None, header_style="bold")
     for kind in dict.fromkeys(one.kind for one in removals):
         sizes = [one.size for one in removals if one.kind == kind]
