@@ -273,6 +273,8 @@ class _Run:
         name = self._sweep.name
         try:
             self._lease.check()
+            # A request that was repeated on the way, by MLflow's client or a proxy, may have made two runs.
+            self._ledger.remove_duplicates(self._sweep)
             fates = self._ledger.lookup(list(self._plan.cells), self._sweep)
             table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)
             self._ledger.write_cells(self._sweep, with_fates(table, fates))

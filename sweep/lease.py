@@ -130,7 +130,7 @@ class Lease:
             sweep.run_id,
             f"{PARAM_LEASE_PREFIX}{epoch + 1}",
             stale_seconds=stale_seconds,
-            is_fresh=self._is_fresh,
+            may_write=self._may_write,
         )
         self._count = 0
         self._looked = self._seen = seconds_since_boot()
@@ -222,8 +222,11 @@ class Lease:
                 "answer. This process has stopped writing; nothing is lost."
             )
 
-    def _is_fresh(self) -> bool:
-        return self.held and seconds_since_boot() - self._looked <= self._stale_seconds / 2
+    def _may_write(self) -> bool:
+        """Whether no higher epoch was seen a moment ago; for the fence, so it waits for no other thread."""
+        if self.held and seconds_since_boot() - self._looked > self._stale_seconds / 4:
+            self._look()
+        return self.held
 
     def release(self) -> None:
         """Give the lease back, so that the next one need not wait."""
@@ -274,16 +277,22 @@ class Lease:
         """Look whether the epoch is still the highest, and if so move the counter."""
         with self._lock:
             begun = seconds_since_boot()
-            epochs = _epochs(self._ledger.parent_run(self._sweep).data.params)
-            if max(epochs) > self.epoch:
-                self._taken_by = epochs[max(epochs)]
+            self._look()
+            if not self.held:
                 return
-            self._looked = begun
             self._count += 1
             with translated("renewing the lease"):
                 self._ledger.client.set_tag(self._sweep.run_id, TAG_LEASE_BEAT, f"{self.epoch}:{self._count}")
             # From before the look: what happened during it is not known. Only now: others watch the counter.
             self._seen = begun
+
+    def _look(self) -> None:
+        begun = seconds_since_boot()
+        epochs = _epochs(self._ledger.parent_run(self._sweep).data.params)
+        if max(epochs) > self.epoch:
+            self._taken_by = epochs[max(epochs)]
+        else:
+            self._looked = begun
 
 
 def current_holder(run: Run) -> Holder | None:

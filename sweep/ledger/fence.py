@@ -5,12 +5,12 @@ meanwhile. How well it can be held back once it wakes depends on where MLflow is
 
     SQLite      One transaction writes at a time, and taking a lease is a write. So a look inside the
                 transaction, right before its commit, cannot be out of date.
-    PostgreSQL  The same look; and a transaction that stands still between look and commit for a quarter of the
-                stale time is ended by the database, long before somebody else could take over.
-    a server    Nothing is sent where the last look at the lease is older than half of the stale time. What was
-                sent before its sender was stopped is carried out.
+    PostgreSQL  The same look; and a transaction that stands still between look and commit for a quarter of
+                the stale time is ended by the database, long before somebody else could take over.
+    a server    Before a request that writes is sent, the holder looks again if its last look is old. What
+                was sent before it was stopped is carried out.
 
-Files of runs are put under the same condition as requests to a server.
+Before files of runs are put or removed, the holder looks as before a request to a server.
 """
 
 import threading
@@ -40,7 +40,7 @@ class Fence:
         run_id: The run.
         key: The param.
         stale_seconds: Nobody writes the param before this process has been silent for so long.
-        is_fresh: Tells whether this process has seen a moment ago that the param is not written.
+        may_write: Tells whether the param was not yet written a moment ago; looks again if need be.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Fence:
         key: str,
         *,
         stale_seconds: float,
-        is_fresh: Callable[[], bool],
+        may_write: Callable[[], bool],
     ) -> None:
         self._param = (run_id, key)
         self._idle_ms = max(1, round(stale_seconds / 4 * 1000))
-        self._is_fresh = is_fresh
+        self._may_write = may_write
         self._place = _place(client)
         if not isinstance(self._place, sqlalchemy.Engine):
             _guard_requests(self._place)
@@ -73,15 +73,15 @@ class Fence:
             else:
                 _RAISED.pop(self._place, None)
 
-    def require_fresh(self) -> None:
-        """Raise where the param may have been written since this process last looked."""
-        if not self._is_fresh():
-            self._refuse("may be taken by now")
+    def ask(self) -> None:
+        """Raise where the param has been written, as far as this process may know."""
+        if not self._may_write():
+            self._refuse()
 
     def look_in_sqlite(self, database: Any) -> None:
         """Raise where the param is written; called right before a commit."""
         if database.execute(_IS_TAKEN.format("?"), self._param).fetchone() is not None:
-            self._refuse("is taken")
+            self._refuse()
 
     def look_in_postgresql(self, database: Any) -> None:
         """As above; and let the database end the transaction where the commit does not follow soon."""
@@ -91,19 +91,19 @@ class Fence:
             query = f"{_IS_TAKEN.format('%s')} and txid_current_if_assigned() is not null"
             cursor.execute(query, self._param)
             if cursor.fetchone() is not None:
-                self._refuse("is taken")
+                self._refuse()
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self) -> None:
         run_id, key = self._param
         raise MlflowException(
-            f"{key} of run {run_id} {why}; nothing was written", error_code=TEMPORARILY_UNAVAILABLE
+            f"{key} of run {run_id} is taken; nothing was written", error_code=TEMPORARILY_UNAVAILABLE
         )
 
 
-def require_fresh(client: MlflowClient) -> None:
-    """Call before writing what no database sees; raises `MlflowException` where a lease may be lost."""
+def ask_fences(client: MlflowClient) -> None:
+    """Call before writing what no database sees; raises `MlflowException` where a lease is lost."""
     for fence in _RAISED.get(_place(client), ()):
-        fence.require_fresh()
+        fence.ask()
 
 
 def _place(client: MlflowClient) -> Any:
@@ -123,7 +123,7 @@ def _guard_requests(store: Any) -> None:
         def guarded(api: Any, *arguments: Any, **named: Any) -> Any:
             if not api.__name__.startswith(READING):
                 for fence in _RAISED.get(store, ()):
-                    fence.require_fresh()
+                    fence.ask()
             return send(api, *arguments, **named)
 
         store._call_endpoint = guarded

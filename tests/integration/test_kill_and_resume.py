@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.integration.processes import Home, wait_until
+from tests.integration.processes import PATIENCE_SECONDS, Home, wait_until
 from tests.integration.servers import RayHead
 
 SPACE = """
@@ -170,7 +170,7 @@ def test_stopped_cleanly_and_resumed(
         os.kill(process.pid, signal.SIGINT)
     else:
         home.run("stop", "little")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, out + err
     assert "sweep resume little" in out
     assert "RUNNING" not in {run.info.status for run in cell_runs(home).values()}
