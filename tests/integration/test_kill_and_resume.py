@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from tests.integration.faults.matrix import SEED_VARIABLE
 from tests.integration.processes import PATIENCE_SECONDS, Home, wait_until
 from tests.integration.servers import RayHead
 
@@ -124,7 +125,7 @@ def test_names_in_mlflow(undisturbed: Home) -> None:
 
 
 def test_killed_at_random_moments_and_resumed(home: Home, undisturbed: Home) -> None:
-    seed = random.randrange(2**32)
+    seed = int(os.environ.get(SEED_VARIABLE, random.randrange(2**32)))
     print(f"kill moments from seed {seed}")
     draw = random.Random(seed)
     kills, in_mid_training = 0, 0
