@@ -11,11 +11,17 @@ MLflow has no lock for a cell that has no run yet, so sweeps that run take turns
 Of two drivers at least one sees the other's number, and both come to the same answer. Nobody waits in a
 circle, because only the later one waits. What a sweep leaves undone, because it ended, was stopped or died,
 becomes free; a driver that went silent loses its lease first, and finds that out before it writes.
+
+Who deletes a sweep tags it before it looks which cells others want, and a driver looks for such tags after it
+has stored its plan and before it looks which cells have a run. So either the run of a cell stays, or the
+driver waits until it is gone.
 """
 
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+
+from mlflow.entities import LifecycleStage
 
 from sweep import names
 from sweep.errors import LeaseHeldError, LedgerError
@@ -75,6 +81,9 @@ class Claims:
         for run in self._running():
             sweep = self._ledger.sweep_of(run)
             wanted = self._cells(sweep) & set(cell_ids)
+            if wanted and is_being_deleted(run):
+                self._wait_for_deletion(sweep)
+                continue
             ticket = self._chosen(run) if wanted else None
             if ticket is not None and ticket < self._ticket and not self._take_from_the_silent(sweep):
                 before.append((ticket, sweep, wanted))
@@ -103,6 +112,22 @@ class Claims:
         # One without a ticket has not begun to choose, and will see this one's.
         return ticket
 
+    def _wait_for_deletion(self, sweep: Sweep) -> None:
+        """Return once a sweep is gone, or whoever deletes it."""
+        while True:
+            run = self._ledger.parent_run(sweep)
+            gone = run.info.lifecycle_stage != LifecycleStage.ACTIVE or current_holder(run) is None
+            if gone or not is_being_deleted(run):
+                return
+            try:
+                if self._take_from_the_silent(sweep):
+                    return
+            except LedgerError as error:
+                # Where it was deleted meanwhile, the next look says so.
+                if error.transient:
+                    raise
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
     def _take_from_the_silent(self, sweep: Sweep) -> bool:
         """Take the lease of a driver that does not answer, so that it writes nothing more when it wakes."""
         try:
@@ -122,6 +147,11 @@ class Claims:
 
     def _write(self, number: int) -> None:
         self._ledger.write_ticket(self._sweep, f"{self._epoch}:{number}")
+
+
+def is_being_deleted(run: ParentRun) -> bool:
+    """Whether the present holder of a sweep's lease is deleting it."""
+    return run.data.tags.get(names.TAG_DELETING) == str(last_epoch(run))
 
 
 def ticket_of(run: ParentRun) -> Ticket | None:

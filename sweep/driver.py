@@ -208,13 +208,18 @@ class _Run:
                 + (f", {len(theirs)} being run by other sweeps" if theirs else "")
             )
         recorder.start()
-        self._expected |= expected_seconds(self._ledger, {cell: self._plan.cells[cell] for cell in missing})
-        if missing or more:
-            progress = self._progress(known, missing)
-            self._training.train(missing, recorder, progress, self._guide, first=first)
-        self._tried.update(missing)
-        self._unrecorded = self._drain(recorder)
-        recorder.close()
+        try:
+            self._expected |= expected_seconds(
+                self._ledger, {cell: self._plan.cells[cell] for cell in missing}
+            )
+            if missing or more:
+                progress = self._progress(known, missing)
+                self._training.train(missing, recorder, progress, self._guide, first=first)
+            self._tried.update(missing)
+            self._unrecorded = self._drain(recorder)
+        finally:
+            # Whatever was raised: nothing is recorded any more once the lease is given back.
+            recorder.close()
         self._refused = recorder.refused
         self._leave_interrupted(recorder, theirs)
         return theirs
@@ -273,6 +278,8 @@ class _Run:
         name = self._sweep.name
         try:
             self._lease.check()
+            # A request that was repeated on the way, by MLflow's client or a proxy, may have made two runs.
+            self._ledger.remove_duplicates(self._sweep)
             fates = self._ledger.lookup(list(self._plan.cells), self._sweep)
             table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)
             self._ledger.write_cells(self._sweep, with_fates(table, fates))

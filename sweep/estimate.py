@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep.costs import kind_of, work_of
-from sweep.forks import Sharing
+from sweep.forks import Fork, Sharing
 from trainers.canonical import dataset_entry, stages
 from trainers.cell import Cell
 from trainers.training import Trainer
@@ -92,31 +92,48 @@ def _wall_seconds(
     slots: int,
 ) -> float:
     """Play the schedule: the first pack whose states are there starts whenever a worker is free."""
-    there = {fork: 0.0 for shared in sharing.values() if (fork := shared.start) is not None}
-    for shared in sharing.values():
-        there.update((fork, math.inf) for fork in shared.leaves)
+    there: dict[Fork, float] = {}
+    to_come = {fork for shared in sharing.values() for fork in shared.leaves}
+    starts = [{start for cell in pack if (start := sharing[cell].start) is not None} for pack in packs]
+    missing = [len(of_pack & to_come) for of_pack in starts]
+    waiting: dict[Fork, list[int]] = {}
+    for index, of_pack in enumerate(starts):
+        for fork in of_pack & to_come:
+            waiting.setdefault(fork, []).append(index)
 
-    def ready(pack: Sequence[str]) -> float:
-        starts = (sharing[cell_id].start for cell_id in pack)
-        return max((there[start] for start in starts if start is not None), default=0.0)
+    def is_there(fork: Fork, when: float) -> None:
+        there[fork] = when
+        for index in waiting.pop(fork, ()):
+            missing[index] -= 1
+            if not missing[index] and index not in begun_packs:
+                heapq.heappush(coming, (max(there.get(start, 0.0) for start in starts[index]), index))
 
-    free = [0.0] * max(1, slots)
-    waiting, end = list(packs), 0.0
-    while waiting:
+    begun_packs: set[int] = set()
+    # Packs whose states are there, by their places, and those whose states will be there, by when.
+    ready = [index for index, count in enumerate(missing) if not count]
+    coming: list[tuple[float, int]] = []
+    first, free, end = 0, [0.0] * max(1, slots), 0.0
+    while len(begun_packs) < len(packs):
         now = heapq.heappop(free)
-        place = next((index for index, pack in enumerate(waiting) if ready(pack) <= now), None)
-        if place is None:
-            place = min(range(len(waiting)), key=lambda index: ready(waiting[index]))
-        begun = max(now, ready(waiting[place]))
-        if math.isinf(begun):
+        while coming and coming[0][0] <= now:
+            heapq.heappush(ready, heapq.heappop(coming)[1])
+        begun = now
+        if ready:
+            index = heapq.heappop(ready)
+        elif coming:
+            begun, index = heapq.heappop(coming)
+        else:
             # Whoever leaves its state comes later in the queue: it waits for no one.
-            begun = now
-        pack = waiting.pop(place)
+            while first in begun_packs:
+                first += 1
+            index = first
+        begun_packs.add(index)
+        pack = packs[index]
         took = math.fsum(0.0 if math.isnan(seconds[cell]) else seconds[cell] for cell in pack)
         for cell_id in pack:
             length = max(1, cells[cell_id].num_steps - begins[cell_id])
             for fork in sharing[cell_id].leaves:
-                there[fork] = begun + took * (fork.step - begins[cell_id]) / length
+                is_there(fork, begun + took * (fork.step - begins[cell_id]) / length)
         heapq.heappush(free, begun + took)
         end = max(end, begun + took)
     return end

@@ -119,7 +119,11 @@ def forecast(
         # A probe says how it is on this machine, now: it counts more than the past.
         rates = probe_rates(cells, seconds=probe_seconds, data_folder=places.data_folder, say=say)
         basis = f"a probe of about {duration(probe_seconds)} on this machine's CPU"
-    left, sharing = estimate_cells(cells, rates, lanes=lanes, slots=slots)
+    if done:
+        left, sharing = estimate_cells(cells, rates, lanes=lanes, slots=slots)
+    else:
+        sharing = plan.sharing
+        left = estimate(cells, plan.trials(lanes), sharing, rates, slots=slots)
     forks = sum(shared.start is not None for shared in sharing.values())
     saved = sum(cell.num_steps for cell in cells.values()) - steps_to_train(cells, sharing)
     return Forecast(done=len(done), forks=forks, steps_saved=saved, left=left, basis=basis)

@@ -26,10 +26,22 @@ def delete_sweep(name: str, places: Places, console: Console, *, yes: bool) -> N
     storage = Storage.open(places.storage, create=False)
     sweep = ledger.find_sweep(name)
     with Lease.acquire(ledger, sweep) as lease:
-        removals, needed = of_sweep(ledger, storage, sweep, lease)
-        for other, count in needed.items():
+        removals, staying = of_sweep(ledger, storage, sweep, lease)
+        for other, count in staying.runs.items():
             console.print(f"{count} runs stay, because sweep {other!r} refers to them", markup=False)
-        _remove(removals, console, yes=yes, question=f"Delete sweep {name!r} for good?")
+        if staying.ends:
+            console.print(
+                f"what {staying.ends} cells of it left stays, because longer cells of others start from it; "
+                "once these have ended, `sweep gc --unknown` removes it"
+            )
+
+        def again() -> Sequence[Removal]:
+            # A sweep that was begun meanwhile may need some of it; one that begins now waits for the end.
+            lease.check()
+            ledger.announce_deletion(sweep, lease.epoch)
+            return of_sweep(ledger, storage, sweep, lease)[0]
+
+        _remove(removals, again, console, yes=yes, question=f"Delete sweep {name!r} for good?")
 
 
 def collect_garbage(places: Places, console: Console, *, yes: bool, ends: bool, unknown: bool) -> None:
@@ -40,14 +52,25 @@ def collect_garbage(places: Places, console: Console, *, yes: bool, ends: bool, 
     """
     ledger = Ledger.open(places.tracking_uri, create=False)
     storage = Storage.open(places.storage, create=False)
-    removals = of_store(ledger, storage, ends=ends, unknown=unknown)
-    if not removals:
+
+    def find() -> list[Removal]:
+        return of_store(ledger, storage, ends=ends, unknown=unknown)
+
+    if not (removals := find()):
         console.print(f"nothing to remove; {in_units(storage.usage())} are in use")
         return
-    _remove(removals, console, yes=yes, question="Remove these?")
+    _remove(removals, find, console, yes=yes, question="Remove these?")
 
 
-def _remove(removals: Sequence[Removal], console: Console, *, yes: bool, question: str) -> None:
+def _remove(
+    removals: Sequence[Removal],
+    again: Callable[[], Sequence[Removal]],
+    console: Console,
+    *,
+    yes: bool,
+    question: str,
+) -> None:
+    """Remove what the user was shown and `again` still finds: an answer may take hours."""
     table = Table("what", "how many", "size", box=None, header_style="bold")
     for kind in dict.fromkeys(one.kind for one in removals):
         sizes = [one.size for one in removals if one.kind == kind]
@@ -55,9 +78,13 @@ def _remove(removals: Sequence[Removal], console: Console, *, yes: bool, questio
     console.print(table)
     if not yes and not _confirmed(question, console.input):
         raise NotConfirmedError("nothing was removed; add --yes to remove without being asked.")
-    for one in removals:
+    shown = {(one.kind, one.name) for one in removals}
+    left = [one for one in again() if (one.kind, one.name) in shown]
+    if len(left) < len(removals):
+        console.print(f"{len(removals) - len(left)} of these stay, because they are needed by now")
+    for one in left:
         one.remove()
-    console.print(f"removed {in_units(sum(one.size for one in removals))}")
+    console.print(f"removed {in_units(sum(one.size for one in left))}")
 
 
 def _confirmed(question: str, ask: Callable[[str], str]) -> bool:

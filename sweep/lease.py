@@ -7,7 +7,8 @@ released, or when the counter has not moved for `stale_seconds` by the contender
 compared.
 
 A holder that was stopped for longer than that finds out before it writes: `check` looks at MLflow again
-whenever the last look is older than a quarter of the stale time, and an embedded database is fenced.
+whenever the last look is older than a quarter of the stale time, and there is a fence (`sweep.ledger.fence`)
+for what it was about to write when it was stopped. Time goes on while a machine is suspended.
 """
 
 import json
@@ -124,9 +125,15 @@ class Lease:
         self._sweep = sweep
         self._renew_seconds = renew_seconds
         self._stale_seconds = stale_seconds
-        self._fence = Fence(ledger.client, sweep.run_id, f"{PARAM_LEASE_PREFIX}{epoch + 1}")
+        self._fence = Fence(
+            ledger.client,
+            sweep.run_id,
+            f"{PARAM_LEASE_PREFIX}{epoch + 1}",
+            stale_seconds=stale_seconds,
+            may_write=self._may_write,
+        )
         self._count = 0
-        self._seen = time.monotonic()
+        self._looked = self._seen = seconds_since_boot()
         self._taken_by: Holder | None = None
         self._lock = threading.Lock()
         self._released = threading.Event()
@@ -207,13 +214,19 @@ class Lease:
             LeaseLostError: Another process has taken over; the caller must stop.
             LedgerError: MLflow does not answer, so the caller cannot know.
         """
-        if self._taken_by is None and time.monotonic() - self._seen > self._stale_seconds / 4:
+        if self._taken_by is None and seconds_since_boot() - self._seen > self._stale_seconds / 4:
             self._renew()
         if self._taken_by is not None:
             raise LeaseLostError(
                 f"sweep {self._sweep.name!r} was taken over by {self._taken_by}, while this process did not "
                 "answer. This process has stopped writing; nothing is lost."
             )
+
+    def _may_write(self) -> bool:
+        """Whether no higher epoch was seen a moment ago; for the fence, so it waits for no other thread."""
+        if self.held and seconds_since_boot() - self._looked > self._stale_seconds / 4:
+            self._look()
+        return self.held
 
     def release(self) -> None:
         """Give the lease back, so that the next one need not wait."""
@@ -263,16 +276,23 @@ class Lease:
     def _renew(self) -> None:
         """Look whether the epoch is still the highest, and if so move the counter."""
         with self._lock:
-            begun = time.monotonic()
-            epochs = _epochs(self._ledger.parent_run(self._sweep).data.params)
-            if max(epochs) > self.epoch:
-                self._taken_by = epochs[max(epochs)]
+            begun = seconds_since_boot()
+            self._look()
+            if not self.held:
                 return
             self._count += 1
             with translated("renewing the lease"):
                 self._ledger.client.set_tag(self._sweep.run_id, TAG_LEASE_BEAT, f"{self.epoch}:{self._count}")
-            # From before the look: what happened during it is not known.
+            # From before the look: what happened during it is not known. Only now: others watch the counter.
             self._seen = begun
+
+    def _look(self) -> None:
+        begun = seconds_since_boot()
+        epochs = _epochs(self._ledger.parent_run(self._sweep).data.params)
+        if max(epochs) > self.epoch:
+            self._taken_by = epochs[max(epochs)]
+        else:
+            self._looked = begun
 
 
 def current_holder(run: Run) -> Holder | None:
@@ -336,6 +356,11 @@ def _is_lease(name: str) -> bool:
 
 def _was_released(run: Run, epoch: int) -> bool:
     return run.data.tags.get(TAG_LEASE_RELEASED) == str(epoch)
+
+
+def seconds_since_boot() -> float:
+    """Return a clock that nobody sets and that counts the time that a machine was suspended, where it can."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _machine() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.compute import field
 
+from sweep.ends import publish_end
 from sweep.forks import fork_at, lines_of
 from sweep.names import (
     EIGENSPACE_UNCONVERGED,
@@ -287,8 +288,7 @@ class Pack:
                 summary=self._summary(index, state.step),
             )
             self._storage.prune(address, keep=2 if outcome is None else 1)
-            if outcome is not None and outcome["status"] == "completed":
-                self._publish_end(index)
+        self._publish_end(index)
         status = "running" if lane.outcome is None else lane.outcome.status
         return Committed(
             cell_id=address,
@@ -300,22 +300,11 @@ class Pack:
         )
 
     def _publish_end(self, index: int) -> None:
-        """Point to a completed cell's last state from its line, so that a longer run can go on from it."""
+        """Tell longer runs where a cell has ended, also when an earlier attempt was killed before it did."""
         own = self._manifests[index]
-        assert own is not None, "a cell has ended with a commit"
-        fork = fork_at(self._cells[index], own.step)
-        self._left[index].add(own.step)
-        there, _ = self._storage.latest(fork.line, max_step=own.step)
-        if there is None or there.step != own.step:
-            self._storage.commit(
-                fork.line,
-                attempt=self._storage.begin_attempt(fork.line),
-                step=own.step,
-                checkpoint=None,
-                part=None,
-                previous=own,
-                summary={"left_by": self._ids[index]},
-            )
+        if own is not None and own.outcome is not None and own.step not in self._left[index]:
+            publish_end(self._storage, self._cells[index], own)
+            self._left[index].add(own.step)
 
 
 def _has_ended(state: LaneState) -> bool:

@@ -11,71 +11,34 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow.compute as compute
 
 from sweep import names
+from sweep.attempts import environments, fork_text
 from sweep.costs import cost_of
+from sweep.ends import publish_end
 from sweep.errors import LedgerError, StorageError
 from sweep.grid_table import AxisValue
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Entries, Ledger, Sweep
+from sweep.ledger.description import cell_document
 from sweep.names import Status
 from sweep.storage import Manifest, Storage
 from sweep.storage.parts import STEP, TIMESTAMP
 from sweep.thinning import Thinning
+from sweep.wanted import SECONDS_BEFORE_START, End, Wanted
 from trainers.cell import Cell
 
 FIRST_RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 15.0
-SECONDS_BEFORE_START = 1.0
-"""A cell that ends sooner than that after its start is recorded at once, which takes MLflow half the time."""
 
 LOST_REASON = "its driver was lost"
 
 Describe = Callable[[str], tuple[Cell, Mapping[str, AxisValue]]]
 """Gives a cell, and the axes of the first grid point that asks for it, by its id."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """How a cell stops without an outcome of its own."""
-
-    status: Status
-    reason: str
-    log: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What is to be recorded of one cell; a later request includes the earlier ones.
-
-    Args:
-        begins: A worker has begun, which overtakes an earlier end.
-        since: When this was first wanted, on the monotonic clock.
-        commit: (step, attempt) of the newest commit that was passed on.
-        end: Set when the cell stops here.
-    """
-
-    begins: bool = False
-    since: float = field(default_factory=time.monotonic)
-    commit: tuple[int, int] | None = None
-    end: End | None = None
-
-    def is_due(self, now: float) -> bool:
-        """Whether there is more to record than a start, or the start has waited long enough."""
-        return self.commit is not None or self.end is not None or now - self.since >= SECONDS_BEFORE_START
-
-    def then(self, later: "Wanted") -> "Wanted":
-        """Join two requests."""
-        return Wanted(
-            begins=self.begins or later.begins,
-            since=self.since,
-            commit=later.commit or self.commit,
-            end=later.end if later.end is not None or later.begins else self.end,
-        )
 
 
 class Recorder:
@@ -114,6 +77,7 @@ class Recorder:
         self._committed: dict[str, int] = {}
         self._busy: str | None = None
         self._away: str | None = None
+        self._answered = time.monotonic()
         self._failure: BaseException | None = None
         self._closing = False
         self._draining = False
@@ -169,17 +133,21 @@ class Recorder:
             raise self._failure
 
     def drain(self, timeout: float) -> list[str]:
-        """Wait until all is recorded, at most `timeout` seconds; returns the cells that are not.
+        """Wait until all is recorded; returns the cells that are not.
+
+        Args:
+            timeout: Seconds without an answer of MLflow's after which no longer is waited. Many cells that
+                end at once may take longer, one after another.
 
         Raises:
             LeaseLostError: Another process writes this sweep's record now.
         """
-        deadline = time.monotonic() + timeout
         with self._changed:
             self._draining = True
+            self._answered = time.monotonic()
             self._changed.notify_all()
             while (self._wanted or self._busy) and self._failure is None:
-                left = deadline - time.monotonic()
+                left = self._answered + timeout - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
@@ -200,8 +168,8 @@ class Recorder:
     def reconcile(self, cell_ids: Collection[str]) -> set[str]:
         """Make MLflow agree with the store after a crash; call before `start`.
 
-        An outcome that was committed and not recorded is queued; a run that a lost driver left as running is
-        shown as interrupted; one with a final status that is still open is closed.
+        An outcome that was committed and not recorded is queued, and told to longer runs; a run that a lost
+        driver left as running is shown as interrupted; one with a final status that is still open is closed.
 
         Args:
             cell_ids: The plan's cells, without those that another driver is running now.
@@ -222,6 +190,7 @@ class Recorder:
                 self._committed[cell_id] = newest.step
             if newest is not None and newest.outcome is not None:
                 done.add(cell_id)
+                publish_end(self._storage, self._describe(cell_id)[0], newest)
                 self.submit(cell_id, step=newest.step, attempt=newest.attempt)
             elif run is not None and run.status is Status.RUNNING:
                 self._end(run, Status.INTERRUPTED, LOST_REASON)
@@ -296,6 +265,8 @@ class Recorder:
                 self._wanted[cell_id] = wanted.then(newer)
             if refused is not None:
                 self._refused[cell_id] = refused
+            if answered:
+                self._answered = time.monotonic()
             self._busy = None
             self._changed.notify_all()
         return answered
@@ -384,11 +355,14 @@ class Recorder:
         for part in manifest.parts:
             name = f"part-{part.start:09d}-{part.stop:09d}.parquet"
             self._put(run.run_id, f"{names.ARTIFACT_HISTORY}/{name}", self._storage.read_part(part))
-        environments = self._environments(manifest)
-        document = json.dumps(environments, indent=1, sort_keys=True)
+        ran = environments(self._storage, manifest)
+        document = json.dumps(ran, indent=1, sort_keys=True)
         self._put(run.run_id, names.ARTIFACT_ENVIRONMENT, document.encode())
         cell, _ = self._describe(run.cell_id)
-        entries.tags[names.TAG_COST] = cost_of(cell, manifest, environments["attempts"]).to_text()
+        # Put when the run was made, which may be days ago.
+        if self._ledger.artifacts.get(run.run_id, names.ARTIFACT_CELL) != cell_document(cell):
+            self._put(run.run_id, names.ARTIFACT_CELL, cell_document(cell))
+        entries.tags[names.TAG_COST] = cost_of(cell, manifest, ran["attempts"]).to_text()
         outcome = manifest.outcome or {}
         status = Status(outcome["status"])
         finals = {names.FINAL_STEPS: float(manifest.step)} | manifest.summary.get("finals", {})
@@ -403,7 +377,7 @@ class Recorder:
             finals=finals,
             step=manifest.step,
             timestamp_ms=max(times, default=run.started_ms),
-            forked_from=_fork_text(manifest),
+            forked_from=fork_text(manifest),
         )
 
     def _stop(self, run: CellRun, end: End, entries: Entries) -> None:
@@ -435,17 +409,3 @@ class Recorder:
             raise LedgerError(
                 f"MLflow: artifact {path} of run {run_id} is not what was sent.", transient=True
             )
-
-    def _environments(self, final: Manifest) -> dict[str, Any]:
-        """Return where each attempt ran, as far as its commits are still there."""
-        attempts = {
-            manifest.attempt: manifest.summary.get("environment", {})
-            for manifest in (*self._storage.manifests(final.cell_id), final)
-        }
-        return {"attempts": [{"attempt": number, **attempts[number]} for number in sorted(attempts)]}
-
-
-def _fork_text(manifest: Manifest) -> str:
-    """Name the state that a cell began with, line and step; empty for a start from scratch."""
-    fork = manifest.summary.get("forked_from")
-    return f"{fork['line']}@{fork['step']}" if fork else ""

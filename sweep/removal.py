@@ -4,7 +4,7 @@ Nothing is removed that a run in progress, or a sweep that is not complete, coul
 refer to stays. Each removal may be repeated, so a command that was broken off is completed by the next one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from search_spaces import load_space_text
@@ -35,21 +35,38 @@ class Removal:
     remove: Callable[[], object]
 
 
-def of_sweep(
-    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
-) -> tuple[list[Removal], dict[str, int]]:
-    """Return what deleting a sweep removes, and how many of its runs stay for which other sweeps.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staying:
+    """What deleting a sweep leaves, because others need it.
+
+    Args:
+        runs: How many of its runs, by the name of the other sweep.
+        ends: Of how many of its cells the states, because longer cells of others are to start from them.
+    """
+
+    runs: dict[str, int]
+    ends: int
+
+
+def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> tuple[list[Removal], Staying]:
+    """Return what deleting a sweep removes, and what of it stays for others.
 
     The sweep itself comes last, and its lease with it.
     """
 
     def end() -> None:
+        lease.check()
         lease.abandon()
         ledger.delete_sweep(sweep)
+
+    def delete_cell(run_id: str) -> None:
+        lease.check()
+        ledger.delete_cell(run_id)
 
     own = ledger.cells_of(sweep)
     others = [one for one in ledger.list_sweeps() if one.run_id != sweep.run_id and one.shares]
     plans = {one.name: _stored_plan(ledger, one) for one in others} if sweep.shares else {}
+    ends = 0
     needed = {name: len(own.keys() & plan.cells.keys()) for name, plan in plans.items()}
     shared = {cell for plan in plans.values() for cell in plan.cells}
     removals = [
@@ -57,25 +74,26 @@ def of_sweep(
             "runs of cells",
             run.cell_id,
             ledger.artifacts.usage(run.run_id),
-            lambda run_id=run.run_id: ledger.delete_cell(run_id),
+            lambda run_id=run.run_id: delete_cell(run_id),
         )
         for run in own.values()
         if run.cell_id not in shared
     ]
     if sweep.shares:
         theirs = {address for plan in plans.values() for address in _addresses(plan)}
-        mine = _addresses(_stored_plan(ledger, sweep)) | own.keys()
         stored = storage.inventory()
+        mine = (_addresses(_stored_plan(ledger, sweep)) | own.keys()) & stored.keys() - theirs
+        lent = mine & _lent(storage, stored, _pending(ledger, plans.values()))
+        ends = len(lent)
         removals += [
-            _all_of(storage, "checkpoints", address, stored[address])
-            for address in sorted((mine - theirs) & stored.keys())
+            _all_of(storage, "checkpoints", address, stored[address]) for address in sorted(mine - lent)
         ]
     else:
         apart = storage.apart(sweep.run_id, create=False)
         removals.append(Removal("checkpoints", "of its own store", apart.usage(), apart.clear))
     size = ledger.artifacts.usage(sweep.run_id)
     removals.append(Removal("sweeps with figures and tables", sweep.name, size, end))
-    return removals, {name: count for name, count in needed.items() if count}
+    return removals, Staying(runs={name: count for name, count in needed.items() if count}, ends=ends)
 
 
 def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: bool = False) -> list[Removal]:
@@ -84,9 +102,12 @@ def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: b
     Args:
         ledger: Says which sweeps there are and how their cells stand.
         storage: The checkpoint store.
-        ends: Also the last states of completed cells, from which a longer run could go on.
+        ends: Also the last states of completed cells, from which a longer run could go on, unless a cell that
+            is to be trained yet does.
         unknown: Also what belongs to no sweep of this MLflow; another MLflow may know it.
     """
+    # Before the plans are read: what a search asks for meanwhile is not taken for something unknown.
+    stored = storage.inventory()
     sweeps = [sweep for sweep in ledger.list_sweeps() if sweep.shares]
     plans = {sweep.name: _stored_plan(ledger, sweep) for sweep in sweeps}
     busy = {sweep.name for sweep in sweeps if current_holder(ledger.parent_run(sweep)) is not None}
@@ -100,15 +121,16 @@ def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: b
             if name in busy or cell_id not in runs or not runs[cell_id].status.ended:
                 needed |= {cell_id, *its_lines}
     known = {cell_id for plan in plans.values() for cell_id in plan.cells}
+    lent = _lent(storage, stored, needed)
     found: list[Removal] = []
-    for address, size in sorted(storage.inventory().items()):
+    for address, size in sorted(stored.items()):
         if address in needed:
             continue
         if address in known:
-            found.extend(_of_ended_cell(storage, runs[address], size, ends=ends))
+            found.extend(_of_ended_cell(storage, runs[address], size, ends=ends and address not in lent))
         elif address in lines:
             found.extend(_of_line(storage, address, size, ends=ends))
-        elif unknown:
+        elif unknown and address not in lent:
             found.append(_all_of(storage, "addresses that MLflow does not know", address, size))
     return found
 
@@ -124,9 +146,9 @@ def _of_ended_cell(storage: Storage, run: CellRun, size: int, *, ends: bool) -> 
 
 def _of_line(storage: Storage, line: str, size: int, *, ends: bool) -> Iterable[Removal]:
     """States left for others go; where a cell ended, its line points to the cell's own files, which stay."""
-    kind, own = "states left for other cells", f"cells/{line}/"
+    kind = "states left for other cells"
     manifests = list(storage.manifests(line))
-    left = [one for one in manifests if one.checkpoint is None or one.checkpoint.file.startswith(own)]
+    left = [one for one in manifests if not one.points_elsewhere]
     if ends or len(left) == len(manifests):
         yield _all_of(storage, kind, line, size)
     elif left:
@@ -154,6 +176,20 @@ def _stored_plan(ledger: Ledger, sweep: Sweep) -> Plan:
         return Plan(sweep.name)
     origin = f"{names.ARTIFACT_SPACE} of sweep {sweep.name!r}"
     return stored_plan(load_space_text(ledger.read_space(sweep), origin=origin), ledger, sweep)
+
+
+def _pending(ledger: Ledger, plans: Iterable[Plan]) -> set[str]:
+    """Return the lines of the cells of these plans that have not ended."""
+    cells = {cell_id: cell for plan in plans for cell_id, cell in plan.cells.items()}
+    runs = ledger.lookup(list(cells))
+    left = [cell for cell_id, cell in cells.items() if cell_id not in runs or not runs[cell_id].status.ended]
+    return {line for cell in left for line, _, _ in lines_of(cell)}
+
+
+def _lent(storage: Storage, stored: Collection[str], addresses: Collection[str]) -> set[str]:
+    """Return whose files the commits of these addresses list: a line points to where a cell has ended."""
+    listed = (one.files for address in addresses if address in stored for one in storage.manifests(address))
+    return {file.split("/")[1] for files in listed for file in files}
 
 
 def _addresses(plan: Plan) -> set[str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from sweep import names
-from sweep.errors import LeaseLostError, LedgerError
+from sweep.errors import LeaseLostError, LedgerError, StorageError
 from sweep.forks import plan_sharing
 from sweep.guide import Guide
 from sweep.lanes import lanes_at_hand
@@ -205,30 +205,41 @@ def _guided(guide: Guide | None) -> Generator[Guide | None]:
 
 
 class _Watch:
-    """Looks at things beside Tune's loop, on a thread, until training is over."""
+    """Looks at things beside Tune's loop, on a thread, until training is over.
+
+    What ends the thread ends the training too, and is raised where that was begun: without it nobody would
+    see that the record stands still, or what users ask for.
+    """
 
     def __init__(self, look: Callable[[int], int], stop: Stop, display: Display) -> None:
         self._look = look
         self._stop = stop
         self._display = display
         self._over = threading.Event()
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._over.set()
         self._thread.join()
         self._display.close()
+        if self._failure is not None and error is None:
+            raise self._failure
 
     def _watch(self) -> None:
         ended = -1
         while not self._over.wait(SECONDS_BETWEEN_POLLS):
             try:
                 ended = self._look(ended)
-            except LedgerError:
-                # MLflow is away; the recorder waits for it, and so does a request to stop.
+            except (LedgerError, StorageError):
+                # MLflow or the store is away; the recorder waits for it, and so does a request to stop.
                 continue
             except LeaseLostError:
                 self._stop.ask("because another process has taken over")
+            except BaseException as failure:
+                self._failure = failure
+                self._stop.ask(f"because of an error: {failure}")
+                return

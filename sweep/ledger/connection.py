@@ -28,6 +28,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sweep.errors import LedgerError, LedgerUnavailableError
+from sweep.ledger.fence import ask_fences
 
 OPENING_SECONDS = 5
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -212,6 +213,7 @@ class Artifacts:
         """Write a file; one of that name is replaced."""
         with translated(f"writing {path}"):
             uri = self._place(run_id)
+            ask_fences(self._client)
             if is_local_uri(uri):
                 _put_local(Path(local_file_uri_to_path(uri), path), data)
                 return
@@ -239,6 +241,7 @@ class Artifacts:
             repository: Any = get_artifact_repository(
                 self._place(run_id), tracking_uri=self._client.tracking_uri
             )
+            ask_fences(self._client)
             repository.delete_artifacts(path)
 
     def get(self, run_id: str, path: str) -> bytes | None:

@@ -196,6 +196,10 @@ class Sweeps(TaggedRuns):
         """Store a driver's place among those that run (`sweep.claims`)."""
         self._set_tags(sweep.run_id, {names.TAG_TICKET: ticket})
 
+    def announce_deletion(self, sweep: Sweep, epoch: int) -> None:
+        """Let sweeps that begin now wait until this one is gone; the caller holds its lease of that epoch."""
+        self._set_tags(sweep.run_id, {names.TAG_DELETING: str(epoch)})
+
     def find_sweep(self, name: str) -> Sweep:
         """Return an existing sweep.
 
@@ -230,10 +234,11 @@ class Sweeps(TaggedRuns):
         """
         self.artifacts.clear(sweep.run_id)
         with translated(f"deleting sweep {sweep.name!r}"):
+            # First: broken off after this, what is left has no sweep any more, and its name can be used.
+            self.client.delete_run(sweep.run_id)
             # MLflow would keep the name of a deleted experiment for itself.
             freed = f"{sweep.name} (deleted {time.strftime('%Y-%m-%d %H:%M:%S')})"
             self.client.rename_experiment(sweep.experiment_id, freed)
-            self.client.delete_run(sweep.run_id)
             if not self.client.search_runs([sweep.experiment_id], max_results=1):
                 self.client.delete_experiment(sweep.experiment_id)
 

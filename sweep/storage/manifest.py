@@ -77,6 +77,17 @@ class Manifest:
         """Where the manifest itself is stored."""
         return manifest_file(self.cell_id, self.step, self.attempt)
 
+    @property
+    def files(self) -> list[str]:
+        """The files that the commit lists."""
+        checkpoint = [] if self.checkpoint is None else [self.checkpoint.file]
+        return [*(part.stored.file for part in self.parts), *checkpoint]
+
+    @property
+    def points_elsewhere(self) -> bool:
+        """Whether its state is a file of another address."""
+        return self.checkpoint is not None and self.checkpoint.file.split("/")[1] != self.cell_id
+
 
 def manifest_file(cell_id: str, step: int, attempt: int) -> str:
     """Return the path of a commit's manifest."""

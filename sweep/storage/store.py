@@ -289,7 +289,7 @@ class Storage:
             return {}
         oldest, newest = kept[-1], kept[0]
         ended = newest.outcome is not None
-        listed = {file for manifest in kept for file in _files_of(manifest)}
+        listed = {file for manifest in kept for file in manifest.files}
         root, doomed = _root(cell_id), dict[str, int]()
         # Manifests go first: one without its files would be reported as damaged.
         sizes = dict(self._files.names(f"{root}/manifests"))
@@ -313,14 +313,16 @@ class Storage:
     def forget(self, cell_id: str, step: int) -> int:
         """Remove the commits of a cell at one step, with the files that no other commit of it lists.
 
+        A commit that points to another cell's state stays: a longer run finds that cell's end by it.
+
         Returns:
             The bytes freed.
         """
         manifests = list(self.manifests(cell_id))
-        gone = [manifest for manifest in manifests if manifest.step == step]
-        kept = {file for manifest in manifests if manifest.step != step for file in _files_of(manifest)}
         own = f"{_root(cell_id)}/"
-        files = {file for manifest in gone for file in _files_of(manifest) if file.startswith(own)}
+        gone = [manifest for manifest in manifests if manifest.step == step and not manifest.points_elsewhere]
+        kept = {file for manifest in manifests if manifest not in gone for file in manifest.files}
+        files = {file for manifest in gone for file in manifest.files if file.startswith(own)}
         sizes = dict(self._files.sizes(_root(cell_id)))
         # Manifests go first: one without its files would be reported as damaged.
         doomed = [*(manifest.file for manifest in gone), *sorted(files - kept)]
@@ -331,6 +333,8 @@ class Storage:
     def delete(self, cell_id: str) -> int:
         """Remove all that is stored of a cell; returns the bytes freed."""
         freed = self.usage(cell_id)
+        # Manifests go first: one without its files would be reported as damaged.
+        self._files.delete_folder(f"{_root(cell_id)}/manifests")
         self._files.delete_folder(_root(cell_id))
         return freed
 
@@ -366,14 +370,6 @@ class Storage:
                 f"({stored.size} bytes)."
             )
         return data
-
-
-def _files_of(manifest: Manifest) -> list[str]:
-    """Return the files that a commit lists."""
-    stored = [part.stored for part in manifest.parts]
-    if manifest.checkpoint is not None:
-        stored.append(manifest.checkpoint)
-    return [one.file for one in stored]
 
 
 def _note(cell_id: str, attempt: int) -> str:

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sweep.cli import main
 from tests.fresh_database import fresh_database
@@ -152,7 +153,11 @@ class Home:
         """Return the cells that have committed something and not ended, from their manifests."""
         found: list[str] = []
         for folder in (self.folder / "results" / "storage" / "cells").glob("*/manifests"):
-            manifests = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+            manifests: list[dict[str, Any]] = []
+            for path in folder.glob("*.json"):
+                # A worker removes an old one when it has written two that are newer.
+                with contextlib.suppress(FileNotFoundError):
+                    manifests.append(json.loads(path.read_text()))
             if any("left_by" in manifest["summary"] for manifest in manifests):
                 # States that a cell has left for others; no cell of its own.
                 continue

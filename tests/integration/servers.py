@@ -1,7 +1,9 @@
 """Real servers for tests: S3 (moto), MLflow and PostgreSQL, each on a free port of this machine only."""
 
+import contextlib
 import glob
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,7 +19,7 @@ import psycopg2
 import requests
 from pyarrow import fs
 
-START_SECONDS = 90.0
+START_SECONDS = 200.0
 DATABASE_USER = "sharpflat"
 UNPRIVILEGED = "postgres"
 S3_ENVIRONMENT = {
@@ -28,10 +30,17 @@ S3_ENVIRONMENT = {
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Return a port that nobody listens on, and that nobody is given before a server listens there.
+
+    A port that the kernel chooses may be given to a connection of another test in the seconds that a server
+    takes to start, or in those that it is away for; so may those of Ray's workers, 10002 to 19999.
+    """
+    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(20_000, lowest_given if lowest_given > 21_000 else 60_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:

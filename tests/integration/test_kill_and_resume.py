@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.integration.processes import Home, wait_until
+from tests.integration.faults.matrix import SEED_VARIABLE
+from tests.integration.processes import PATIENCE_SECONDS, Home, wait_until
 from tests.integration.servers import RayHead
 
 SPACE = """
@@ -125,7 +126,7 @@ def test_names_in_mlflow(undisturbed: Home) -> None:
 
 
 def test_killed_at_random_moments_and_resumed(home: Home, undisturbed: Home) -> None:
-    seed = random.randrange(2**32)
+    seed = int(os.environ.get(SEED_VARIABLE, random.randrange(2**32)))
     print(f"kill moments from seed {seed}")
     draw = random.Random(seed)
     kills, in_mid_training = 0, 0
@@ -171,7 +172,7 @@ def test_stopped_cleanly_and_resumed(
         os.kill(process.pid, signal.SIGINT)
     else:
         home.run("stop", "little")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, out + err
     assert "sweep resume little" in out
     assert "RUNNING" not in {run.info.status for run in cell_runs(home).values()}

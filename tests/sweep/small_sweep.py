@@ -2,11 +2,11 @@
 
 import hashlib
 import math
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import sqlalchemy
 
 from sweep.grid_table import grid_table
 from sweep.ledger import Ledger, Sweep
@@ -47,9 +47,12 @@ def open_ledger(folder: Path) -> Ledger:
 def take_over(ledger: Ledger, sweep: Sweep, epoch: int, holder: str = "another") -> None:
     """Write the lease of an epoch as another process would, past this one's fence."""
     key, uri = f"{PARAM_LEASE_PREFIX}{epoch}", ledger.client.tracking_uri
-    if not uri.startswith("sqlite"):
+    if uri.startswith("http"):
         ledger.client.log_param(sweep.run_id, key, holder)
         return
-    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
-        connection.execute("insert into params values (?, ?, ?)", (key, holder, sweep.run_id))
-    connection.close()
+    # A connection of its own: MLflow's clients of one database share theirs.
+    engine = sqlalchemy.create_engine(uri)
+    with engine.begin() as connection:
+        insert = "insert into params (key, value, run_uuid) values (:key, :holder, :run_id)"
+        connection.execute(sqlalchemy.text(insert), {"key": key, "holder": holder, "run_id": sweep.run_id})
+    engine.dispose()

@@ -121,7 +121,7 @@ def test_of_many_that_start_at_once_each_cell_goes_to_one(
         "abc": (0.1, 0.2, 0.3),
     }
     sweeps = {name: begin(ledger, name, *lrs) for name, lrs in wanted.items()}
-    gate = threading.Barrier(len(sweeps), timeout=30.0)
+    gate = threading.Barrier(len(sweeps), timeout=120.0)
 
     def start(name: str) -> set[str]:
         own = open_ledger(folder)

@@ -1,6 +1,7 @@
 """What cells took, and what others will take: kinds of work, rates, the played schedule, the probe."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sweep import names
 from sweep.costs import Cost, cost_of, kind_of, rates_of, work_of
 from sweep.estimate import cell_seconds, estimate, probe_rates
 from sweep.forecast import accuracy_text, expected_seconds, forecast
-from sweep.forks import plan_sharing
+from sweep.forks import Sharing, plan_sharing
 from sweep.grid_table import grid_table
 from sweep.ledger import Entries, Ledger
 from sweep.names import Status
@@ -79,6 +80,58 @@ def test_a_shared_prefix_is_paid_once_and_waited_for() -> None:
     rates = {PLAIN: 0.1, BULK: 0.1}
     assert schedule(cells, rates, slots=3) == (pytest.approx(2 + 24), pytest.approx(2 + 8))
     assert schedule(cells, rates, slots=1) == (pytest.approx(26), pytest.approx(26))
+
+
+def test_the_schedule_of_many_forks_is_played_in_order() -> None:
+    """Chains of branches, in an order in which most wait: as one pack after the other would be looked for."""
+    cells = {
+        f"{alpha}-{seed}-{until}": Cell(
+            model=Choice("mlp"), dataset=Choice("mnist-5k"), seed=seed,
+            phases=(Phase(lr=0.1, until=until), Phase(lr=0.1, alpha_dom=alpha, k=3, until=100)),
+        )
+        for until in (90, 50, 10) for alpha in (2, 4, 8) for seed in range(3)
+    }  # fmt: skip
+    rates = dict.fromkeys(kinds_of(cells), 0.1)
+    for slots in (1, 2, 5):
+        for lanes in (1, 2):
+            sharing = plan_sharing(cells)
+            packs = make_packs(cells, sharing, lanes=lanes)
+            found = estimate(cells, packs, sharing, rates, slots=slots)
+            assert found.wall_seconds == pytest.approx(played(cells, packs, sharing, found.seconds, slots))
+
+
+def kinds_of(cells: Mapping[str, Cell]) -> set[str]:
+    return {kind for cell in cells.values() for kind in work_of(cell)}
+
+
+def played(
+    cells: Mapping[str, Cell],
+    packs: Sequence[Sequence[str]],
+    sharing: Mapping[str, Sharing],
+    seconds: Mapping[str, float],
+    slots: int,
+) -> float:
+    """The schedule by its definition: look through all that wait whenever a worker is free."""
+    there = {fork: math.inf for shared in sharing.values() for fork in shared.leaves}
+    starts = {cell: shared.start for cell, shared in sharing.items()}
+    free, waiting, end = [0.0] * slots, list(packs), 0.0
+
+    def ready(pack: Sequence[str]) -> float:
+        return max(there.get(start, 0.0) if (start := starts[cell]) else 0.0 for cell in pack)
+
+    while waiting:
+        now = min(free)
+        pack = next((pack for pack in waiting if ready(pack) <= now), None) or min(waiting, key=ready)
+        begun = max(now, ready(pack)) if math.isfinite(ready(pack)) else now
+        took = math.fsum(seconds[cell] for cell in pack)
+        for cell in pack:
+            start = fork.step if (fork := starts[cell]) else 0
+            for fork in sharing[cell].leaves:
+                there[fork] = begun + took * (fork.step - start) / (cells[cell].num_steps - start)
+        waiting.remove(pack)
+        free[free.index(now)] = begun + took
+        end = max(end, begun + took)
+    return end
 
 
 def test_what_nothing_is_known_of_is_counted_apart() -> None:

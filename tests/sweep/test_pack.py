@@ -152,6 +152,27 @@ def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(
     assert_same(CELLS["bulk"], storage, reference[cell_id(CELLS["bulk"])])
 
 
+def test_where_a_cell_ended_is_told_after_a_kill_and_after_a_state_was_left_there(
+    data: Dataset, tmp_path: Path
+) -> None:
+    storage = Storage.open(tmp_path)
+    short = cell(sgd(30))
+    fork = fork_at(short, 30)
+    run(CELLS["sgd"], storage, data, leaves=[30])
+    run(short, storage, data)
+    own, _ = storage.latest(cell_id(short))
+    end, left = (one for one in storage.manifests(fork.line) if one.step == 30)
+    assert own is not None and end.checkpoint == own.checkpoint != left.checkpoint
+    # What was left for others goes, what says where a cell ended stays.
+    storage.forget(fork.line, 30)
+    assert [one for one in storage.manifests(fork.line) if one.step == 30] == [end]
+    # As if it had been killed between its last commit and saying so.
+    storage.delete(fork.line)
+    run(short, storage, data)
+    (again,) = storage.manifests(fork.line)
+    assert again.checkpoint == own.checkpoint
+
+
 def test_a_cell_that_is_a_prefix_of_another_has_only_its_end_to_measure(
     data: Dataset, tmp_path: Path
 ) -> None:

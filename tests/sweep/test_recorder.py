@@ -4,6 +4,7 @@ import itertools
 import math
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from sweep import names
-from sweep.errors import LeaseLostError
+from sweep.errors import LeaseLostError, LedgerError
+from sweep.forks import fork_at
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
@@ -370,6 +372,10 @@ def test_an_outcome_in_the_store_needs_no_training_and_is_recorded(
     commit(storage, END, None)
     recorder = new_recorder(ledger, storage, sweep, lease)
     assert recorder.reconcile([CELL_ID]) == {CELL_ID}
+    # A longer run is told where it ended: the worker may have been killed before it did.
+    fork = fork_at(CELL, END)
+    told, problems = storage.latest(fork.line)
+    assert told is not None and told.step == END and problems == []
     recorder.start()
     assert recorder.drain(WAIT_SECONDS) == []
     recorder.close()
@@ -413,3 +419,34 @@ def test_a_short_history_is_not_thinned() -> None:
     table = history(0, 100, last=True, every=1)
     chosen = [metric.step for metric in Thinning(100).choose(table, ended=True) if metric.key == "train/loss"]
     assert chosen == list(range(101))
+
+
+def test_what_takes_long_to_record_is_waited_for_and_what_is_away_is_not(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(cell_id: str, _: object) -> None:
+        time.sleep(0.2)
+        if cell_id == "away":
+            raise LedgerError("away", transient=True)
+
+    monkeypatch.setattr(recorder, "_record", slowly)
+    for number in range(12):
+        recorder.submit(f"cell {number}", step=1, attempt=1)
+    # All of them take longer than that, each of them does not.
+    assert recorder.drain(2.0) == []
+    recorder.submit("away", step=1, attempt=1)
+    assert recorder.drain(0.1) == ["away"]
+
+
+def test_a_document_that_was_lost_is_there_before_the_final_status(
+    ledger: Ledger, storage: Storage, recorder: Recorder
+) -> None:
+    recorder.submit(CELL_ID, step=35, attempt=commit(storage, 35, None).attempt)
+    assert recorder.drain(WAIT_SECONDS) == []
+    run = ledger.lookup([CELL_ID])[CELL_ID]
+    before = ledger.artifacts.get(run.run_id, names.ARTIFACT_CELL)
+    ledger.artifacts.clear(run.run_id, names.ARTIFACT_CELL)
+    recorder.submit(CELL_ID, step=END, attempt=commit(storage, END, storage.latest(CELL_ID)[0]).attempt)
+    assert recorder.drain(WAIT_SECONDS) == []
+    assert ledger.lookup([CELL_ID])[CELL_ID].status is Status.COMPLETED
+    assert ledger.artifacts.get(run.run_id, names.ARTIFACT_CELL) == before is not None

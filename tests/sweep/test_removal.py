@@ -1,12 +1,15 @@
 """`sweep delete` and `sweep gc`: what goes, what stays, and that a real grid goes on from what stayed."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from search_spaces import load_space_text
-from sweep.errors import LeaseHeldError, NotConfirmedError
+from sweep.claims import Claims
+from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError, NotConfirmedError
 from sweep.forks import plan_sharing
 from sweep.grid_table import grid_table
 from sweep.housekeeping import collect_garbage, delete_sweep, in_units
@@ -19,6 +22,7 @@ from sweep.plan import Plan, make_plan
 from sweep.recorder import Recorder
 from sweep.removal import of_store
 from sweep.storage import Storage
+from tests.sweep.small_sweep import take_over
 from trainers.errors import ConfigError
 
 TEXT = """
@@ -147,6 +151,98 @@ def test_a_running_sweep_is_not_deleted(store: Store, console: Console) -> None:
     assert store.statuses(plan) == [Status.COMPLETED] * 2
 
 
+def test_a_run_stays_to_which_a_sweep_refers_that_was_begun_before_the_answer(
+    store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, plan = store.run(space("first", "[0, 1]"))
+
+    def answer(*_: object) -> bool:
+        store.run(space("second", "[1, 2]"))
+        return True
+
+    monkeypatch.setattr("sweep.housekeeping._confirmed", answer)
+    delete_sweep("first", store.places, console, yes=False)
+    assert "of these stay, because they are needed by now" in console.export_text()
+    (kept,) = store.ledger.lookup(list(plan.cells))
+    assert kept in store.storage.inventory()
+    record = store.ledger.read_cells(store.ledger.find_sweep("second"))
+    assert record is not None and kept in record["cell_id"].to_pylist()
+
+
+def test_a_sweep_that_begins_meanwhile_waits_for_a_deletion(
+    store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, plan = store.run(space("first", "[0]"))
+    (cell,) = plan.cells
+    loaded = load_space_text(space("second", "[0]"))
+    begun, seen = threading.Event(), list[object]()
+
+    def begin() -> None:
+        other = Ledger.open(store.places.tracking_uri, artifacts_root=store.places.home / "artifacts")
+        table = grid_table(plan.grids, plan.axes, plan.cell_ids)
+        sweep = other.open_sweep(loaded, table)
+        with Lease.acquire(other, sweep) as lease:
+            other.write_plan(sweep, loaded, table)
+            claims = Claims(other, sweep, lease)
+            begun.set()
+            seen.append(claims.others([cell]))
+            seen.append(other.lookup([cell]))
+
+    beginner = threading.Thread(target=begin)
+    delete_cell = Ledger.delete_cell
+
+    def slowly(ledger: Ledger, run_id: str) -> None:
+        # By now it is decided that the run goes.
+        beginner.start()
+        assert begun.wait(60)
+        beginner.join(0.5)
+        assert beginner.is_alive() and seen == [], "it did not wait"
+        delete_cell(ledger, run_id)
+
+    monkeypatch.setattr(Ledger, "delete_cell", slowly)
+    delete_sweep("first", store.places, console, yes=True)
+    beginner.join(60)
+    assert seen == [{}, {}], "it refers to a run that is gone"
+
+
+def test_a_deletion_that_is_overtaken_removes_nothing(
+    store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, plan = store.run(space("little", "[0]"))
+
+    def answer(*_: object) -> bool:
+        take_over(store.ledger, sweep, 3)
+        time.sleep(0.3)
+        return True
+
+    monkeypatch.setattr("sweep.housekeeping._confirmed", answer)
+    monkeypatch.setitem(Lease.acquire.__func__.__kwdefaults__, "stale_seconds", 0.4)  # type: ignore[attr-defined]
+    with pytest.raises(LeaseLostError):
+        delete_sweep("little", store.places, console, yes=False)
+    assert store.statuses(plan) == [Status.COMPLETED]
+
+
+@pytest.mark.parametrize("step", ["rename_experiment", "delete_run"])
+def test_a_deletion_that_is_broken_off_leaves_the_sweep_or_its_name_free(
+    step: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, plan = store.run(space("little", "[0]"))
+
+    def killed(*_: object) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.ledger.client, step, killed)
+        with pytest.raises(LedgerError):
+            store.ledger.delete_sweep(sweep)
+    for listed in store.ledger.list_sweeps():
+        assert store.ledger.find_sweep(listed.name) == listed, "it is listed and cannot be deleted"
+    monkeypatch.setattr("sweep.ledger.sweeps.PARENT_PATIENCE_SECONDS", 0.1)
+    store.run(space("little", "[0]"))
+    assert [one.name for one in store.ledger.list_sweeps()] == ["little"]
+    assert store.statuses(plan) == [Status.COMPLETED]
+
+
 def test_garbage_is_what_no_cell_waits_for(store: Store, console: Console) -> None:
     text = space("little", "[0]").replace("k: [2]", "k: [1, 2, 3]")
     _, plan = store.run(text, cells=2)
@@ -188,3 +284,27 @@ def test_sizes_are_written_as_people_do() -> None:
         "3.5 MiB",
         "8.0 GiB",
     ]
+
+
+def test_the_end_from_which_a_cell_of_another_sweep_starts_stays(store: Store, console: Console) -> None:
+    _, short = store.run(space("short", "[0]"))
+    longer = space("longer", "[0]").replace("until: 40", "until: 60")
+    _, plan = store.run(longer, cells=0)
+    (cell,) = plan.cells.values()
+
+    def begins_at() -> int:
+        return Pack([cell], store.storage, data_folder=store.places.data_folder).trainer.step
+
+    # What the longer one starts from is a file of the short one.
+    (end,) = short.cells
+    collect_garbage(store.places, console, yes=True, ends=True, unknown=False)
+    assert end in store.storage.inventory()
+    delete_sweep("short", store.places, console, yes=True)
+    assert "what 1 cells of it left stays" in console.export_text()
+    assert store.ledger.lookup(list(short.cells)) == {}
+    assert begins_at() == 40
+    # The longer one has a copy of its own now, and ends.
+    store.run(longer)
+    collect_garbage(store.places, console, yes=True, ends=False, unknown=True)
+    assert end not in store.storage.inventory()
+    assert store.statuses(plan) == [Status.COMPLETED]

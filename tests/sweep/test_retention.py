@@ -7,6 +7,7 @@ import pytest
 from sweep.forks import Fork, fork_at, plan_sharing
 from sweep.retention import Retention
 from sweep.storage import Storage
+from sweep.storage.files import open_files
 from tests.sweep.test_forks import bulk, cell, sgd
 from trainers.cell import Cell
 
@@ -72,3 +73,19 @@ def test_a_store_that_cannot_be_written_does_not_stop_a_sweep(storage: Storage, 
     (manifests / "000000020.a1.json").rename(manifests / "kept")
     (manifests / "000000020.a1.json").mkdir()
     retention.remove()
+
+
+def test_where_a_cell_of_another_plan_has_ended_a_longer_run_can_still_go_on(storage: Storage) -> None:
+    cells = named(*(cell(sgd(20), bulk(500, k=k)) for k in (1, 2)))
+    sharing = plan_sharing(cells)
+    (fork,) = {shared.start for shared in sharing.values() if shared.start is not None}
+    own = storage.commit("ended", attempt=1, step=20, checkpoint=b"the end", part=None, previous=None)
+    leave(storage, fork)
+    storage.commit(fork.line, attempt=2, step=20, checkpoint=None, part=None, previous=own)
+    retention = Retention(storage, cells, sharing)
+    for cell_id in cells:
+        retention.ended(cell_id)
+    retention.remove()
+    (found,) = storage.manifests(fork.line)
+    assert storage.read_checkpoint(found) == b"the end"
+    assert [path for path, _ in open_files(storage.place).sizes(f"cells/{fork.line}")] == [found.file]

@@ -286,7 +286,7 @@ def test_attempt_numbers_are_never_shared(tmp_path: Path) -> None:
     workers = [context.Process(target=_begin, args=(str(tmp_path), barrier, results)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    numbers = [results.get(timeout=60) for _ in workers]
+    numbers = [results.get(timeout=200) for _ in workers]
     for worker in workers:
         worker.join()
     assert len(set(numbers)) == 4

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from tests.integration.cluster.listening import family, listeners_of
-from tests.integration.processes import Home, wait_until
+from tests.integration.processes import PATIENCE_SECONDS, Home, wait_until
 
 SPACE = """
 name: listening
@@ -29,6 +29,6 @@ def test_nothing_listens_beyond_this_machine(tmp_path: Path) -> None:
         open_ones = [one for one in found if not ipaddress.ip_address(one.address).is_loopback]
         assert not open_ones
         os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_SECONDS)
     finally:
         home.close()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.faults.grid import Grid
-from tests.integration.faults.matrix import MATRIX, REPORT_VARIABLE
+from tests.integration.faults.matrix import MATRIX, REPORT_VARIABLE, SEED_VARIABLE
 from tests.integration.faults.report import KILL, Report
 
 
@@ -25,6 +25,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(8)
         draw = random.Random(f"{run} {metafunc.function.__name__}")
         seeds = [draw.randrange(2**32) for _ in range(MATRIX)]
+        if (printed := os.environ.get(SEED_VARIABLE)) is not None:
+            seeds = [int(printed)]
         metafunc.parametrize("draw", seeds, indirect=True, ids=[f"seed={seed}" for seed in seeds])
 
 

@@ -20,10 +20,8 @@ def test_ray_is_killed_and_then_workers_again_and_again(
 ) -> None:
     grid = make_grid(options=["--max-failures", str(2 * WORKER_KILLS)])
     process = grid.start()
-    wait_for(grid.mid_training, process)
-    time.sleep(draw.uniform(0, 0.6))
+    wait_at_random(grid, process, draw)
     before = grid.committed()
-    assert grid.cells_in_mid_training(), "killed while no cell was in mid-training"
     victims = ray_processes(grid, process, all_of_ray=all_of_ray)
     assert victims
     for pid in victims:
@@ -45,17 +43,25 @@ def test_ray_is_killed_and_then_workers_again_and_again(
     grid.assert_complete()
 
 
+def wait_at_random(grid: Grid, process: Running, draw: random.Random) -> None:
+    """Return at a random moment at which a cell is in mid-training."""
+    while True:
+        wait_for(grid.mid_training, process)
+        time.sleep(draw.uniform(0, 0.6))
+        # In the meantime it may have ended, and the next one may not have begun.
+        if grid.mid_training():
+            return
+
+
 def kill_workers(grid: Grid, process: Running, draw: random.Random) -> None:
     """Kill workers that train; each time the sweep goes on from the last commits, in new attempts."""
     attempts = grid.attempts()
     for _ in range(WORKER_KILLS):
         workers: list[int] = []
         wait_for(lambda found=workers: found.extend(grid.training_workers()) or found, process)
-        wait_for(grid.mid_training, process)
+        wait_at_random(grid, process, draw)
         before = grid.committed()
-        victim = draw.choice(workers)
-        time.sleep(draw.uniform(0, 0.6))
-        grid.kill(victim, "worker")
+        grid.kill(draw.choice(workers), "worker")
         wait_for(lambda before=before: goes_on(grid, before), process)
     assert sum(grid.attempts()) > sum(attempts)
 

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces import load_space_text
+from sweep.forks import fork_at
+from sweep.storage import Storage
 from tests.fresh_database import fresh_database
-from tests.integration.faults.killed_writes import BEGUN, ENDED, RESUMED, STARTS
+from tests.integration.faults.killed_writes import BEGUN, ENDED, RESUMED, SPACE, STARTS
 from tests.integration.faults.matrix import MATRIX
 from tests.integration.faults.records import DATABASE, assert_equal_records
 from tests.integration.faults.report import KILL
@@ -123,8 +126,18 @@ def kill_and_compare(grids: Grids, undisturbed: Path, moment: int) -> str:
     for cell, step in starts_of(home / RESUMED).items():
         assert step >= committed.get(cell, 0), "a step that a commit covers was trained again"
     assert_equal_records(home, undisturbed)
+    assert_ends_are_told(home)
     shutil.rmtree(home)
     return f"{expected[moment - 2] if moment > 1 else 'the start'} | {trace[-1]}"
+
+
+def assert_ends_are_told(home: Path) -> None:
+    """A longer run of each cell could go on from where that has ended."""
+    storage = Storage.open(home / "storage", create=False)
+    for point in load_space_text(SPACE).points():
+        fork = fork_at(point.cell, point.cell.num_steps)
+        end, problems = storage.latest(fork.line, max_step=fork.step)
+        assert end is not None and end.step == fork.step and problems == []
 
 
 def test_killed_while_mlflow_makes_its_database(

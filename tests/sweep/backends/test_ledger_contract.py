@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import sqlalchemy
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
@@ -164,6 +165,66 @@ def test_a_lease_is_held_renewed_released_and_lost(ledger: Ledger, sweep: Sweep)
         assert third.epoch == 4
 
 
+def test_what_a_lost_lease_no_longer_covers_is_not_written(
+    ledger: Ledger, sweep: Sweep, task: Task, tracking_uri: str
+) -> None:
+    """Stopped between a look at the lease and a write, and woken after another has taken over."""
+    run = start(ledger, sweep, task)
+    served = tracking_uri.startswith("http")
+    with Lease.acquire(ledger, sweep, renew_seconds=3600, stale_seconds=3600) as lease:
+        ledger.client.set_tag(run.run_id, "before", "1")
+        take_over(ledger, sweep, 2, elsewhere().to_text())
+        # The last look was a moment ago, so only the database can know.
+        lease.check()
+        if served:
+            # A server cannot look as part of a write, so there an old look is repeated.
+            lease._looked -= 3600
+        writes: list[Callable[[], object]] = [
+            lambda: ledger.client.set_tag(run.run_id, "after", "1"),
+            lambda: ledger.client.create_run(sweep.experiment_id),
+            lambda: ledger.client.set_terminated(run.run_id),
+            lambda: ledger.client.log_batch(run.run_id, metrics=[Metric("after", 1.0, 1, 1)]),
+        ]
+        for write in writes:
+            with pytest.raises(MlflowException, match="taken"):
+                write()
+        lease._looked -= 3600
+        with pytest.raises(LedgerError, match="taken") as info:
+            ledger.artifacts.put(run.run_id, "after.txt", b"after")
+        assert info.value.transient
+        assert ledger.artifacts.get(run.run_id, "after.txt") is None
+        # Reading goes on, and says who has it.
+        found = ledger.client.get_run(run.run_id)
+        assert "before" in found.data.tags and "after" not in {*found.data.tags, *found.data.metrics}
+        assert found.info.status == "RUNNING"
+        lease._seen -= 3600
+        with pytest.raises(LeaseLostError, match="process 1 on far"):
+            lease.check()
+    ledger.client.set_tag(run.run_id, "after", "1")
+
+
+def test_a_database_ends_a_transaction_that_is_held_up_before_its_commit(
+    ledger: Ledger, sweep: Sweep, tracking_uri: str
+) -> None:
+    """Stopped between the look of the fence and the commit."""
+    if not tracking_uri.startswith("postgresql"):
+        pytest.skip("SQLite keeps all others out meanwhile, and a server carries out what it was sent")
+
+    def hold_up(_: sqlalchemy.Connection) -> None:
+        time.sleep(1.0)
+
+    store: Any = ledger.client._tracking_client.store
+    with Lease.acquire(ledger, sweep, renew_seconds=3600, stale_seconds=1.0):
+        sqlalchemy.event.listen(store.engine, "commit", hold_up)
+        try:
+            with pytest.raises(MlflowException):
+                ledger.client.set_tag(sweep.run_id, "late", "1")
+        finally:
+            sqlalchemy.event.remove(store.engine, "commit", hold_up)
+        assert "late" not in ledger.parent_run(sweep).data.tags
+        ledger.client.set_tag(sweep.run_id, "in time", "1")
+
+
 def test_a_deleted_sweep_cannot_be_leased(ledger: Ledger, sweep: Sweep) -> None:
     ledger.client.delete_run(sweep.run_id)
     with pytest.raises(LedgerError) as info:
@@ -289,7 +350,7 @@ def test_broken_off_before_any_write_the_record_becomes_the_same(
     broken_off: Callable[[int], list[int]],
 ) -> None:
     commits(storage, task)
-    lease = Lease.acquire(ledger, sweep, renew_seconds=3600)
+    lease = Lease.acquire(ledger, sweep, renew_seconds=3600, stale_seconds=3600)
 
     def afresh() -> None:
         for run in ledger.lookup([task.cell_id]).values():

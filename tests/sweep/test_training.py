@@ -1,0 +1,64 @@
+"""The thread beside Tune's loop: what is away is waited for, what fails ends the training."""
+
+import io
+import threading
+
+import pytest
+from rich.console import Console
+
+from sweep import training
+from sweep.errors import LeaseLostError, LedgerError, StorageError
+from sweep.progress import Display, Progress
+from sweep.stopping import Stop
+
+WAIT_SECONDS = 60.0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_POLLS", 0.01)
+
+
+def display() -> Display:
+    return Display(Progress(name="little", total_steps=1, statuses={}), Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize(
+    "error", [LedgerError("away", transient=True), StorageError("no space"), LeaseLostError("taken over")]
+)
+def test_what_may_come_back_is_looked_at_again(error: Exception) -> None:
+    stop, seen, again = Stop(), list[int](), threading.Event()
+
+    def look(ended: int) -> int:
+        seen.append(ended)
+        if len(seen) == 1:
+            raise error
+        again.set()
+        return 5
+
+    with training._Watch(look, stop, display()):
+        assert again.wait(WAIT_SECONDS)
+    assert seen[:2] == [-1, -1]
+    assert stop.asked() == isinstance(error, LeaseLostError)
+
+
+def test_a_failure_ends_the_training_and_is_raised() -> None:
+    stop = Stop()
+
+    def look(_: int) -> int:
+        raise KeyError("unforeseen")
+
+    with pytest.raises(KeyError, match="unforeseen"), training._Watch(look, stop, display()):
+        assert stop.wait(WAIT_SECONDS)
+    assert "unforeseen" in stop.why
+
+
+def test_a_failure_of_the_training_itself_comes_first() -> None:
+    stop = Stop()
+
+    def look(_: int) -> int:
+        raise KeyError("unforeseen")
+
+    with pytest.raises(OSError, match="of its own"), training._Watch(look, stop, display()):
+        assert stop.wait(WAIT_SECONDS)
+        raise OSError("of its own")
