@@ -107,7 +107,7 @@ def _each_mistake_once(error: ValidationError) -> list[dict[str, Any]]:
 
     A list with a bad item is "too short" as well, and a value that is no number is no text either.
     """
-    found = [dict(item) for item in error.errors(include_url=False)]
+    found = [cast("dict[str, Any]", dict(item)) for item in error.errors(include_url=False)]
     at_place: dict[tuple[Any, ...], dict[str, Any]] = {}
     for item in found:
         loc = item["loc"]
