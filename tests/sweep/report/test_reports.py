@@ -20,7 +20,7 @@ from sweep.report.curves import curves_data, leaving_point
 from sweep.report.finals import finals_data
 from sweep.report.heatmap import colour_scale, heatmap_data, readable
 from sweep.report.labels import combination, metric_label, number, plain, spaced, spread
-from sweep.report.points import unshown_axes
+from sweep.report.points import grid_names, unshown_axes
 from sweep.report.spectrum import spectrum_data
 from sweep.report.states import State, pool, state_of
 from sweep.report.summary import summary_csv
@@ -489,6 +489,13 @@ def test_spaced_labels_end_with_the_last() -> None:
     assert spaced(3, 10) == [0, 1, 2]
     assert spaced(12, 9)[-1] == 11
     assert spaced(0, 5) == []
+
+
+def test_a_grid_is_called_by_its_own_part_of_the_name(store: Store) -> None:
+    points = grid("first-200", {"switch_step": [0, 10]}) + grid("first-200-sgd", {"seed": [0]})
+    record = store.record(points, {cell: StoredCell() for _, _, cell in points})
+    assert grid_names(record, range(3), ("switch_step",))[(None,)] == "SGD"
+    assert grid_names(record, [2], ("switch_step",))[(None,)] == "first 200 SGD"
 
 
 def test_a_missing_status_is_a_missing_place() -> None:
