@@ -1,6 +1,7 @@
 """The schema of a cell in a space file: its fields, one by one, and the dotted paths that name them."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter, ValidationError
@@ -180,7 +181,7 @@ def field_adapter(path: str) -> TypeAdapter[Any] | None:
         complain_unknown("cell field", head, BaseSpec.model_fields)
     owner: type[StrictModel] = BaseSpec
     if head in ("phases", "probes"):
-        if len(rest) != 2 or not (rest[0] == "*" or rest[0].removeprefix("-").isdigit()):
+        if len(rest) != 2 or not (rest[0] == "*" or rest[0].removeprefix("-").isdecimal()):
             complain(f"found path {path!r}; a path into {head} is {head}.<index or *>.<field>.")
         owner, field = PhaseSpec, rest[1]
         if head == "probes":
@@ -204,6 +205,8 @@ def _siblings(path: str, owner: type[StrictModel]) -> list[str]:
     return [f"{path.rpartition('.')[0]}.{name}" for name in owner.model_fields]
 
 
+# Pydantic takes a third of a millisecond to build one, and an axis asks for one a value.
+@lru_cache
 def _field_type(owner: type[StrictModel], field: str) -> TypeAdapter[Any]:
     info = owner.model_fields[field]
     annotation: Any = info.annotation

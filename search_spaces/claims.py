@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from search_spaces.reports import AxisValue, FilterValue
-from search_spaces.strict import StrictModel, complain, complain_unknown
+from search_spaces.strict import Flag, Number, StrictModel, Whole, complain, complain_unknown
 from trainers.errors import ConfigError
 from trainers.options import Choice, Option
 
@@ -97,8 +97,8 @@ Filter = dict[str, Values]
 class Band(StrictModel):
     """The interval within which a claim is reproduced; an end left out is open."""
 
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
 
     @model_validator(mode="after")
     def _bounds_something(self) -> Self:
@@ -124,7 +124,7 @@ class EntrySpec(StrictModel):
     """One place of a claim about several, with the paper's number there, if it gives one."""
 
     at: Filter
-    paper: float | None = None
+    paper: Number | None = None
 
 
 class ClaimSpec(StrictModel):
@@ -157,13 +157,13 @@ class ClaimSpec(StrictModel):
     against: Filter | None = None
     against_grids: tuple[str, ...] | None = None
     compare: Literal["ratio", "difference"] = "ratio"
-    paper: float | None = None
+    paper: Number | None = None
     band: Band | None = None
-    within: Annotated[float, Field(gt=0)] | None = None
-    every_seed: bool = False
+    within: Annotated[Number, Field(gt=0)] | None = None
+    every_seed: Flag = False
     entries: tuple[EntrySpec, ...] = ()
     because: Annotated[str, AfterValidator(str.strip)] = ""
-    needs: Annotated[int, Field(ge=1)] | None = None
+    needs: Annotated[Whole, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _has_one_band(self) -> Self:

@@ -14,7 +14,7 @@ from typing import Any, Self, cast
 from pydantic import model_validator
 
 from search_spaces.reports import AxisValue
-from search_spaces.strict import StrictModel, complain, infinity, shown
+from search_spaces.strict import Number, StrictModel, complain, infinity, shown
 
 
 class ExcludedSpec(StrictModel):
@@ -27,8 +27,8 @@ class ExcludedSpec(StrictModel):
     """
 
     values: tuple[AxisValue, ...] = ()
-    low: float | None = None
-    high: float | None = None
+    low: Number | None = None
+    high: Number | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

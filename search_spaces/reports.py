@@ -5,12 +5,23 @@ The axis named `seed` is never a row, column or line: every report shows the mea
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from search_spaces.strict import StrictModel, infinity
+from search_spaces.strict import Flag, StrictModel, Whole, complain, infinity
 
 AxisValue = float | int | str
 FilterValue = Annotated[AxisValue | None, BeforeValidator(infinity)]
+MAX_NAME = 100
+"""A report's name is part of a file's, which systems limit to 255 bytes."""
+
+
+def _something(values: tuple[AxisValue | None, ...]) -> tuple[AxisValue | None, ...]:
+    if not values:
+        complain("found no value; the report would show nothing. Leave the axis out to show all of it.")
+    return values
+
+
+Filter = dict[str, Annotated[tuple[FilterValue, ...], AfterValidator(_something)]]
 
 
 class ReportSpec(StrictModel):
@@ -24,12 +35,10 @@ class ReportSpec(StrictModel):
             points whose grid lacks the axis.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=MAX_NAME)
     title: str = ""
     grids: tuple[str, ...] | None = None
-    where: dict[str, tuple[Annotated[AxisValue | None, BeforeValidator(infinity)], ...]] = Field(
-        default_factory=dict
-    )
+    where: Filter = Field(default_factory=dict)
 
 
 class HeatmapSpec(ReportSpec):
@@ -53,7 +62,7 @@ class TableSpec(ReportSpec):
     columns: str
     metric: str = "final/test_accuracy"
     reference: str | None = None
-    percent: bool = True
+    percent: Flag = True
 
 
 class CurvesSpec(ReportSpec):
@@ -66,8 +75,8 @@ class CurvesSpec(ReportSpec):
     metrics: tuple[str, ...] = ("train/loss",)
     lines: tuple[str, ...] = ()
     panels: str | None = None
-    log_y: bool = True
-    max_step: int | None = Field(default=None, ge=1)
+    log_y: Flag = True
+    max_step: Whole | None = Field(default=None, ge=1)
 
 
 class FinalsSpec(ReportSpec):
@@ -77,7 +86,7 @@ class FinalsSpec(ReportSpec):
     x: str
     lines: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("final/train_loss",)
-    log_y: bool = True
+    log_y: Flag = True
 
 
 class SpectrumSpec(ReportSpec):
@@ -85,8 +94,8 @@ class SpectrumSpec(ReportSpec):
 
     kind: Literal["spectrum"]
     panels: tuple[str, ...] = ()
-    highlight: int | None = Field(default=None, ge=1)
-    log_y: bool = False
+    highlight: Whole | None = Field(default=None, ge=1)
+    log_y: Flag = False
     overlay: tuple[str, ...] = ()
 
 
@@ -98,10 +107,10 @@ class ProfileSpec(ReportSpec):
 
     kind: Literal["profile"]
     series: str = Field(pattern=r"<i>")
-    steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    steps: tuple[Annotated[Whole, Field(ge=0)], ...] = Field(min_length=1)
     panels: tuple[str, ...] = ()
-    at_most: int | None = Field(default=None, ge=1)
-    log_y: bool = False
+    at_most: Whole | None = Field(default=None, ge=1)
+    log_y: Flag = False
 
 
 class PathSpec(ReportSpec):
@@ -122,16 +131,16 @@ class LevelsSpec(ReportSpec):
     kind: Literal["levels"]
     rows: tuple[str, ...] = Field(min_length=1)
     series: tuple[str, ...] = Field(min_length=1)
-    start: int = 0
-    stop: int | None = None
-    digits: int = Field(default=4, ge=1, le=8)
+    start: Whole = 0
+    stop: Whole | None = None
+    digits: Whole = Field(default=4, ge=1, le=8)
 
 
 class DensitySpec(ReportSpec):
     """The spectral density of the probe `spectrum` (Lanczos quadrature), one line per step of `steps`."""
 
     kind: Literal["density"]
-    steps: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    steps: tuple[Annotated[Whole, Field(ge=0)], ...] = Field(min_length=1)
     panels: tuple[str, ...] = ()
 
 

@@ -26,7 +26,7 @@ from search_spaces.axes import AXIS_NAME, AxisSpec, long_axis
 from search_spaces.cell_schema import ALIASES, Count, Index, Positive, checked, field_adapter
 from search_spaces.exclusion import Rule, is_excluded, long_rules
 from search_spaces.reports import AxisValue
-from search_spaces.strict import StrictModel, complain, complain_unknown, config_error, shown
+from search_spaces.strict import Flag, Number, StrictModel, complain, complain_unknown, config_error, shown
 from trainers.errors import unknown_name
 
 SAMPLERS = ("tpe", "cmaes", "qmc", "random", "nsga2")
@@ -54,8 +54,8 @@ class RangeSpec(StrictModel):
     path: tuple[str, ...]
     low: int | float
     high: int | float
-    log: bool = False
-    integer: bool = False
+    log: Flag = False
+    integer: Flag = False
 
     @model_validator(mode="before")
     @classmethod
@@ -123,7 +123,7 @@ class StopperSpec(StrictModel):
     kind: StopperName
     metric: Literal["train/loss", "test/accuracy"] = "train/loss"
     grace: Count | None = None
-    factor: Annotated[float, Field(gt=1)] = 3.0
+    factor: Annotated[Number, Field(gt=1, allow_inf_nan=False)] = 3.0
     every: Count | None = None
     least: Count = 3
 
@@ -158,13 +158,13 @@ class SearchSpec(StrictModel):
     exclude: tuple[Rule, ...] = ()
     seeds: tuple[Index, ...] = ()
     objectives: tuple[str, ...] = Field(default=("final/train_loss",), min_length=1)
-    risk: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    risk: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 0.0
     cells: Count | None = None
     steps: Count | None = None
     seconds: Positive | None = None
     sampler_seed: Index = 0
     startup: Count = 10
-    reuse: bool = True
+    reuse: Flag = True
 
     @field_validator("axes", mode="before")
     @classmethod

@@ -332,4 +332,6 @@ def _validated(values: Any, origin: str) -> SpaceSpec:
     try:
         return SpaceSpec.model_validate(values)
     except ValidationError as error:
-        raise config_error(error, origin) from error
+        # `axes` alone is short for one grid; a message must not speak of a grid that the file does not have.
+        short = isinstance(values, Mapping) and "axes" in values
+        raise config_error(error, origin, hidden=("grids", 0) if short else ()) from error

@@ -6,9 +6,9 @@ nearest valid one.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from trainers.errors import ConfigError, unknown_name
@@ -18,7 +18,34 @@ MAX_SHOWN = 80
 
 _COMPLAINT = "complaint"
 _UNION_TAGS = ("heatmap", "table", "curves", "finals", "spectrum", "profile", "path", "levels", "density")
+_SCALARS = ("float", "int", "str")
+"""The last part of pydantic's places where a value may be either."""
+
+_SCALAR = "scalar"
+_ALLOWED = {
+    _SCALAR: "a number or text",
+    "string_type": "text",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_long": "at most {max_length} characters",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "too_short": "a list of at least {min_length}",
+}
+"""What pydantic calls by the names of Python, in the words of YAML."""
+
 _INFINITIES = {"inf": math.inf, "+inf": math.inf, "-inf": -math.inf}
+
+
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+"""Without these pydantic takes the text "5" for a number and "no" for a truth value."""
 
 
 class StrictModel(BaseModel):
@@ -57,23 +84,46 @@ def infinity(value: Any) -> Any:
     return _INFINITIES.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
-def config_error(error: ValidationError, origin: str, *, at: Sequence[str] = ()) -> ConfigError:
+def config_error(
+    error: ValidationError, origin: str, *, at: Sequence[str] = (), hidden: Sequence[Any] = ()
+) -> ConfigError:
     """Turn pydantic's findings into one message.
 
     Args:
         error: What pydantic found.
         origin: Where the values came from: a file, an option.
         at: Path of the validated value within the origin.
+        hidden: First parts of a path that the origin does not have: a short form was written out.
     """
-    found = error.errors(include_url=False)
-    lines = [_line(dict(item), at) for item in found[:MAX_COMPLAINTS]]
+    found = _each_mistake_once(error)
+    lines = [_line(item, at, hidden) for item in found[:MAX_COMPLAINTS]]
     if len(found) > MAX_COMPLAINTS:
         lines.append(f"and {len(found) - MAX_COMPLAINTS} more.")
     return ConfigError(f"{origin}: " + "\n".join(lines))
 
 
-def _line(item: Mapping[str, Any], at: Sequence[str]) -> str:
-    path = dotted((*at, *(part for part in item["loc"] if part not in _UNION_TAGS)))
+def _each_mistake_once(error: ValidationError) -> list[dict[str, Any]]:
+    """Drop what pydantic says beside a mistake because of it.
+
+    A list with a bad item is "too short" as well, and a value that is no number is no text either.
+    """
+    found = [cast("dict[str, Any]", dict(item)) for item in error.errors(include_url=False)]
+    at_place: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for item in found:
+        loc = item["loc"]
+        if item["type"] == "too_short" and any(
+            len(o["loc"]) > len(loc) and o["loc"][: len(loc)] == loc for o in found
+        ):
+            continue
+        if loc and loc[-1] in _SCALARS:
+            loc, item = loc[:-1], {**item, "loc": loc[:-1], "type": _SCALAR}
+        at_place.setdefault((*loc, item["type"] == "missing"), item)
+    return list(at_place.values())
+
+
+def _line(item: Mapping[str, Any], at: Sequence[str], hidden: Sequence[Any]) -> str:
+    loc = item["loc"][len(hidden) :] if item["loc"][: len(hidden)] == tuple(hidden) else item["loc"]
+    path = dotted((*at, *(part for part in loc if part not in _UNION_TAGS)))
     prefix = f"{path}: " if path else ""
     if item["type"] == "missing":
         return prefix + "missing; it is required."
@@ -89,6 +139,9 @@ def expected(item: Mapping[str, Any]) -> str:
     if item["type"] == _COMPLAINT:
         return str(item["msg"])
     allowed = str(item["msg"]).removeprefix("Input should ").removeprefix("be ")
+    for kind, text in _ALLOWED.items():
+        if item["type"] == kind:
+            allowed = text.format(**item.get("ctx", {}))
     return f"expected {allowed}, found {shown(item['input'])}."
 
 

@@ -2,7 +2,8 @@
 
 Of YAML's scalars only null, true/false, whole numbers and decimal numbers are not text (`1e-4` is a number,
 `no` and `2024-01-01` are text). Duplicate keys, aliases and tags are refused: a space file says one thing,
-once, and cannot run code or unfold into gigabytes.
+once, and cannot run code or unfold into gigabytes. So are numbers that nothing here could hold and text
+that no file could.
 """
 
 import re
@@ -10,13 +11,17 @@ from collections.abc import Hashable
 from typing import Any
 
 import yaml
-from yaml.events import AliasEvent
+from yaml.events import AliasEvent, NodeEvent
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from trainers.errors import ConfigError
 
 MAX_CHARACTERS = 4_000_000
 LINE_WIDTH = 100
+LARGEST_WHOLE = 2**63 - 1
+"""Of what Parquet, SQL and tensors hold."""
+
+NUMBER_SHOWN = 24
 
 _RESOLVERS = {
     "null": (r"^(?:~|null|)$", ["~", "n", ""]),
@@ -33,10 +38,16 @@ class _Reader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        if self.check_event(AliasEvent):
-            event = self.peek_event()
+        event = self.peek_event()
+        if isinstance(event, AliasEvent):
             raise yaml.MarkedYAMLError(
                 problem="aliases (*name) are not allowed", problem_mark=event.start_mark
+            )
+        if isinstance(event, NodeEvent) and (tag := getattr(event, "tag", None)) is not None:
+            raise yaml.MarkedYAMLError(
+                problem=f"the tag {_shown_tag(tag)} is not allowed; a space is plain data: text, numbers, "
+                "lists and mappings",
+                problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
 
@@ -56,7 +67,25 @@ class _Reader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def construct_decimal_int(self, node: ScalarNode) -> int:
-        return int(str(node.value).replace("_", ""))
+        text = str(node.value).replace("_", "")
+        digits = text.lstrip("+-").lstrip("0") or "0"
+        # Python does not read a number of thousands of digits.
+        if len(digits) <= len(str(LARGEST_WHOLE)) and int(digits) <= LARGEST_WHOLE:
+            return -int(digits) if text.startswith("-") else int(digits)
+        shown = text if len(text) <= NUMBER_SHOWN else f"{text[:NUMBER_SHOWN]}…"
+        raise yaml.MarkedYAMLError(
+            problem=f"found the whole number {shown}; allowed: -{LARGEST_WHOLE} to {LARGEST_WHOLE}",
+            problem_mark=node.start_mark,
+        )
+
+    def construct_text(self, node: ScalarNode) -> str:
+        text = str(node.value)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise yaml.MarkedYAMLError(
+                problem="found half of a surrogate pair, which is no letter; write the letter itself",
+                problem_mark=node.start_mark,
+            )
+        return text
 
 
 class _Writer(yaml.SafeDumper):
@@ -73,6 +102,7 @@ class _Writer(yaml.SafeDumper):
 for _tag, (_pattern, _first) in _RESOLVERS.items():
     _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 _Reader.add_constructor("tag:yaml.org,2002:int", _Reader.construct_decimal_int)
+_Reader.add_constructor("tag:yaml.org,2002:str", _Reader.construct_text)
 _Writer.yaml_implicit_resolvers = _Reader.yaml_implicit_resolvers
 _Writer.add_representer(str, _Writer.represent_text)
 
@@ -95,16 +125,16 @@ def read_yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: not YAML: {str(error).splitlines()[0]}.") from error
     except RecursionError as error:
         raise ConfigError(f"{origin}: nested too deeply.") from error
-    except ValueError as error:
-        raise ConfigError(f"{origin}: not a number that can be read: {error}.") from error
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     problem = (error.problem or "not YAML").strip()
-    if "could not determine a constructor for the tag" in problem:
-        tag = problem.rpartition(" ")[2]
-        return f"the tag {tag} is not allowed; a space is plain data: text, numbers, lists and mappings"
-    return problem
+    # Of two documents: "expected a single document in the stream", "but found another document".
+    return f"{error.context}, {problem}" if error.context and problem.startswith("but ") else problem
+
+
+def _shown_tag(tag: str) -> str:
+    return repr(tag.replace("tag:yaml.org,2002:", "!!"))
 
 
 def write_yaml(values: Any) -> str:

@@ -87,7 +87,7 @@ def report(
 
     places = Places.resolve(tracking_uri=tracking_uri)
     folder = Path(out).expanduser().absolute() if out else places.reports(name)
-    publish_report(places.tracking_uri, name, folder, _out())
+    publish_report(places, name, folder, _out())
 
 
 @app.command()

@@ -174,7 +174,7 @@ def _comparison_table(comparison: "Comparison", metric: str) -> Table:
     label = metric_label(metric)
 
     def moments(mean: float, std: float) -> str:
-        return number(mean, label) + ("" if math.isnan(std) else f" {spread(std, label)}")
+        return number(mean, label) + ("" if math.isnan(std) else f" {spread(std, label, mean=mean)}")
 
     def side(known: Pool) -> str:
         told = "" if known.state is State.OK else known.state.value

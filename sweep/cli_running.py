@@ -108,7 +108,7 @@ def run(
     _run(
         loaded.with_stopper(stopper),
         places,
-        name=name or loaded.name,
+        name=loaded.name if name is None else name,
         reuse=not no_reuse,
         address=address,
         cpus=cpus,
@@ -188,7 +188,7 @@ def search(
     _run(
         searched,
         places,
-        name=name or f"{loaded.name}-search",
+        name=f"{loaded.name}-search" if name is None else name,
         reuse=not no_reuse,
         address=address,
         cpus=cpus,

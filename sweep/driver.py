@@ -17,6 +17,7 @@ from sweep.claims import Claims
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
+from sweep.invocation import TRAINS, hint
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
@@ -112,6 +113,7 @@ class _Run:
         self._sweep = sweep
         self._ledger = ledger
         self._storage = storage
+        self._places = places
         self._lease = lease
         self._options = options
         self._console = console
@@ -293,7 +295,7 @@ class _Run:
             self._ledger.finish_sweep(self._sweep, over)
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
-            self._say(f"everything trained is in {self._storage.place}; go on with: sweep resume {name}")
+            self._say(f"everything trained is in {self._storage.place}; go on with: {self._resume()}")
             return EXIT_FAILED
         counts = Counter(
             fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells
@@ -304,7 +306,7 @@ class _Run:
         for cell in failed:
             self._say(f"  cell {cell} failed: {fates[cell].reason}")
         if counts[Status.STOPPED.value]:
-            self._say(f"go on with those stopped early: sweep resume {name} --continue-stopped")
+            self._say(f"go on with those stopped early: {self._resume('--continue-stopped')}")
         for line in [] if self._guide is None else self._guide.summary():
             self._say(line)
         return self._exit_code(left)
@@ -319,23 +321,25 @@ class _Run:
 
     def _exit_code(self, left: Sequence[str]) -> int:
         """Say what to do next."""
-        name = self._sweep.name
         if self._unrecorded:
             more = ", …" if len(self._unrecorded) > CELLS_SHOWN else ""
             shown = ", ".join(self._unrecorded[:CELLS_SHOWN]) + more
             self._say(f"trained, not recorded: {len(self._unrecorded)} cells ({shown})")
             for cell_id, reason in list(self._refused.items())[:CELLS_SHOWN]:
                 self._say(f"  cell {cell_id}: {reason}")
-            self._say(f"record them with: sweep resume {name}")
+            self._say(f"record them with: {self._resume()}")
             return EXIT_FAILED
         if self._stop.asked():
-            self._say(f"stopped {self._stop.why}; go on with: sweep resume {name}")
+            self._say(f"stopped {self._stop.why}; go on with: {self._resume()}")
             return EXIT_INTERRUPTED
         if left:
-            self._say(f"go on with: sweep resume {name}")
+            self._say(f"go on with: {self._resume()}")
             return EXIT_FAILED
-        self._say(f"figures and tables: sweep report {name}")
+        self._say(f"figures and tables: {hint('report', self._sweep.name, given=self._places.given)}")
         return EXIT_DONE
+
+    def _resume(self, *more: str) -> str:
+        return hint("resume", self._sweep.name, *more, given=self._places.given, options=TRAINS)
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)

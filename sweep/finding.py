@@ -9,8 +9,10 @@ from rich.console import Console
 
 from sweep import names
 from sweep.html import write_html
+from sweep.invocation import hint
 from sweep.ledger import Ledger
 from sweep.names import Status
+from sweep.places import Places
 from sweep.record import SEED_AXIS, Record, load_record
 from sweep.report import ReportFile, make_report
 
@@ -18,16 +20,16 @@ LOOKED_AT = (".png", ".html")
 """Files that MLflow shows by itself: the sweep's description there links to them."""
 
 
-def publish_report(tracking_uri: str, name: str, folder: Path, console: Console) -> None:
+def publish_report(places: Places, name: str, folder: Path, console: Console) -> None:
     """Write a sweep's figures, tables and page, log them to its parent run, and print what was found.
 
     Args:
-        tracking_uri: MLflow, the only source.
+        places: Where MLflow is, the only source.
         name: The sweep.
         folder: Receives `figures/`, `tables/` and `report.html`.
         console: Where to say it.
     """
-    record = load_record(tracking_uri, name)
+    record = load_record(places.tracking_uri, name)
     files = [
         *make_report(record, folder),
         ReportFile(path=write_html(record, folder), artifact_dir=names.ARTIFACT_FIGURES),
@@ -35,13 +37,14 @@ def publish_report(tracking_uri: str, name: str, folder: Path, console: Console)
     for file in files:
         record.client.log_artifact(record.parent_run_id, str(file.path), file.artifact_dir)
     shown = [f"{file.artifact_dir}/{file.path.name}" for file in files if file.path.suffix in LOOKED_AT]
-    Ledger.open(tracking_uri, create=False).add_figures(record.parent_run_id, shown)
+    Ledger.open(places.tracking_uri, create=False).add_figures(record.parent_run_id, shown)
     for line in findings(record):
-        console.print(line)
+        console.print(line, markup=False)
     console.print("\nfigures, tables and an interactive report:")
     for file in files:
-        console.print(f"  {file.path}")
-    console.print(f"\nopen them beside the runs in MLflow:  sweep ui   (experiment {name!r})")
+        console.print(f"  {file.path}", markup=False)
+    opens = f"open them beside the runs in MLflow: {hint('ui', given=places.given)}"
+    console.print(f"\n{opens}  (experiment {name!r})", markup=False)
 
 
 def findings(record: Record) -> list[str]:

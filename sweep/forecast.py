@@ -182,7 +182,7 @@ def accuracy_text(expected: Mapping[str, float], runs: Mapping[str, "CellRun"]) 
     known = [cell_id for cell_id in took if not math.isnan(expected[cell_id])]
     told = f"training took {duration(math.fsum(took.values()))} of device time"
     if not known:
-        return f"{told}; no earlier run let estimate it (`sweep plan --probe` measures)"
+        return f"{told}; there was no earlier run to estimate it from (`sweep plan --probe` measures)"
     before, after = (math.fsum(times[cell] for cell in known) for times in (expected, took))
     off = after / before - 1 if before > 0 else math.inf
     of = "" if len(known) == len(took) else f" for {len(known)} of {len(took)} cells"

@@ -20,7 +20,7 @@ def parse_lanes(text: str | int) -> int:
     """
     if text in ("auto", AUTO):
         return AUTO
-    if not str(text).isdigit() or int(text) < 1:
+    if not str(text).isdecimal() or int(text) < 1:
         raise ValueError(f"expected a whole number of at least 1, or auto; found {text!r}.")
     return int(text)
 

@@ -4,7 +4,8 @@ Everything is absolute before anything starts, because Ray changes the working f
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainers.errors import ConfigError
@@ -21,12 +22,14 @@ class Places:
         tracking_uri: MLflow: `sqlite:///…`, `postgresql://…` or the address of a server.
         storage: Checkpoint store: a folder or the URI of a pyarrow filesystem.
         data_folder: Where data sets are kept.
+        given: The options of the command line that put something elsewhere; for what is said to type next.
     """
 
     home: Path
     tracking_uri: str
     storage: str
     data_folder: Path
+    given: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def resolve(
@@ -47,12 +50,18 @@ class Places:
         if "://" not in place:
             place = str(Path(place).expanduser().absolute())
         data = data_folder or os.environ.get("SHARPFLAT_DATA")
-        return cls(
+        places = cls(
             home=home,
             tracking_uri=_absolute_sqlite(uri),
             storage=place,
             data_folder=Path(data).expanduser().absolute() if data else home / "data",
         )
+        options = (
+            ("--tracking-uri", tracking_uri, places.tracking_uri),
+            ("--storage", storage, places.storage),
+            ("--data", data_folder, str(places.data_folder)),
+        )
+        return replace(places, given={name: where for name, asked, where in options if asked})
 
     @property
     def artifacts(self) -> Path:

@@ -82,11 +82,11 @@ class Progress:
         return 1.0 if total == 0 else min(1.0, done / total)
 
     def eta_seconds(self) -> float | None:
-        """Return the seconds left at the rate so far; `None` before there is one."""
+        """Return the seconds left at the rate so far; `None` before there is one and when nothing is left."""
         with self._lock:
             done, total = sum(self._steps.values()), self._total()
         elapsed = time.monotonic() - self._begun
-        if done <= 0:
+        if done <= 0 or done >= total:
             return None
         return max(0.0, (total - done) * elapsed / done)
 

@@ -32,7 +32,8 @@ MARKS = {
     State.RUNNING: ">",
     State.INTERRUPTED: "=",
     State.PENDING: "-",
-    State.MISSING: " ",
+    State.MISSING: "?",
+    State.ABSENT: " ",
 }
 SPARK_WIDTH = 60
 REASONS_SHOWN = 5

@@ -12,6 +12,7 @@ from sweep import names
 from sweep.errors import LeaseLostError, LedgerError, StorageError
 from sweep.forks import plan_sharing
 from sweep.guide import Guide
+from sweep.invocation import hint
 from sweep.lanes import lanes_at_hand
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
@@ -115,7 +116,8 @@ class Training:
             slots = cluster.slots(resources)
             together = f" of up to {lanes} cells" if lanes > 1 else ""
             self._say(
-                f"{slots} trials{together} at a time; Ctrl-C or `sweep stop {self._sweep.name}` stops cleanly"
+                f"{slots} trials{together} at a time; Ctrl-C stops cleanly, and so does: "
+                f"{hint('stop', self._sweep.name, given=self._places.given)}"
             )
             events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say, guide)
             with self._watching(recorder, progress, retention, events, first), _guided(guide) as begun:

@@ -4,11 +4,14 @@ Models, data sets, losses and probes are all chosen this way, so one place check
 and one place fills in defaults (an option left out and the same option spelled out are one experiment).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from trainers.errors import ConfigError, unknown_name
+
+_KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 OptionValue = bool | int | float | str | None | tuple["OptionValue", ...]
 
@@ -56,7 +59,9 @@ class Option:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not kind:
-            raise ConfigError(f"{label}: expected {kind.__name__}, found {value!r}.")
+            raise ConfigError(f"{label}: expected {_KINDS[kind]}, found {value!r}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{label}: expected a finite number, found {value!r}.")
         if self.allowed is not None and value not in self.allowed:
             raise ConfigError(f"{label}: found {value!r}; allowed: {', '.join(map(repr, self.allowed))}.")
         if self.minimum is not None and isinstance(value, (int, float)) and not value >= self.minimum:

@@ -176,7 +176,10 @@ class CellRuns(TaggedRuns):
             tags[names.TAG_REUSE] = NOT_SHARED
         with translated(f"starting the run of cell {cell_id}"):
             run = self.client.create_run(
-                sweep.experiment_id, start_time=now_ms(), tags=tags, run_name=run_name(axes, cell_id)
+                sweep.experiment_id,
+                start_time=now_ms(),
+                tags=tags,
+                run_name=run_name(axes, cell_id, method_of(cell)),
             )
             self.artifacts.remember(run)
             self._describe(run, cell, axes, cell_params(cell, axes), entries)

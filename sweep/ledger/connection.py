@@ -10,10 +10,12 @@ import fcntl
 import logging
 import os
 import secrets
+import sqlite3
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import mlflow.artifacts
 import requests
@@ -70,10 +72,16 @@ def connect(tracking_uri: str, *, create: bool) -> MlflowClient:
                 return _opened(tracking_uri)
     except LedgerUnavailableError:
         raise
-    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
+    except ModuleNotFoundError as error:
         raise LedgerUnavailableError(
-            f"MLflow at {_public(tracking_uri)} does not answer: {_short(error)} Start it, or choose another "
+            f"MLflow at {_public(tracking_uri)}: this needs the Python package {error.name!r}, which is not "
+            f"installed. Install it, name another driver ({scheme}+DRIVER://…), or choose another "
             "--tracking-uri."
+        ) from error
+    except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
+        remedy = "Choose another" if scheme == "sqlite" else "Start it, or choose another"
+        raise LedgerUnavailableError(
+            f"MLflow at {_public(tracking_uri)} does not answer: {_short(error)} {remedy} --tracking-uri."
         ) from error
     raise LedgerUnavailableError(
         f"--tracking-uri {tracking_uri!r}: expected {', '.join((*DATABASES, *SERVERS))}, found {scheme!r}. "
@@ -98,6 +106,8 @@ def _open_sqlite(tracking_uri: str, *, create: bool) -> MlflowClient:
                 f"there is no MLflow database {path}; nothing has been recorded there."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        _ping_sqlite(path)
     if not create:
         return _opened(tracking_uri)
     # MLflow's migrations of a new database are not safe against another process doing the same.
@@ -115,6 +125,22 @@ def _make_sqlite(path: Path) -> None:
         left.unlink(missing_ok=True)
     _opened(f"sqlite:///{fresh}")
     os.replace(fresh, path)
+
+
+def _ping_sqlite(path: Path) -> None:
+    """Look into the file: MLflow would try one that is no database, or may not be read, for most of an hour.
+
+    Raises:
+        OSError: It is not a database that can be read; one that is in use can be.
+    """
+    place = f"file:{quote(str(path.absolute()))}?mode=rw"
+    try:
+        with contextlib.closing(sqlite3.connect(place, uri=True, timeout=OPENING_SECONDS)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            what = "a folder is in the way" if path.is_dir() else str(error)
+            raise OSError(f"{path}: {what}") from error
 
 
 def _ping_database(tracking_uri: str, scheme: str) -> None:

@@ -15,10 +15,10 @@ PHASE_AXES = ("lr", "k", "switch_step", "alpha_dom", "beta_bulk", "optimizer")
 """Bare names of params that belong to a phase: as the axis of that name has it, else of the last phase."""
 
 
-def run_name(axes: Mapping[str, AxisValue], cell_id: str) -> str:
-    """Return a readable name: `alpha_dom=2 beta_bulk=1 k=10 seed=0`."""
+def run_name(axes: Mapping[str, AxisValue], cell_id: str, method: str) -> str:
+    """Return a readable name: `alpha_dom=2 beta_bulk=1 k=10 seed=0`; without axes `sgd 2e3c943a7eab1189`."""
     text = " ".join(f"{name}={_short(value)}" for name, value in axes.items())
-    return text[:RUN_NAME_LENGTH] or cell_id
+    return text[:RUN_NAME_LENGTH] or f"{method} {cell_id}"
 
 
 def cell_params(cell: Cell, axes: Mapping[str, AxisValue]) -> dict[str, str]:

@@ -123,9 +123,10 @@ def cell_note(cell: Cell, axes: Mapping[str, AxisValue], cell_id: str) -> str:
     phases = "\n".join(
         f"- steps {stage.start:,} to {stage.stop:,}: {_stage_text(stage)}" for stage in stages(cell)
     )
+    name = run_name(axes, cell_id, method_of(cell))
     return (
-        f"**{run_name(axes, cell_id)}**\n\n{cell.model} on {cell.dataset}, {cell.loss}, batches of "
-        f"{cell.batch_size}, seed {cell.seed}.\n\n{phases}\n\nTrain it again here: `sweep cell {cell_id}`"
+        f"**{name}**\n\n{cell.model} on {cell.dataset}, {cell.loss}, batches of {cell.batch_size},"
+        f" seed {cell.seed}.\n\n{phases}\n\nTrain it again here: `sweep cell {cell_id}`"
     )
 
 

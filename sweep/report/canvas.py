@@ -148,6 +148,12 @@ class _PlainNumbers(LogFormatter):
         return f"{x:g}"
 
 
+def balanced(count: int, most: int) -> int:
+    """Return how many of `count` panels go side by side, at most `most`, so that rows are equally full."""
+    rows = max(1, -(-count // most))
+    return max(1, -(-count // rows))
+
+
 def blank(axes: Axes, message: str) -> None:
     """Say in an empty panel why it is empty, instead of numbering axes that mean nothing."""
     axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color="#777777")
@@ -176,6 +182,8 @@ def caption(record: Record, points: Iterable[int], *notes: str) -> str:
     if shares:
         worst = max(shares)
         text = f"eigenspace refreshes not converged: at most {100 * worst:.2g} % of a run"
+        if worst == 0:
+            text = "all eigenspace refreshes converged"
         if worst > UNCONVERGED_LIMIT:
             above = sum(share > UNCONVERGED_LIMIT for share in shares)
             text = f"CAUTION: {text}, above {100 * UNCONVERGED_LIMIT:g} % in {above} of {len(outcomes)} cells"

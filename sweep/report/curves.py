@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from search_spaces.reports import CurvesSpec
 from sweep.record import Record, Series
-from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
+from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
 from sweep.report.labels import combination, metric_label, plain
 from sweep.report.lines import Looks, choose_looks, draw_key
 from sweep.report.points import Key, fits, grid_names, group, ordered_keys, panel_keys, select, unshown_axes
@@ -175,9 +175,7 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
     """Draw the curves of a specification as a PNG."""
     data = curves_data(record, spec)
     across = len(data.panels) // len(spec.metrics)
-    if across == 1:
-        across = min(len(data.panels), MAX_PANELS_IN_ROW)
-    across = min(across, MAX_PANELS_IN_ROW)
+    across = balanced(len(data.panels) if across == 1 else across, MAX_PANELS_IN_ROW)
     down = -(-len(data.panels) // across)
     panel_width, panel_height = SMALL_PANEL if across > 2 else PANEL
     # Panels of one metric share its axis, so only the first of a row needs its name.

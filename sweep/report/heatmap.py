@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from search_spaces.reports import AxisValue, HeatmapSpec
 from sweep.record import Record
-from sweep.report.canvas import MIN_WIDTH, Canvas, caption, house_style
+from sweep.report.canvas import MIN_WIDTH, Canvas, balanced, caption, house_style
 from sweep.report.labels import MetricLabel, axis_label, combination, metric_label, number, plain, spread
 from sweep.report.points import Key, axis_values, fits, group, panel_keys, select, unshown_axes, value_of
 from sweep.report.states import Pool, State, pool
@@ -47,6 +47,7 @@ _FACE: dict[State, tuple[str, str, str]] = {
     State.INTERRUPTED: ("#fbe7c6", "\\\\\\\\", "#b9770e"),
     State.PENDING: ("#ffffff", "....", "#8a8a8a"),
     State.MISSING: ("#ffffff", "", "#cccccc"),
+    State.ABSENT: ("#f2f2f2", "", "#f2f2f2"),
 }
 _CORNER = {State.PARTLY_DIVERGED: "#5f5f5f", State.PARTIAL: "#ffffff", State.STOPPED: "#e8a33d"}
 
@@ -104,7 +105,7 @@ def heatmap_data(record: Record, spec: HeatmapSpec, metric: str) -> HeatmapData:
     mean, std = np.full(shape, math.nan), np.full(shape, math.nan)
     num_seeds = np.zeros(shape, dtype=np.int64)
     states = np.empty(shape, dtype=object)
-    states.fill(State.MISSING)  # np.full would turn the enumeration into plain text
+    states.fill(State.ABSENT)  # np.full would turn the enumeration into plain text
     # Points that lack a panel's axis come first, so that a point of the panel itself replaces them.
     for key in sorted(groups, key=lambda key: sum(value is not None for value in key)):
         place: Pool = pool([record.outcomes[cell] for cell in groups[key]], metric)
@@ -145,7 +146,7 @@ def draw_heatmap(record: Record, spec: HeatmapSpec, path: Path) -> None:
 def _draw(record: Record, spec: HeatmapSpec, tables: Sequence[HeatmapData], path: Path) -> None:
     first = tables[0]
     num_panels = len(first.panel_keys)
-    in_row = 1 if num_panels == 1 else min(num_panels, MAX_PANELS_IN_ROW)
+    in_row = balanced(num_panels, MAX_PANELS_IN_ROW)
     rows_of_metric = math.ceil(num_panels / in_row)
     # A single panel leaves room for the metrics side by side.
     blocks_across = len(tables) if num_panels == 1 else 1
@@ -277,7 +278,7 @@ def _write_value(
         axes.text(x, y, value, ha="center", va="center", fontsize=VALUE_SIZE * room, color=colour)
         return
     axes.text(x, y + 0.14, value, ha="center", va="center", fontsize=VALUE_SIZE * room, color=colour)
-    below = spread(float(data.std[at]), label)
+    below = spread(float(data.std[at]), label, mean=float(data.mean[at]))
     axes.text(x, y - 0.22, below, ha="center", va="center", fontsize=SPREAD_SIZE * room, color=colour)
 
 

@@ -141,16 +141,28 @@ def number(value: float, label: MetricLabel) -> str:
 
 
 def significant(value: float, digits: int) -> str:
-    """Write a number with significant digits, as a power of ten where that is shorter: 0.00233, 4.18e-4."""
-    text = tidy(f"{value:.{digits}g}")
+    """Write a number with significant digits, as a power of ten where that is shorter: 0.220, 4.18e-4."""
+    text = tidy(f"{value:#.{digits}g}".removesuffix("."))
     power = tidy(f"{value:.{digits - 1}e}")
     return power if len(power) < len(text) else text
 
 
-def spread(value: float, label: MetricLabel) -> str:
-    """Write a standard deviation: "±0.3"."""
+def spread(value: float, label: MetricLabel, *, mean: float | None = None) -> str:
+    """Write a standard deviation: "±0.3".
+
+    Args:
+        value: The standard deviation, as recorded.
+        label: Of the metric.
+        mean: What it stands beside: it then has as many decimal places, one more where nothing would be left.
+    """
     shown = value * label.scale
-    return "±" + (significant(shown, 2) if label.decimals is None else f"{shown:.{label.decimals}f}")
+    decimals = label.decimals
+    if decimals is None and mean is not None and "e" not in (beside := number(mean, label)):
+        decimals = len(beside.partition(".")[2])
+        decimals += 0 < shown < 0.5 * 10**-decimals
+        if 0 < shown < 0.5 * 10**-decimals:
+            decimals = None
+    return "±" + (significant(shown, 2) if decimals is None else f"{shown:.{decimals}f}")
 
 
 def spaced(count: int, most: int) -> list[int]:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
 from search_spaces.reports import ReportSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
+from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
 from sweep.report.curves import masked
 from sweep.report.labels import combination
 from sweep.report.lines import PALETTE
@@ -83,7 +83,7 @@ def draw_panels(
         in_order: Whether colours follow the order of the lines (steps), or only tell them apart (seeds).
         mark_points: Whether points are marked.
     """
-    across = min(len(data.panels), MAX_IN_ROW)
+    across = balanced(len(data.panels), MAX_IN_ROW)
     down = -(-len(data.panels) // across)
     step_height = BOTTOM + HEIGHT + TITLE
     width = LEFT + across * WIDTH + (across - 1) * GAP + LEGEND

@@ -72,11 +72,28 @@ def group(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Ke
 
 
 def grid_names(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Key, str]:
-    """Return the grids that the points of each group come from, as text."""
+    """Return the grids that the points of each group come from, as text.
+
+    What a grid's name repeats of another one's beside it is left out: "first-200-sgd" beside "first-200" is
+    "SGD".
+    """
+    points = tuple(points)
+    shown = {record.grids[point] for point in points}
+    own = {
+        name: next(
+            (
+                name.removeprefix(f"{other}-")
+                for other in sorted(shown, key=len)
+                if name.startswith(f"{other}-")
+            ),
+            name,
+        )
+        for name in shown
+    }
     found: dict[Key, dict[str, None]] = {}
     for point in points:
         key = tuple(value_of(record, point, axis) for axis in axes)
-        found.setdefault(key, {})[grid_label(record.grids[point])] = None
+        found.setdefault(key, {})[grid_label(own[record.grids[point]])] = None
     return {key: ", ".join(grids) for key, grids in found.items()}
 
 

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from search_spaces.reports import SpectrumSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
+from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
 from sweep.report.curves import Line, make_line, masked
 from sweep.report.labels import combination, metric_label, spaced
 from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
@@ -91,7 +91,7 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
     """Draw the eigenvalues of a specification as a PNG."""
     data = spectrum_data(record, spec)
     # Four read better as two by two than as three and one.
-    across = 2 if len(data.panels) == 4 else min(len(data.panels), MAX_PANELS_IN_ROW)
+    across = balanced(len(data.panels), MAX_PANELS_IN_ROW)
     down = -(-len(data.panels) // across)
     step_height = BOTTOM + PANEL_HEIGHT + PANEL_TITLE
     height = down * step_height + (down - 1) * ROW_GAP

@@ -25,6 +25,7 @@ class State(StrEnum):
     INTERRUPTED = "interrupted"
     PENDING = "pending"
     MISSING = "missing"
+    ABSENT = "not in the grid"
 
     @property
     def has_value(self) -> bool:

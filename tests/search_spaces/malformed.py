@@ -78,7 +78,7 @@ MALFORMED: dict[str, Malformed] = {
         ("phases.0.until", "chi", "unknown"),
     ),
     "yes for a carried state": Malformed(
-        "lr: 0.1, until: 100", "lr: 0.1, until: 100, carry: 1", ("phases.0.carry", "boolean", "1")
+        "lr: 0.1, until: 100", "lr: 0.1, until: 100, carry: 1", ("phases.0.carry", "true or false", "1")
     ),
     "unknown init": Malformed("base:\n", "base:\n  init: xaver\n", ("base.init", "Did you mean 'xavier'")),
     "unknown probe": Malformed(
@@ -152,6 +152,14 @@ MALFORMED: dict[str, Malformed] = {
         "kind: heatmap, name: heat, x: alpha_dom, y: lr,",
         "kind: curves, name: heat, metrics: [curvature/lambda_1],",
         ("reports.heat", "curvature/lambda_1"),
+    ),
+    "an index that is no digit": Malformed(
+        "lr: [0.1, 0.2]", "rate: {path: phases.².lr, values: [0.1]}", ("axes.rate", "phases.².lr", "index")
+    ),
+    "an option that is not a number": Malformed(
+        "lr: 0.1, until: 100",
+        "lr: 0.1, until: 100, optimizer: {name: sam, rho: .inf}",
+        ("phases.0.optimizer", "optimizer.rho", "finite", "inf"),
     ),
     "path to nowhere": Malformed(
         "lr: [0.1, 0.2]", "rate: {path: sed, values: [1]}", ("axes.rate", "Did you mean 'seed'")
@@ -249,6 +257,25 @@ MALFORMED: dict[str, Malformed] = {
         "y: lr,", "y: lr, where: {lr: [0.3]},", ("reports.heat.where.lr", "0.3", "0.1, 0.2")
     ),
     "report of an unknown field": Malformed("y: lr,", "y: lr, z: lr,", ("reports.0", "'z'", "Valid")),
+    "report with an empty filter": Malformed(
+        "y: lr,", "y: lr, where: {lr: []},", ("reports.0.where.lr", "no value")
+    ),
+    "report with a list in a filter": Malformed(
+        "y: lr,", "y: lr, where: {lr: [[0.1]]},", ("reports.0.where.lr.0", "a number or text", "[0.1]")
+    ),
+    "report with text for a truth value": Malformed(
+        "kind: heatmap, name: heat, x: alpha_dom, y: lr, grids: [main]",
+        "kind: curves, name: heat, log_y: 'no'",
+        ("reports.0.log_y", "true or false", "'no'"),
+    ),
+    "report with text for a number": Malformed(
+        "kind: heatmap, name: heat, x: alpha_dom, y: lr, grids: [main]",
+        "kind: curves, name: heat, max_step: '5'",
+        ("reports.0.max_step", "whole number", "'5'"),
+    ),
+    "report with a name that no file can have": Malformed(
+        "name: heat,", "name: " + "a" * 300 + ",", ("reports.0.name", "at most 100 characters")
+    ),
     "report of eigenvalues without a probe": Malformed(
         "kind: heatmap, name: heat, x: alpha_dom, y: lr, grids: [main]",
         "kind: spectrum, name: heat",
@@ -291,6 +318,10 @@ MALFORMED: dict[str, Malformed] = {
         "model: mlp", "model: !!python/object/apply:os.system ['true']", ("line 3", "python", "not allowed")
     ),
     "another tag": Malformed("model: mlp", "model: !!python/name:os.system", ("not allowed",)),
+    "a tag of YAML's own": Malformed("until: 100", "until: !!bool x", ("line 6", "'!!bool'", "not allowed")),
+    "half a letter": Malformed(
+        "name: small", 'name: small\ndescription: "\\ud800"', ("line 2, column 14", "surrogate")
+    ),
     "aliases": Malformed("base:\n", "base: &base\n  seed: *base\n", ("line 3", "aliases")),
     "an alias bomb": Malformed(
         "name: small",
@@ -298,9 +329,14 @@ MALFORMED: dict[str, Malformed] = {
         + "".join(f"{n}: &{n} [*{m}, *{m}, *{m}]\n" for m, n in zip("abcdefgh", "bcdefghi", strict=True)),
         ("aliases",),
     ),
-    "two documents": Malformed("grids:", "---\ngrids:", ("document",)),
+    "two documents": Malformed("grids:", "---\ngrids:", ("a single document", "but found another")),
     "deep nesting": Malformed("name: small", "name: " + "[" * 5000, ("nested too deeply",)),
-    "a huge number": Malformed("until: 100", "until: " + "9" * 5000, ("number",)),
+    "a huge number": Malformed(
+        "until: 100", "until: " + "9" * 5000, ("line 6", "number", "9999…", "allowed")
+    ),
+    "a number beyond 64 bits": Malformed(
+        "until: 100", "until: 18446744073709551616", ("line 6", "18446744073709551616", "9223372036854775807")
+    ),
     "a control character": Malformed("name: small", "name: sm\x07all", ("not YAML",)),
     "smoke that is no mapping": Malformed("reports:", "smoke: [1]\nreports:", ("smoke", "mapping")),
 }

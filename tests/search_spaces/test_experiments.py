@@ -152,6 +152,11 @@ def test_an_overlay_that_no_probe_measures_is_refused() -> None:
         load_space("zs25-fig2", overrides=["reports.eigenvalues.overlay=[edge/gd]"])
 
 
+def test_the_demo_records_the_curvature() -> None:
+    # The charts of MLflow, and everybody who reads the demo to learn the names, look for it.
+    assert all("curvature" in {probe.name for probe in point.cell.probes} for point in full("demo").points())
+
+
 def test_the_demo_has_a_diagonal_on_which_k_makes_no_difference() -> None:
     plan = make_plan(full("demo"))
     shared = [address for address, count in Counter(plan.cell_ids).items() if count > 1]

@@ -29,6 +29,26 @@ def test_malformed(case: Malformed) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("- {lr: 0.1, until: 100}", "- 3"),
+        ("lr: 0.1, until: 100", "lr: 0, until: 100"),
+        ("model: mlp", "model:"),
+    ],
+)
+def test_one_mistake_is_one_complaint(old: str, new: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_space_text(GOOD.replace(old, new, 1))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_is_that_of_the_file() -> None:
+    text = f"{GOOD[: GOOD.index('grids:')]}axes: {{lr: [fast]}}\n"
+    with pytest.raises(ConfigError, match=r"the-space\.yaml: axes\.lr: values\[0\]: .*'fast'"):
+        load_space_text(text, origin="the-space.yaml")
+
+
 def test_a_tag_runs_nothing(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     with pytest.raises(ConfigError):

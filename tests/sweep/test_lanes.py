@@ -29,7 +29,7 @@ def with_room_for(count: int, monkeypatch: pytest.MonkeyPatch, one: Cell) -> Non
 def test_a_number_is_taken_as_it_is() -> None:
     assert parse_lanes("7") == 7 and parse_lanes("auto") == AUTO
     assert lanes_at_hand(7, CELLS.values(), gpus_per_trial=1.0) == 7
-    for wrong in ("0", "-1", "none", "1.5", ""):
+    for wrong in ("0", "-1", "none", "1.5", "²", ""):
         with pytest.raises(ValueError, match="or auto"):
             parse_lanes(wrong)
 

@@ -54,6 +54,8 @@ def test_a_cell_says_what_it_is_and_can_be_found(ledger: Ledger) -> None:
     assert note == cell_note(cell, {"lr": 0.1}, cell_id(cell))
     assert "steps 20 to 100: sgd, rate 0 in the Dominant subspace (k = 3), 0.1 in the Bulk" in note
     assert f"`sweep cell {cell_id(cell)}`" in note
+    # A grid without axes, the SGD beside the others, is called by more than its address.
+    assert cell_note(cell, {}, "0123456789abcdef").startswith("**bulk-sgd 0123456789abcdef**")
     found = ledger.client.search_runs([sweep.experiment_id], "tags.`sweep.method` = 'bulk-sgd'")
     assert [other.info.run_id for other in found] == [run.run_id]
 

@@ -52,9 +52,10 @@ const stateText = Object.fromEntries((data.states || []).map((state) => [state.n
 const STATE_COLOUR = {
   DIVERGED: "var(--diverged)", FAILED: "var(--failed)", RUNNING: "var(--running)",
   INTERRUPTED: "var(--interrupted)", PENDING: "var(--pending)", MISSING: "var(--rule)",
+  ABSENT: "transparent",
 };
 const STATE_GLYPH = {
-  DIVERGED: "✕", FAILED: "!", RUNNING: "▸", INTERRUPTED: "‖", PENDING: "·", MISSING: "",
+  DIVERGED: "✕", FAILED: "!", RUNNING: "▸", INTERRUPTED: "‖", PENDING: "·", MISSING: "?", ABSENT: "",
   PARTLY_DIVERGED: "◢", PARTIAL: "◪", STOPPED: "◣",
 };
 const hasValue = (state) => ["OK", "STOPPED", "PARTLY_DIVERGED", "PARTIAL"].includes(state);

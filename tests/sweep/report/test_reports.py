@@ -15,12 +15,12 @@ from sweep import names
 from sweep.names import Status
 from sweep.record import CellOutcome, Record, load_record
 from sweep.report import make_report
-from sweep.report.canvas import caption
+from sweep.report.canvas import balanced, caption
 from sweep.report.curves import curves_data, leaving_point
 from sweep.report.finals import finals_data
 from sweep.report.heatmap import colour_scale, heatmap_data, readable
-from sweep.report.labels import combination, metric_label, number, plain, spaced
-from sweep.report.points import unshown_axes
+from sweep.report.labels import combination, metric_label, number, plain, spaced, spread
+from sweep.report.points import grid_names, unshown_axes
 from sweep.report.spectrum import spectrum_data
 from sweep.report.states import State, pool, state_of
 from sweep.report.summary import summary_csv
@@ -102,7 +102,7 @@ def test_heatmap_arrays(store: Store) -> None:
     assert data.panel_keys == ((),)
     assert data.states[0].tolist() == [
         [State.DIVERGED, State.PENDING, State.OK],
-        [State.PARTLY_DIVERGED, State.OK, State.MISSING],
+        [State.PARTLY_DIVERGED, State.OK, State.ABSENT],
     ]
     np.testing.assert_allclose(data.mean[0], [[math.nan, math.nan, 0.02], [0.2, 0.1, math.nan]])
     np.testing.assert_allclose(data.std[0, 0, 2], math.sqrt(2) * 0.01)
@@ -453,11 +453,32 @@ def test_axis_values_are_written_plainly(value: float | int | str | None, text: 
         (LOSS, 0.00233, "0.00233"),
         (LOSS, 0.000418, "4.18e-4"),
         (LOSS, 12.345, "12.3"),
+        (LOSS, 0.22, "0.220"),
+        (LOSS, 123.4, "123"),
         (ACCURACY, 0.39594, "39.6"),
     ],
 )
 def test_values_are_written_short(metric: str, value: float, text: str) -> None:
     assert number(value, metric_label(metric)) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "text"),
+    [
+        (0.22, 0.0018, "±0.002"),
+        (0.16, 0.0002, "±0.0002"),
+        (0.16, 1e-6, "±1.0e-6"),
+        (4.18e-4, 1e-5, "±1.0e-5"),
+    ],
+)
+def test_a_spread_has_the_places_of_its_mean(mean: float, std: float, text: str) -> None:
+    assert spread(std, metric_label(LOSS), mean=mean) == text
+    assert spread(0.0123, metric_label(ACCURACY), mean=0.9) == "±1.2"
+
+
+@pytest.mark.parametrize(("count", "across"), [(0, 1), (1, 1), (3, 3), (4, 2), (5, 3), (6, 3), (7, 3)])
+def test_rows_of_panels_are_equally_full(count: int, across: int) -> None:
+    assert balanced(count, 3) == across
 
 
 def test_combinations_leave_absent_axes_out() -> None:
@@ -468,6 +489,13 @@ def test_spaced_labels_end_with_the_last() -> None:
     assert spaced(3, 10) == [0, 1, 2]
     assert spaced(12, 9)[-1] == 11
     assert spaced(0, 5) == []
+
+
+def test_a_grid_is_called_by_its_own_part_of_the_name(store: Store) -> None:
+    points = grid("first-200", {"switch_step": [0, 10]}) + grid("first-200-sgd", {"seed": [0]})
+    record = store.record(points, {cell: StoredCell() for _, _, cell in points})
+    assert grid_names(record, range(3), ("switch_step",))[(None,)] == "SGD"
+    assert grid_names(record, [2], ("switch_step",))[(None,)] == "first 200 SGD"
 
 
 def test_a_missing_status_is_a_missing_place() -> None:

@@ -103,6 +103,12 @@ def test_progress_counts_what_is_still_to_be_asked_for() -> None:
     assert progress.fraction() == pytest.approx(100 / 2200)
 
 
+def test_nothing_is_left_at_the_end() -> None:
+    progress = Progress(name="s", total_steps=100, statuses={"a": Status.PENDING})
+    progress.update("a", Status.COMPLETED, 100, 100)
+    assert progress.line() == "s: 100% of steps; 1 completed"
+
+
 def test_a_plain_line_is_said_once() -> None:
     console = Console(file=io.StringIO(), width=100)
     progress = Progress(name="s", total_steps=100, statuses={"a": Status.PENDING})

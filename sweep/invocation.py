@@ -1,0 +1,59 @@
+"""What to type next, as it works here: how this command was called, and the places that it was told.
+
+`make demo` calls `.venv/bin/sweep`, which is not on the path, and a sweep with `--tracking-uri` is not found
+without it, so a hint that said `sweep resume demo` could not be typed as it stands.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+READS = ("--tracking-uri",)
+"""Of the options about places, those of commands that only look."""
+
+TRAINS = ("--tracking-uri", "--storage", "--data")
+
+_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in a job: whoever reads the hint sits at another machine."""
+
+_PASSWORD = re.compile(r"(?<=://)([^/@]*):[^/@]*@")
+
+
+def hint(*words: str, given: Mapping[str, str] | None = None, options: tuple[str, ...] = READS) -> str:
+    """Return a command line of `sweep` that does what is said, from the same folder.
+
+    Args:
+        words: The command and its arguments.
+        given: The options about places of this command; see `Places.given`.
+        options: Which of them the other command takes.
+    """
+    if _RAY_JOB in os.environ:
+        return shlex.join(["sweep", *words])
+    told = [
+        word for name, value in (given or {}).items() if name in options for word in (name, _shown(value))
+    ]
+    return f"{_program(sys.argv[0])} {shlex.join([*words, *told])}"
+
+
+def _shown(value: str) -> str:
+    return _PASSWORD.sub(r"\1:***@", value)
+
+
+def _program(called: str) -> str:
+    """Return what calls this program from the folder in which it was called."""
+    path = Path(called)
+    if path.name == "__main__.py":
+        return f"{shlex.quote(_from_here(Path(sys.executable)))} -m {path.parent.name}"
+    found = shutil.which("sweep")
+    if path.name != "sweep" or (found is not None and Path(found).resolve() == path.resolve()):
+        return "sweep"
+    return shlex.quote(_from_here(path))
+
+
+def _from_here(path: Path) -> str:
+    whole, here = path.absolute(), Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)

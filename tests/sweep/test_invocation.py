@@ -1,0 +1,73 @@
+"""Hints: what is said to type next can be typed as it stands."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweep.invocation import READS, TRAINS, hint
+from sweep.places import Places
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for name in ("MLFLOW_TRACKING_URI", "SWEEP_STORAGE", "SHARPFLAT_DATA", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def program(path: Path) -> Path:
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_off_the_path_is_called_from_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/sweep"])
+    assert hint("ui") == ".venv/bin/sweep ui"
+    monkeypatch.setattr(sys, "argv", [str(here / "my venv" / "bin" / "sweep")])
+    assert hint("ui") == "'my venv/bin/sweep' ui"
+
+
+def test_a_program_on_the_path_is_called_by_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(program(here / "bin" / "sweep"))])
+    assert hint("resume", "my sweep") == "sweep resume 'my sweep'"
+
+
+def test_another_program_on_the_path_is_not_meant(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(here / "bin" / "sweep")
+    monkeypatch.setattr(sys, "argv", [str(here / "other" / "sweep")])
+    assert hint("ui") == "other/sweep ui"
+
+
+def test_a_module_is_called_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/sweep/__main__.py"])
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    assert hint("ui") == "/usr/bin/python3 -m sweep ui"
+
+
+def test_places_that_were_given_are_given_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+    given = Places.resolve(tracking_uri="sqlite:///my.db", storage="store").given
+    uri = f"--tracking-uri sqlite:///{here}/my.db"
+    assert hint("report", "demo", given=given, options=READS) == f"sweep report demo {uri}"
+    assert hint("resume", "demo", given=given, options=TRAINS) == (
+        f"sweep resume demo {uri} --storage {here}/store"
+    )
+    assert Places.resolve().given == {}
+
+
+def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+    given = Places.resolve(tracking_uri="postgresql://me:secret@host/mlflow").given
+    assert hint("ui", given=given) == "sweep ui --tracking-uri 'postgresql://me:***@host/mlflow'"
+
+
+def test_in_a_job_of_a_cluster_the_reader_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/app/sweep/__main__.py"])
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    given = {"--tracking-uri": "http://mlflow:5000"}
+    assert hint("resume", "demo", given=given) == "sweep resume demo"
