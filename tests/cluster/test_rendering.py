@@ -97,6 +97,7 @@ def test_a_space_travels_with_its_job() -> None:
     (file,) = config_map["data"]
     assert f"{mounted}/{file}" in job["spec"]["entrypoint"].split()
     assert job["spec"]["backoffLimit"] == 3
+    assert "keeper --stopped-is-done run" in job["spec"]["entrypoint"], "`sweep stop` is no failure"
 
 
 @pytest.mark.parametrize("name", [name for name in files() if name.endswith(".sbatch")])
