@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cluster.commands import Kind
-from cluster.secrets import ADDRESS, read_environment
+from cluster.secrets import LOGIN, RECORD, read_environment
 from cluster.submission import Submission
 from sweep.cli import main
 
@@ -24,7 +24,7 @@ def sweep(*arguments: str) -> int:
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in (ADDRESS, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
+    for name in (*LOGIN, "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", *RECORD):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 

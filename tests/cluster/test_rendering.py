@@ -1,6 +1,7 @@
 """The files for KubeRay, SLURM and `ray up`: as they were, as their readers want them, and closed."""
 
 import json
+import lzma
 import os
 import shlex
 import shutil
@@ -45,6 +46,40 @@ def test_ray_up_files_are_what_ray_makes_its_defaults_for(name: str) -> None:
     prepared = prepare_config(config)
     validate_config(prepared)
     assert sum(one.get("max_workers", 0) for one in prepared["available_node_types"].values()) >= 2
+
+
+def strict(schema: Any) -> Any:
+    """Return a schema that refuses what Kubernetes would drop in silence: fields that it does not know."""
+    if isinstance(schema, list):
+        return [strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {key: strict(value) for key, value in schema.items()}
+    if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        changed.setdefault("additionalProperties", False)
+    if schema.get("x-kubernetes-int-or-string"):
+        changed.pop("type", None)
+    return changed
+
+
+@pytest.fixture(scope="module")
+def kuberay() -> dict[str, jsonschema.Draft7Validator]:
+    """KubeRay's own schemas by kind."""
+    text = lzma.decompress((GOLDEN.with_name("schemas") / "kuberay-1.6.0.json.xz").read_bytes())
+    return {kind: jsonschema.Draft7Validator(strict(one)) for kind, one in json.loads(text).items()}
+
+
+@pytest.mark.parametrize("name", [name for name in files() if name.startswith(("ray-cluster", "ray-job"))])
+def test_kuberay_files_pass_kuberay_s_own_schema(
+    name: str, kuberay: dict[str, jsonschema.Draft7Validator]
+) -> None:
+    for one in kubernetes_objects(name):
+        if one["kind"] == "ConfigMap":
+            assert set(one) == {"apiVersion", "kind", "metadata", "data"}
+            continue
+        kuberay[one["kind"]].validate(one)
+        one["spec"]["surprise"] = 1
+        assert not kuberay[one["kind"]].is_valid(one), "what it does not know is refused"
 
 
 def kubernetes_objects(name: str) -> list[dict[str, Any]]:
