@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.secrets import (
     ADDRESS,
@@ -65,6 +66,21 @@ def test_nothing_is_published_beyond_this_machine(name: str) -> None:
     if name in ("database", "storage"):
         assert not service.published
     assert service.values.get("network_mode") is None
+
+
+def test_the_tls_of_the_documentation_fits_the_file() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    text = page.partition("### TLS")[2].partition("```yaml\n")[2].partition("```")[0]
+    override, found = yaml.safe_load(text), services(ENVIRONMENT)
+    assert set(override["services"]) - set(found) == {"tls"}
+    assert not any("ports" in override["services"].get(name, ()) for name in found)
+    proxied = re.findall(r"reverse_proxy (\w+):(\d+)", override["configs"]["caddy"]["content"])
+    assert set(proxied) == {("mlflow", "5000"), ("head", "8265")}
+    (known,) = re.findall(r"header_up Host (\S+)", text)
+    (allowed,) = [word for word in found["mlflow"].command if word.startswith("--allowed-hosts=")]
+    assert known in allowed.partition("=")[2].split(",")
+    origin = override["services"]["mlflow"]["environment"]["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"]
+    assert f"{origin.removeprefix('https://')} {{" in text
 
 
 @pytest.mark.parametrize("name", ["head", "worker", "worker-gpu"])
