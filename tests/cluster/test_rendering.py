@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import ray.autoscaler
 import yaml
 
 from cluster.kuberay import ray_cluster
+from cluster.ray_up import on_cloud, on_premise
 from cluster.slurm import batch_script
 from cluster.spec import ClusterSpec, Workers, load_spec
 from sweep.run_options import RunOptions
@@ -36,6 +38,27 @@ def test_no_golden_file_is_left_over() -> None:
 def test_ray_up_files_pass_ray_s_own_schema(name: str) -> None:
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
     jsonschema.validate(yaml.safe_load(files()[name]), schema)
+
+
+@pytest.mark.parametrize("write", [on_cloud, on_premise])
+def test_the_store_s_address_survives_the_shell_in_which_ray_starts_the_container(
+    write: Callable[[ClusterSpec], str],
+) -> None:
+    from ray.autoscaler._private.docker import docker_start_cmds
+
+    store = "s3://bucket/a?region=garage&endpoint_override=http%3A%2F%2Fs3:3900;$HOME"
+    docker = yaml.safe_load(write(PLAIN.model_copy(update={"storage": store})))["docker"]
+    command = docker_start_cmds(
+        "ubuntu", docker["image"], {}, "name", docker["run_options"], "cluster", "/home", "docker"
+    )
+    shown = subprocess.run(
+        ["sh", "-c", 'docker() { printf "%s\\n" "$@"; }; ' + command],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert f"SWEEP_STORAGE={store}" in shown
+    assert shown[-2:] == [docker["image"], "bash"]
 
 
 @pytest.mark.parametrize("name", [name for name in files() if name.startswith("ray-up")])
