@@ -1,10 +1,13 @@
 """docker-compose.yml: whole, pinned, closed; and the secrets that it wants are those that are written."""
 
+import json
+import lzma
 import os
 import re
 import stat
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -23,6 +26,19 @@ from trainers.errors import ConfigError
 
 ENVIRONMENT = dict(fresh_environment())
 LONG_RUNNING = sorted(services(ENVIRONMENT))
+
+
+def compose_schema() -> jsonschema.Draft7Validator:
+    text = lzma.decompress((Path(__file__).parent / "schemas" / "compose-spec.json.xz").read_bytes())
+    return jsonschema.Draft7Validator(json.loads(text))
+
+
+def test_the_file_passes_the_schema_of_compose() -> None:
+    schema = compose_schema()
+    schema.validate(document())
+    wrong = document()
+    wrong["services"]["head"]["restarts"] = "always"
+    assert not schema.is_valid(wrong), "what it does not know is refused"
 
 
 def test_every_variable_is_written_by_init_and_every_secret_is_used() -> None:
@@ -72,6 +88,7 @@ def test_the_tls_of_the_documentation_fits_the_file() -> None:
     page = (ROOT / "docs" / "cluster.md").read_text()
     text = page.partition("### TLS")[2].partition("```yaml\n")[2].partition("```")[0]
     override, found = yaml.safe_load(text), services(ENVIRONMENT)
+    compose_schema().validate(override)
     assert set(override["services"]) - set(found) == {"tls"}
     assert not any("ports" in override["services"].get(name, ()) for name in found)
     proxied = re.findall(r"reverse_proxy (\w+):(\d+)", override["configs"]["caddy"]["content"])
