@@ -1,5 +1,6 @@
 """Asks every node of a Ray cluster, or this machine alone, what it finds out."""
 
+import contextlib
 import json
 import logging
 import platform
@@ -9,20 +10,21 @@ from dataclasses import replace
 from typing import Any
 
 import ray
+import requests
 from ray._private.ray_constants import KV_NAMESPACE_DASHBOARD
 from ray.dashboard.consts import DASHBOARD_AGENT_ADDR_NODE_ID_PREFIX
 from ray.exceptions import RayError
 from ray.experimental import internal_kv
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.doctor.node import Facts, clean_up, get_ready, look, marks
+from cluster.doctor.node import TIMEOUT_SECONDS, Facts, clean_up, get_ready, look, marks
 from sweep.errors import ClusterError
 
 PATIENCE_SECONDS = 120.0
 AGENT = "http://{address}:{port}/api/job_agent/jobs/doctor/logs"
 """Each node's own agent of the dashboard, which starts jobs too."""
 
-DASHBOARD = "http://{address}/api/version"
+DASHBOARD = "http://{address}:{port}/api/version"
 AGENT_PORT, DASHBOARD_PORT = 52365, 8265
 """Ray's own choices."""
 
@@ -30,10 +32,7 @@ AGENT_PORT, DASHBOARD_PORT = 52365, 8265
 def ask_this_machine(*, tracking_uri: str | None, storage: str | None) -> list[Facts]:
     """Look at one machine without Ray."""
     token, node = secrets.token_hex(8), platform.node()
-    # A Ray that somebody has started here by hand, if any.
-    doors = [DASHBOARD.format(address=f"127.0.0.1:{DASHBOARD_PORT}")]
-    doors.append(AGENT.format(address="127.0.0.1", port=AGENT_PORT))
-    facts = look(node, tracking_uri=tracking_uri, storage=storage, token=token, doors=doors)
+    facts = look(node, tracking_uri=tracking_uri, storage=storage, token=token, doors=_doors_here())
     if facts.storage_problem:
         return [facts]
     found = [replace(facts, marks_seen=marks(storage, token, [node]))]
@@ -58,7 +57,8 @@ def ask_cluster(address: str, *, tracking_uri: str | None, storage: str | None) 
         raise ClusterError(f"no Ray cluster at {address}: {error}") from error
     try:
         url = context.dashboard_url
-        return _ask(tracking_uri, storage, DASHBOARD.format(address=url) if url else None)
+        host, _, port = (url or "").rpartition(":")
+        return _ask(tracking_uri, storage, DASHBOARD.format(address=host, port=port) if url else None)
     finally:
         ray.shutdown()
 
@@ -116,6 +116,24 @@ def _agent_port(node: dict[str, Any]) -> int:
         key, namespace=KV_NAMESPACE_DASHBOARD
     )
     return int(json.loads(told)[1]) if told else AGENT_PORT
+
+
+def _doors_here() -> list[str]:
+    """Return what must refuse strangers of a Ray that somebody has started on this machine, if any.
+
+    Anything may listen on these ports; Ray's own tells everybody what it is.
+    """
+    asked = (
+        (DASHBOARD_PORT, "api/authentication_mode", "authentication_mode", DASHBOARD),
+        (AGENT_PORT, "api/healthz", "raylet", AGENT),
+    )
+    found: list[str] = []
+    for port, path, marker, door in asked:
+        with contextlib.suppress(requests.RequestException):
+            answer = requests.get(f"http://127.0.0.1:{port}/{path}", timeout=TIMEOUT_SECONDS)
+            if marker in answer.text:
+                found.append(door.format(address="127.0.0.1", port=port))
+    return found
 
 
 def _silent(name: str, error: RayError) -> Facts:
