@@ -36,7 +36,7 @@ def pack_space(folder: Path, space: Space) -> None:
         ConfigError: The space names a file that cannot travel, or too large ones; or it is no valid space.
     """
     (folder / SPACE_FILE).write_text(space.text)
-    files = _files_of(space)
+    files = own_files(space)
     size = sum(Path(file).stat().st_size for file in files)
     if size > MAX_BYTES:
         largest = max(files, key=lambda file: Path(file).stat().st_size)
@@ -60,11 +60,14 @@ def pack_code(folder: Path) -> None:
     (folder / SOURCE_FILE).write_text(json.dumps({"commit": commit, "dirty": dirty}))
 
 
-def _files_of(space: Space) -> Mapping[str, str]:
+def own_files(space: Space) -> Mapping[str, str]:
     """Return the user's own files that travel, as the space writes them, and where it names each.
 
     Two points may be one cell and name different files with one content, so that the points are asked and
     not the plan's cells. The base is read wherever the space is, whether or not a point still has its files.
+
+    Raises:
+        ConfigError: One is not below the working folder.
     """
     found: dict[str, str] = {}
     for cell in chain([space.base], (point.cell for point in space.points())):

@@ -62,6 +62,20 @@ def test_every_kind_of_cluster_is_rendered(kind: Kind, capsys: pytest.CaptureFix
         assert "name: mine" in text, "the space travels"
 
 
+def test_a_space_whose_files_would_not_be_there_is_refused_as_a_rayjob(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("my_model.py").write_text(
+        "from torch import nn\n\ndef build(shape, outputs):\n    return nn.Flatten()\n"
+    )
+    Path("own.yaml").write_text(SPACE.replace("model: mlp", "model: {name: file, path: my_model.py}"))
+    assert sweep("cluster", "render", Kind.RAY_JOB, "--space", "own.yaml") == 2
+    told = capsys.readouterr()
+    assert "model.path: found 'my_model.py'" in told.err and "sweep submit" in told.err
+    assert not told.out
+    assert sweep("cluster", "render", Kind.SLURM, "--space", "own.yaml") == 0, "its machines share the folder"
+
+
 @pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])
 def test_what_runs_one_space_wants_one(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep("cluster", "render", kind) == 2
