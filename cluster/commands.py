@@ -192,6 +192,7 @@ def render(
     """Print the file for one kind of cluster."""
     from cluster.kuberay import ray_cluster, ray_job
     from cluster.ray_up import on_cloud, on_premise
+    from cluster.shipping import own_files
     from cluster.slurm import batch_script
     from cluster.spec import load_spec
     from search_spaces import load_space
@@ -211,6 +212,11 @@ def render(
         sys.stdout.write(batch_script(found, name=name or loaded.name, space=where))
         return
     text = loaded.text if os.path.exists(space) else None
+    for path, where in own_files(loaded).items():
+        raise ConfigError(
+            f"{where}: found {path!r}, which does not travel with a RayJob; use a cluster that stays "
+            "(raycluster) and `sweep submit`."
+        )
     sys.stdout.write(ray_job(found, name=name or loaded.name, space=space, space_text=text))
 
 

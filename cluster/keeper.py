@@ -4,6 +4,7 @@ It is what a job on a cluster runs in the driver's place, beside Ray's own super
 once. The driver makes what is missing, so that starting it again is all there is to do.
 
 python -m cluster.keeper run space.yaml --name mine …    the arguments of `sweep`
+python -m cluster.keeper --stopped-is-done run …         for KubeRay, which begins again what fails
 """
 
 import signal
@@ -19,15 +20,26 @@ HEALTHY_SECONDS = 600.0
 """A driver that has run for so long begins a new row."""
 
 SECONDS_BEFORE_RESTART = 1.0
+STOPPED = 130
+STOPPED_IS_DONE = "--stopped-is-done"
+
 KILLED_BASE = 128
 """A shell says 128 + n of a process that signal n has ended, and so does the keeper."""
 
 
-def keep(command: Sequence[str], *, pause: float = SECONDS_BEFORE_RESTART) -> int:
+def keep(
+    command: Sequence[str], *, pause: float = SECONDS_BEFORE_RESTART, stopped_is_done: bool = False
+) -> int:
     """Run a command until it ends by itself; one that a signal has ended is started again.
 
     A SIGTERM or SIGINT to this process means that nothing is to be started again. It is not passed on: who
     stops a job (Ray, a shell's Ctrl-C) tells the driver too, and a second signal would make it end at once.
+
+    Args:
+        command: The driver's.
+        pause: Seconds before it is started again.
+        stopped_is_done: Return 0 of a driver that stopped as a user wants it (`sweep stop`, a limit of
+            time or cost) and not because of a signal: whoever starts failed jobs again is not to start it.
 
     Returns:
         The command's exit code, 128 + n where signal n ended it for good.
@@ -45,7 +57,7 @@ def keep(command: Sequence[str], *, pause: float = SECONDS_BEFORE_RESTART) -> in
             begun = time.monotonic()
             code = subprocess.Popen(command).wait()
             if code >= 0:
-                return code
+                return 0 if code == STOPPED and stopped_is_done and not told else code
             in_a_row = 1 if time.monotonic() - begun > HEALTHY_SECONDS else in_a_row + 1
             if told or in_a_row > RESTARTS:
                 return KILLED_BASE - code
@@ -57,5 +69,12 @@ def keep(command: Sequence[str], *, pause: float = SECONDS_BEFORE_RESTART) -> in
             signal.signal(number, handler)
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Keep a driver going that has these arguments; returns the exit code."""
+    stopped_is_done = arguments[:1] == [STOPPED_IS_DONE]
+    words = arguments[1:] if stopped_is_done else arguments
+    return keep([sys.executable, "-m", "sweep", *words], stopped_is_done=stopped_is_done)
+
+
 if __name__ == "__main__":
-    sys.exit(keep([sys.executable, "-m", "sweep", *sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cluster.keeper import STOPPED_IS_DONE
 from cluster.spec import ClusterSpec, Workers
 
 SPACES_FOLDER = "/spaces"
@@ -47,7 +48,9 @@ def ray_job(spec: ClusterSpec, *, name: str, space: str, space_text: str | None 
     """
     files = [] if space_text is None else [_config_map(spec, space_text)]
     what = space if space_text is None else f"{SPACES_FOLDER}/{SPACE_FILE}"
-    command = ["python", "-m", "cluster.keeper", "run", what, "--name", name, "--address", "auto"]
+    # `sweep stop` would otherwise be a failure, for which another cluster is begun.
+    command = ["python", "-m", "cluster.keeper", STOPPED_IS_DONE, "run", what, "--name", name]
+    command += ["--address", "auto"]
     command += ["--gpus-per-trial", "1"] if spec.workers[0].gpus else []
     job = {
         "apiVersion": "ray.io/v1",
@@ -122,7 +125,12 @@ def _pod(spec: ClusterSpec, name: str, cpus: int, memory_gib: int, gpus: int = 0
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     return {
-        "securityContext": {"runAsNonRoot": True, "runAsUser": USER_ID, "fsGroup": USER_ID},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "fsGroup": USER_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "containers": [container],
     }

@@ -5,6 +5,7 @@ file, and the cloud's machines accept SSH from outside and nothing else, which i
 group says.
 """
 
+import shlex
 from typing import Any
 
 import yaml
@@ -60,8 +61,9 @@ def _common(spec: ClusterSpec) -> dict[str, Any]:
                 "--ulimit nofile=65536:65536",
                 "--env RAY_AUTH_MODE=token",
                 f"--env RAY_AUTH_TOKEN_PATH={_TOKEN}",
-                f"--env MLFLOW_TRACKING_URI={spec.tracking_uri}",
-                f"--env SWEEP_STORAGE={spec.storage}",
+                # Ray puts these into a shell's command line; the address of a store may have `&` in it.
+                f"--env {shlex.quote(f'MLFLOW_TRACKING_URI={spec.tracking_uri}')}",
+                f"--env {shlex.quote(f'SWEEP_STORAGE={spec.storage}')}",
             ],
         },
         "file_mounts": dict(FILES),

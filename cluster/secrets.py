@@ -18,6 +18,9 @@ ADDRESS = "RAY_API_SERVER_ADDRESS"
 LOGIN = (ADDRESS, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 """What a command that talks to Ray's Jobs API takes from the file."""
 
+RECORD = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+"""And what `sweep resume` looks the stored space up with, whose files travel again."""
+
 
 def fresh_environment(*, profile: str = "cpu") -> Mapping[str, str]:
     """Return new secrets and the addresses that go with them.
@@ -35,8 +38,8 @@ def fresh_environment(*, profile: str = "cpu") -> Mapping[str, str]:
         "MLFLOW_TRACKING_PASSWORD": secrets.token_hex(16),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
         "POSTGRES_PASSWORD": secrets.token_hex(16),
-        # Garage's own form: GK and hexadecimal digits.
-        "S3_ACCESS_KEY": f"GK{secrets.token_hex(16)}",
+        # Garage's own form, and the only one that it takes before 2.3: GK and 12 bytes.
+        "S3_ACCESS_KEY": f"GK{secrets.token_hex(12)}",
         "S3_SECRET_KEY": secrets.token_hex(32),
         "GARAGE_RPC_SECRET": secrets.token_hex(32),
     }
@@ -76,7 +79,7 @@ def read_environment(path: Path) -> dict[str, str]:
 def log_in(address: str | None, folder: Path | None = None) -> str:
     """Find out which cluster is meant, and make its token known to Ray's client in this process.
 
-    The token of `.env` is used for the address beside it and for no other.
+    What stands in `.env` is used for the address beside it and for no other; so is its MLflow.
 
     Args:
         address: As given by the user, if at all.
@@ -96,6 +99,9 @@ def log_in(address: str | None, folder: Path | None = None) -> str:
             f"(or ${ADDRESS}, or a {ENVIRONMENT_FILE} from `sweep cluster init`)."
         )
     given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if found == written.get(ADDRESS) and not given:
-        os.environ.update({name: written[name] for name in LOGIN if name in written})
+    if found == written.get(ADDRESS):
+        if not given:
+            os.environ.update({name: written[name] for name in LOGIN if name in written})
+        if not os.environ.get(RECORD[0]):
+            os.environ.update({name: written[name] for name in RECORD if name in written})
     return found

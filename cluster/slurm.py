@@ -1,8 +1,9 @@
 """A SLURM batch script that runs one sweep on the machines of one job.
 
-The driver runs in the batch shell, and Ray is started around it. `ray symmetric-run` would do the same in
-fewer lines, but it dies of a SIGTERM without telling the driver; here the driver gets it, stops after the
-next checkpoints, and the job is put back into the queue, where it makes what is missing.
+The driver runs in the batch shell, under its keeper, and Ray is started around it. `ray symmetric-run` would
+do the same in fewer lines, but it dies of a SIGTERM without telling the driver; here the driver gets it,
+stops after the next checkpoints, and the job is put back into the queue, where it makes what is missing. A
+machine that is lost takes its own trials away and not the job, unless it is the first.
 """
 
 import shlex
@@ -18,14 +19,27 @@ _SCRIPT = """\
 #SBATCH --mem={memory}G
 {options}#SBATCH --time={time}
 #SBATCH --requeue
+#SBATCH --no-kill
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 # The batch shell is told so many seconds before the time limit; at a preemption too, where the site has
-# PreemptParameters=send_user_signal.
+# PreemptParameters=send_user_signal (older SLURM: SlurmctldParameters=preempt_send_user_signal).
 #SBATCH --signal=B:TERM@{grace}
-set -euo pipefail
+set -eo pipefail
 umask 077
+# It may come while Ray is still being started. A second time would end the driver at once: once is enough.
+told=0 woken=0 driver= passed_on=0
+pass_on() {{
+    told=1 woken=1
+    if [[ -n $driver ]] && ((!passed_on)); then
+        passed_on=1
+        kill -TERM -- "-$driver" 2>/dev/null || true
+    fi
+}}
+trap pass_on TERM
 {setup}
+# Not before: what sites have in modules and environments reads variables that are not set.
+set -u
 
 export MLFLOW_TRACKING_URI={tracking_uri}
 export SWEEP_STORAGE={storage}
@@ -40,6 +54,7 @@ port=$((20000 + SLURM_JOB_ID % 3000 * 4))
 ports=(--dashboard-agent-listen-port=$((port + 1)) --min-worker-port=0 --max-worker-port=0)
 # A long path would not fit into a socket's name.
 scratch=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXX")
+trap 'rm -rf "$scratch" || true' EXIT
 
 ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=false \\
     --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --temp-dir="$scratch" --disable-usage-stats \\
@@ -47,26 +62,32 @@ ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=fa
 if ((SLURM_JOB_NUM_NODES > 1)); then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \\
         --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --exclude="$SLURMD_NODENAME" \\
+        --no-kill --kill-on-bad-exit=0 \\
         ray start --address="$head:$port" --block \\
         --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --disable-usage-stats \\
         "${{ports[@]}}" &
 fi
 
-{command} --address "$head:$port" &
-driver=$!
-told=0
-trap 'told=1; kill -TERM "$driver" 2>/dev/null || true' TERM
-code=0
-wait "$driver" || code=$?
-# A signal ends the waiting; the driver is still writing checkpoints.
-while kill -0 "$driver" 2>/dev/null; do
-    code=0
-    wait "$driver" || code=$?
-done
+code=143
+if ((!told)); then
+    # A process group of their own, so that keeper and driver are told together.
+    set -m
+    {command} --address "$head:$port" &
+    driver=$!
+    set +m
+    ((!told)) || pass_on
+    # A signal ends the waiting; the driver is still writing checkpoints.
+    woken=1
+    while ((woken)); do
+        woken=0 code=0
+        wait "$driver" || code=$?
+    done
+fi
 trap '' TERM
 
-# A driver that was told and ended by itself all the same (0, 1, 2) has nothing left to make.
-if ((told && code > 2)); then
+# A driver that was told and ended by itself all the same (0, 1, 2) has nothing left to make; and a job that
+# somebody has cancelled stays cancelled.
+if ((told && code > 2)) && [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
@@ -85,7 +106,7 @@ def batch_script(spec: ClusterSpec, *, name: str, space: str) -> str:
     options = {"--partition": slurm.partition, "--account": slurm.account}
     if workers.gpus:
         options["--gpus-per-node"] = str(workers.gpus)
-    command = ["sweep", "run", space, "--name", name]
+    command = ["python", "-m", "cluster.keeper", "run", space, "--name", name]
     command += ["--gpus-per-trial", "1"] if workers.gpus else []
     return _SCRIPT.format(
         job=spec.name,

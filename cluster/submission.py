@@ -67,7 +67,9 @@ def submit(jobs: Jobs, submission: Submission) -> Job:
     travelling = _stored(submission.name) if space is None else space
     with tempfile.TemporaryDirectory(prefix="sweep-submit-") as folder:
         if travelling is not None:
-            pack_space(Path(folder), travelling, make_plan(travelling))
+            # A point that is no valid cell is said here, and not in the log of a driver.
+            make_plan(travelling)
+            pack_space(Path(folder), travelling)
         if submission.with_code:
             pack_code(Path(folder))
         return jobs.submit(

@@ -104,7 +104,15 @@ def _gpus(nodes: Sequence[Facts]) -> list[Finding]:
             what = f"{node.node}: Ray gives out {node.ray_gpus:g} GPUs, torch can use {node.gpus}"
             advice = "look at the driver and the container's access to the GPUs, or at ray start --num-gpus"
             found.append(_bad("gpus", what, advice))
-    return found or [_good("gpus", f"{sum(node.gpus for node in nodes)} in all")]
+        elif node.gpu_devices and not node.gpus:
+            what = f"{node.node}: {node.gpu_devices} GPUs are there, torch can use none"
+            advice = "update NVIDIA's driver to one that this torch wants, or install torch with CUDA"
+            found.append(_bad("gpus", what, advice))
+    count = sum(node.gpus for node in nodes)
+    none = (
+        "none, trials get CPUs. If there should be some: workers with GPUs are asked for in docs/cluster.md"
+    )
+    return found or [_good("gpus", f"{count} in all" if count else none)]
 
 
 def _clocks(nodes: Sequence[Facts]) -> list[Finding]:

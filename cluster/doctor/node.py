@@ -4,14 +4,18 @@ It runs as a Ray task on every node, or directly on a machine without Ray. It ju
 """
 
 import contextlib
+import ipaddress
 import os
 import platform
 import socket
 import statistics
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 
@@ -22,6 +26,10 @@ from trainers.errors import SharpflatError
 PACKAGES = ("ray", "torch", "mlflow", "numpy", "pyarrow", "sharpflat")
 MLFLOW_REQUESTS = 5
 TIMEOUT_SECONDS = 10.0
+STORE_SECONDS = 30.0
+"""A store that cannot be reached is tried for minutes by its client, and everything else waits meanwhile."""
+
+DEVICES = Path("/dev")
 _EXPERIMENTS = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 
@@ -32,7 +40,8 @@ class Facts:
     Attributes:
         node: Its host name and address.
         versions: Of Python, the packages and the trainer's numerics.
-        gpus: GPUs that torch can use.
+        gpus: GPUs on which torch computes.
+        gpu_devices: Devices of NVIDIA's driver that are there, whether or not they can be used.
         ray_gpus: GPUs that Ray gives out there; `None` without Ray.
         clock_offset: Seconds by which its clock is ahead of the asker's.
         clock_uncertainty: How exactly that is known.
@@ -49,6 +58,7 @@ class Facts:
     versions: Mapping[str, str]
     gpus: int
     silence: str | None = None
+    gpu_devices: int = 0
     ray_gpus: float | None = None
     clock_offset: float = 0.0
     clock_uncertainty: float = 0.0
@@ -83,20 +93,30 @@ def look(
         node=node,
         versions=_versions(),
         gpus=_gpus(),
+        gpu_devices=len(list(DEVICES.glob("nvidia[0-9]*"))),
         mlflow_seconds=seconds,
         mlflow_problem=problem,
         mlflow_open=is_open,
-        storage_problem=_leave_mark(storage, token, node),
+        storage_problem=_within(STORE_SECONDS, lambda: _leave_mark(storage, token, node)),
         open_ports=[_base(address) for address in doors if _lets_in(address)],
     )
 
 
-def marks(storage: str | None, token: str) -> list[str]:
-    """Return the nodes whose marks this node finds in the store."""
-    try:
-        return [name for name, _ in open_files(_store(storage) or "").names(_folder(token))]
-    except (SharpflatError, OSError):
+def marks(storage: str | None, token: str, nodes: Sequence[str]) -> list[str]:
+    """Return the nodes whose marks this node can read in the store.
+
+    Each is asked for by its name: a network file system may remember for a minute what was in a folder, and a
+    file that is listed may belong to somebody who lets nobody else read it.
+    """
+    place = _store(storage)
+    if not place:
         return []
+    files, found = open_files(place), list[str]()
+    for node in nodes:
+        with contextlib.suppress(SharpflatError, OSError):
+            if files.get(f"{_folder(token)}/{node}") == node.encode():
+                found.append(node)
+    return found
 
 
 def clean_up(storage: str | None, token: str) -> None:
@@ -130,6 +150,15 @@ def _leave_mark(storage: str | None, token: str, node: str) -> str | None:
     return None
 
 
+def _within(seconds: float, try_it: Callable[[], str | None]) -> str | None:
+    """Return the problem that a trial has found, which may be that it takes too long."""
+    found: list[str | None] = []
+    trial = threading.Thread(target=lambda: found.append(try_it()), daemon=True)
+    trial.start()
+    trial.join(seconds)
+    return found[0] if found else f"no answer within {seconds:g} s"
+
+
 def _ask_mlflow(uri: str | None) -> tuple[float | None, str | None, bool]:
     if not uri:
         return None, "no MLflow is named: neither --tracking-uri nor $MLFLOW_TRACKING_URI", False
@@ -150,8 +179,8 @@ def _ask_mlflow(uri: str | None) -> tuple[float | None, str | None, bool]:
         stranger = requests.get(uri.rstrip("/") + _EXPERIMENTS, timeout=TIMEOUT_SECONDS)
     except requests.RequestException as error:
         return None, f"{uri}: {type(error).__name__}", False
-    host = uri.partition("://")[2].partition("/")[0].rpartition(":")[0]
-    return statistics.median(times), None, stranger.status_code == 200 and not _is_loopback(host)
+    is_open = stranger.status_code == 200 and not _is_loopback(urlsplit(uri).hostname or "")
+    return statistics.median(times), None, is_open
 
 
 def _open_database(uri: str) -> tuple[float | None, str | None, bool]:
@@ -171,10 +200,12 @@ def _open_database(uri: str) -> tuple[float | None, str | None, bool]:
 
 
 def _is_loopback(host: str) -> bool:
+    """Whether all addresses of a host are this machine's own, of either version of IP."""
     try:
-        return socket.gethostbyname(host).startswith("127.")
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
     except OSError:
         return False
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 
 def _lets_in(address: str) -> bool:
@@ -205,4 +236,10 @@ def _versions() -> dict[str, str]:
 def _gpus() -> int:
     import torch
 
-    return torch.cuda.device_count()
+    found = 0
+    for index in range(torch.cuda.device_count()):
+        # With a driver that is too old for this torch, devices are counted and nothing runs on them.
+        with contextlib.suppress(RuntimeError):
+            torch.ones(1, device=f"cuda:{index}").sum().item()
+            found += 1
+    return found

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cluster.commands import Kind
-from cluster.secrets import ADDRESS, read_environment
+from cluster.secrets import LOGIN, RECORD, read_environment
 from cluster.submission import Submission
 from sweep.cli import main
 
@@ -24,7 +24,7 @@ def sweep(*arguments: str) -> int:
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in (ADDRESS, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS"):
+    for name in (*LOGIN, "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", *RECORD):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -60,6 +60,20 @@ def test_every_kind_of_cluster_is_rendered(kind: Kind, capsys: pytest.CaptureFix
         assert list(yaml.safe_load_all(text))
     if kind is Kind.RAY_JOB:
         assert "name: mine" in text, "the space travels"
+
+
+def test_a_space_whose_files_would_not_be_there_is_refused_as_a_rayjob(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("my_model.py").write_text(
+        "from torch import nn\n\ndef build(shape, outputs):\n    return nn.Flatten()\n"
+    )
+    Path("own.yaml").write_text(SPACE.replace("model: mlp", "model: {name: file, path: my_model.py}"))
+    assert sweep("cluster", "render", Kind.RAY_JOB, "--space", "own.yaml") == 2
+    told = capsys.readouterr()
+    assert "model.path: found 'my_model.py'" in told.err and "sweep submit" in told.err
+    assert not told.out
+    assert sweep("cluster", "render", Kind.SLURM, "--space", "own.yaml") == 0, "its machines share the folder"
 
 
 @pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])

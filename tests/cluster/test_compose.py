@@ -1,19 +1,44 @@
 """docker-compose.yml: whole, pinned, closed; and the secrets that it wants are those that are written."""
 
+import json
+import lzma
 import os
 import re
 import stat
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
-from cluster.secrets import ADDRESS, fresh_environment, log_in, read_environment, write_environment
+from cluster.secrets import (
+    ADDRESS,
+    LOGIN,
+    RECORD,
+    fresh_environment,
+    log_in,
+    read_environment,
+    write_environment,
+)
 from sweep.run_options import RunOptions
 from tests.integration.cluster.compose import FILE, ROOT, document, services
 from trainers.errors import ConfigError
 
 ENVIRONMENT = dict(fresh_environment())
 LONG_RUNNING = sorted(services(ENVIRONMENT))
+
+
+def compose_schema() -> jsonschema.Draft7Validator:
+    text = lzma.decompress((Path(__file__).parent / "schemas" / "compose-spec.json.xz").read_bytes())
+    return jsonschema.Draft7Validator(json.loads(text))
+
+
+def test_the_file_passes_the_schema_of_compose() -> None:
+    schema = compose_schema()
+    schema.validate(document())
+    wrong = document()
+    wrong["services"]["head"]["restarts"] = "always"
+    assert not schema.is_valid(wrong), "what it does not know is refused"
 
 
 def test_every_variable_is_written_by_init_and_every_secret_is_used() -> None:
@@ -59,12 +84,49 @@ def test_nothing_is_published_beyond_this_machine(name: str) -> None:
     assert service.values.get("network_mode") is None
 
 
+def test_the_tls_of_the_documentation_fits_the_file() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    text = page.partition("### TLS")[2].partition("```yaml\n")[2].partition("```")[0]
+    override, found = yaml.safe_load(text), services(ENVIRONMENT)
+    compose_schema().validate(override)
+    assert set(override["services"]) - set(found) == {"tls"}
+    assert not any("ports" in override["services"].get(name, ()) for name in found)
+    proxied = re.findall(r"reverse_proxy (\w+):(\d+)", override["configs"]["caddy"]["content"])
+    assert set(proxied) == {("mlflow", "5000"), ("head", "8265")}
+    (known,) = re.findall(r"header_up Host (\S+)", text)
+    (allowed,) = [word for word in found["mlflow"].command if word.startswith("--allowed-hosts=")]
+    assert known in allowed.partition("=")[2].split(",")
+    origin = override["services"]["mlflow"]["environment"]["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"]
+    assert f"{origin.removeprefix('https://')} {{" in text
+
+
 @pytest.mark.parametrize("name", ["head", "worker", "worker-gpu"])
 def test_ray_wants_a_token_on_every_node(name: str) -> None:
     service = services(ENVIRONMENT)[name]
     assert service.environment["RAY_AUTH_MODE"] == "token"
     path = service.environment["RAY_AUTH_TOKEN_PATH"]
     assert service.files[path] == ENVIRONMENT["RAY_AUTH_TOKEN"]
+
+
+@pytest.mark.parametrize("name", ["head", "worker", "worker-gpu"])
+def test_a_node_s_health_is_its_own(name: str) -> None:
+    asked = " ".join(services(ENVIRONMENT)[name].health)
+    assert "http://127.0.0.1:52365/api/healthz" in asked, "its agent's, which knows of its node"
+    assert ("http://127.0.0.1:8265/api/gcs_healthz" in asked) == (name == "head"), "and what takes the jobs"
+
+
+def test_health_checks_use_what_the_images_have() -> None:
+    found = {name: service.health[0] for name, service in services(ENVIRONMENT).items()}
+    assert found.pop("database") == "pg_isready"
+    assert found.pop("storage") == "/garage", "there is nothing else in the image"
+    assert set(found.values()) == {"python"}
+    # A server that the image's entry point ends again listens on a socket only.
+    assert "--host=127.0.0.1" in services(ENVIRONMENT)["database"].health
+
+
+def test_keys_have_the_form_that_every_garage_takes() -> None:
+    assert re.fullmatch(r"GK[0-9a-f]{24}", ENVIRONMENT["S3_ACCESS_KEY"])
+    assert re.fullmatch(r"[0-9a-f]{64}", ENVIRONMENT["S3_SECRET_KEY"])
 
 
 @pytest.mark.parametrize("name", ["head", "worker", "worker-gpu"])
@@ -134,7 +196,7 @@ def test_secrets_are_new_every_time() -> None:
 
 @pytest.fixture
 def no_login(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (ADDRESS, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+    for name in (*LOGIN, "RAY_AUTH_TOKEN_PATH", *RECORD):
         # Set first, so that what the code under test sets is taken back too.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -146,6 +208,18 @@ def test_the_token_goes_to_the_cluster_that_it_is_for(tmp_path: Path) -> None:
         log_in(None, tmp_path)
     write_environment(tmp_path, ENVIRONMENT)
     assert log_in("http://elsewhere:8265", tmp_path) == "http://elsewhere:8265"
-    assert "RAY_AUTH_TOKEN" not in os.environ, "not for a cluster elsewhere"
+    assert not {"RAY_AUTH_TOKEN", *RECORD} & set(os.environ), "not for a cluster elsewhere"
     assert log_in(None, tmp_path) == ENVIRONMENT[ADDRESS]
     assert os.environ["RAY_AUTH_TOKEN"] == ENVIRONMENT["RAY_AUTH_TOKEN"]
+    assert {name: os.environ[name] for name in RECORD} == {name: ENVIRONMENT[name] for name in RECORD}
+
+
+@pytest.mark.usefixtures("no_login")
+def test_what_a_user_has_set_counts_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_environment(tmp_path, ENVIRONMENT)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mine")
+    log_in(None, tmp_path)
+    assert os.environ["RAY_AUTH_TOKEN"] == "mine"
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://mine"
+    assert "MLFLOW_TRACKING_PASSWORD" not in os.environ, "it is another MLflow's"

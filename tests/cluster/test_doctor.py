@@ -9,10 +9,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import requests
+import torch
 
 from cluster.doctor.checkup import HEALTHY, ILL, report
 from cluster.doctor.judgement import CLOCK_SKEW_SECONDS, MLFLOW_SLOW_SECONDS, judge
 from cluster.doctor.node import Facts, clean_up, look, marks
+from cluster.doctor.node import _gpus as usable_gpus
+from cluster.doctor.survey import ask_this_machine
 
 NODES = ("head", "worker-1", "worker-2")
 WELL = [
@@ -86,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(self.server.seconds)  # type: ignore[attr-defined]
         self.send_response(401 if wants_login and "Authorization" not in self.headers else 200)
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(self.server.body)  # type: ignore[attr-defined]
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet."""
@@ -97,6 +101,7 @@ def server() -> Iterator[HTTPServer]:
     made = HTTPServer(("127.0.0.1", 0), _Handler)
     made.closed = True  # type: ignore[attr-defined]
     made.seconds = 0.0  # type: ignore[attr-defined]
+    made.body = b"{}"  # type: ignore[attr-defined]
     thread = threading.Thread(target=made.serve_forever)
     thread.start()
     yield made
@@ -123,10 +128,96 @@ def test_a_node_looks_for_itself(tmp_path: Path, server: HTTPServer, monkeypatch
     assert facts.open_ports == [url], "it serves /api/version to anybody"
     assert facts.versions["ray"] == "2.60.0" or facts.versions["ray"][0].isdigit()
     store = str(tmp_path / "store")
-    assert marks(store, "t") == ["here"]
-    assert marks(store, "another examination") == []
+    assert marks(store, "t", ["here", "elsewhere"]) == ["here"]
+    assert marks(store, "another examination", ["here"]) == []
     clean_up(store, "t")
-    assert marks(store, "t") == []
+    assert marks(store, "t", ["here"]) == []
+
+
+def test_what_is_listed_and_cannot_be_read_is_not_shared(tmp_path: Path) -> None:
+    folder = tmp_path / "doctor" / "t"
+    (folder / "other").mkdir(parents=True)
+    (folder / "here").write_text("here")
+    assert marks(str(tmp_path), "t", ["other", "here"]) == ["here"]
+
+
+def test_a_store_that_does_not_answer_holds_nothing_up(
+    tmp_path: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr("cluster.doctor.node._leave_mark", lambda *_: over.wait(60) and None)
+    monkeypatch.setattr("cluster.doctor.node.STORE_SECONDS", 0.05)
+    facts = examined(tmp_path, f"http://127.0.0.1:{server.server_port}")
+    over.set()
+    assert facts.storage_problem == "no answer within 0.05 s"
+    assert facts.mlflow_problem is not None, "what else there is was looked at"
+
+
+def test_gpus_that_nothing_runs_on_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ones(size: int, *, device: str) -> torch.Tensor:
+        if device == "cuda:1":
+            raise RuntimeError("the NVIDIA driver on your system is too old")
+        return torch.zeros(size)
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch, "ones", ones)
+    assert usable_gpus() == 2
+
+
+def test_devices_without_a_torch_that_can_use_them_are_a_fault(
+    tmp_path: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("cluster.doctor.node.DEVICES", tmp_path)
+    monkeypatch.setattr("cluster.doctor.node._gpus", lambda: 0)
+    facts = examined(tmp_path, f"http://127.0.0.1:{server.server_port}")
+    (finding,) = [one for one in judge([facts]) if one.check == "gpus"]
+    assert not finding.good and finding.what == "here: 2 GPUs are there, torch can use none"
+    assert finding.advice
+
+
+def test_a_cluster_without_gpus_says_where_they_would_come_from() -> None:
+    without = [replace(one, gpus=0, ray_gpus=0.0) for one in WELL]
+    (finding,) = [one for one in judge(without) if one.check == "gpus"]
+    assert finding.good, "it is no fault"
+    assert "docs/cluster.md" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_open"),
+    [
+        ("http://localhost:5000", False),
+        ("http://localhost", False),
+        ("http://[::1]:5000/mlflow", False),
+        ("http://user@127.0.0.1:5000", False),
+        ("http://192.0.2.7:5000", True),
+        ("http://[2001:db8::7]", True),
+    ],
+)
+def test_an_mlflow_without_a_login_matters_where_others_reach_it(
+    uri: str, is_open: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = requests.Response()
+    answer.status_code = 200
+    monkeypatch.setattr(requests.Session, "get", lambda *_, **__: answer)
+    monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
+    assert examined(tmp_path, uri).mlflow_open is is_open
+
+
+@pytest.mark.parametrize(("body", "is_ray"), [(b'{"authentication_mode": "disabled"}', True), (b"{}", False)])
+def test_a_ray_that_somebody_started_on_this_machine_is_found(
+    tmp_path: Path, server: HTTPServer, monkeypatch: pytest.MonkeyPatch, body: bytes, is_ray: bool
+) -> None:
+    server.body = body  # type: ignore[attr-defined]
+    monkeypatch.setattr("cluster.doctor.survey.DASHBOARD_PORT", server.server_port)
+    # The port `discard`, where nothing answers.
+    monkeypatch.setattr("cluster.doctor.survey.AGENT_PORT", 9)
+    place = {"tracking_uri": f"sqlite:///{tmp_path}/none.db", "storage": str(tmp_path / "store")}
+    (facts,) = ask_this_machine(**place)
+    found = [f"http://127.0.0.1:{server.server_port}"]
+    assert facts.open_ports == (found if is_ray else []), "anything may listen there"
+    assert facts.storage_problem is None and facts.marks_seen == [facts.node]
 
 
 def test_a_login_that_is_refused_and_a_server_that_is_away_are_told_apart(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.keeper import RESTARTS, keep
+from cluster.keeper import RESTARTS, STOPPED_IS_DONE, keep, main
 
 
 def runs_of(log: Path) -> int:
@@ -34,6 +34,33 @@ def test_a_driver_that_ends_by_itself_is_not(code: int, tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert keep(driver(log, f"sys.exit({code})"), pause=0) == code
     assert runs_of(log) == 1
+
+
+def test_who_begins_failed_jobs_again_does_not_hear_of_one_that_a_user_stopped(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert keep(driver(log, "sys.exit(130)"), pause=0, stopped_is_done=True) == 0
+    # A signal (the node is going away) is no wish of the user's.
+    signalled = "os.kill(os.getppid(), 15); time.sleep(0.2); sys.exit(130)"
+    assert keep(driver(log, signalled), pause=0, stopped_is_done=True) == 130
+    for code in (1, 2):
+        assert keep(driver(log, f"sys.exit({code})"), pause=0, stopped_is_done=True) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [(["run", "demo"], False), ([STOPPED_IS_DONE, "run", "demo"], True)]
+)
+def test_what_is_left_of_its_arguments_is_the_driver_s(
+    arguments: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[tuple[list[str], bool]] = []
+
+    def keep_it(command: list[str], *, stopped_is_done: bool) -> int:
+        kept.append((command, stopped_is_done))
+        return 7
+
+    monkeypatch.setattr("cluster.keeper.keep", keep_it)
+    assert main(arguments) == 7
+    assert kept == [([sys.executable, "-m", "sweep", "run", "demo"], expected)]
 
 
 def test_it_gives_up_on_a_driver_that_is_always_killed(tmp_path: Path) -> None:

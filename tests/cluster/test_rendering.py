@@ -1,9 +1,13 @@
 """The files for KubeRay, SLURM and `ray up`: as they were, as their readers want them, and closed."""
 
 import json
+import lzma
 import os
+import shlex
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import ray.autoscaler
 import yaml
 
 from cluster.kuberay import ray_cluster
+from cluster.ray_up import on_cloud, on_premise
 from cluster.slurm import batch_script
 from cluster.spec import ClusterSpec, Workers, load_spec
 from sweep.run_options import RunOptions
@@ -35,6 +40,27 @@ def test_ray_up_files_pass_ray_s_own_schema(name: str) -> None:
     jsonschema.validate(yaml.safe_load(files()[name]), schema)
 
 
+@pytest.mark.parametrize("write", [on_cloud, on_premise])
+def test_the_store_s_address_survives_the_shell_in_which_ray_starts_the_container(
+    write: Callable[[ClusterSpec], str],
+) -> None:
+    from ray.autoscaler._private.docker import docker_start_cmds
+
+    store = "s3://bucket/a?region=garage&endpoint_override=http%3A%2F%2Fs3:3900;$HOME"
+    docker = yaml.safe_load(write(PLAIN.model_copy(update={"storage": store})))["docker"]
+    command = docker_start_cmds(
+        "ubuntu", docker["image"], {}, "name", docker["run_options"], "cluster", "/home", "docker"
+    )
+    shown = subprocess.run(
+        ["sh", "-c", 'docker() { printf "%s\\n" "$@"; }; ' + command],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert f"SWEEP_STORAGE={store}" in shown
+    assert shown[-2:] == [docker["image"], "bash"]
+
+
 @pytest.mark.parametrize("name", [name for name in files() if name.startswith("ray-up")])
 def test_ray_up_files_are_what_ray_makes_its_defaults_for(name: str) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
@@ -43,6 +69,40 @@ def test_ray_up_files_are_what_ray_makes_its_defaults_for(name: str) -> None:
     prepared = prepare_config(config)
     validate_config(prepared)
     assert sum(one.get("max_workers", 0) for one in prepared["available_node_types"].values()) >= 2
+
+
+def strict(schema: Any) -> Any:
+    """Return a schema that refuses what Kubernetes would drop in silence: fields that it does not know."""
+    if isinstance(schema, list):
+        return [strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {key: strict(value) for key, value in schema.items()}
+    if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        changed.setdefault("additionalProperties", False)
+    if schema.get("x-kubernetes-int-or-string"):
+        changed.pop("type", None)
+    return changed
+
+
+@pytest.fixture(scope="module")
+def kuberay() -> dict[str, jsonschema.Draft7Validator]:
+    """KubeRay's own schemas by kind."""
+    text = lzma.decompress((GOLDEN.with_name("schemas") / "kuberay-1.6.0.json.xz").read_bytes())
+    return {kind: jsonschema.Draft7Validator(strict(one)) for kind, one in json.loads(text).items()}
+
+
+@pytest.mark.parametrize("name", [name for name in files() if name.startswith(("ray-cluster", "ray-job"))])
+def test_kuberay_files_pass_kuberay_s_own_schema(
+    name: str, kuberay: dict[str, jsonschema.Draft7Validator]
+) -> None:
+    for one in kubernetes_objects(name):
+        if one["kind"] == "ConfigMap":
+            assert set(one) == {"apiVersion", "kind", "metadata", "data"}
+            continue
+        kuberay[one["kind"]].validate(one)
+        one["spec"]["surprise"] = 1
+        assert not kuberay[one["kind"]].is_valid(one), "what it does not know is refused"
 
 
 def kubernetes_objects(name: str) -> list[dict[str, Any]]:
@@ -95,6 +155,7 @@ def test_a_space_travels_with_its_job() -> None:
     (file,) = config_map["data"]
     assert f"{mounted}/{file}" in job["spec"]["entrypoint"].split()
     assert job["spec"]["backoffLimit"] == 3
+    assert "keeper --stopped-is-done run" in job["spec"]["entrypoint"], "`sweep stop` is no failure"
 
 
 @pytest.mark.parametrize("name", [name for name in files() if name.endswith(".sbatch")])
@@ -109,76 +170,144 @@ FAKES = {
     "scontrol": 'echo "scontrol $*" >> "$LOG"',
     "ray": 'echo "ray $*" >> "$LOG"',
     "srun": 'echo "srun $*" >> "$LOG"',
-    "mktemp": "echo /tmp/ray-scratch",
+    "mktemp": 'mkdir "$FOLDER/scratch" && echo "$FOLDER/scratch"',
+    "squeue": 'echo "$STATE"',
 }
 
 
-def run_script(folder: Path, sweep: str, *, signal_it: bool) -> tuple[int, str]:
-    """Run a batch script with fakes for what SLURM and Ray have; returns its code and what was called."""
+NO_SETUP = PLAIN.model_copy(update={"slurm": PLAIN.slurm.model_copy(update={"setup": ()})})
+
+
+def run_script(
+    folder: Path,
+    driver: str,
+    *,
+    signals: int = 0,
+    state: str = "RUNNING",
+    spec: ClusterSpec = NO_SETUP,
+    **fakes: str,
+) -> tuple[int, str]:
+    """Run a batch script with fakes for what SLURM and Ray have; returns its code and what was called.
+
+    Args:
+        folder: For all of it.
+        driver: What the driver does, under its keeper's name.
+        signals: How often SIGTERM comes, once something has said "started".
+        state: What SLURM says of the job.
+        spec: What it is written for.
+        fakes: Other programs in the place of `FAKES`.
+    """
     programs = folder / "bin"
     programs.mkdir()
-    for name, body in {**FAKES, "sweep": sweep}.items():
+    for name, body in {**FAKES, "python": driver, **fakes}.items():
         (programs / name).write_text(f"#!/bin/bash\n{body}\n")
         (programs / name).chmod(0o755)
     log = folder / "log"
     log.touch()
-    text = batch_script(
-        PLAIN.model_copy(update={"slurm": PLAIN.slurm.model_copy(update={"setup": ()})}),
-        name="demo",
-        space="demo",
-    )
+    text = batch_script(spec, name="demo", space="demo")
     environment = {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "LOG": str(log),
+        "FOLDER": str(folder),
+        "STATE": state,
         "SLURM_JOB_ID": "17",
         "SLURM_JOB_NUM_NODES": "4",
         "SLURMD_NODENAME": "node1",
         "SLURM_CPUS_PER_TASK": "8",
     }
     process = subprocess.Popen([shutil.which("bash") or "bash", "-c", text], env=environment)
-    if signal_it:
+    for _ in range(signals):
         while "started" not in log.read_text():
             assert process.poll() is None
+            time.sleep(0.01)
         process.terminate()
-    return process.wait(timeout=30), log.read_text()
+        time.sleep(0.1)
+    code = process.wait(timeout=30)
+    assert not (folder / "scratch").exists(), "Ray's files are not left on the machine"
+    return code, log.read_text()
+
+
+DRIVER = """
+trap 'echo "SIGTERM came" >> "$LOG"; sleep 0.5; echo committed >> "$LOG"; exit 130' TERM
+echo "started $*" >> "$LOG"
+while :; do sleep 0.05; done"""
 
 
 def test_a_job_that_is_told_to_end_lets_the_driver_finish_and_goes_back_into_the_queue(
     tmp_path: Path,
 ) -> None:
-    driver = """
-trap 'sleep 0.5; echo committed >> "$LOG"; exit 130' TERM
-echo "started $*" >> "$LOG"
-while :; do sleep 0.05; done"""
-    code, log = run_script(tmp_path, driver, signal_it=True)
+    code, log = run_script(tmp_path, DRIVER, signals=1)
     assert code == 130
     assert log.index("committed") < log.index("scontrol requeue 17")
-    assert "started run demo --name demo --address 10.0.0.1:20068" in log
+    assert "started -m cluster.keeper run demo --name demo --address 10.0.0.1:20068" in log
     assert (
-        "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --cpus-per-task=8 --exclude=node1 "
-        "ray start --address=10.0.0.1:20068" in log
+        "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --cpus-per-task=8 --exclude=node1 --no-kill "
+        "--kill-on-bad-exit=0 ray start --address=10.0.0.1:20068" in log
     )
+
+
+def test_a_job_that_is_told_twice_tells_its_driver_once(tmp_path: Path) -> None:
+    code, log = run_script(tmp_path, DRIVER, signals=3)
+    assert code == 130
+    assert log.count("SIGTERM came") == 1
+    assert "scontrol requeue 17" in log
+
+
+def test_keeper_and_driver_are_told_together(tmp_path: Path) -> None:
+    """As they are processes of one group: a keeper passes nothing on."""
+    keeper = f"""
+trap : TERM
+bash -c {shlex.quote(DRIVER)} & driver=$!
+wait $driver; while kill -0 $driver 2>/dev/null; do wait $driver; done
+wait $driver; echo "keeper after $?" >> "$LOG"; exit 130"""
+    code, log = run_script(tmp_path, keeper, signals=1)
+    assert code == 130
+    assert log.index("committed") < log.index("keeper after 130") < log.index("requeue")
+
+
+def test_a_job_that_is_told_while_ray_is_being_started_begins_nothing_and_is_requeued(tmp_path: Path) -> None:
+    ray = 'echo "started ray $*" >> "$LOG"; [[ $* != *--head* ]] || sleep 0.5'
+    code, log = run_script(tmp_path, 'echo "driver" >> "$LOG"', signals=1, ray=ray)
+    assert code == 143
+    assert "driver" not in log
+    assert "scontrol requeue 17" in log
+
+
+def test_a_job_that_was_cancelled_stays_cancelled(tmp_path: Path) -> None:
+    code, log = run_script(tmp_path, DRIVER, signals=1, state="COMPLETING")
+    assert code == 130
+    assert "committed" in log
+    assert "requeue" not in log
 
 
 def test_a_job_whose_driver_came_to_its_end_when_told_is_not_requeued(tmp_path: Path) -> None:
     driver = """trap 'exit 0' TERM\necho started >> "$LOG"\nwhile :; do sleep 0.05; done"""
-    code, log = run_script(tmp_path, driver, signal_it=True)
+    code, log = run_script(tmp_path, driver, signals=1)
     assert code == 0
     assert "requeue" not in log
 
 
-@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize("code", [0, 1, 130])
 def test_a_job_that_ends_by_itself_has_the_driver_s_code_and_is_not_requeued(
     tmp_path: Path, code: int
 ) -> None:
-    found, log = run_script(tmp_path, f'echo "started $*" >> "$LOG"; exit {code}', signal_it=False)
+    found, log = run_script(tmp_path, f'echo "started $*" >> "$LOG"; exit {code}')
     assert found == code
     assert "requeue" not in log
 
 
+def test_a_site_s_modules_may_read_variables_that_are_not_set(tmp_path: Path) -> None:
+    setup = ("[[ -z $NEVER_SET ]]", "export SITE=$NEVER_SET_EITHER")
+    spec = PLAIN.model_copy(update={"slurm": PLAIN.slurm.model_copy(update={"setup": setup})})
+    assert run_script(tmp_path, "exit 0", spec=spec)[0] == 0
+
+
 def test_quotes_survive(tmp_path: Path) -> None:
     script = batch_script(GPUS, name="it's mine", space="my spaces/mine.yaml")
-    assert "sweep run 'my spaces/mine.yaml' --name 'it'\"'\"'s mine' --gpus-per-trial 1" in script
+    assert (
+        "python -m cluster.keeper run 'my spaces/mine.yaml' --name 'it'\"'\"'s mine' --gpus-per-trial 1"
+        in script
+    )
 
 
 @pytest.mark.parametrize(

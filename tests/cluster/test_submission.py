@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 from cluster.jobs import Job, Jobs, Log, submission_id
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
@@ -27,11 +29,12 @@ RUNNING = Job(
 )
 DONE = replace(RUNNING, status="SUCCEEDED", exit_code=0)
 DIED = replace(RUNNING, status="FAILED", exit_code=None, message="Job supervisor actor died.\nand more")
+PROBE = "def measure(view):\n    return {}\n"
 MODEL = "from torch import nn\n\ndef build(input_shape, num_outputs):\n    return nn.Flatten()\n"
 
 
 def test_what_travels_runs_by_itself(tmp_path: Path) -> None:
-    pack_space(tmp_path, SPACE, make_plan(SPACE))
+    pack_space(tmp_path, SPACE)
     pack_code(tmp_path)
     command = [sys.executable, "-m", "sweep", "plan", SPACE_FILE, "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env={})
@@ -47,31 +50,92 @@ def test_what_travels_runs_by_itself(tmp_path: Path) -> None:
 
 
 def test_a_space_travels_with_its_overrides(tmp_path: Path) -> None:
-    pack_space(tmp_path, SPACE, make_plan(SPACE))
+    pack_space(tmp_path, SPACE)
     assert [path.name for path in tmp_path.iterdir()] == [SPACE_FILE]
     assert load_space_text((tmp_path / SPACE_FILE).read_text()) == SPACE
 
 
-@pytest.mark.parametrize(
-    ("path", "travels"), [("models/mine.py", True), ("../mine.py", False), ("/mine.py", False)]
-)
-def test_a_model_s_file_travels_when_it_is_below_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, travels: bool
+ONE_SEED = {"seed": [0]}
+
+
+def one_cell(axes: Mapping[str, object] = ONE_SEED, **changes: object) -> Space:
+    """Return a space of one cell."""
+    phases = [{"lr": 1, "until": 2}]
+    base = {
+        "model": "mlp",
+        "dataset": "mnist-5k",
+        "batch_size": 2,
+        "holdout_size": None,
+        "phases": phases,
+        **changes,
+    }
+    return load_space_text(yaml.safe_dump({"name": "own", "base": base, "axes": dict(axes)}))
+
+
+def own_file(kind: str, path: str) -> dict[str, object]:
+    """Return what names a file of the user's own, having written it."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if kind == "dataset":
+        inputs, labels = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+        arrays = {
+            "train_inputs": inputs,
+            "train_labels": labels,
+            "test_inputs": inputs,
+            "test_labels": labels,
+        }
+        np.savez(path, **arrays)
+    else:
+        Path(path).write_text(MODEL if kind == "model" else PROBE)
+    named = {"name": "file", "path": path}
+    return {kind: [named] if kind == "probes" else named}
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset", "probes"])
+@pytest.mark.parametrize("path", ["own/mine.npz", "../mine.npz", "/mine.npz"])
+def test_a_file_of_the_user_s_own_travels_when_it_is_below_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, path: str
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    for folder in (here / "models", there):
-        folder.mkdir(parents=True)
-    path = str(tmp_path / "mine.py") if path == "/mine.py" else path
+    for folder in (here, there):
+        folder.mkdir()
+    path = str(tmp_path / "mine.npz") if path == "/mine.npz" else path
     monkeypatch.chdir(here)
-    Path(path).write_text(MODEL)
-    base = f"{{model: {{name: file, path: {path}}}, dataset: mnist-5k, phases: [{{lr: 1, until: 2}}]}}"
-    space = load_space_text(f"name: own\nbase: {base}\naxes: {{seed: [0]}}")
-    if travels:
-        pack_space(there, space, make_plan(space))
-        assert (there / path).read_text() == MODEL
+    space = one_cell(**own_file(kind, path))
+    if path == "own/mine.npz":
+        pack_space(there, space)
+        assert (there / path).read_bytes() == Path(path).read_bytes()
+        # Where it goes there is nothing else, and planning reads it.
+        monkeypatch.chdir(there)
+        Path("../here", path).unlink()
+        make_plan(load_space(SPACE_FILE))
+    elif kind == "dataset" and path.startswith("/"):
+        pack_space(there, space)
+        assert [one.name for one in there.iterdir()] == [SPACE_FILE], "where all nodes see it, it stays"
     else:
-        with pytest.raises(ConfigError, match="below the working folder"):
-            pack_space(there, space, make_plan(space))
+        with pytest.raises(ConfigError, match=rf"{kind}\.path: .*below the working folder"):
+            pack_space(there, space)
+
+
+def test_two_files_of_one_content_both_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("first.py", "second.py"):
+        own_file("model", path)
+    axis = {"path": "model.path", "values": ["first.py", "second.py"]}
+    space = one_cell({"which": axis}, **own_file("model", "base.py"))
+    assert len(make_plan(space).cells) == 1, "one experiment"
+    (tmp_path / "there").mkdir()
+    pack_space(tmp_path / "there", space)
+    assert {one.name for one in Path("there").glob("*.py")} == {"base.py", "first.py", "second.py"}
+
+
+def test_files_that_are_too_large_are_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    space = one_cell(**own_file("dataset", "mine.npz"))
+    monkeypatch.setattr("cluster.shipping.MAX_BYTES", 10)
+    with pytest.raises(ConfigError, match=r"dataset\.path: found 'mine\.npz'.*by their absolute path"):
+        pack_space(tmp_path, space)
 
 
 class Opened(Jobs):

@@ -212,12 +212,8 @@ def _health(service: Service) -> list[str]:
     if kind == "dxflrs/garage":
         return ["test", "-e", "/tmp/ready"]
     if kind == "postgres":
-        return [
-            shutil.which("pg_isready") or str((programs_of_postgres() or Path()) / "pg_isready"),
-            "-h",
-            "127.0.0.1",
-            *service.health[1:],
-        ]
+        program = shutil.which("pg_isready") or str((programs_of_postgres() or Path()) / "pg_isready")
+        return [program, *service.health[1:]]
     return list(service.health)
 
 
