@@ -63,10 +63,17 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """The sampler was told what became of a configuration."""
+    """The sampler was told what became of a configuration.
+
+    Args:
+        number: Of the question.
+        result: What it was told.
+        spared: Steps that its cells were counted with and did not take, because they ended early.
+    """
 
     number: int
     result: Result
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

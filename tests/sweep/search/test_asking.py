@@ -10,7 +10,7 @@ from search_spaces.search import SearchSpec
 from sweep.names import Status
 from sweep.progress import Display, Progress
 from sweep.search.asking import MOST_REPEATS, Asking, Ended, result_of
-from sweep.search.events import Asked
+from sweep.search.events import Asked, Event
 
 LOSS = "final/train_loss"
 
@@ -71,6 +71,35 @@ def test_budgets() -> None:
     # A cell that was stopped gives back the steps that it did not take.
     stepped.ended("0-0", cell(Status.STOPPED, 1.0, steps=10))
     assert stepped.is_over(0) == ""
+
+
+def test_spared_steps_come_back_once_and_after_a_kill_too() -> None:
+    spec, events = search(steps=100), list[Event]()
+    made = Asking(spec, events)
+    for number in range(3):
+        at, configuration = made.ask()
+        cells = (f"{number}-0", f"{number}-1") if number < 2 else ("0-0", "0-1")
+        new = 2 if number < 2 else 0
+        asked = Asked(number=at, configuration=configuration, cells=cells, new=new, steps=20 * new)
+        made.put(asked)
+        events.append(asked)
+    # 80 steps are charged; the cells of the first and of the last question are the same two.
+    made.ended("0-0", cell(Status.DIVERGED, 9.0, steps=5))
+    made.ended("0-1", cell(Status.COMPLETED, 1.0, steps=20))
+    told = made.tell()
+    assert [(one.number, one.spared) for one in told] == [(0, 15), (2, 0)]
+    events += told
+    assert made.steps_left(20) == 35
+
+    for one in (made, Asking(spec, events)):
+        at, configuration = one.ask()
+        one.put(Asked(number=at, configuration=configuration, cells=("3",), new=1, steps=34))
+        assert one.is_over(0) == ""
+        one.ended("1-0", cell(Status.STOPPED, 1.0, steps=19))
+        one.put(Asked(number=at + 1, configuration=configuration, cells=("4",), new=1, steps=1))
+        assert one.is_over(0) == ""
+        one.put(Asked(number=at + 2, configuration=configuration, cells=("5",), new=1, steps=1))
+        assert one.is_over(0) == "100 steps"
 
 
 def test_a_space_that_is_exhausted_ends_the_search() -> None:
