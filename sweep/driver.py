@@ -328,6 +328,7 @@ class _Run:
             self._say(f"go on with: sweep resume {name}")
             return EXIT_FAILED
         self._say(f"figures and tables: sweep report {name}")
+        self._say(f"the best, and going on with them: sweep best {name}")
         return EXIT_DONE
 
     def _say(self, line: str) -> None:

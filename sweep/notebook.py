@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from sweep.compare import DEFAULT_METRICS, Comparison, compare
 from sweep.export import export_table
-from sweep.html.data import sweep_data
-from sweep.html.page import page
+from sweep.html import html_text
 from sweep.places import Places
 from sweep.record import Record, load_record
 from trainers.errors import ConfigError, unknown_name
@@ -99,7 +98,7 @@ class LoadedSweep:
 
     def report(self) -> str:
         """Return the interactive report as HTML, for a notebook's own display of HTML."""
-        frame = html.escape(page(self.record.name, sweep_data(self.record)))
+        frame = html.escape(html_text(self.record))
         return f'<iframe srcdoc="{frame}" width="100%" height="{REPORT_PIXELS}" style="border:0"></iframe>'
 
     def _repr_html_(self) -> str:
