@@ -30,11 +30,11 @@ from sweep.cli_options import (
 )
 from sweep.cli_reading import register_reading
 from sweep.cli_running import register_running
+from sweep.completion import complete_cell
 from sweep.places import Places
 from trainers.errors import ConfigError, SharpflatError
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -179,7 +179,12 @@ def gc(
 
 @app.command()
 def cell(
-    cell_id: Annotated[str, typer.Argument(metavar="CELL_ID", help="16 hex digits, or the first few.")],
+    cell_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="CELL_ID", help="16 hex digits, or the first few.", autocompletion=complete_cell
+        ),
+    ],
     space: Annotated[
         str | None, typer.Option("--space", help="Where to look for it; default: the sweeps that MLflow has.")
     ] = None,

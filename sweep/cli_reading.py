@@ -21,6 +21,7 @@ from sweep.cli_options import (
     SpaceArgument,
     TrackingOption,
 )
+from sweep.completion import complete_sweep
 from sweep.places import Places
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ def plan(
     space: SpaceArgument,
     smoke: SmokeOption = False,
     overrides: SetOption = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Plan its search, not its grids; so does a space that has none.")
+    ] = False,
+    cells: Annotated[
+        int | None, typer.Option("--cells", min=1, help="With --search: as many cells as it is to train.")
+    ] = None,
     lanes: LanesOption = 1,
     probe: Annotated[
         float | None,
@@ -65,7 +72,8 @@ def plan(
 
     loaded = load_space(space, smoke=smoke, overrides=overrides or ())
     made, about = make_plan(loaded), ""
-    if loaded.is_search:
+    if search or loaded.is_search:
+        loaded = loaded.for_search({} if cells is None else {"cells": cells})
         # Optuna takes a while to import.
         from sweep.search.foreseeing import foreseen_plan, search_text
 
@@ -186,8 +194,12 @@ def _best_table(found: "Sequence[Found]", decisive: str) -> Table:
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="FIRST", help="A sweep's name.")],
-    second: Annotated[str, typer.Argument(metavar="SECOND", help="Another's.")],
+    first: Annotated[
+        str, typer.Argument(metavar="FIRST", help="A sweep's name.", autocompletion=complete_sweep)
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="SECOND", help="Another's.", autocompletion=complete_sweep)
+    ],
     metrics: Annotated[
         list[str] | None,
         typer.Option("--metric", help="What to compare; default: final loss and accuracy. Repeatable."),

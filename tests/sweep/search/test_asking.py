@@ -1,12 +1,15 @@
 """What a configuration's seeds come to, and when a search ends."""
 
 import io
+import json
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from search_spaces.search import SearchSpec
+from sweep.cli import main
 from sweep.names import Status
 from sweep.progress import Display, Progress
 from sweep.search.asking import MOST_REPEATS, Asking, Ended, result_of
@@ -140,3 +143,19 @@ def test_a_plain_line_is_said_once() -> None:
         display.tick()
     display.close()
     assert console.file.getvalue() == "s: 0% of steps; 1 pending\n"
+
+
+def test_a_space_with_grids_is_planned_as_a_search_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def planned(*more: str) -> int:
+        with pytest.raises(SystemExit) as end:
+            main(["plan", "demo", "--json", *more])
+        assert end.value.code == 0
+        return json.loads(capsys.readouterr().out)["unique_cells"]
+
+    assert planned("--search", "--cells", "6") == 6
+    assert planned() > 6
