@@ -7,6 +7,10 @@ function searchView() {
   const chosen = { objective: search.objectives[0].name, log: true };
   const draw = () => view.body.replaceChildren(historyPlot(search, search.objectives.findIndex((metric) => metric.name === chosen.objective), chosen.log), importanceBars(search));
   if (search.objectives.length > 1) view.controls.append(choice("objective", choices(search.objectives), chosen.objective, (name) => ((chosen.objective = name), draw())));
+  if (search.front.length) {
+    const heading = search.objectives.length === 1 ? "Best" : "On the Pareto front";
+    view.element.insertBefore(make("p", { class: "best" }, `${heading}: ${search.front.join("; ")}.`), view.controls);
+  }
   view.controls.append(toggle("logarithmic loss", chosen.log, (on) => ((chosen.log = on), draw())));
   keepDrawn(draw);
   return view.element;
@@ -53,7 +57,8 @@ function trialTip(search, trial) {
 function importanceBars(search) {
   const element = make("div", { class: "panels", id: "importances" });
   for (const { objective, axes } of search.importances) {
-    const [left, row, width] = [Math.ceil(Math.min(widest(axes.map((axis) => axis.label)), MOST_LABEL)) + 12, 22, 260];
+    const [left, row] = [Math.ceil(Math.min(widest(axes.map((axis) => axis.label)), MOST_LABEL)) + 12, 22];
+    const width = Math.max(60, Math.min(260, room() - left - 60));
     const drawn = sheet(left + width + 60, row * axes.length + 6, `importance for ${objective}`);
     axes.forEach(({ label: name, share }, index) => {
       const y = index * row;

@@ -134,6 +134,8 @@ def test_the_page_shows_the_search(record: Record, tmp_path: Path) -> None:
         assert page.evaluate("document.querySelectorAll('#search circle.mark').length") == 26
         assert page.evaluate("document.querySelectorAll('#search g.mark').length") == 2
         assert page.evaluate("document.querySelectorAll('#importances rect').length") == 2 * len(SEARCH.axes)
+        best = page.evaluate("document.querySelector('#search .best').textContent")
+        assert best.startswith("On the Pareto front: final/train_loss 0.04, final/test_accuracy 0.48 at lr=")
         page.choose("#search select[aria-label=objective]", "final/test_accuracy")
         page.point_at("#search circle.mark", 24)
         tip = page.evaluate("document.querySelector('#tip').textContent")
