@@ -10,7 +10,9 @@ import logging
 import os
 import re
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +124,16 @@ class Cluster:
                 options["num_cpus"] = cpus
         else:
             options["address"] = address
+        # A Ray that is started here takes SIGTERM for itself and ends the process, without last checkpoints.
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = address or "on this machine"
             raise ClusterError(f"no Ray cluster {where}: {error}") from error
+        finally:
+            if handler is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
         # What fails is recorded and said by the driver.
         for noisy in ("ray.tune", "ray.train"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
