@@ -68,6 +68,12 @@ class Asking:
             if cell not in self._ended
         ]
 
+    def siblings(self, cell_id: str) -> list[str]:
+        """Return the other seeds' cells of the unanswered questions for a cell that have not ended."""
+        asked = (self._asked[number].cells for number in self._asked if number not in self._told)
+        others = (cell for cells in asked if cell_id in cells for cell in cells)
+        return [cell for cell in dict.fromkeys(others) if cell != cell_id and cell not in self._ended]
+
     def know(self, known: Known) -> None:
         """Take note of a configuration that was run before the search began."""
         self._study.know(known)

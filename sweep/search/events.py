@@ -82,8 +82,8 @@ class Decided:
 
     Args:
         cell_id: The cell.
-        step: The rung.
-        value: The metric there, the last one recorded up to it.
+        step: The rung; 0 where it is stopped along with another seed of its configuration.
+        value: The metric there, the last one recorded up to it; the other's where it is stopped along.
         stops: Whether it is stopped.
         reason: Why it is, in a line.
     """

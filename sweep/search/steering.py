@@ -271,11 +271,23 @@ class Steering:
                 continue
             decided = stopper.decide(cell, rung, value, goes_on=status is Status.RUNNING)
             stopper.learn(decided)
-            self._decided[cell, rung] = decided
-            self._unwritten.append(decided)
+            self._take(decided)
             if decided.stops:
-                self._effects.append(lambda decided=decided: self._mark(decided))
+                for other in self._asking.siblings(cell) if self._asking is not None else ():
+                    along = stopper.along_with(decided, other)
+                    if along is not None and not self._stops(other):
+                        self._take(along)
                 break
+
+    def _take(self, decided: Decided) -> None:
+        """Take note of a decision; its effect comes once it is durable."""
+        self._decided[decided.cell_id, decided.step] = decided
+        self._unwritten.append(decided)
+        if decided.stops:
+            self._effects.append(lambda: self._mark(decided))
+
+    def _stops(self, cell: str) -> bool:
+        return any(known == cell and decided.stops for (known, _), decided in self._decided.items())
 
     def _mark(self, decided: Decided) -> None:
         run = self._recorder.runs.get(decided.cell_id)

@@ -105,6 +105,19 @@ def test_spared_steps_come_back_once_and_after_a_kill_too() -> None:
         assert one.is_over(0) == "100 steps"
 
 
+def test_siblings_are_the_seeds_of_open_questions_that_have_not_ended() -> None:
+    made = Asking(search(seeds=[0, 1, 2], cells=9), [])
+    for number in range(2):
+        at, configuration = made.ask()
+        cells = tuple(f"{number}-{seed}" for seed in range(3))
+        made.put(Asked(number=at, configuration=configuration, cells=cells, new=3))
+    made.ended("0-2", cell(Status.COMPLETED, 1.0))
+    assert made.siblings("0-0") == ["0-1"] and made.siblings("1-1") == ["1-0", "1-2"]
+    for seed in range(2):
+        made.ended(f"0-{seed}", cell(Status.STOPPED, 1.0))
+    assert [told.number for told in made.tell()] == [0] and made.siblings("0-0") == []
+
+
 def test_a_space_that_is_exhausted_ends_the_search() -> None:
     made = Asking(
         SearchSpec.model_validate({"axes": {"lr": [0.1, 0.2]}, "cells": 10, "sampler": "random"}), []
