@@ -43,6 +43,9 @@ class Looks(TaggedRuns):
             self.client.set_experiment_tag(sweep.experiment_id, TAG_VIEW, chart_view())
             self.client.log_inputs(sweep.run_id, datasets=inputs)
             note = self.client.get_run(sweep.run_id).data.tags.get(names.TAG_NOTE, "")
+            # The list of experiments shows a line of it.
+            own = note.partition(names.NOTE_LINKS_MARK)[0]
+            self.client.set_experiment_tag(sweep.experiment_id, names.TAG_NOTE, own)
         if names.NOTE_LINKS_MARK not in note:
             self.add_figures(sweep.run_id, [])
 

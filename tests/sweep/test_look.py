@@ -60,6 +60,8 @@ def test_charts_are_linked_from_the_beginning_and_going_on_keeps_the_links(ledge
     ledger.add_figures(sweep.run_id, ["figures/heatmap.png"])
     ledger.write_plan(sweep, FakeSpace(description="Another."), plan)
     ledger.describe_sweep(sweep, [make_cell()])
+    experiment = ledger.client.get_experiment(sweep.experiment_id)
+    assert experiment.tags[names.TAG_NOTE] == "Another."
     assert note().startswith("Another.") and "figures/heatmap.png" in note()
     assert note().count("viewStateShareKey=") == 1
 
