@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlflow.entities import Run
-
 from sweep import names
 from sweep.lease import current_holder
-from sweep.ledger import Ledger
+from sweep.ledger import Ledger, ParentRun
 from sweep.names import Status
 from sweep.places import sqlite_path
 from sweep.record import restored
@@ -59,7 +57,7 @@ def all_sweeps(tracking_uri: str) -> list[Glance]:
     return sorted((glance_of(run) for run in runs), key=lambda one: one.begun, reverse=True)
 
 
-def glance_of(run: Run) -> Glance:
+def glance_of(run: ParentRun) -> Glance:
     """Read the own run of a sweep."""
     metrics, tags = run.data.metrics, run.data.tags
     # Where nobody holds the lease, a run that was never ended was killed.

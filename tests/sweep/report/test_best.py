@@ -11,6 +11,7 @@ from search_spaces import Space, load_space, load_space_text
 from sweep.best import best_space, find_best
 from sweep.cli import main
 from sweep.names import Status
+from sweep.notebook import LoadedSweep
 from sweep.record import Record, load_record
 from sweep.search.account import Account
 from tests.sweep.report.conftest import Store
@@ -83,6 +84,14 @@ def test_configurations_are_ranked_with_all_their_seeds(record: Record) -> None:
     assert (found[1].axes, found[1].grid) == ({"method": "other"}, "named")
     metric, [best] = find_best(record, metric=ACCURACY)
     assert best.values[ACCURACY].mean == pytest.approx(1.0), "of accuracies the largest"
+
+
+def test_as_a_data_frame(record: Record) -> None:
+    frame = LoadedSweep(record).best(top=2)
+    assert frame[LOSS].tolist() == pytest.approx([0.2, 0.23]) and frame["lr"].tolist()[0] == 0.2
+    assert frame["method"].isna().tolist() == [True, False] and frame["method"][1] == "other"
+    assert frame[f"{LOSS} std"].tolist() == pytest.approx([0.1414, 0.01414], rel=1e-3)
+    assert [len(cells) for cells in frame["cells"]] == [2, 2]
 
 
 def test_what_cannot_be_ranked_is_said(record: Record, store: Store) -> None:
