@@ -3,7 +3,8 @@
 const LEVELS = 10;
 
 function contourView() {
-  const axes = varying();
+  // Between labels there is nothing to interpolate.
+  const axes = varying().filter((axis) => axis.values.every((value) => typeof number(value) === "number"));
   if (axes.length < 2) return null;
   const view = section("contour", "Contour", "Interpolated between places (dots). Of several places at one point the best counts; crosses diverged.");
   const chosen = { x: axes[0].name, y: axes[1].name, metric: data.metrics[0].name, log: true };

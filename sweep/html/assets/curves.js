@@ -91,6 +91,7 @@ function lineLooks(found, axis) {
       : { stroke: kinds ? KINDS[index] : lineRamp(index / Math.max(values.length - 1, 1)), dash: kinds ? "" : DASHES[index % DASHES.length] };
   const every = Math.ceil(values.length / 20);
   const key = values.map((value, index) => [axis.texts[axis.values.indexOf(value)], look(index)]).filter((_, index) => index % every === 0);
+  if (found.some(({ place }) => !values.includes(place.axes[axis.name]))) key.push([`without ${axis.label}`, look(-1)]);
   return Object.assign((place) => look(values.indexOf(place.axes[axis.name])), { key });
 }
 
@@ -126,7 +127,12 @@ function drawCurve(group, { line, place, drawn }, metric, look, px, py) {
   }
   for (const step of line.switches) {
     const next = drawn.steps.findIndex((at) => at >= step);
-    if (next >= 0) parts.append(svg("circle", { cx: px(step), cy: py(number(drawn.mean[next])), r: 3.4, fill: "var(--paper)", stroke: look.stroke }));
+    if (next < 0) continue;
+    // On the line as it is drawn, which is straight between recorded steps.
+    const [a, b] = [Math.max(next - 1, 0), next].map((index) => [px(drawn.steps[index]), py(number(drawn.mean[index]))]);
+    const share = b[0] > a[0] ? (px(step) - a[0]) / (b[0] - a[0]) : 1;
+    const cy = a[1] + share * (b[1] - a[1]);
+    if (Number.isFinite(cy)) parts.append(svg("circle", { class: "switch", cx: px(step), cy, r: 3.4, fill: "var(--paper)", stroke: look.stroke }));
   }
   group.append(parts);
 }

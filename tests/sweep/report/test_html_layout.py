@@ -22,6 +22,7 @@ METHODS = [
 ]
 RATES, KS = [0.01, 0.02, 0.05, 0.1], [1, 10]
 HEATMAP = {"kind": "heatmap", "name": "heat", "x": "lr", "y": "method", "panels": "k"}
+SWITCH = 60
 WIDTHS = (360, 820, 1200)
 
 BADLY_PLACED = """(() => {
@@ -45,19 +46,22 @@ BADLY_PLACED = """(() => {
 
 
 def place_all(store: Store, factor: float) -> str:
-    """24 places: methods with long names by rates by k; losses over four orders of magnitude."""
+    """24 places: methods with long names by rates by k, losses over four magnitudes; one without both."""
     points = grid("g", {"method": METHODS, "lr": RATES, "k": KS, "seed": [0, 1]})
     cells: dict[str, StoredCell] = {}
     for _, axes, cell in points:
         loss = 1e-4 * 30 ** METHODS.index(axes["method"]) * 0.03 / axes["lr"] + 1e-5 * axes["seed"]
         if axes["lr"] == RATES[0]:
             loss *= factor
-        cells[cell] = ended(loss, 0.95 - 0.001 * axes["k"], seed=axes["seed"])
+        until = {"phase.0.until": SWITCH, "phase.1.until": 400}
+        cells[cell] = ended(loss, 0.95 - 0.001 * axes["k"], seed=axes["seed"], **until)
         if axes["seed"] == 0:
             cells[cell].histories["train/loss"] = decay(axes["lr"], 400, 40, floor=loss)
+    plain = grid("plain", {"lr": [0.05], "seed": [0]})
+    cells[plain[0][2]] = ended(0.3, 0.9, seed=0)
     last = points[-1][2]
     cells[last] = ended(9.0, 0.1, status=Status.DIVERGED, seed=1)
-    return store.put(points, cells, [HEATMAP])
+    return store.put([*points, *plain], cells, [HEATMAP])
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +127,40 @@ def test_slices_show_every_place_the_medians_and_what_diverged(page: Browser, pa
     resize(page, WIDTHS[2])
     page.open(pages["sweep"])
     sheets = "document.querySelectorAll('#slices svg[role=group]')"
-    assert page.evaluate(f"{sheets}.length") == 3
-    assert page.evaluate(f"[...{sheets}].map(s => s.querySelectorAll('circle').length)") == [24, 24, 24]
+    assert page.evaluate(f"{sheets}.length") == 4
+    assert page.evaluate(f"[...{sheets}].map(s => s.querySelectorAll('circle').length)") == [25, 24, 25, 24]
     medians = page.evaluate(f"[...{sheets}].map(s => s.querySelectorAll('.median').length)")
-    assert medians == [len(METHODS), len(RATES), len(KS)]
+    assert medians == [1, len(METHODS), len(RATES), len(KS)]
     heights: list[float] = page.evaluate(
-        f"[...{sheets}[0].querySelectorAll('.median')].map(m => m.getBoundingClientRect().y)"
+        f"[...{sheets}[1].querySelectorAll('.median')].map(m => m.getBoundingClientRect().y)"
     )
     assert heights == sorted(heights, reverse=True), "the methods have ever larger losses"
-    best = f"[...{sheets}[0].querySelectorAll('circle[fill=\"var(--mark)\"]')]"
-    assert page.evaluate(f"{best}.length") == 2
+    best = f"[...{sheets}[1].querySelectorAll('circle[fill=\"var(--mark)\"]')]"
+    assert page.evaluate(f"{best}.length") == 3
     assert METHODS[0] in page.evaluate(f"{best}[0].ariaLabel")
+
+
+def test_contours_are_of_numbers_and_curves_say_where_they_switch(
+    page: Browser, pages: dict[str, str]
+) -> None:
+    resize(page, WIDTHS[2])
+    page.open(pages["sweep"])
+    offered = "[...document.querySelectorAll('#contour select[aria-label=x] option')].map(o => o.value)"
+    assert page.evaluate(offered) == ["lr", "k"]
+    distance = """[...document.querySelectorAll('#curves .curve:has(.switch)')].map(g => {
+      const [mark, line] = [g.querySelector('.switch'), g.querySelector('.line')];
+      const [x, y] = [mark.cx.baseVal.value, mark.cy.baseVal.value];
+      let least = Infinity;
+      for (let at = 0; at <= line.getTotalLength(); at += 0.5) {
+        const point = line.getPointAtLength(at);
+        least = Math.min(least, Math.hypot(point.x - x, point.y - y));
+      }
+      return least;
+    })"""
+    found = page.evaluate(distance)
+    assert len(found) == 24 and max(found) < 1, "a step between two recorded ones"
+    key = page.evaluate("document.querySelector('#curves .legend').textContent")
+    assert key.startswith("method:") and key.endswith("without method")
 
 
 def test_colours_by_default_tell_most_and_the_best_is_seen_on_any_paper(
