@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sweep.cli_options import (
     DataOption,
@@ -29,11 +30,11 @@ from sweep.cli_options import (
 )
 from sweep.cli_reading import register_reading
 from sweep.cli_running import register_running
+from sweep.completion import complete_cell
 from sweep.places import Places
 from trainers.errors import ConfigError, SharpflatError
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -55,13 +56,14 @@ def _out() -> Console:
 def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> None:
     """List the search spaces, and the sweeps that MLflow has."""
     from search_spaces import list_spaces
-    from sweep.stored import stored_sweeps
+    from sweep.overview import all_sweeps
 
     places = Places.resolve(tracking_uri=tracking_uri)
     spaces = list_spaces()
-    sweeps = stored_sweeps(places.tracking_uri)
+    sweeps = all_sweeps(places.tracking_uri)
     if as_json:
-        print(json.dumps({"spaces": [name for name, _ in spaces], "sweeps": sweeps}, indent=1))
+        found = {"spaces": [name for name, _ in spaces], "sweeps": [sweep.name for sweep in sweeps]}
+        print(json.dumps(found, indent=1))
         return
     console = _out()
     table = Table("space", "what it is", box=None, header_style="bold")
@@ -70,9 +72,10 @@ def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> N
     console.print(table)
     if sweeps:
         console.print()
-        known = Table("sweep", box=None, header_style="bold")
-        for name in sweeps:
-            known.add_row(name)
+        heads = ("sweep", "space", "begun", "state", "cells", "lowest loss", "best accuracy [%]")
+        known = Table(*heads, box=None, header_style="bold")
+        for sweep in sweeps:
+            known.add_row(*(Text(text) for text in sweep.columns))
         console.print(known)
 
 
@@ -176,7 +179,12 @@ def gc(
 
 @app.command()
 def cell(
-    cell_id: Annotated[str, typer.Argument(metavar="CELL_ID", help="16 hex digits, or the first few.")],
+    cell_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="CELL_ID", help="16 hex digits, or the first few.", autocompletion=complete_cell
+        ),
+    ],
     space: Annotated[
         str | None, typer.Option("--space", help="Where to look for it; default: the sweeps that MLflow has.")
     ] = None,

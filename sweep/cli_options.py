@@ -4,12 +4,18 @@ from typing import Annotated
 
 import typer
 
+from sweep.completion import complete_space, complete_sweep
 from sweep.lanes import parse_lanes
 
 SpaceArgument = Annotated[
-    str, typer.Argument(metavar="SPACE", help="A name from `sweep list`, or a YAML file.")
+    str,
+    typer.Argument(
+        metavar="SPACE", help="A name from `sweep list`, or a YAML file.", autocompletion=complete_space
+    ),
 ]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The sweep's name.", autocompletion=complete_sweep)
+]
 SmokeOption = Annotated[bool, typer.Option("--smoke", help="The small variant, named SPACE-smoke.")]
 SetOption = Annotated[
     list[str] | None,

@@ -1,4 +1,4 @@
-"""The commands that only look: `plan`, `status`, `compare`. Part of the `sweep` command (`sweep.cli`)."""
+"""The commands that only look: `plan`, `status`, `best`, `compare`. Part of the `sweep` command."""
 
 import json
 import math
@@ -21,9 +21,11 @@ from sweep.cli_options import (
     SpaceArgument,
     TrackingOption,
 )
+from sweep.completion import complete_sweep
 from sweep.places import Places
 
 if TYPE_CHECKING:
+    from sweep.best import Found
     from sweep.compare import Comparison
 
 ROWS_SHOWN = 30
@@ -31,7 +33,7 @@ ROWS_SHOWN = 30
 
 def register_reading(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (plan, status, compare):
+    for command in (plan, status, best, compare):
         app.command()(command)
 
 
@@ -43,6 +45,12 @@ def plan(
     space: SpaceArgument,
     smoke: SmokeOption = False,
     overrides: SetOption = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Plan its search, not its grids; so does a space that has none.")
+    ] = False,
+    cells: Annotated[
+        int | None, typer.Option("--cells", min=1, help="With --search: as many cells as it is to train.")
+    ] = None,
     lanes: LanesOption = 1,
     probe: Annotated[
         float | None,
@@ -64,7 +72,8 @@ def plan(
 
     loaded = load_space(space, smoke=smoke, overrides=overrides or ())
     made, about = make_plan(loaded), ""
-    if loaded.is_search:
+    if search or loaded.is_search:
+        loaded = loaded.for_search({} if cells is None else {"cells": cells})
         # Optuna takes a while to import.
         from sweep.search.foreseeing import foreseen_plan, search_text
 
@@ -124,9 +133,73 @@ def status(
         show(load_record(uri, name), _out(), pictures=text)
 
 
+def best(
+    name: NameArgument,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="What decides; default: a search's objective, else final/train_loss."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="So many configurations.")] = 3,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="Write them as a space: more seeds, longer runs."),
+    ] = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the best configurations, all their seeds together, and write a space that goes on with them."""
+    from sweep.best import best_space, find_best
+    from sweep.record import load_record
+    from sweep.stored import stored_space
+
+    uri = Places.resolve(tracking_uri=tracking_uri).tracking_uri
+    record = load_record(uri, name)
+    decisive, found = find_best(record, metric=metric, top=top)
+    if out is not None:
+        text = best_space(stored_space(uri, name), found, metric=decisive, sweep=name, file=out)
+        path = Path(out).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    if as_json:
+        print(json.dumps([one.to_json() for one in found], indent=1))
+        return
+    console = _out()
+    console.print(_best_table(found, decisive))
+    if out is not None:
+        console.print(
+            f"\ngo on with them: sweep run {out}   (its head says how: more seeds, longer)", markup=False
+        )
+    else:
+        console.print(f"\none of them alone, in this process: sweep cell {found[0].cells[0]}", markup=False)
+        console.print(f"more seeds, longer: sweep best {name} --out best.yaml", markup=False)
+
+
+def _best_table(found: "Sequence[Found]", decisive: str) -> Table:
+    from sweep.best import value_text
+    from sweep.report.labels import axis_label, metric_label, plain
+
+    axes = list(dict.fromkeys(axis for one in found for axis in one.axes))
+    table = Table(box=None, header_style="bold", title_justify="left", title=f"the best by {decisive}")
+    table.add_column("", justify="right")
+    for axis in axes:
+        table.add_column(axis_label(axis).plain, justify="right")
+    for metric in found[0].values:
+        table.add_column(metric_label(metric).text, justify="right")
+    table.add_column("cells", overflow="fold")
+    for rank, one in enumerate(found, start=1):
+        values = [value_text(one, metric) for metric in one.values]
+        places = [plain(one.axes.get(axis)) for axis in axes]
+        table.add_row(str(rank), *places, *values, " ".join(one.cells))
+    return table
+
+
 def compare(
-    first: Annotated[str, typer.Argument(metavar="FIRST", help="A sweep's name.")],
-    second: Annotated[str, typer.Argument(metavar="SECOND", help="Another's.")],
+    first: Annotated[
+        str, typer.Argument(metavar="FIRST", help="A sweep's name.", autocompletion=complete_sweep)
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="SECOND", help="Another's.", autocompletion=complete_sweep)
+    ],
     metrics: Annotated[
         list[str] | None,
         typer.Option("--metric", help="What to compare; default: final loss and accuracy. Repeatable."),

@@ -24,13 +24,16 @@ from sweep.cli_options import (
     TrackingOption,
     VersionOption,
 )
+from sweep.completion import complete_cell, one_of
 from sweep.places import Places
 from trainers.errors import ConfigError
 
 StopperOption = Annotated[
     str | None,
     typer.Option(
-        "--stopper", help="Stop cells that fall behind: asha or median; `stopper` in the space says more."
+        "--stopper",
+        help="Stop cells that fall behind: asha or median; `stopper` in the space says more.",
+        autocompletion=one_of("asha", "median"),
     ),
 ]
 FirstOption = Annotated[
@@ -59,7 +62,12 @@ SystemOption = Annotated[
 ]
 CellOption = Annotated[
     list[str] | None,
-    typer.Option("--cell", metavar="CELL_ID", help="Only this cell; its first digits will do. Repeatable."),
+    typer.Option(
+        "--cell",
+        metavar="CELL_ID",
+        help="Only this cell; its first digits will do. Repeatable.",
+        autocompletion=complete_cell,
+    ),
 ]
 NoReuseOption = Annotated[
     bool, typer.Option("--no-reuse", help="Run every cell anew, though other sweeps have run it.")
@@ -135,7 +143,12 @@ def search(
         str | None, typer.Option("--name", help="Name of the sweep; default: SPACE-search.")
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", help="tpe, cmaes, qmc, random or nsga2.")
+        str | None,
+        typer.Option(
+            "--sampler",
+            help="tpe, cmaes, qmc, random or nsga2.",
+            autocompletion=one_of("tpe", "cmaes", "qmc", "random", "nsga2"),
+        ),
     ] = None,
     objectives: Annotated[
         list[str] | None,

@@ -335,7 +335,8 @@ class _Run:
         if left:
             self._say(f"go on with: {self._resume()}")
             return EXIT_FAILED
-        self._say(f"figures and tables: {hint('report', self._sweep.name, given=self._places.given)}")
+        for what, command in (("figures and tables", "report"), ("the best, and going on with them", "best")):
+            self._say(f"{what}: {hint(command, self._sweep.name, given=self._places.given)}")
         return EXIT_DONE
 
     def _resume(self, *more: str) -> str:

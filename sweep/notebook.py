@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from sweep.best import find_best
 from sweep.compare import DEFAULT_METRICS, Comparison, compare
 from sweep.export import export_table
-from sweep.html.data import sweep_data
-from sweep.html.page import page
+from sweep.html import html_text
 from sweep.places import Places
 from sweep.record import Record, load_record
 from trainers.errors import ConfigError, unknown_name
@@ -89,6 +89,33 @@ class LoadedSweep:
         }
         return pa.table(table).to_pandas()
 
+    def best(self, metric: str | None = None, *, top: int = 10) -> "pandas.DataFrame":
+        """Return the best configurations, all their seeds together, as `sweep best` finds them.
+
+        Args:
+            metric: What decides; default: the first objective of a search, else the final training loss.
+            top: So many rows at most.
+
+        Returns:
+            One row a configuration: its axes, mean and standard deviation (`… std`) of metrics, its `cells`.
+
+        Raises:
+            ConfigError: Nothing has such a metric, or no configuration has completed.
+        """
+        _, found = find_best(self.record, metric=metric, top=top)
+        rows = [
+            {
+                **one.axes,
+                **{name: known.mean for name, known in one.values.items()},
+                **{f"{name} std": known.std for name, known in one.values.items()},
+                "cells": list(one.cells),
+            }
+            for one in found
+        ]
+        # Of several grids some rows lack axes of others.
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        return pa.table({name: [row.get(name) for row in rows] for name in columns}).to_pandas()
+
     def compare(self, other: "LoadedSweep", *, metrics: Sequence[str] = DEFAULT_METRICS) -> Comparison:
         """Compare with another sweep, place by place; see `Comparison.frame`.
 
@@ -99,7 +126,7 @@ class LoadedSweep:
 
     def report(self) -> str:
         """Return the interactive report as HTML, for a notebook's own display of HTML."""
-        frame = html.escape(page(self.record.name, sweep_data(self.record)))
+        frame = html.escape(html_text(self.record))
         return f'<iframe srcdoc="{frame}" width="100%" height="{REPORT_PIXELS}" style="border:0"></iframe>'
 
     def _repr_html_(self) -> str:

@@ -4,6 +4,8 @@ import contextlib
 import gc
 import logging
 import os
+import signal
+import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -89,12 +91,17 @@ class Cluster:
                 options["num_cpus"] = cpus
         else:
             options["address"] = address
+        # A Ray that is started here takes SIGTERM for itself and ends the process, without last checkpoints.
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             with _only_what_is_used() if started_here else contextlib.nullcontext():
                 ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = address or "on this machine"
             raise ClusterError(f"no Ray cluster {where}: {error}") from error
+        finally:
+            if handler is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
         # What fails is recorded and said by the driver.
         for noisy in ("ray.tune", "ray.train"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)

@@ -105,7 +105,9 @@ def browser(*, width: int = 1200, height: int = 1000) -> Generator[Browser, None
              "--no-first-run", "--hide-scrollbars", "--disable-background-networking",
              f"--window-size={width},{height}",
              f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": profile},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            # What it leaves in folders for passing things goes with the profile.
+            env={**os.environ, "HOME": profile, "TMPDIR": profile},
         )  # fmt: skip
         loop = asyncio.new_event_loop()
         try:

@@ -17,6 +17,11 @@ def write_html(record: Record, folder: Path) -> Path:
     """Write `report.html` into a folder; the same record gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    search = {} if record.search is None else {"search": search_data(record.search)}
-    path.write_bytes(page(record.name, {**sweep_data(record), **search}).encode())
+    path.write_bytes(html_text(record).encode())
     return path
+
+
+def html_text(record: Record) -> str:
+    """Return the interactive report of a sweep as the text of one file."""
+    search = {} if record.search is None else {"search": search_data(record.search)}
+    return page(record.name, {**sweep_data(record), **search})

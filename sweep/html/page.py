@@ -12,9 +12,11 @@ from typing import Any
 
 SCRIPTS = (
     "draw.js",
+    "axes.js",
     "heatmap.js",
     "triangles.js",
     "contour.js",
+    "slices.js",
     "parallel.js",
     "pareto.js",
     "curves.js",

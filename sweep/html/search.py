@@ -4,7 +4,9 @@ from typing import Any
 
 from sweep.html.data import metric_entry, rounded
 from sweep.report.labels import axis_label, plain
-from sweep.search.account import Account, Trial, importances
+from sweep.search.account import Account, Trial, describe, importances
+
+FRONT_SHOWN = 3
 
 
 def search_data(account: Account) -> dict[str, Any]:
@@ -15,6 +17,8 @@ def search_data(account: Account) -> dict[str, Any]:
     return {
         "about": f"{account.search.sampler}, {account.budget()}, {len(account.asked)} configurations asked",
         "cells": account.cells,
+        "front": [describe(account.search, trial) for trial in front[:FRONT_SHOWN]]
+        + ([f"and {more} more"] if (more := len(front) - FRONT_SHOWN) > 0 else []),
         "objectives": [metric_entry(name) for name in objectives],
         "trials": [_trial(trial, on_front=trial in front) for trial in account.trials],
         "best": [[rounded(value) for value in values] for values in best],

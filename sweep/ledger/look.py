@@ -28,15 +28,13 @@ TAG_VIEW = f"mlflow.sharedViewState.{VIEW_KEY}"
 VIEW_QUERY = f"{names.TRAINING_QUERY}&compareRunsMode=CHART&viewStateShareKey={VIEW_KEY}"
 SERIES = ("train/loss", "test/accuracy", "curvature/lambda_1")
 RUNS_IN_CHARTS = 20
-FIGURES_MARK = "\n\n<!-- figures -->\n\n"
-"""Separates a space's own description from what reports add to it."""
 
 
 class Looks(TaggedRuns):
     """What makes a sweep easy to look at; none of it is needed to read it back."""
 
     def describe_sweep(self, sweep: Sweep, cells: Iterable[Cell]) -> None:
-        """Give a sweep its charts, and its data sets as inputs of its own run; may be repeated.
+        """Give a sweep its charts, linked from it, and its data sets as inputs; may be repeated.
 
         Cells have no inputs of their own: that would cost each a further request, a third of its record.
         """
@@ -44,6 +42,12 @@ class Looks(TaggedRuns):
         with translated(f"describing sweep {sweep.name!r}"):
             self.client.set_experiment_tag(sweep.experiment_id, TAG_VIEW, chart_view())
             self.client.log_inputs(sweep.run_id, datasets=inputs)
+            note = self.client.get_run(sweep.run_id).data.tags.get(names.TAG_NOTE, "")
+            # The list of experiments shows a line of it.
+            own = note.partition(names.NOTE_LINKS_MARK)[0]
+            self.client.set_experiment_tag(sweep.experiment_id, names.TAG_NOTE, own)
+        if names.NOTE_LINKS_MARK not in note:
+            self.add_figures(sweep.run_id, [])
 
     def add_figures(self, sweep_run_id: str, figures: Sequence[str]) -> None:
         """Link a sweep's charts and these artifacts of its own run in its description."""
@@ -163,8 +167,8 @@ def sweep_note(note: str, *, experiment_id: str, run_id: str, figures: Sequence[
         run_id: Its own run.
         figures: Paths of artifacts.
     """
-    own = note.partition(FIGURES_MARK)[0]
+    own = note.partition(names.NOTE_LINKS_MARK)[0]
     place = f"#/experiments/{experiment_id}/runs"
     links = [f"- [{path}]({place}/{run_id}/artifacts/{path}?{names.TRAINING_QUERY})" for path in figures]
     charts = f"[Charts of all cells](#/experiments/{experiment_id}/runs?{VIEW_QUERY})"
-    return f"{own}{FIGURES_MARK}{charts}\n\n" + "\n".join(links)
+    return f"{own}{names.NOTE_LINKS_MARK}{charts}\n\n" + "\n".join(links)

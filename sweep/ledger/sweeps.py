@@ -129,12 +129,15 @@ class Sweeps(TaggedRuns):
         Raises:
             SweepExistsError: Stored cells are not in the plan.
         """
-        self._require_continuation(self.parent_run(sweep), cells, accept_version=accept_version)
+        parent = self.parent_run(sweep)
+        self._require_continuation(parent, cells, accept_version=accept_version)
         commit, dirty = source_state()
+        # Links to figures stay: they are as old as the figures, which are still there.
+        _, mark, links = parent.data.tags.get(names.TAG_NOTE, "").partition(names.NOTE_LINKS_MARK)
         tags = {
             names.TAG_SPACE: space.name,
             names.TAG_SPACE_SHA256: space.sha256,
-            names.TAG_NOTE: space.description,
+            names.TAG_NOTE: space.description + mark + links,
             names.TAG_SOURCE_NAME: "sharpflat",
             names.TAG_NUMERICS: str(NUMERICS_VERSION),
         }

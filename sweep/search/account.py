@@ -49,7 +49,7 @@ class Account:
         search: What is searched, and how far.
         trials: What was known beforehand, then what was asked, in order.
         cells: Cells that were trained or begun for it.
-        steps: Their steps, had none ended early.
+        steps: Their steps, less those that cells which ended early did not take.
         seconds: Spent up to the last question.
     """
 
@@ -112,6 +112,8 @@ def account_of(search: SearchSpec, events: Sequence[Event]) -> Account:
                 )
                 cells, steps = cells + event.new, steps + event.steps
                 seconds = max(seconds, event.seconds)
+            case Told():
+                steps -= event.spared
             case _:
                 pass
     return Account(search=search, trials=tuple(trials), cells=cells, steps=steps, seconds=seconds)

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from search_spaces.search import OBJECTIVES, SearchSpec
@@ -23,7 +23,7 @@ class Ended:
         status: Ended, or failed.
         metrics: Final metrics by name.
         steps: Steps done.
-        num_steps: Steps planned.
+        num_steps: Steps that the budget was charged with; as many as done where it was not trained here.
     """
 
     status: Status
@@ -45,7 +45,10 @@ class Asking:
         self._study = Study(search)
         self.is_exact = self._study.replay(events)
         self._asked = {event.number: event for event in events if isinstance(event, Asked)}
-        self._told = {event.number: event.result for event in events if isinstance(event, Told)}
+        told = [event for event in events if isinstance(event, Told)]
+        self._told = {event.number: event.result for event in told}
+        self._spared = sum(event.spared for event in told)
+        self._settled = {cell for event in told for cell in self._asked[event.number].cells}
         self._known = [event for event in events if isinstance(event, Known)]
         self._ended: dict[str, Ended] = {}
 
@@ -65,6 +68,12 @@ class Asking:
             if cell not in self._ended
         ]
 
+    def siblings(self, cell_id: str) -> list[str]:
+        """Return the other seeds' cells of the unanswered questions for a cell that have not ended."""
+        asked = (self._asked[number].cells for number in self._asked if number not in self._told)
+        others = (cell for cells in asked if cell_id in cells for cell in cells)
+        return [cell for cell in dict.fromkeys(others) if cell != cell_id and cell not in self._ended]
+
     def know(self, known: Known) -> None:
         """Take note of a configuration that was run before the search began."""
         self._study.know(known)
@@ -82,8 +91,11 @@ class Asking:
                 continue
             result = result_of(self._search, [self._ended[cell] for cell in asked.cells])
             self._study.tell(number, result)
+            spared = self._spared_by(asked.cells)
             self._told[number] = result
-            told.append(Told(number=number, result=result))
+            self._spared += spared
+            self._settled.update(asked.cells)
+            told.append(Told(number=number, result=result, spared=spared))
         return told
 
     def ask(self) -> tuple[int, Configuration]:
@@ -102,7 +114,7 @@ class Asking:
             seconds: Spent so far, all commands together.
         """
         search, asked = self._search, list(self._asked.values())
-        saved = sum(ended.num_steps - ended.steps for ended in self._ended.values())
+        saved = self._spared + self._spared_by(self._ended)
         if search.cells is not None and sum(event.new for event in asked) >= search.cells:
             return f"{search.cells} cells"
         if search.steps is not None and sum(event.steps for event in asked) - saved >= search.steps:
@@ -112,6 +124,11 @@ class Asking:
         if len(asked) >= MOST_REPEATS and not any(event.new for event in asked[-MOST_REPEATS:]):
             return f"{MOST_REPEATS} suggestions in a row that were all run before or are excluded"
         return ""
+
+    def _spared_by(self, cells: Iterable[str]) -> int:
+        """Return the steps that ended cells did not take; those of answered questions have been counted."""
+        ended = [self._ended[cell] for cell in dict.fromkeys(cells) if cell not in self._settled]
+        return sum(one.num_steps - one.steps for one in ended)
 
     def steps_left(self, longest: int) -> int:
         """Return about how many steps will still be asked for; 0 where only the time is limited.
@@ -123,7 +140,7 @@ class Asking:
         if self._search.cells is not None:
             limits.append(longest * (self._search.cells - sum(event.new for event in asked)))
         if self._search.steps is not None:
-            limits.append(self._search.steps - sum(event.steps for event in asked))
+            limits.append(self._search.steps - sum(event.steps for event in asked) + self._spared)
         return max(0, min(limits, default=0))
 
     @property

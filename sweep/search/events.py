@@ -63,10 +63,17 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """The sampler was told what became of a configuration."""
+    """The sampler was told what became of a configuration.
+
+    Args:
+        number: Of the question.
+        result: What it was told.
+        spared: Steps that its cells were counted with and did not take, because they ended early.
+    """
 
     number: int
     result: Result
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +82,8 @@ class Decided:
 
     Args:
         cell_id: The cell.
-        step: The rung.
-        value: The metric there, the last one recorded up to it.
+        step: The rung; 0 where it is stopped along with another seed of its configuration.
+        value: The metric there, the last one recorded up to it; the other's where it is stopped along.
         stops: Whether it is stopped.
         reason: Why it is, in a line.
     """

@@ -1,6 +1,6 @@
 """Puts a sweep's guide together from its space and its journal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from search_spaces import Space
 from sweep.claims import Claims
@@ -74,7 +74,12 @@ def _stopper(space: Space, plan: Plan, journal: Journal) -> Stopper:
     """Return the stopping rule as the journal leaves it."""
     spec = space.spec.stopper
     assert spec is not None, "asked for where there is one"
-    stopper = Stopper(spec, space.longest)
+
+    def group_of(cell_id: str) -> Hashable:
+        cell = plan.cells.get(cell_id)
+        return None if cell is None else (cell.seed, cell.loss, cell.dataset)
+
+    stopper = Stopper(spec, space.longest, group_of)
     for event in journal.events:
         if isinstance(event, Decided):
             stopper.learn(event)

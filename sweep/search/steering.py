@@ -204,7 +204,7 @@ class Steering:
         for cell in self._asking.open_cells if self._asking is not None else []:
             run = self._recorder.runs.get(cell)
             if run is not None and run.status.ended:
-                self._ended(cell, run.status)
+                self._ended(cell, run.status, trained_here=run.sweep == self._sweep.name)
             else:
                 newest, _ = self._storage.latest(cell)
                 outcome = None if newest is None else newest.outcome
@@ -271,11 +271,23 @@ class Steering:
                 continue
             decided = stopper.decide(cell, rung, value, goes_on=status is Status.RUNNING)
             stopper.learn(decided)
-            self._decided[cell, rung] = decided
-            self._unwritten.append(decided)
+            self._take(decided)
             if decided.stops:
-                self._effects.append(lambda decided=decided: self._mark(decided))
+                for other in self._asking.siblings(cell) if self._asking is not None else ():
+                    along = stopper.along_with(decided, other)
+                    if along is not None and not self._stops(other):
+                        self._take(along)
                 break
+
+    def _take(self, decided: Decided) -> None:
+        """Take note of a decision; its effect comes once it is durable."""
+        self._decided[decided.cell_id, decided.step] = decided
+        self._unwritten.append(decided)
+        if decided.stops:
+            self._effects.append(lambda: self._mark(decided))
+
+    def _stops(self, cell: str) -> bool:
+        return any(known == cell and decided.stops for (known, _), decided in self._decided.items())
 
     def _mark(self, decided: Decided) -> None:
         run = self._recorder.runs.get(decided.cell_id)
@@ -284,7 +296,7 @@ class Steering:
 
     # Asking.
 
-    def _ended(self, cell: str, status: Status) -> None:
+    def _ended(self, cell: str, status: Status, *, trained_here: bool = True) -> None:
         if self._asking is None:
             return
         num_steps = self._plan.cells[cell].num_steps
@@ -300,7 +312,8 @@ class Steering:
             )
         else:
             ended = ended_run(self._recorder.runs[cell], num_steps)
-        self._asking.ended(cell, ended)
+        # The budget was not charged with what others trained, so nothing of it comes back.
+        self._asking.ended(cell, ended if trained_here else replace(ended, num_steps=ended.steps))
 
     def _ask(self, asking: Asking) -> None:
         number, configuration = asking.ask()
@@ -339,7 +352,8 @@ class Steering:
             run = runs.get(cell)
             newest, _ = self._storage.latest(cell)
             outcome = None if newest is None else newest.outcome
-            self._ended(cell, run.status if run is not None and run.status.ended else _status(outcome))
+            status = run.status if run is not None and run.status.ended else _status(outcome)
+            self._ended(cell, status, trained_here=False)
         self._theirs |= theirs
         self._progress.add({cell: self._plan.cells[cell].num_steps for cell in cells if cell not in done})
         return [cell for cell in cells if cell not in done and cell not in theirs]

@@ -3,14 +3,21 @@
 A rung is a step at which cells are compared, by the last value of a metric recorded up to it. Whether
 a cell goes on depends on who came to the rung before, so decisions are kept in the journal and never computed
 again.
+
+Only cells of one seed are compared, of one loss and one data set: the seeds of a configuration are not its
+rivals, and a loss of another kind says nothing. In a search, where one seed of a configuration is stopped its
+others are too, for the configuration is told as stopped whatever they come to.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from search_spaces.search import StopperSpec
 from sweep.search.events import Decided
+
+ALONG = 0
+"""The step of a decision that was not taken at a rung, which all lie above it."""
 
 
 class Stopper:
@@ -19,10 +26,14 @@ class Stopper:
     Args:
         spec: The rule.
         longest: Steps of the longest cell.
+        group_of: What a cell shares with those that it is compared with; default: all are compared.
     """
 
-    def __init__(self, spec: StopperSpec, longest: int) -> None:
+    def __init__(
+        self, spec: StopperSpec, longest: int, group_of: Callable[[str], Hashable] = lambda cell_id: None
+    ) -> None:
         self._spec = spec
+        self._group_of = group_of
         self._grace = spec.grace or max(1, longest // 10)
         self._longest = longest
         self._values: dict[int, dict[str, float]] = {}
@@ -56,9 +67,8 @@ class Stopper:
         """
         reason = ""
         if goes_on and cell_id not in self._released:
-            others = [self._signed(v) for c, v in self._values.get(rung, {}).items() if c != cell_id]
             rule = self._halving if self._spec.kind == "asha" else self._median
-            reason = rule(cell_id, rung, self._signed(value), others)
+            reason = rule(cell_id, rung, self._signed(value))
         return Decided(
             cell_id=cell_id,
             step=rung,
@@ -69,18 +79,41 @@ class Stopper:
 
     def learn(self, decided: Decided) -> None:
         """Take note of a decision, taken now or replayed."""
-        self._values.setdefault(decided.step, {})[decided.cell_id] = decided.value
+        if decided.step != ALONG:
+            self._values.setdefault(decided.step, {})[decided.cell_id] = decided.value
+
+    def along_with(self, decided: Decided, cell_id: str) -> Decided | None:
+        """Return the decision to stop a cell because another seed of its configuration is stopped.
+
+        Args:
+            decided: The other's.
+            cell_id: The cell.
+
+        Returns:
+            `None` for a cell that is never to be stopped again.
+        """
+        if cell_id in self._released:
+            return None
+        reason = f"with another seed of its configuration, {decided.cell_id}: {decided.reason}"
+        return Decided(cell_id=cell_id, step=ALONG, value=decided.value, stops=True, reason=reason)
 
     def release(self, cell_id: str) -> None:
         """Never stop this cell again."""
         self._released.add(cell_id)
 
-    def _halving(self, cell_id: str, rung: int, value: float, others: Sequence[float]) -> str:
+    def _others(self, cell_id: str, rung: int) -> list[str]:
+        """Return the cells that have come to a rung and that a cell is compared with."""
+        group = self._group_of(cell_id)
+        here = self._values.get(rung, {})
+        return [cell for cell in here if cell != cell_id and self._group_of(cell) == group]
+
+    def _halving(self, cell_id: str, rung: int, value: float) -> str:
         """Asynchronous successive halving: the best 1/factor of those that came this far go on.
 
         Li et al., A System for Massively Parallel Hyperparameter Tuning, algorithm 2, in the stopping form
         that Ray Tune has (`AsyncHyperBandScheduler`): the first at a rung goes on.
         """
+        others = [self._signed(self._values[rung][cell]) for cell in self._others(cell_id, rung)]
         if not others:
             return ""
         better = sum(other < value for other in others)
@@ -89,15 +122,15 @@ class Stopper:
             return ""
         return f"asha: {better + 1} of {len(others) + 1} at step {rung}; {places} of them go on"
 
-    def _median(self, cell_id: str, rung: int, value: float, others: Sequence[float]) -> str:
+    def _median(self, cell_id: str, rung: int, value: float) -> str:
         """The median rule: best value so far against the median of the others' means up to here.
 
         Golovin et al., Google Vizier, section 3.2.1.
         """
-        if len(others) < self._spec.least:
+        here = self._others(cell_id, rung)
+        if len(here) < self._spec.least:
             return ""
         best = min([value, *self._so_far(cell_id, rung)])
-        here = [cell for cell in self._values[rung] if cell != cell_id]
         median = statistics.median(statistics.fmean(self._so_far(cell, rung)) for cell in here)
         if best <= median:
             return ""

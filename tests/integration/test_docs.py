@@ -68,6 +68,8 @@ def test_the_page_has_what_it_promises() -> None:
     promised = {
         "list",
         "plan",
+        "search",
+        "best",
         "run",
         "status",
         "report",
@@ -104,6 +106,8 @@ def test_every_command_of_the_page_works(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "reports" / "demo-smoke" / "report.html").is_file()
     assert (tmp_path / "mine.csv").is_file()
     assert (tmp_path / "results" / "reports" / "rings" / "figures" / "weights.png").is_file()
+    best = load_record(f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}", "mine-best")
+    assert len(best.outcomes) == 6 and best.counts() == {"completed": 6}
     record = load_record(f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}", "rings")
     for outcome in record.outcomes.values():
         assert outcome.status is Status.COMPLETED and outcome.metrics["test/accuracy"] > 0.85

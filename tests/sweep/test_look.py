@@ -47,6 +47,25 @@ def test_figures_are_linked_once_and_the_description_stays(ledger: Ledger) -> No
     assert note.count("viewStateShareKey=") == 1
 
 
+def test_charts_are_linked_from_the_beginning_and_going_on_keeps_the_links(ledger: Ledger) -> None:
+    plan = make_plan(0.1)
+    sweep = ledger.open_sweep(FakeSpace(), plan)
+    ledger.write_plan(sweep, FakeSpace(), plan)
+    ledger.describe_sweep(sweep, [make_cell()])
+
+    def note() -> str:
+        return ledger.client.get_run(sweep.run_id).data.tags[names.TAG_NOTE]
+
+    assert note().startswith(FakeSpace().description) and note().count("viewStateShareKey=") == 1
+    ledger.add_figures(sweep.run_id, ["figures/heatmap.png"])
+    ledger.write_plan(sweep, FakeSpace(description="Another."), plan)
+    ledger.describe_sweep(sweep, [make_cell()])
+    experiment = ledger.client.get_experiment(sweep.experiment_id)
+    assert experiment.tags[names.TAG_NOTE] == "Another."
+    assert note().startswith("Another.") and "figures/heatmap.png" in note()
+    assert note().count("viewStateShareKey=") == 1
+
+
 def test_a_cell_says_what_it_is_and_can_be_found(ledger: Ledger) -> None:
     sweep, cell = ledger.open_sweep(FakeSpace(), make_plan(0.1)), make_cell()
     run = ledger.start_cell(sweep, cell_id=cell_id(cell), cell=cell, axes={"lr": 0.1})

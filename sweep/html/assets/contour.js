@@ -3,13 +3,14 @@
 const LEVELS = 10;
 
 function contourView() {
-  const axes = varying();
+  // Between labels there is nothing to interpolate.
+  const axes = varying().filter((axis) => axis.values.every((value) => typeof number(value) === "number"));
   if (axes.length < 2) return null;
   const view = section("contour", "Contour", "Interpolated between places (dots). Of several places at one point the best counts; crosses diverged.");
   const chosen = { x: axes[0].name, y: axes[1].name, metric: data.metrics[0].name, log: true };
   const draw = () => {
     const [x, y] = [byName(axes, chosen.x), byName(axes, chosen.y)];
-    view.body.replaceChildren(x === y ? make("p", {}, "Choose two different axes.") : contourPlot(x, y, byName(data.metrics, chosen.metric), chosen.log));
+    view.body.replaceChildren(x === y ? make("p", {}, "Choose two different axes.") : wide(contourPlot(x, y, byName(data.metrics, chosen.metric), chosen.log)));
   };
   const pick = (name) => (value) => ((chosen[name] = value), draw());
   view.controls.append(
@@ -18,13 +19,12 @@ function contourView() {
     choice("metric", choices(data.metrics), chosen.metric, pick("metric")),
     toggle("logarithmic colours", chosen.log, pick("log")),
   );
-  draw();
+  keepDrawn(draw);
   return view.element;
 }
 
 function contourPlot(x, y, metric, log) {
-  const [left, top, width, height] = [70, 14, 560, 380];
-  const [xScale, yScale] = [axisScale(x), axisScale(y)];
+  const [xScale, yScale] = [padded(axisScale(x), 0.03), padded(axisScale(y), 0.03)];
   const at = (place) => [xScale(number(place.axes[x.name])), yScale(number(place.axes[y.name]))];
   const spots = new Map();
   const lost = new Map();
@@ -39,8 +39,12 @@ function contourPlot(x, y, metric, log) {
   const found = [...spots.values()];
   const usable = log && metric.positive && found.every(({ value }) => value > 0);
   const scale = metricScale(metric, found.map(({ value }) => value), usable);
+  const whole = Math.min(720, Math.max(room(), 300));
+  const left = leftOf(yScale, whole);
+  const [top, width, height] = [14, whole - left - barRoom(scale) - 8, 380];
   const shareOf = (value) => (metric.lower ? 1 - scale(value) : scale(value));
-  const drawn = sheet(left + width + 100, top + height + 48, `contour of ${metric.label}`);
+  const drawn = sheet(whole, top + height + FOOT, `contour of ${metric.label}`);
+  frame(drawn, [left, top, width, height], xScale, yScale, x.label, y.label);
   const points = found.map(({ place }) => at(place));
   const place2d = ([px, py]) => [left + px * width, top + (1 - py) * height];
   for (const triangle of triangulate(points)) {
@@ -49,10 +53,9 @@ function contourPlot(x, y, metric, log) {
     for (let level = Math.floor(least * LEVELS); level <= Math.min(LEVELS - 1, Math.floor(most * LEVELS)); level++) {
       const polygon = band(corners, level / LEVELS, (level + 1) / LEVELS);
       const fill = ramp(VIRIDIS, (level + 0.5) / LEVELS);
-      if (polygon.length > 2) drawn.append(svg("path", { d: `M${polygon.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`).join("L")}Z`, fill, stroke: fill, "stroke-width": 0.6 }));
+      if (polygon.length > 2) drawn.append(svg("path", { d: `M${polygon.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`).join("L")}Z`, fill, "shape-rendering": "crispEdges" }));
     }
   }
-  frame(drawn, [left, top, width, height], xScale, yScale, x.label, y.label);
   for (const { place } of found) {
     const [px, py] = place2d(at(place));
     drawn.append(explains(svg("circle", { cx: px, cy: py, r: 4, fill: "var(--paper)", stroke: "var(--ink)" }), placeTip(place, [metric])));

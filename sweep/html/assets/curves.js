@@ -6,19 +6,36 @@ function curvesView() {
   const note = leftOut ? ` Shown: the ${lines.length} places with the lowest training loss; ${leftOut} more are left out.` : "";
   const view = section("curves", "Curves", `Bands: one standard deviation over the seeds. A cross ends what diverged.${note}`);
   const axes = varying();
-  const chosen = { series: series[0].name, colour: axes.length ? axes[0].name : "", logY: true, logX: false };
+  const chosen = { series: series[0].name, colour: tellingAxis(axes)?.name ?? "", logY: true, logX: false };
   const draw = () => view.body.replaceChildren(curvesPlot(byName(series, chosen.series), byName(axes, chosen.colour), chosen));
   const pick = (name) => (value) => ((chosen[name] = value), draw());
   view.controls.append(choice("series", choices(series), chosen.series, pick("series")));
   if (axes.length) view.controls.append(choice("colour", choices(axes), chosen.colour, pick("colour")));
   view.controls.append(toggle("logarithmic values", chosen.logY, pick("logY")), toggle("logarithmic steps", chosen.logX, pick("logX")));
-  draw();
+  keepDrawn(draw);
   return view.element;
 }
 
+// The axis that explains most of the loss among those that leave several places to each value.
+function tellingAxis(axes) {
+  const [metric] = data.metrics;
+  const ended = data.places.filter((place) => hasValue(place.state) && Number.isFinite(meanOf(place, metric)));
+  const log = ended.every((place) => meanOf(place, metric) > 0);
+  const values = ended.map((place) => (log ? Math.log(meanOf(place, metric)) : meanOf(place, metric)));
+  const squares = (some) => {
+    const mean = some.reduce((sum, value) => sum + value, 0) / some.length;
+    return some.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  };
+  const unexplained = (axis) => {
+    const groups = Map.groupBy ? Map.groupBy(values.keys(), (index) => ended[index].axes[axis.name]) : new Map();
+    const left = values.length - groups.size;
+    // Each value of an axis explains something by chance alone.
+    return groups.size && left > 0 ? [...groups.values()].reduce((sum, group) => sum + squares(group.map((index) => values[index])), 0) / left : Infinity;
+  };
+  return [...axes].sort((a, b) => unexplained(a) - unexplained(b) || 0)[0];
+}
+
 function curvesPlot(metric, axis, { logX, logY }) {
-  const box = [70, 14, 760, 380];
-  const [left, top, width, height] = box;
   const found = data.curves.lines.filter((line) => line.series[metric.name]).map((line) => ({ line, place: data.places[line.place], drawn: line.series[metric.name] }));
   if (!found.length) return make("p", {}, `Nothing of ${metric.label} was recorded.`);
   const finite = found.flatMap(({ drawn }) => drawn.mean.map(number)).filter(Number.isFinite);
@@ -27,7 +44,11 @@ function curvesPlot(metric, axis, { logX, logY }) {
   const y = metricScale(metric, limited(finite, lost, logY && canLog), logY && canLog);
   const steps = found.flatMap(({ drawn }) => [...drawn.steps, ...drawn.diverged.flatMap((run) => run.steps)]);
   const x = logX ? logarithmic(1, Math.max(...steps, 2)) : linear(0, Math.max(...steps, 1));
-  const drawn = sheet(left + width + 210, top + height + 48, `${metric.label} against the training step`);
+  const whole = Math.min(980, Math.max(room(), 300));
+  const left = leftOf(y, whole);
+  const box = [left, 14, whole - left - 20, 380];
+  const [, top, width, height] = box;
+  const drawn = sheet(whole, top + height + FOOT, `${metric.label} against the training step`);
   drawn.dataset.scale = logY && canLog ? "log" : "linear";
   const clip = svg("clipPath", { id: "inside" }, svg("rect", { x: left, y: top - 2, width, height: height + 4 }));
   drawn.append(svg("defs", {}, clip));
@@ -38,11 +59,19 @@ function curvesPlot(metric, axis, { logX, logY }) {
   const looks = lineLooks(found, axis);
   for (const entry of found) drawCurve(inside, entry, metric, looks(entry.place), px, py);
   drawn.append(inside);
-  looks.key.forEach(([label, look], index) => {
-    const at = top + 8 + 17 * index;
-    drawn.append(svg("path", { d: `M${left + width + 22} ${at}h22`, stroke: look.stroke, "stroke-width": 2.4, "stroke-dasharray": look.dash }), text(left + width + 50, at + 4, label));
-  });
-  return drawn;
+  return make("div", {}, wide(drawn), lineKey(looks, axis));
+}
+
+// What the colours and dashes mean, below a plot: long names have room there.
+function lineKey(looks, axis) {
+  const key = make("div", { class: "legend" });
+  if (axis) key.append(make("span", {}, `${axis.label}:`));
+  for (const [content, look] of looks.key) {
+    const sample = svg("svg", { width: 24, height: 10, viewBox: "0 0 24 10", "aria-hidden": "true" });
+    sample.append(svg("path", { d: "M1 5h22", stroke: look.stroke, "stroke-width": 2.4, "stroke-dasharray": look.dash }));
+    key.append(make("span", {}, sample, content));
+  }
+  return key;
 }
 
 // The range of what ended well; what diverges leaves it upwards.
@@ -59,9 +88,10 @@ function lineLooks(found, axis) {
   const look = (index) =>
     index < 0
       ? { stroke: "var(--ink)", dash: "" }
-      : { stroke: kinds ? KINDS[index] : ramp(VIRIDIS, 0.9 * (index / Math.max(values.length - 1, 1))), dash: kinds ? "" : DASHES[index % DASHES.length] };
+      : { stroke: kinds ? KINDS[index] : lineRamp(index / Math.max(values.length - 1, 1)), dash: kinds ? "" : DASHES[index % DASHES.length] };
   const every = Math.ceil(values.length / 20);
-  const key = values.map((value, index) => [`${axis.label} = ${axis.texts[axis.values.indexOf(value)]}`, look(index)]).filter((_, index) => index % every === 0);
+  const key = values.map((value, index) => [axis.texts[axis.values.indexOf(value)], look(index)]).filter((_, index) => index % every === 0);
+  if (found.some(({ place }) => !values.includes(place.axes[axis.name]))) key.push([`without ${axis.label}`, look(-1)]);
   return Object.assign((place) => look(values.indexOf(place.axes[axis.name])), { key });
 }
 
@@ -89,12 +119,20 @@ function drawCurve(group, { line, place, drawn }, metric, look, px, py) {
   if (drawn.steps.length) add(drawn.steps, drawn.mean, {});
   for (const run of drawn.diverged) {
     add(run.steps, run.values, { "stroke-width": 1, opacity: 0.8 });
-    const last = run.steps.length - 1;
-    if (Number.isFinite(py(number(run.values[last])))) parts.append(text(px(run.steps[last]), Math.max(20, py(number(run.values[last]))) + 4, "✕", { "text-anchor": "middle", style: `fill:${look.stroke}` }));
+    // Where it leaves the frame, which may be before its end.
+    const heights = run.values.map((value) => py(number(value)));
+    const out = heights.findIndex((height) => height < 14);
+    const last = out < 0 ? heights.length - 1 : out;
+    if (Number.isFinite(heights[last])) parts.append(text(px(run.steps[last]), Math.max(20, heights[last]) + 4, "✕", { "text-anchor": "middle", style: `fill:${look.stroke}` }));
   }
   for (const step of line.switches) {
     const next = drawn.steps.findIndex((at) => at >= step);
-    if (next >= 0) parts.append(svg("circle", { cx: px(step), cy: py(number(drawn.mean[next])), r: 3.4, fill: "var(--paper)", stroke: look.stroke }));
+    if (next < 0) continue;
+    // On the line as it is drawn, which is straight between recorded steps.
+    const [a, b] = [Math.max(next - 1, 0), next].map((index) => [px(drawn.steps[index]), py(number(drawn.mean[index]))]);
+    const share = b[0] > a[0] ? (px(step) - a[0]) / (b[0] - a[0]) : 1;
+    const cy = a[1] + share * (b[1] - a[1]);
+    if (Number.isFinite(cy)) parts.append(svg("circle", { class: "switch", cx: px(step), cy, r: 3.4, fill: "var(--paper)", stroke: look.stroke }));
   }
   group.append(parts);
 }

@@ -1,4 +1,4 @@
-// What all views share: elements, numbers as text, colours, scales, axes, the tip, how places are told apart.
+// What all views share: elements, numbers as text, colours, the tip, how places are told apart.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const number = (value) => (value === "inf" ? Infinity : value === "-inf" ? -Infinity : value);
@@ -20,31 +20,35 @@ function svg(tag, attributes = {}, ...children) {
 const sheet = (width, height, label, ...children) =>
   svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": label }, ...children);
 
+// What may be wider than the page scrolls by itself, so that nothing gets too small to be read.
+const wide = (drawing) => make("div", { class: "wide" }, drawing);
+
 const text = (x, y, content, attributes = {}) => svg("text", { x, y, ...attributes }, content);
 
 // Numbers.
 
-const significant = (value, digits = 3) => {
+const significant = (value, digits = 3, { zeros = false } = {}) => {
   const size = Math.abs(value);
   if (value === 0) return "0";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : value < 0 ? "−∞" : "–";
-  return size >= 1e5 || size < 1e-3 ? value.toExponential(digits - 1).replace("e+", "e") : String(Number(value.toPrecision(digits)));
+  if (size >= 1e5 || size < 1e-3) return value.toExponential(digits - 1).replace("e+", "e");
+  // Measured values keep their last zeros, or 0.3 beside 0.303 looks less well known.
+  return zeros && size < 10 ** (digits - 1) && !Number.isInteger(value) ? value.toPrecision(digits) : String(Number(value.toPrecision(digits)));
 };
 
-const shown = (value, metric) =>
+const shown = (value, metric, digits = 3) =>
   metric.decimals === null || !Number.isFinite(value)
-    ? significant(value * metric.scale)
+    ? significant(value * metric.scale, digits, { zeros: true })
     : (value * metric.scale).toFixed(metric.decimals);
+
+// A mean and its standard deviation over the seeds, which is known less well.
+const pairText = ([mean, spread], metric) =>
+  mean === null ? "–" : shown(number(mean), metric) + (spread === null ? "" : ` ± ${shown(spread, metric, 2)}`);
 
 const better = (metric) => (metric.lower ? (a, b) => a - b : (a, b) => b - a);
 const meanOf = (place, metric) => (place.values[metric.name] ? number(place.values[metric.name][0]) : null);
 
-function valueText(place, metric) {
-  const found = place.values[metric.name];
-  if (!found) return "–";
-  const spread = found[1] === null ? "" : ` ± ${shown(found[1], metric)}`;
-  return shown(number(found[0]), metric) + spread;
-}
+const valueText = (place, metric) => pairText(place.values[metric.name] || [null, null], metric);
 
 // States.
 
@@ -77,91 +81,18 @@ function ramp(stops, share) {
   return `rgb(${channels.join(",")})`;
 }
 
+// Thin lines: the end of the colours that the paper swallows is left out.
+const lineRamp = (share) => ramp(VIRIDIS, isDark() ? 0.2 + 0.8 * share : 0.75 * share);
+
+function isDark() {
+  const { theme } = document.documentElement.dataset;
+  return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
 const inkOn = (colour) => {
   const [red, green, blue] = colour.match(/\d+/g).map(Number);
   return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#111111" : "#ffffff";
 };
-
-// A scale takes a value to a share of its range; `ticks` are [share, text].
-
-function linear(low, high, count = 5) {
-  if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
-  const raw = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= raw);
-  const scale = (value) => (value - low) / (high - low);
-  scale.ticks = [];
-  for (let tick = Math.ceil(low / step); tick * step <= high + step * 1e-9; tick++) scale.ticks.push([scale(tick * step), significant(tick * step, 4)]);
-  scale.invert = (share) => low + share * (high - low);
-  return scale;
-}
-
-function logarithmic(low, high) {
-  if (!(high > low)) [low, high] = [low / 1.5, high * 1.5];
-  const [a, b] = [Math.log10(low), Math.log10(high)];
-  const scale = (value) => (Math.log10(value) - a) / (b - a);
-  const factors = b - a > 3 ? [1] : b - a > 1 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7];
-  const every = Math.max(1, Math.ceil((b - a) / 8));
-  scale.ticks = [];
-  for (let power = Math.floor(a); power <= b; power += every)
-    for (const factor of factors) {
-      const value = factor * 10 ** power;
-      if (value >= low * 0.9999 && value <= high * 1.0001) scale.ticks.push([scale(value), significant(value)]);
-    }
-  scale.invert = (share) => 10 ** (a + share * (b - a));
-  return scale;
-}
-
-const MOST_STEPS = 12;
-
-// A space's axis: evenly spaced values where they are few or not all numbers, else to scale; a range always is.
-function axisScale(axis) {
-  if (axis.range) return axis.log ? logarithmic(...axis.range) : linear(...axis.range);
-  const values = axis.values.map(number);
-  const numeric = values.every((value) => typeof value === "number" && Number.isFinite(value));
-  if (numeric && values.length > MOST_STEPS) {
-    const [low, high] = [values[0], values[values.length - 1]];
-    return low > 0 && high / low > 30 ? logarithmic(low, high) : linear(low, high);
-  }
-  const last = Math.max(values.length - 1, 1);
-  const scale = (value) => (values.length === 1 ? 0.5 : values.indexOf(value) / last);
-  scale.ticks = axis.texts.map((content, index) => [values.length === 1 ? 0.5 : index / last, content]);
-  return scale;
-}
-
-function metricScale(metric, values, log) {
-  const finite = values.filter((value) => Number.isFinite(value) && (!log || value > 0)).map((value) => value * metric.scale);
-  if (!finite.length) return linear(0, 1);
-  const [low, high] = [Math.min(...finite), Math.max(...finite)];
-  const inner = log ? logarithmic(low, high) : linear(low, high);
-  const scale = (value) => inner(value * metric.scale);
-  scale.ticks = inner.ticks;
-  scale.text = (share) => significant(inner.invert(share));
-  return scale;
-}
-
-function frame(group, box, x, y, xLabel, yLabel) {
-  const [left, top, width, height] = box;
-  group.append(svg("path", { class: "rule", d: `M${left} ${top}v${height}h${width}` }));
-  for (const [share, content] of y.ticks) {
-    const at = top + height * (1 - share);
-    group.append(svg("path", { class: "rule", d: `M${left} ${at}h${width}`, opacity: 0.55 }), text(left - 6, at + 4, content, { "text-anchor": "end" }));
-  }
-  for (const [share, content] of x.ticks) group.append(text(left + width * share, top + height + 16, content, { "text-anchor": "middle" }));
-  group.append(
-    text(left + width / 2, top + height + 34, xLabel, { "text-anchor": "middle", class: "faint" }),
-    text(0, 0, yLabel, { "text-anchor": "middle", class: "faint", transform: `translate(${left - 48} ${top + height / 2}) rotate(-90)` }),
-  );
-}
-
-function colourBar(scale, stops, label, height) {
-  const group = svg("g");
-  for (let step = 0; step < 40; step++)
-    group.append(svg("rect", { x: 0, y: (height * (39 - step)) / 40, width: 12, height: height / 40 + 0.6, fill: ramp(stops, step / 39) }));
-  for (const [share, content] of scale.ticks) group.append(text(17, height * (1 - share) + 4, content));
-  group.append(text(0, 0, label, { "text-anchor": "middle", class: "faint", transform: `translate(66 ${height / 2}) rotate(-90)` }));
-  return group;
-}
 
 // The tip, for the pointer and for the keyboard.
 

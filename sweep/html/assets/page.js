@@ -3,9 +3,8 @@
 function themeButton() {
   const button = make("button", { id: "theme", type: "button" }, "light / dark");
   button.addEventListener("click", () => {
-    const root = document.documentElement;
-    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
+    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+    redrawAll();
   });
   return button;
 }
@@ -47,8 +46,12 @@ const heading = (title) => make("header", {}, make("div", {}, make("h1", {}, tit
 const views =
   data.kind === "comparison"
     ? [heading(`${data.first} and ${data.second}`), ...comparisonViews()]
-    : [heading(data.name), searchView(), ...data.heatmaps.map(heatmapView), contourView(), parallelView(), paretoView(), curvesView(), placesTable()];
+    : [heading(data.name), searchView(), ...data.heatmaps.map(heatmapView), contourView(), slicesView(), parallelView(), paretoView(), curvesView(), placesTable()];
 document.getElementById("page").append(...views.filter(Boolean));
 document.body.append(tip);
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
+addEventListener("resize", () => Math.abs(room() - roomDrawn) > 1 && redrawAll());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+// The bar of the page itself takes room once the page is long enough to have one.
+if (Math.abs(room() - roomDrawn) > 1) redrawAll();
 document.documentElement.dataset.ready = "yes";

@@ -6,17 +6,16 @@ function parallelView() {
   if (!axes.length || !metrics.length) return null;
   const view = section("parallel", "Parallel coordinates", "A line is a place, coloured by the last axis. Drag along an axis to keep a range; a click there frees it.");
   const chosen = { metric: metrics[0].name, log: true };
-  const draw = () => view.body.replaceChildren(parallelPlot(axes, metrics, byName(metrics, chosen.metric), chosen.log));
+  const draw = () => view.body.replaceChildren(wide(parallelPlot(axes, metrics, byName(metrics, chosen.metric), chosen.log)));
   view.controls.append(
     choice("colour", choices(metrics), chosen.metric, (name) => ((chosen.metric = name), draw())),
     toggle("logarithmic loss", chosen.log, (on) => ((chosen.log = on), draw())),
   );
-  draw();
+  keepDrawn(draw);
   return view.element;
 }
 
 function parallelPlot(axes, metrics, colour, log) {
-  const [left, top, width, height] = [60, 34, 980, 320];
   const ordered = [...metrics.filter((metric) => metric !== colour), colour];
   const ended = data.places.filter((place) => hasValue(place.state) && ordered.every((metric) => meanOf(place, metric) !== null));
   const columns = [
@@ -31,12 +30,18 @@ function parallelPlot(axes, metrics, colour, log) {
     }),
   ];
   const last = columns[columns.length - 1];
-  const x = (index) => left + (index * width) / (columns.length - 1);
-  const drawn = sheet(left + width + 70, top + height + 20, "parallel coordinates");
-  const lines = ended.map((place) => {
+  // Labels of the first axis stand outside; the others keep clear of the next axis.
+  const left = Math.max(Math.ceil(Math.min(widest(columns[0].ticks.map(([, content]) => content)), MOST_LABEL)) + 16, 50);
+  const right = 70;
+  const [top, width, height] = [34, Math.max(Math.min(room(), 1140), 130 * columns.length) - left - right, 320];
+  const between = width / (columns.length - 1);
+  const x = (index) => left + index * between;
+  const drawn = sheet(left + width + right, top + height + 20, "parallel coordinates");
+  // The best are drawn last, over the others.
+  const lines = [...ended].sort((a, b) => better(colour)(meanOf(b, colour), meanOf(a, colour))).map((place) => {
     const shares = columns.map((column) => column.at(place));
     const d = shares.map((share, index) => (share === null ? null : `${x(index).toFixed(1)} ${(top + height * (1 - share)).toFixed(1)}`)).filter(Boolean);
-    const stroke = ramp(VIRIDIS, colour.lower ? 1 - last.at(place) : last.at(place));
+    const stroke = lineRamp(colour.lower ? 1 - last.at(place) : last.at(place));
     const line = svg("path", { class: "line place", d: `M${d.join("L")}`, stroke });
     const hit = svg("path", { class: "hit", d: `M${d.join("L")}` });
     explains(hit, placeTip(place, ordered), { enter: () => line.classList.add("strong"), leave: () => line.classList.remove("strong") });
@@ -51,14 +56,18 @@ function parallelPlot(axes, metrics, colour, log) {
       hit.style.pointerEvents = out ? "none" : "";
     }
   };
-  columns.forEach((column, index) => drawn.append(parallelAxis(column, x(index), top, height, (range) => ((kept[index] = range), filter()))));
+  columns.forEach((column, index) => {
+    const room_ = { side: index ? 1 : -1, width: index ? between * 0.6 : left - 16, head: between - 12 };
+    drawn.append(parallelAxis(column, x(index), top, height, room_, (range) => ((kept[index] = range), filter())));
+  });
   return drawn;
 }
 
-function parallelAxis(column, x, top, height, keep) {
+function parallelAxis(column, x, top, height, { side, width, head }, keep) {
   const group = svg("g", {});
-  group.append(svg("path", { class: "rule", style: "stroke:var(--ink)", d: `M${x} ${top}v${height}` }), text(x, top - 14, column.label, { "text-anchor": "middle", "font-weight": 600 }));
-  for (const [share, content] of column.ticks) group.append(text(x + 7, top + height * (1 - share) + 4, content, { style: "paint-order:stroke;stroke:var(--paper);stroke-width:3px" }));
+  group.append(svg("path", { class: "rule", style: "stroke:var(--ink)", d: `M${x} ${top}v${height}` }), label(x, top - 14, column.label, head, { "text-anchor": "middle", "font-weight": 600 }));
+  const look = { "text-anchor": side < 0 ? "end" : "start", style: "paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round" };
+  for (const [share, content] of column.ticks) group.append(label(x + 8 * side, top + height * (1 - share) + 4, content, width, look));
   const range = svg("rect", { x: x - 6, width: 12, y: 0, height: 0, fill: "var(--mark)", opacity: 0.35 });
   const handle = svg("rect", { x: x - 10, width: 20, y: top, height, fill: "transparent", style: "cursor:ns-resize", class: "brush" });
   let start = null;

@@ -7,23 +7,29 @@ function searchView() {
   const chosen = { objective: search.objectives[0].name, log: true };
   const draw = () => view.body.replaceChildren(historyPlot(search, search.objectives.findIndex((metric) => metric.name === chosen.objective), chosen.log), importanceBars(search));
   if (search.objectives.length > 1) view.controls.append(choice("objective", choices(search.objectives), chosen.objective, (name) => ((chosen.objective = name), draw())));
+  if (search.front.length) {
+    const heading = search.objectives.length === 1 ? "Best" : "On the Pareto front";
+    view.element.insertBefore(make("p", { class: "best" }, `${heading}: ${search.front.join("; ")}.`), view.controls);
+  }
   view.controls.append(toggle("logarithmic loss", chosen.log, (on) => ((chosen.log = on), draw())));
-  draw();
+  keepDrawn(draw);
   return view.element;
 }
 
 function historyPlot(search, index, log) {
   const metric = search.objectives[index];
-  const box = [70, 22, 640, 300];
-  const [left, top, width, height] = box;
   const good = search.trials.filter((trial) => !trial.diverged && trial.values.length);
   if (!good.length) return make("p", {}, "No configuration has completed yet.");
   const values = good.map((trial) => number(trial.values[index]));
   const y = padded(metricScale(metric, values, log && metric.positive && values.every((value) => value > 0)));
   const x = padded(linear(0, Math.max(search.cells, 1)));
+  const whole = Math.min(760, Math.max(room(), 300));
+  const left = leftOf(y, whole);
+  const box = [left, 22, whole - left - 20, 300];
+  const [, top, width, height] = box;
   const px = (cells) => left + width * x(cells);
   const py = (value) => top + height * (1 - y(value));
-  const drawn = sheet(left + width + 30, top + height + 48, `${metric.label} against cells trained`);
+  const drawn = sheet(whole, top + height + FOOT, `${metric.label} against cells trained`);
   frame(drawn, box, x, y, "cells trained before", metric.label);
   const steps = search.trials.map((trial, at) => [trial.cells, search.best[index][at]]).filter(([, value]) => value !== null);
   if (steps.length) {
@@ -31,7 +37,7 @@ function historyPlot(search, index, log) {
     drawn.append(svg("path", { id: "best", class: "line", stroke: "var(--mark)", d: `${d.join("")}H${px(search.cells).toFixed(1)}` }));
   }
   for (const trial of search.trials) if (trial.state !== "open" && trial.state !== "excluded") drawn.append(explains(trialMark(trial, px(trial.cells), top, trial.values.length ? py(number(trial.values[index])) : null), trialTip(search, trial)));
-  return drawn;
+  return wide(drawn);
 }
 
 function trialMark(trial, x, top, y) {
@@ -51,12 +57,13 @@ function trialTip(search, trial) {
 function importanceBars(search) {
   const element = make("div", { class: "panels", id: "importances" });
   for (const { objective, axes } of search.importances) {
-    const [left, row, width] = [90, 22, 300];
+    const [left, row] = [Math.ceil(Math.min(widest(axes.map((axis) => axis.label)), MOST_LABEL)) + 12, 22];
+    const width = Math.max(60, Math.min(260, room() - left - 60));
     const drawn = sheet(left + width + 60, row * axes.length + 6, `importance for ${objective}`);
-    axes.forEach(({ label, share }, index) => {
+    axes.forEach(({ label: name, share }, index) => {
       const y = index * row;
       drawn.append(
-        text(left - 8, y + 15, label, { "text-anchor": "end" }),
+        text(left - 8, y + 15, fitted(name, MOST_LABEL), { "text-anchor": "end" }),
         svg("rect", { x: left, y: y + 3, width: Math.max(width * share, 1), height: row - 7, fill: "var(--mark)" }),
         text(left + width * share + 6, y + 15, `${(100 * share).toFixed(0)} %`),
       );

@@ -1,4 +1,4 @@
-"""Ray started by `sweep run` is for this machine only."""
+"""Ray started by `sweep run` is for this machine only, and a SIGTERM is for the sweep, not for Ray."""
 
 import ipaddress
 import os
@@ -18,7 +18,7 @@ axes: {seed: [0]}
 """
 
 
-def test_nothing_listens_beyond_this_machine(tmp_path: Path) -> None:
+def test_nothing_listens_beyond_this_machine_and_sigterm_stops_cleanly(tmp_path: Path) -> None:
     home = Home(tmp_path)
     (tmp_path / "space.yaml").write_text(SPACE)
     try:
@@ -28,7 +28,12 @@ def test_nothing_listens_beyond_this_machine(tmp_path: Path) -> None:
         assert len(found) >= 4, "Ray's control store, node manager, object manager and workers listen"
         open_ones = [one for one in found if not ipaddress.ip_address(one.address).is_loopback]
         assert not open_ones
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=PATIENCE_SECONDS)
+        commands = [Path(f"/proc/{one}/cmdline").read_text() for one in family(process.pid)]
+        unused = ("monitor.py", "dashboard.py")
+        assert not [command for command in commands if any(name in command for name in unused)]
+        os.kill(process.pid, signal.SIGTERM)
+        said, errors = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.returncode == 130, said + errors
+        assert "stopped by SIGTERM; go on with: sweep resume listening" in said
     finally:
         home.close()

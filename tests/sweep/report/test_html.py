@@ -119,7 +119,7 @@ def count(page: Browser, selector: str) -> int:
 
 def test_a_browser_draws_every_view(page: Browser) -> None:
     sections = page.evaluate("[...document.querySelectorAll('section')].map(s => s.id)")
-    assert sections == ["heatmap-0", "contour", "parallel", "pareto", "curves", "places"]
+    assert sections == ["heatmap-0", "contour", "slices", "parallel", "pareto", "curves", "places"]
     # Two metrics of three by four cells each.
     assert count(page, "#heatmap-0 g[data-state]") == 2 * 12
     assert count(page, "#heatmap-0 g[data-state=DIVERGED]") == 2 * 3

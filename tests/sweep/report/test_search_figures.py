@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from search_spaces.search import SearchSpec
 from sweep.html import write_html
+from sweep.notebook import LoadedSweep
 from sweep.record import Record
 from sweep.report import make_report
 from sweep.report.canvas import Canvas
@@ -127,11 +128,14 @@ def test_status_names_a_search_as_such(record: Record) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 def test_the_page_shows_the_search(record: Record, tmp_path: Path) -> None:
     path = write_html(record, tmp_path)
+    assert "&quot;trials&quot;" in LoadedSweep(record).report(), "a notebook shows the search too"
     with browser() as page:
         page.open(path.as_uri())
         assert page.evaluate("document.querySelectorAll('#search circle.mark').length") == 26
         assert page.evaluate("document.querySelectorAll('#search g.mark').length") == 2
         assert page.evaluate("document.querySelectorAll('#importances rect').length") == 2 * len(SEARCH.axes)
+        best = page.evaluate("document.querySelector('#search .best').textContent")
+        assert best.startswith("On the Pareto front: final/train_loss 0.04, final/test_accuracy 0.48 at lr=")
         page.choose("#search select[aria-label=objective]", "final/test_accuracy")
         page.point_at("#search circle.mark", 24)
         tip = page.evaluate("document.querySelector('#tip').textContent")

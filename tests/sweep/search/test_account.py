@@ -54,6 +54,9 @@ def test_questions_and_answers_are_counted(account: Account) -> None:
     assert (len(account.trials), len(account.asked), account.cells, account.steps) == (31, 30, 60, 6000)
     assert account.seconds == 87.0
     assert account.budget() == "60 of 40 cells, 6,000 of 9,000 steps"
+    spared = Told(number=0, result=Result(state="pruned", objectives=(0.5, 0.5)), spared=150)
+    asked = Asked(number=0, configuration=at(0), cells=("a", "b"), new=2, steps=200)
+    assert account_of(SEARCH, [asked, spared]).budget() == "2 of 40 cells, 50 of 9,000 steps"
     assert [trial.cells_before for trial in account.trials[:4]] == [0, 0, 2, 4]
     assert account.asked[28].result is None
 

@@ -1,16 +1,19 @@
 """What a configuration's seeds come to, and when a search ends."""
 
 import io
+import json
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from search_spaces.search import SearchSpec
+from sweep.cli import main
 from sweep.names import Status
 from sweep.progress import Display, Progress
 from sweep.search.asking import MOST_REPEATS, Asking, Ended, result_of
-from sweep.search.events import Asked
+from sweep.search.events import Asked, Event
 
 LOSS = "final/train_loss"
 
@@ -73,6 +76,48 @@ def test_budgets() -> None:
     assert stepped.is_over(0) == ""
 
 
+def test_spared_steps_come_back_once_and_after_a_kill_too() -> None:
+    spec, events = search(steps=100), list[Event]()
+    made = Asking(spec, events)
+    for number in range(3):
+        at, configuration = made.ask()
+        cells = (f"{number}-0", f"{number}-1") if number < 2 else ("0-0", "0-1")
+        new = 2 if number < 2 else 0
+        asked = Asked(number=at, configuration=configuration, cells=cells, new=new, steps=20 * new)
+        made.put(asked)
+        events.append(asked)
+    # 80 steps are charged; the cells of the first and of the last question are the same two.
+    made.ended("0-0", cell(Status.DIVERGED, 9.0, steps=5))
+    made.ended("0-1", cell(Status.COMPLETED, 1.0, steps=20))
+    told = made.tell()
+    assert [(one.number, one.spared) for one in told] == [(0, 15), (2, 0)]
+    events += told
+    assert made.steps_left(20) == 35
+
+    for one in (made, Asking(spec, events)):
+        at, configuration = one.ask()
+        one.put(Asked(number=at, configuration=configuration, cells=("3",), new=1, steps=34))
+        assert one.is_over(0) == ""
+        one.ended("1-0", cell(Status.STOPPED, 1.0, steps=19))
+        one.put(Asked(number=at + 1, configuration=configuration, cells=("4",), new=1, steps=1))
+        assert one.is_over(0) == ""
+        one.put(Asked(number=at + 2, configuration=configuration, cells=("5",), new=1, steps=1))
+        assert one.is_over(0) == "100 steps"
+
+
+def test_siblings_are_the_seeds_of_open_questions_that_have_not_ended() -> None:
+    made = Asking(search(seeds=[0, 1, 2], cells=9), [])
+    for number in range(2):
+        at, configuration = made.ask()
+        cells = tuple(f"{number}-{seed}" for seed in range(3))
+        made.put(Asked(number=at, configuration=configuration, cells=cells, new=3))
+    made.ended("0-2", cell(Status.COMPLETED, 1.0))
+    assert made.siblings("0-0") == ["0-1"] and made.siblings("1-1") == ["1-0", "1-2"]
+    for seed in range(2):
+        made.ended(f"0-{seed}", cell(Status.STOPPED, 1.0))
+    assert [told.number for told in made.tell()] == [0] and made.siblings("0-0") == []
+
+
 def test_a_space_that_is_exhausted_ends_the_search() -> None:
     made = Asking(
         SearchSpec.model_validate({"axes": {"lr": [0.1, 0.2]}, "cells": 10, "sampler": "random"}), []
@@ -117,3 +162,19 @@ def test_a_plain_line_is_said_once() -> None:
         display.tick()
     display.close()
     assert console.file.getvalue() == "s: 0% of steps; 1 pending\n"
+
+
+def test_a_space_with_grids_is_planned_as_a_search_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def planned(*more: str) -> int:
+        with pytest.raises(SystemExit) as end:
+            main(["plan", "demo", "--json", *more])
+        assert end.value.code == 0
+        return json.loads(capsys.readouterr().out)["unique_cells"]
+
+    assert planned("--search", "--cells", "6") == 6
+    assert planned() > 6

@@ -18,7 +18,7 @@ EVENTS: list[Event] = [
         result=Result(state="complete", objectives=(0.5, 0.1), spreads=(0.0, 0.01), diverged=0.5),
     ),
     Asked(number=0, configuration={"lr": 0.123456}, cells=("a", "b"), new=2, steps=200, seconds=1.5),
-    Told(number=0, result=Result(state="pruned", objectives=(1e-300,), spreads=(0.0,), step=7)),
+    Told(number=0, result=Result(state="pruned", objectives=(1e-300,), spreads=(0.0,), step=7), spared=93),
     Decided(cell_id="a", step=10, value=0.1 + 0.2, stops=True, reason="asha: 2 of 3"),
     Released(cell_id="a"),
 ]

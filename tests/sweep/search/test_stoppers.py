@@ -90,6 +90,30 @@ def test_decisions_are_learnt_and_not_taken_again() -> None:
     assert not resumed.decide("done", 10, 9.0, goes_on=False).stops
 
 
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_seeds_of_a_configuration_are_not_its_rivals(kind: str) -> None:
+    spec = StopperSpec.model_validate({"kind": kind, "grace": 10, "factor": 2, "least": 1})
+    stopper = Stopper(spec, longest=100, group_of=lambda cell: cell[-1])
+    # Seed 1 is harder for all; among its own the second configuration is the best.
+    assert not come(stopper, "a0", 10, 1.0) and not come(stopper, "a1", 10, 5.0)
+    assert not come(stopper, "b1", 10, 4.0)
+    assert come(stopper, "b0", 10, 2.0)
+
+
+def test_a_stopped_seed_takes_the_others_along_and_counts_for_nobody() -> None:
+    stopper = Stopper(StopperSpec(kind="median", grace=10, every=10, least=1), longest=100)
+    assert not come(stopper, "a", 10, 1.0)
+    decided = stopper.decide("b", 10, 2.0)
+    along = stopper.along_with(decided, "c")
+    assert along is not None and (along.stops, along.step) == (True, 0) and "b: median" in along.reason
+    stopper.learn(along)
+    # Its own best so far is the 0.5 that it has, not the 2.0 for which the other was stopped.
+    assert not stopper.decide("c", 10, 0.5).stops
+    assert stopper.decide("d", 10, 1.5).reason.startswith("median: best 1.5, median 1 of 1")
+    stopper.release("c")
+    assert stopper.along_with(decided, "c") is None
+
+
 @pytest.mark.parametrize(("rung", "expected"), [(0, 9.0), (19, 9.0), (20, 8.0), (35, 8.0), (99, 7.0)])
 def test_the_last_value_up_to_a_rung_counts(rung: int, expected: float) -> None:
     assert value_at(rung, [0, 10, 20, 30, 40], [9.0, None, 8.0, math.nan, 7.0]) == expected

@@ -1,0 +1,49 @@
+"""What `sweep list` says of a sweep, from its own run alone."""
+
+import json
+
+import pytest
+
+from sweep import names
+from sweep.cli import main
+from sweep.lease import Lease
+from sweep.ledger import Ledger
+from sweep.names import Status
+from sweep.overview import all_sweeps
+from tests.sweep.small_sweep import FakeSpace, make_plan
+
+
+def test_states_counts_and_the_best(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = ledger.client.tracking_uri
+    over = ledger.open_sweep(FakeSpace(), make_plan(0.1), name="over")
+    figures = {"cells/completed": 3.0, "cells/diverged": 1.0, "cells/failed": 0.0}
+    ledger.log_progress(
+        over, {**figures, names.BEST_TRAIN_LOSS: 0.0123, names.BEST_TEST_ACCURACY: 0.912}, step=4
+    )
+    with Lease.acquire(ledger, over):
+        pass
+    ledger.finish_sweep(over, Status.COMPLETED)
+    killed = ledger.open_sweep(FakeSpace(), make_plan(0.2), name="killed [red]")
+    under_way = ledger.open_sweep(FakeSpace(), make_plan(0.3), name="under way")
+    with Lease.acquire(ledger, under_way):
+        found = {sweep.name: sweep for sweep in all_sweeps(uri)}
+    assert {name: sweep.state for name, sweep in found.items()} == {
+        "over": "finished", "killed [red]": "interrupted", "under way": "running"
+    }  # fmt: skip
+    assert found["over"].counts == {"completed": 3, "diverged": 1} and found[killed.name].counts == {}
+    assert found["over"].columns[4:] == ("3 completed, 1 diverged", "0.0123", "91.2")
+
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main(["list", "--tracking-uri", uri])
+    said = capsys.readouterr().out
+    assert "killed [red]" in said and "3 completed, 1 diverged" in said
+    with pytest.raises(SystemExit):
+        main(["list", "--tracking-uri", uri, "--json"])
+    assert sorted(json.loads(capsys.readouterr().out)["sweeps"]) == sorted(found)
+
+
+def test_without_a_database_there_are_none(tmp_path: object) -> None:
+    assert all_sweeps(f"sqlite:///{tmp_path}/none.db") == []
