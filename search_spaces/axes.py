@@ -63,6 +63,8 @@ def _typed_choices(choices: Any) -> dict[AxisValue, dict[str, Any]]:
         complain(f"choices: expected a mapping of labels to what they set, found {shown(choices)}.")
     typed: dict[AxisValue, dict[str, Any]] = {}
     for label, paths in cast("Mapping[AxisValue, Any]", choices).items():
+        if isinstance(label, str) and not label.isprintable():
+            complain(f"choices: found the label {shown(label)}; expected printable text.")
         if not isinstance(paths, Mapping):
             complain(f"choices.{label}: expected a mapping of paths to values, found {shown(paths)}.")
         try:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from search_spaces.reports import AxisValue, FilterValue
-from search_spaces.strict import Flag, Number, StrictModel, Whole, complain, complain_unknown
+from search_spaces.strict import Flag, Number, StrictModel, Whole, complain, complain_unknown, shown
 from trainers.errors import ConfigError
 from trainers.options import Choice, Option
 
@@ -76,6 +76,8 @@ def _statistic(value: Any) -> Any:
     if not isinstance(value, Mapping) or not isinstance(cast("Any", value).get("name"), str):
         complain("expected the name of a statistic, or a mapping with `name` and its options.")
     given = dict(cast("Mapping[str, Any]", value))
+    if unnamed := [key for key in given if not isinstance(cast("Any", key), str)]:
+        complain(f"found {shown(unnamed[0])} as the name of an option; expected text.")
     name = given.pop("name")
     if name not in STATISTICS:
         complain_unknown("statistic", name, STATISTICS)

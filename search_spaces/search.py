@@ -183,7 +183,7 @@ class SearchSpec(StrictModel):
     def _known_objectives(cls, given: Any) -> Any:
         listed: Any = [given] if isinstance(given, str) else given
         for name in cast("Sequence[Any]", listed) if isinstance(listed, (list, tuple)) else ():
-            if name not in OBJECTIVES:
+            if not isinstance(name, str) or name not in OBJECTIVES:
                 complain_unknown("objective", name, OBJECTIVES)
         return listed
 

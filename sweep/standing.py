@@ -112,7 +112,8 @@ class Standing:
             "name": self.name,
             "cells": self.cells,
             "points": self.points,
-            "counts": dict(self.counts),
+            # Scripts wait for `pending` to be 0, so it is there when it is.
+            "counts": {Status.PENDING.value: 0, **self.counts},
             "cells_per_minute": _known(self.cells_per_minute),
             "eta_seconds": _known(self.eta_seconds),
             "best": {b.metric: {"value": b.value, "cell_id": b.cell_id, "at": b.place} for b in self.best},

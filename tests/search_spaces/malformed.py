@@ -181,6 +181,9 @@ MALFORMED: dict[str, Malformed] = {
     "choice with a bad value": Malformed(
         "SGD: {}", "SGD: {phases.1.alpha_dom: 0}", ("choices.SGD", "greater than 0")
     ),
+    "a label that drives a terminal": Malformed(
+        "{SGD: {}}", '{"\\e[31m": {}}', ("axes.method", "label", "\\x1b[31m", "printable")
+    ),
     "no choices": Malformed("{SGD: {}}", "{}", ("axes.method", "choices", "found {}")),
     "choices beside values": Malformed(
         "{choices: {SGD: {}}}", "{choices: {SGD: {}}, values: [1]}", ("axes.method", "`choices` beside")
@@ -295,6 +298,16 @@ MALFORMED: dict[str, Malformed] = {
         "reports:\n",
         "claims:\n  - {name: c, says: so, statistic: levl, band: {at_least: 1}}\nreports:\n",
         ("claims.0.statistic", "levl", "Did you mean 'level'"),
+    ),
+    "a statistic with an option that is no text": Malformed(
+        "reports:\n",
+        "claims:\n  - {name: c, says: so, statistic: {name: level, 5: 1}, band: {at_least: 1}}\nreports:\n",
+        ("claims.0.statistic", "5", "text"),
+    ),
+    "an objective that is no text": Malformed(
+        "reports:\n",
+        "search: {axes: {lr: [0.1, 0.2]}, objectives: [[x]], cells: 1}\nreports:\n",
+        ("search.objectives", "['x']", "final/train_loss"),
     ),
     "a claim without a band": Malformed(
         "reports:\n", "claims:\n  - {name: c, says: so, statistic: final}\nreports:\n", ("claims.0", "band")

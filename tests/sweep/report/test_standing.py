@@ -76,6 +76,7 @@ def test_reasons_and_devices_are_counted(record: Record) -> None:
     assert standing.devices[0].share == pytest.approx(60 / 600)
     values = json.loads(json.dumps(standing.to_json(), allow_nan=False))
     assert values["counts"]["diverged"] == 2 and values["cells"] == 12
+    assert "pending" in replace(standing, counts={"completed": 12}).to_json()["counts"]
 
 
 def test_nodes_are_shown_while_cells_run(record: Record) -> None:
