@@ -9,8 +9,9 @@ Every side trains the same cells (an MLP of one unit on MNIST-5k, 33 steps) and 
     optuna           a study on SQLite with as many processes as slots, every point reported to the trial
 
 Overhead is (wall x slots - training) / cells, the training being what the cells say they took. For the
-sweep the driver's memory is read while it runs; then `sweep status` and `sweep report` are timed over a store
-of `--runs` runs. Prints a table and writes JSON to `benchmarks/results/`.
+sweep the driver's memory is read while it runs. Then `sweep status` and `sweep report` are timed over a store
+of `--runs` runs, and `sweep plan` over 100,000 grid points, without and with prefixes to share. Prints a table
+and writes JSON to `benchmarks/results/`.
 """
 
 import argparse
@@ -262,6 +263,49 @@ def measure_reading(folder: Path, runs: int) -> dict[str, Any]:
     return found
 
 
+PLANS = {
+    "plan": "phases: [{lr: 0.1, until: 20000}]",
+    "plan, with forks": "phases: [{lr: 0.1, until: 100}, {lr: 0.1, until: 20000}]",
+}
+PLAN_SPACE = """
+name: large
+base: {{model: mlp, dataset: mnist-5k, {phases}}}
+axes:
+  alpha_dom: {divisors}
+  beta_bulk: {divisors}
+  seed: {seeds}
+"""
+PLANNED_CELLS = 100_000
+
+
+def measure_plan(folder: Path, phases: str) -> dict[str, Any]:
+    """Time `sweep plan` of 100,000 grid points, all of the command: divisors of 100 by 100, 10 seeds."""
+    divisors = [round(0.1 * (1 + number), 1) for number in range(100)]
+    (folder / "large.yaml").write_text(
+        PLAN_SPACE.format(phases=phases, divisors=divisors, seeds=list(range(10)))
+    )
+    environment = {**os.environ, "SWEEP_HOME": str(folder / "results"), "OMP_NUM_THREADS": "1"}
+    runs: list[tuple[float, float]] = []
+    for _ in range(3):
+        begun = time.monotonic()
+        process = subprocess.Popen(
+            [*SWEEP, "plan", "large.yaml", "--json"], cwd=folder, env=environment, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        assert status == 0
+        assert json.loads(said)["cells"] == PLANNED_CELLS
+        runs.append((time.monotonic() - begun, used.ru_maxrss / 1024))
+    seconds, peak = zip(*runs, strict=True)
+    return {
+        "cells": PLANNED_CELLS,
+        "unique_cells": json.loads(said)["unique_cells"],
+        "seconds": statistics.median(seconds),
+        "peak_mib": max(peak),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cells", type=int, default=2000)
@@ -278,6 +322,8 @@ def main() -> None:
         "optuna": lambda folder: measure_peer(folder, OPTUNA, few, slots),
         "reading": lambda folder: measure_reading(folder, options.runs),
     }
+    for name, phases in PLANS.items():
+        sides[name] = lambda folder, phases=phases: measure_plan(folder, phases)
     for name, measure in sides.items():
         if options.only and name not in options.only:
             continue
