@@ -8,9 +8,9 @@ Every side trains the same cells (an MLP of one unit on MNIST-5k, 33 steps) and 
     ray tune         `tune.Tuner` with its `MLflowLoggerCallback` on SQLite, actors reused or not
     optuna           a study on SQLite with as many processes as slots, every point reported to the trial
 
-Overhead is (wall x slots - training) / cells, the training being what the cells say they took. For the
-sweep the driver's memory is read while it runs. Then `sweep status` and `sweep report` are timed over a store
-of `--runs` runs, and `sweep plan` over 100,000 grid points, without and with prefixes to share. Prints a table
+Overhead is (wall x slots - training) / cells, the training being what the cells say they took. For the sweep
+the driver's memory is read while it runs. Then `sweep status` and `sweep report` are timed over a store of
+`--runs` runs, and `sweep plan` over 100,000 grid points, without and with prefixes to share. Prints a table
 and writes JSON to `benchmarks/results/`.
 """
 
