@@ -162,7 +162,8 @@ def result_of(search: SearchSpec, ended: Sequence[Ended]) -> Result:
     """Combine the seeds of a configuration.
 
     A seed that diverged does not count towards the mean where others did not; where all did, the last finite
-    values stand, and the share of diverged seeds says what they are worth.
+    values stand, and the share of diverged seeds says what they are worth. Of seeds that were stopped early
+    the one that went furthest speaks for the configuration.
 
     Args:
         search: Its objectives and its risk.
@@ -173,14 +174,17 @@ def result_of(search: SearchSpec, ended: Sequence[Ended]) -> Result:
     diverged = [one for one in ended if one.status is Status.DIVERGED]
     share = len(diverged) / len(ended)
     well = [one for one in ended if one.status in (Status.COMPLETED, Status.STOPPED)]
-    values = (_values(search, one) for one in (well or diverged))
+    stopped = [one for one in well if one.status is Status.STOPPED]
+    furthest = max((one.steps for one in stopped), default=0)
+    # A mean over seeds at different steps would say nothing, and those that were stopped along came less far.
+    counted = [one for one in stopped if one.steps == furthest] or well or diverged
+    values = (_values(search, one) for one in counted)
     rows = [row for row in values if all(math.isfinite(value) for value in row)]
     if not rows or any(one.status is Status.FAILED for one in ended):
         return Result(state="failed", diverged=share)
     columns = list(zip(*rows, strict=True))
     spreads = tuple(statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns)
     worse = [1.0 if OBJECTIVES[name] == "minimize" else -1.0 for name in search.objectives]
-    stopped = [one.steps for one in well if one.status is Status.STOPPED]
     return Result(
         state="pruned" if stopped else "complete",
         objectives=tuple(
@@ -189,7 +193,7 @@ def result_of(search: SearchSpec, ended: Sequence[Ended]) -> Result:
         ),
         spreads=spreads,
         diverged=share,
-        step=min(stopped, default=0),
+        step=furthest,
     )
 
 

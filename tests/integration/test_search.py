@@ -80,7 +80,9 @@ def ending(cell: Cell) -> Ended:
     lane = trainer.lanes[0]
     assert lane.outcome is not None, "trained to its end"
     metrics = {"final/train_loss": lane.finals[TRAIN_LOSS], "final/test_accuracy": lane.finals[TEST_ACCURACY]}
-    return Ended(status=Status(lane.outcome.status), metrics=metrics)
+    return Ended(
+        status=Status(lane.outcome.status), metrics=metrics, steps=lane.outcome.step, num_steps=cell.num_steps
+    )
 
 
 def undisturbed() -> tuple[list[Event], dict[str, Ended]]:

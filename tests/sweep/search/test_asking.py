@@ -54,7 +54,10 @@ def test_a_diverged_seed_is_never_a_number_that_is_none() -> None:
 
 def test_a_stopped_seed_makes_it_pruned_at_the_step_it_reached() -> None:
     result = result_of(search(), [cell(Status.COMPLETED, 1.0), cell(Status.STOPPED, 2.0, steps=5)])
-    assert (result.state, result.step) == ("pruned", 5)
+    assert (result.state, result.step, result.objectives) == ("pruned", 5, (2.0,))
+    along = [cell(Status.STOPPED, 9.0, steps=1), cell(Status.STOPPED, 2.0, steps=7)]
+    result = result_of(search(), along)
+    assert (result.step, result.objectives, result.spreads) == (7, (2.0,), (0.0,))
 
 
 def test_budgets() -> None:
