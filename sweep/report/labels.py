@@ -1,6 +1,7 @@
 """How axes, metrics and numbers are written in figures and tables: the paper's symbols, one home."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,7 +101,15 @@ _METRICS = {
     "overlap/top_vector": MetricLabel(text="overlap of random top vectors", positive=False),
     "edge/gd": MetricLabel(text=r"$2 / \eta$"),
     "edge/sam": MetricLabel(text="SAM's edge"),
+    "distance/from_switch": MetricLabel(text="distance from the switch", positive=False),
 }
+
+_NUMBERED = (
+    (r"subspace/(top|next)_(\d+)_since_(\d+)", r"overlap of the \1 \2, since step \3"),
+    (r"eigenvector/displacement_1_since_(\d+)", r"displacement since step \1"),
+    (r"distance/since_(\d+)", r"distance since step \1"),
+)
+"""Series whose names hold numbers: a pattern, and how such a one is written. All of them may be 0."""
 
 
 def metric_label(metric: str) -> MetricLabel:
@@ -108,6 +117,9 @@ def metric_label(metric: str) -> MetricLabel:
     if metric.startswith("curvature/lambda_"):
         index = metric.rpartition("_")[2]
         return MetricLabel(text=rf"eigenvalue $\lambda_{{{index}}}$", positive=False)
+    for pattern, text in _NUMBERED:
+        if found := re.fullmatch(pattern, metric):
+            return MetricLabel(text=found.expand(text), positive=False)
     return _METRICS.get(
         metric, MetricLabel(text=metric, lower_is_better="loss" in metric, positive="loss" in metric)
     )

@@ -12,7 +12,7 @@ import numpy as np
 from search_spaces.reports import AxisValue, LevelsSpec
 from sweep.histories import read_history
 from sweep.record import Record
-from sweep.report.labels import axis_label, plain
+from sweep.report.labels import axis_label, metric_label, plain
 from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
 from sweep.report.summary import csv_text, raw
 
@@ -84,13 +84,19 @@ def levels_markdown(spec: LevelsSpec, data: LevelsData) -> str:
     ]
     lines += ["standard deviation over the steps, then ± the one over the seeds.", ""]
     lines += [
-        "| " + " | ".join([*heads, *spec.series]) + " |",
+        "| " + " | ".join([*heads, *map(_head, spec.series)]) + " |",
         "|" + " --- |" * (len(heads) + len(spec.series)),
     ]
     for key, levels in data.rows:
         shown = [_shown(level, spec.digits) for level in levels]
         lines.append("| " + " | ".join([*(_place(value) for value in key), *shown]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _head(series: str) -> str:
+    """Return a series' name in words; as it is recorded where the words have symbols, which are TeX."""
+    text = metric_label(series).text
+    return series if "$" in text else text
 
 
 def _place(value: AxisValue | None) -> str:

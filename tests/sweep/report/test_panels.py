@@ -127,6 +127,14 @@ def test_levels_are_means_over_the_window_then_over_the_seeds(store: Store) -> N
     assert levels_csv(spec, data).splitlines()[1] == f"main,x,2.5,1.0,{level.over_seeds!r},2"
 
 
+def test_levels_are_headed_in_words_where_these_need_no_tex(store: Store) -> None:
+    series = ("effective/dom_rate", "overlap/train", "subspace/top_2_since_100")
+    record = recorded(store, [{name: [(0, 1.0)] for name in series}])
+    spec = LevelsSpec(kind="levels", name="l", rows=("grid",), series=series)
+    heads = "| grid | effective Dominant rate | overlap/train | overlap of the top 2, since step 100 |"
+    assert heads in levels_markdown(spec, levels_data(record, spec))
+
+
 def test_every_kind_writes_its_files(store: Store, tmp_path: Path) -> None:
     history = {
         "x": [(0, 1.0), (100, 2.0)],

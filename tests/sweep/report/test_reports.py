@@ -481,6 +481,20 @@ def test_rows_of_panels_are_equally_full(count: int, across: int) -> None:
     assert balanced(count, 3) == across
 
 
+@pytest.mark.parametrize(
+    ("series", "text"),
+    [
+        ("subspace/top_10_since_100", "overlap of the top 10, since step 100"),
+        ("subspace/next_10_since_0", "overlap of the next 10, since step 0"),
+        ("eigenvector/displacement_1_since_2500", "displacement since step 2500"),
+        ("distance/since_5000", "distance since step 5000"),
+        ("eigenvector/displacement_2_since_0", "eigenvector/displacement_2_since_0"),
+    ],
+)
+def test_series_with_numbers_in_their_names_are_written_in_words(series: str, text: str) -> None:
+    assert (metric_label(series).text, metric_label(series).positive) == (text, False)
+
+
 def test_combinations_leave_absent_axes_out() -> None:
     assert combination(["method", "k", "lr"], ["Bulk-SGD", None, 0.1]) == r"Bulk-SGD, $\eta$ = 0.1"
 
