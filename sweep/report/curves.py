@@ -30,6 +30,8 @@ MAX_RULES = 3
 BAND = 0.16
 # Room above the highest line that ended well; a diverging line leaves the panel beyond it.
 HEADROOM_LOG, HEADROOM_LINEAR = 8.0, 1.5
+# Least height of a panel, as a share of its values; that of a line that never changes.
+LEAST_SPAN, CONSTANT_SPAN = 1e-3, 0.2
 DECADE = 10.0
 
 
@@ -335,6 +337,8 @@ def y_limits(lines: Sequence[Line], scale: float, *, logarithmic: bool) -> tuple
     if logarithmic:
         high = min(float(both.max()), top * HEADROOM_LOG)
         return low / 1.25, high * 1.25
-    span = max(top - low, abs(top) * 1e-3, 1e-12)
+    # Within a thousandth, a reference that never changes would be written as an offset and a remainder.
+    least = CONSTANT_SPAN if math.isclose(top, low, rel_tol=1e-9) else LEAST_SPAN
+    span = max(top - low, abs(top) * least, 1e-12)
     high = min(float(both.max()), low + span * HEADROOM_LINEAR)
     return low - 0.05 * span, high + 0.05 * span

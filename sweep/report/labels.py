@@ -105,7 +105,7 @@ _METRICS = {
 }
 
 _NUMBERED = (
-    (r"subspace/(top|next)_(\d+)_since_(\d+)", r"overlap of the \1 \2, since step \3"),
+    (r"subspace/(top|next)_(\d+|i)_since_(\d+)", r"overlap of the \1 \2, since step \3"),
     (r"eigenvector/displacement_1_since_(\d+)", r"displacement since step \1"),
     (r"distance/since_(\d+)", r"distance since step \1"),
 )

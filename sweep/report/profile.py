@@ -41,7 +41,7 @@ def profile_data(record: Record, spec: ProfileSpec) -> PanelsData:
                 lines.append(PanelLine(label=f"step {step:,}", x=x, mean=mean, std=std))
         ticks = () if whole else tuple(index[-LONGEST_NAME:] for index in indices)
         panels.append(Panel(key=key, lines=tuple(lines), ticks=ticks, whole=whole))
-    x_label = "index" if not any(panel.ticks for panel in panels) else ""
+    x_label = "index i" if not any(panel.ticks for panel in panels) else ""
     label = metric_label(spec.series.replace("<i>", "i")).text
     return PanelsData(panel_axes=panel_axes, panels=tuple(panels), x_label=x_label, y_label=label)
 

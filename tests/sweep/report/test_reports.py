@@ -16,7 +16,7 @@ from sweep.names import Status
 from sweep.record import CellOutcome, Record, load_record
 from sweep.report import make_report
 from sweep.report.canvas import balanced, caption
-from sweep.report.curves import curves_data, leaving_point
+from sweep.report.curves import Line, curves_data, leaving_point, y_limits
 from sweep.report.finals import finals_data
 from sweep.report.heatmap import colour_scale, heatmap_data, readable
 from sweep.report.labels import combination, metric_label, number, plain, spaced, spread
@@ -485,6 +485,7 @@ def test_rows_of_panels_are_equally_full(count: int, across: int) -> None:
     ("series", "text"),
     [
         ("subspace/top_10_since_100", "overlap of the top 10, since step 100"),
+        ("subspace/top_i_since_100", "overlap of the top i, since step 100"),
         ("subspace/next_10_since_0", "overlap of the next 10, since step 0"),
         ("eigenvector/displacement_1_since_2500", "displacement since step 2500"),
         ("distance/since_5000", "distance since step 5000"),
@@ -493,6 +494,20 @@ def test_rows_of_panels_are_equally_full(count: int, across: int) -> None:
 )
 def test_series_with_numbers_in_their_names_are_written_in_words(series: str, text: str) -> None:
     assert (metric_label(series).text, metric_label(series).positive) == (text, False)
+
+
+def test_a_line_that_never_changes_is_read_by_its_value() -> None:
+    def limits(values: list[float]) -> tuple[float, float]:
+        points = np.array(values)
+        line = Line(
+            key=(), steps=np.arange(2), mean=points, std=points * 0, num_seeds=1, switches=(), diverged=()
+        )
+        return y_limits([line], 1.0, logarithmic=False)
+
+    low, high = limits([1.99467, 1.99467])
+    assert high - low > 0.01, "ticks so close are written as an offset and a remainder"
+    low, high = limits([0.9990, 0.9999])
+    assert high - low < 0.01, "what does change keeps its scale"
 
 
 def test_combinations_leave_absent_axes_out() -> None:
