@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray._private import node, ray_constants
+from ray._private import worker as ray_worker
 
 from sweep.errors import ClusterError
 
@@ -78,8 +79,8 @@ class Cluster:
         os.environ.update(TUNE_ENVIRONMENT)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        started_here = address is None
-        if started_here:
+        self._started_here = address is None
+        if self._started_here:
             # When all of Ray is killed, a driver is to end soon and not after a minute.
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
             # Ray would replace localhost by the machine's address, and its control store, node manager and
@@ -94,7 +95,7 @@ class Cluster:
         # A Ray that is started here takes SIGTERM for itself and ends the process, without last checkpoints.
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            with _only_what_is_used() if started_here else contextlib.nullcontext():
+            with _only_what_is_used() if self._started_here else contextlib.nullcontext():
                 ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = address or "on this machine"
@@ -105,6 +106,16 @@ class Cluster:
         # What fails is recorded and said by the driver.
         for noisy in ("ray.tune", "ray.train"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+    def is_lost(self) -> bool:
+        """Whether the Ray that was started here has died, so that its trials would be waited for without end.
+
+        A cluster's death is found out by Ray itself, which ends the driver.
+        """
+        # Ray has no other name for what it has started; a version without it is not watched.
+        here = getattr(ray_worker, "_global_node", None) if self._started_here else None
+        raylets = here.all_processes.get(ray_constants.PROCESS_TYPE_RAYLET, []) if here is not None else []
+        return any(info.process.poll() is not None for info in raylets)
 
     def slots(self, resources: Resources) -> int:
         """Return how many trials fit at once.

@@ -120,7 +120,8 @@ class Training:
                 f"{hint('stop', self._sweep.name, given=self._places.given)}"
             )
             events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say, guide)
-            with self._watching(recorder, progress, retention, events, first), _guided(guide) as begun:
+            watch = self._watching(recorder, progress, retention, events, cluster, first)
+            with watch, _guided(guide) as begun:
                 if begun is not None:
                     capacity = slots * lanes
                     begun.begin(recorder, progress, capacity=capacity, lanes=lanes)
@@ -148,6 +149,7 @@ class Training:
         progress: Progress,
         retention: Retention,
         events: PackEvents,
+        cluster: Cluster,
         first: tuple[str, ...] | None,
     ) -> "_Watch":
         display = Display(progress, self._console)
@@ -159,6 +161,8 @@ class Training:
             display.tick()
             if meter.is_over(self._held_seconds + events.held_seconds()):
                 self._stop.ask(f"because the cost limit of {meter.limit:g} is reached")
+            if cluster.is_lost():
+                self._stop.ask("because Ray on this machine has died")
             retention.remove()
             recorder.check()
             runs = recorder.runs

@@ -1,12 +1,17 @@
-"""Taking Ray down: no collection of garbage in another thread may drop references to it meanwhile."""
+"""The connection to Ray: taken down with no collection of garbage meanwhile, and missed when it dies."""
 
 import gc
+import subprocess
+import sys
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import ray
+from ray._private import node, ray_constants
+from ray._private import worker as ray_worker
 
-from sweep.ray_cluster import Cluster
+from sweep.ray_cluster import UNUSED_PARTS, Cluster
 
 
 class Cycle:
@@ -23,3 +28,29 @@ def test_garbage_goes_before_ray_does(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.close()
     assert seen == [(True, False)]
     assert gc.isenabled()
+
+
+def test_a_ray_of_ones_own_that_died_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda **options: None)
+    raylet = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    processes = {ray_constants.PROCESS_TYPE_RAYLET: [SimpleNamespace(process=raylet)]}
+    monkeypatch.setattr(ray_worker, "_global_node", SimpleNamespace(all_processes=processes))
+    own, joined = Cluster(), Cluster("an address")
+    assert not own.is_lost() and not joined.is_lost()
+    raylet.kill()
+    raylet.communicate()
+    assert own.is_lost() and not joined.is_lost()
+
+
+def test_a_ray_of_ones_own_has_no_parts_that_nobody_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [getattr(node.Node, name) for name in UNUSED_PARTS]
+    seen: list[bool] = []
+
+    def init(**options: object) -> None:
+        seen.append(any(getattr(node.Node, name) in before for name in UNUSED_PARTS))
+
+    monkeypatch.setattr(ray, "init", init)
+    Cluster("an address")
+    Cluster()
+    assert seen == [True, False]
+    assert [getattr(node.Node, name) for name in UNUSED_PARTS] == before

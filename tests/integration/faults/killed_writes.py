@@ -68,6 +68,9 @@ class HereCluster:
     def slots(self, resources: Resources) -> int:
         return 1
 
+    def is_lost(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 

@@ -28,16 +28,17 @@ def test_ray_is_killed_and_then_workers_again_and_again(
         grid.kill(pid, "Ray")
     out, err = process.communicate(timeout=PATIENCE_SECONDS)
     if process.returncode != 0:
-        assert process.returncode == 1, out + err
         # Without its GCS Ray's own library ends the driver, with a line that says so.
+        assert process.returncode in (1, 130), out + err
         assert "Failed to connect to GCS" in err or "sweep resume grid" in out, out + err
+        assert all_of_ray or "stopped because Ray on this machine has died" in out, out + err
         # A worker that was only just starting ends by itself, once it misses its Ray.
         wait_until_none(grid.training_workers)
         resumed = grid.start("--max-failures", str(2 * WORKER_KILLS))
         kill_workers(grid, resumed, draw)
         assert "4 completed" in grid.finish(resumed)
     else:
-        # Workers that were there already need no raylet to go on.
+        # The workers that were there already need no raylet to go on, and were done before it was missed.
         assert not all_of_ray
     assert all(grid.committed()[address] >= step for address, step in before.items())
     grid.assert_complete()
