@@ -126,7 +126,7 @@ def value_text(found: Found, metric: str) -> str:
     """Write the mean of a metric and its spread: "0.0884 ±0.0012"."""
     known, label = found.values[metric], metric_label(metric)
     text = number(known.mean, label)
-    return text if math.isnan(known.std) else f"{text} {spread(known.std, label)}"
+    return text if math.isnan(known.std) else f"{text} {spread(known.std, label, mean=known.mean)}"
 
 
 def best_space(space: Space, found: Sequence[Found], *, metric: str, sweep: str, file: str) -> str:

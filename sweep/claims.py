@@ -21,12 +21,10 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mlflow.entities import LifecycleStage
-
 from sweep import names
 from sweep.errors import LeaseHeldError, LedgerError
 from sweep.lease import STALE_SECONDS, Lease, current_holder, last_epoch
-from sweep.ledger import Ledger, ParentRun, Sweep
+from sweep.ledger import Ledger, ParentRun, Sweep, is_deleted
 
 SECONDS_BETWEEN_LOOKS = 0.1
 CHOOSING = 0
@@ -116,7 +114,7 @@ class Claims:
         """Return once a sweep is gone, or whoever deletes it."""
         while True:
             run = self._ledger.parent_run(sweep)
-            gone = run.info.lifecycle_stage != LifecycleStage.ACTIVE or current_holder(run) is None
+            gone = is_deleted(run) or current_holder(run) is None
             if gone or not is_being_deleted(run):
                 return
             try:

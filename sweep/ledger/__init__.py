@@ -12,9 +12,10 @@ from sweep.ledger.cells import CellRun, CellRuns, Entries
 from sweep.ledger.connection import connect
 from sweep.ledger.look import Looks
 from sweep.ledger.requests import RequestTags
+from sweep.ledger.runs import is_deleted
 from sweep.ledger.sweeps import SpaceLike, Sweep, Sweeps
 
-__all__ = ["CellRun", "Entries", "Ledger", "ParentRun", "SpaceLike", "Sweep"]
+__all__ = ["CellRun", "Entries", "Ledger", "ParentRun", "SpaceLike", "Sweep", "is_deleted"]
 
 
 class Ledger(Sweeps, CellRuns, Looks, RequestTags):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Run, RunTag
+from mlflow.entities import LifecycleStage, Run, RunTag
 
 from sweep.ledger.connection import Artifacts, all_experiments, translated
 
@@ -49,6 +49,11 @@ class TaggedRuns:
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         with translated("setting tags"):
             self.client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+
+
+def is_deleted(run: Run) -> bool:
+    """Whether somebody has deleted a run, which MLflow keeps until its own garbage collection."""
+    return run.info.lifecycle_stage != LifecycleStage.ACTIVE
 
 
 def now_ms() -> int:

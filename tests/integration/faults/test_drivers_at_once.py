@@ -111,10 +111,9 @@ def test_two_sweeps_share_cells_at_once(make_grid: Callable[..., Grid], tracking
     assert first.attempts() == [1] * len(first.cells), "a shared cell was begun twice"
 
 
-def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(
-    make_grid: Callable[..., Grid], ray: tuple[str, str]
-) -> None:
-    grid = make_grid(tampering=SHORT_LEASE, options=ray)
+def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(make_grid: Callable[..., Grid]) -> None:
+    # Each has a Ray of its own: in a common one the stopped driver's trial would keep its CPU.
+    grid = make_grid(tampering=SHORT_LEASE)
     sleeper = grid.start()
     wait_for(grid.mid_training, sleeper)
     stop_between_transactions(grid, sleeper.pid)

@@ -151,7 +151,7 @@ def test_the_command(name: str, store: Store, tmp_path: Path, capsys: pytest.Cap
 
     path = tmp_path / "new" / "best.yaml"
     text = said("--top", "2", "--out", str(path))
-    assert "0.2 ±0.14" in text and "other" in text and str(path) in text
+    assert "0.200 ±0.141" in text and "other" in text and str(path) in text
     assert len(load_space(path).grids) == 2
     assert f"sweep best {name} --out" in said()
     first = json.loads(said("--json"))[0]
