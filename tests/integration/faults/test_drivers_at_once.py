@@ -13,8 +13,7 @@ import pytest
 
 from tests.integration.faults.grid import SPACE, Grid, wait_for
 from tests.integration.faults.matrix import MATRIX
-from tests.integration.processes import ROOT
-from tests.integration.servers import MlflowServer, PostgresCluster, RayHead, programs_of_postgres
+from tests.integration.servers import MlflowServer, PostgresCluster, programs_of_postgres
 
 ODD_NAME = 'größe/λ=½: "a\'b" 100% #1 ?x&y; ../up 🙂'
 STALE_SECONDS = 3.0
@@ -67,20 +66,11 @@ def test_two_drivers_start_one_sweep_at_once_while_clocks_jump(
 
 
 def test_two_drivers_start_one_sweep_at_once_in_one_cluster(
-    make_grid: Callable[..., Grid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_grid: Callable[..., Grid], ray: tuple[str, str]
 ) -> None:
-    # Other tests hold Ray's authentication.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    grid = make_grid()
-    # Marked as the grid's, so that all of its processes end with it.
-    environment = {"SWEEP_HOME": str(grid.home.folder / "results"), "PYTHONPATH": str(ROOT)}
-    head = RayHead(tmp_path, cpus=2, environment=environment)
-    head.start()
-    try:
-        drivers = [grid.start("--address", head.address) for _ in range(2)]
-        said = [driver.communicate(timeout=200) for driver in drivers]
-    finally:
-        head.kill()
+    grid = make_grid(options=ray)
+    drivers = [grid.start(), grid.start()]
+    said = [driver.communicate(timeout=200) for driver in drivers]
     assert sorted(driver.returncode for driver in drivers) == [0, 2], said
     assert "is being run by process" in "".join(out + err for out, err in said)
     grid.assert_complete()
