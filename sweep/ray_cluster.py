@@ -45,8 +45,8 @@ class Resources:
 UNUSED_PARTS = ("start_monitor", "start_log_monitor", "start_api_server")
 """Methods of `ray._private.node.Node` that start the autoscaler, the reader of logs and Ray's web pages.
 
-Nobody asks these on one machine. Each is a Python interpreter of its own that imports Ray, and `ray.init` waits
-for the last. Ray has no option for it.
+Nobody asks these on one machine. Each is a Python interpreter of its own that imports Ray, and `ray.init`
+waits for the last. Ray has no option for it.
 """
 
 
