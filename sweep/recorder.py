@@ -7,7 +7,6 @@ record and never the training: the thread tries again, and what is missing at th
 (`reconcile`).
 """
 
-import json
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 import pyarrow.compute as compute
 
 from sweep import names
-from sweep.attempts import environments, fork_text
+from sweep.attempts import ending, environment_document, environments, fork_text
 from sweep.costs import cost_of
 from sweep.ends import publish_end
 from sweep.errors import LedgerError, StorageError
@@ -136,8 +135,7 @@ class Recorder:
         """Wait until all is recorded; returns the cells that are not.
 
         Args:
-            timeout: Seconds without an answer of MLflow's after which no longer is waited. Many cells that
-                end at once may take longer, one after another.
+            timeout: Seconds without an answer of MLflow's after which no longer is waited.
 
         Raises:
             LeaseLostError: Another process writes this sweep's record now.
@@ -352,27 +350,24 @@ class Recorder:
 
     def _finish(self, run: CellRun, manifest: Manifest, entries: Entries) -> None:
         """Store the files and read them back, then the finals, and the status last."""
+        files = self._ledger.artifacts
         for part in manifest.parts:
             name = f"part-{part.start:09d}-{part.stop:09d}.parquet"
-            self._put(run.run_id, f"{names.ARTIFACT_HISTORY}/{name}", self._storage.read_part(part))
+            files.put_verified(run.run_id, f"{names.ARTIFACT_HISTORY}/{name}", self._storage.read_part(part))
         ran = environments(self._storage, manifest)
-        document = json.dumps(ran, indent=1, sort_keys=True)
-        self._put(run.run_id, names.ARTIFACT_ENVIRONMENT, document.encode())
+        files.put_verified(run.run_id, names.ARTIFACT_ENVIRONMENT, environment_document(ran))
         cell, _ = self._describe(run.cell_id)
         # Put when the run was made, which may be days ago.
-        if self._ledger.artifacts.get(run.run_id, names.ARTIFACT_CELL) != cell_document(cell):
-            self._put(run.run_id, names.ARTIFACT_CELL, cell_document(cell))
+        if files.get(run.run_id, names.ARTIFACT_CELL) != cell_document(cell):
+            files.put_verified(run.run_id, names.ARTIFACT_CELL, cell_document(cell))
         entries.tags[names.TAG_COST] = cost_of(cell, manifest, ran["attempts"]).to_text()
-        outcome = manifest.outcome or {}
-        status = Status(outcome["status"])
-        finals = {names.FINAL_STEPS: float(manifest.step)} | manifest.summary.get("finals", {})
-        finals[names.STATUS_DIVERGED] = float(status is Status.DIVERGED)
+        status, reason, finals = ending(manifest)
         # A time that every repetition finds again, so that a repetition adds no second point.
         times = self._storage.read_parts(manifest)[TIMESTAMP].drop_null().to_pylist()
         self._end(
             replace(run, metrics={**run.metrics, **finals}),
             status,
-            str(outcome.get("reason") or ""),
+            reason,
             entries,
             finals=finals,
             step=manifest.step,
@@ -387,7 +382,7 @@ class Recorder:
             # A worker that ended itself knew why; Ray only knows that it is gone.
             reason, log = note.partition("\n")[0], f"{note}\n{log}"
         if log:
-            self._put(run.run_id, names.ARTIFACT_ERROR, log.encode())
+            self._ledger.artifacts.put_verified(run.run_id, names.ARTIFACT_ERROR, log.encode())
         self._end(run, end.status, reason, entries)
 
     def _end(
@@ -402,10 +397,3 @@ class Recorder:
     def _know(self, run: CellRun) -> None:
         with self._changed:
             self._runs[run.cell_id] = run
-
-    def _put(self, run_id: str, path: str, data: bytes) -> None:
-        self._ledger.artifacts.put(run_id, path, data)
-        if self._ledger.artifacts.get(run_id, path) != data:
-            raise LedgerError(
-                f"MLflow: artifact {path} of run {run_id} is not what was sent.", transient=True
-            )

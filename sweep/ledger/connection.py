@@ -250,6 +250,18 @@ class Artifacts:
                 repository: Any = get_artifact_repository(uri, tracking_uri=self._client.tracking_uri)
                 repository.log_artifact(str(local), folder or None)
 
+    def put_verified(self, run_id: str, path: str, data: bytes) -> None:
+        """Store a file and read it back.
+
+        Raises:
+            LedgerError: What is there is not what was sent.
+        """
+        self.put(run_id, path, data)
+        if self.get(run_id, path) != data:
+            raise LedgerError(
+                f"MLflow: artifact {path} of run {run_id} is not what was sent.", transient=True
+            )
+
     def usage(self, run_id: str) -> int:
         """Return the bytes of a run's files; 0 where MLflow does not say."""
         with translated(f"listing the files of run {run_id}"):
