@@ -56,3 +56,24 @@ def take_over(ledger: Ledger, sweep: Sweep, epoch: int, holder: str = "another")
         insert = "insert into params (key, value, run_uuid) values (:key, :holder, :run_id)"
         connection.execute(sqlalchemy.text(insert), {"key": key, "holder": holder, "run_id": sweep.run_id})
     engine.dispose()
+
+
+def history(start: int, stop: int, *, last: bool = False, every: int = 10) -> pa.Table:
+    steps = list(range(start, stop + (1 if last else 0)))
+    evaluated = [step % every == 0 for step in steps]
+    return pa.table(
+        {
+            "step": steps,
+            "timestamp_ms": [
+                1_000_000 + 7 * step if at else None for step, at in zip(steps, evaluated, strict=True)
+            ],
+            "train/batch_loss": [1.0 / (1 + step) for step in steps],
+            "train/loss": [
+                2.0 / (1 + step) if at else None for step, at in zip(steps, evaluated, strict=True)
+            ],
+            "curvature/chi": [
+                math.nan if step == 20 else 0.5 if at else None
+                for step, at in zip(steps, evaluated, strict=True)
+            ],
+        }
+    )

@@ -21,9 +21,8 @@ from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
 from sweep.recorder import LOST_REASON, Recorder
 from sweep.storage import Manifest, Storage
-from sweep.thinning import POINTS_PER_SERIES, Thinning
 from tests.fresh_database import fresh_database
-from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger, take_over
+from tests.sweep.small_sweep import FakeSpace, history, make_cell, make_plan, open_ledger, take_over
 from trainers.canonical import cell_id
 
 CELL = make_cell(0.1)
@@ -70,27 +69,6 @@ def recorder(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> It
     recorder.start()
     yield recorder
     recorder.close()
-
-
-def history(start: int, stop: int, *, last: bool = False, every: int = 10) -> pa.Table:
-    steps = list(range(start, stop + (1 if last else 0)))
-    evaluated = [step % every == 0 for step in steps]
-    return pa.table(
-        {
-            "step": steps,
-            "timestamp_ms": [
-                1_000_000 + 7 * step if at else None for step, at in zip(steps, evaluated, strict=True)
-            ],
-            "train/batch_loss": [1.0 / (1 + step) for step in steps],
-            "train/loss": [
-                2.0 / (1 + step) if at else None for step, at in zip(steps, evaluated, strict=True)
-            ],
-            "curvature/chi": [
-                math.nan if step == 20 else 0.5 if at else None
-                for step, at in zip(steps, evaluated, strict=True)
-            ],
-        }
-    )
 
 
 def commit(
@@ -394,31 +372,6 @@ def test_without_the_lease_nothing_is_written(
     with pytest.raises(LeaseLostError):
         recorder.check()
     assert ledger.lookup([CELL_ID]) == {}
-
-
-@pytest.mark.parametrize("cuts", [[20_000], [7, 8, 5_000, 19_999, 20_000], list(range(100, 20_001, 100))])
-def test_thinning_does_not_depend_on_how_the_history_is_cut(cuts: list[int]) -> None:
-    def choose(cuts: list[int]) -> list[tuple[str, int]]:
-        thinning, start, chosen = Thinning(20_000), 0, []
-        for stop in cuts:
-            table = history(start, stop, last=stop == cuts[-1], every=3)
-            chosen += [(metric.key, metric.step) for metric in thinning.choose(table, ended=stop == cuts[-1])]
-            start = stop
-        return sorted(chosen)
-
-    whole = choose([20_000])
-    assert choose(cuts) == whole
-    losses = [step for key, step in whole if key == "train/loss"]
-    assert POINTS_PER_SERIES <= len(losses) <= POINTS_PER_SERIES + 2
-    assert losses[0] == 0
-    assert losses[-1] == 19_998
-    assert len(set(whole)) == len(whole)
-
-
-def test_a_short_history_is_not_thinned() -> None:
-    table = history(0, 100, last=True, every=1)
-    chosen = [metric.step for metric in Thinning(100).choose(table, ended=True) if metric.key == "train/loss"]
-    assert chosen == list(range(101))
 
 
 def test_what_takes_long_to_record_is_waited_for_and_what_is_away_is_not(
