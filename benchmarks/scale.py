@@ -158,7 +158,7 @@ class Trivial(tune.Trainable):
         self.row += 1
         return {**values, "train_seconds": self.seconds, "done": self.row == len(self.rows)}
 
-ray.init(num_cpus=SLOTS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+ray.init("local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 callbacks = [MLflowLoggerCallback(tracking_uri=URI, experiment_name="scale")]
 tuner = tune.Tuner(
     tune.with_resources(Trivial, {"CPU": 1}),
