@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweep.costs import kind_of, work_of
 from sweep.forks import Fork, Sharing
 from trainers.canonical import dataset_entry, stages
 from trainers.cell import Cell
-from trainers.training import Trainer
+
+if TYPE_CHECKING:
+    from trainers.training import Trainer
 
 MOST_PROBED_STEPS = 1_000_000
 
@@ -156,6 +159,9 @@ def probe_rates(
         known: Rates that need no measuring; they are returned with the others.
         say: Receives a line for each kind.
     """
+    # Only here: a plan without a probe needs no torch, whose import takes longer than most plans.
+    from trainers.training import Trainer
+
     rates = dict(known or {})
     wanted: dict[str, tuple[float, Cell, int]] = {}
     for cell in cells.values():
@@ -180,7 +186,7 @@ def probe_rates(
     return rates
 
 
-def _measure(trainer: Trainer, cell: Cell, seconds: float) -> tuple[float, int]:
+def _measure(trainer: "Trainer", cell: Cell, seconds: float) -> tuple[float, int]:
     """Train for about so long; whole periods of evaluations and probes where they fit."""
     period = max(
         cell.refresh_every, cell.evaluate_every, cell.divergence_every, *(p.every or 1 for p in cell.probes)

@@ -77,8 +77,14 @@ def stages(cell: Cell) -> tuple[Stage, ...]:
         ConfigError: An unknown optimiser, k too large, both rates 0, or no step at all.
     """
     entry = dataset_entry(cell.dataset)
+    return _reduced(cell.phases, entry.num_outputs, entry.num_train)
+
+
+@lru_cache(maxsize=16384)
+def _reduced(phases: tuple[Phase, ...], num_outputs: int, num_train: int) -> tuple[Stage, ...]:
+    # Kept, because the cells of a grid share their schedules, and each is asked for several times.
     reduced: list[Stage] = []
-    for index, phase in enumerate(cell.phases):
+    for index, phase in enumerate(phases):
         before = reduced[-1] if reduced else None
         start = before.stop if before else 0
         conditional = before is not None and before.condition is not None
@@ -89,7 +95,7 @@ def stages(cell: Cell) -> tuple[Stage, ...]:
             )
         if phase.last <= start and not conditional:
             continue
-        stage = _stage(phase, before, start, entry)
+        stage = _stage(phase, before, start, num_outputs, num_train)
         if before is not None and before.rule == stage.rule and stage.carry == _has_state(stage.optimizer):
             reduced.pop()
             stage = replace(stage, start=before.start, carry=before.carry)
@@ -105,7 +111,7 @@ def _has_state(optimizer: Choice) -> bool:
     return OPTIMIZERS[optimizer.name].has_state
 
 
-def _stage(phase: Phase, before: Stage | None, start: int, data: DatasetEntry) -> Stage:
+def _stage(phase: Phase, before: Stage | None, start: int, num_outputs: int, num_train: int) -> Stage:
     if phase.optimizer.name not in OPTIMIZERS:
         raise unknown_name("optimizer", phase.optimizer.name, OPTIMIZERS)
     entry = OPTIMIZERS[phase.optimizer.name]
@@ -119,7 +125,7 @@ def _stage(phase: Phase, before: Stage | None, start: int, data: DatasetEntry) -
             f"lr {phase.lr!r} over alpha_dom {phase.alpha_dom!r} or beta_bulk {phase.beta_bulk!r} "
             "is too large for a number: an effective rate must be finite."
         )
-    k = None if dom_rate == bulk_rate else (phase.k if phase.k is not None else data.num_outputs)
+    k = None if dom_rate == bulk_rate else (phase.k if phase.k is not None else num_outputs)
     if k is None:
         options.pop("project", None)
     optimizer = Choice.of(phase.optimizer.name, **options)
@@ -132,15 +138,17 @@ def _stage(phase: Phase, before: Stage | None, start: int, data: DatasetEntry) -
         bulk_rate=bulk_rate,
         k=k,
         carry=phase.carry and entry.has_state and same,
-        condition=_completed(phase.until, data) if isinstance(phase.until, Condition) else None,
+        condition=(
+            _completed(phase.until, num_outputs, num_train) if isinstance(phase.until, Condition) else None
+        ),
     )
 
 
-def _completed(condition: Condition, data: DatasetEntry) -> Condition:
+def _completed(condition: Condition, num_outputs: int, num_train: int) -> Condition:
     return replace(
         condition,
-        k=condition.k or data.num_outputs,
-        holdout_size=_at_most("until.holdout_size", condition.holdout_size, data),
+        k=condition.k or num_outputs,
+        holdout_size=_at_most("until.holdout_size", condition.holdout_size, num_train),
         chi_above=float(condition.chi_above),
         ema=float(condition.ema),
         tolerance=float(condition.tolerance),
@@ -220,7 +228,7 @@ def record_form(cell: Cell) -> dict[str, Any]:
         options = PROBES[probe.name].complete(options, entry)
         options = {name: value for name, value in options.items() if not declared[name].left_out(value)}
         if isinstance(size := options.get("holdout_size"), int):
-            _at_most(f"probe {probe.name!r}: holdout_size", size, entry)
+            _at_most(f"probe {probe.name!r}: holdout_size", size, entry.num_train)
         probes.append({"name": probe.name, "every": probe.every or cell.evaluate_every, **options})
     probes.sort(key=canonical_json)
     return {"evaluate_every": cell.evaluate_every, "probes": probes}
@@ -264,14 +272,14 @@ def dataset_entry(choice: Choice) -> DatasetEntry:
 
 
 def _bounded(label: str, size: int | None, dataset: Choice) -> int:
-    return _at_most(label, size, dataset_entry(dataset))
+    return _at_most(label, size, dataset_entry(dataset).num_train)
 
 
-def _at_most(label: str, size: int | None, data: DatasetEntry) -> int:
+def _at_most(label: str, size: int | None, num_train: int) -> int:
     if size is None:
-        return data.num_train
-    if size > data.num_train:
-        raise ConfigError(f"{label}: found {size}; the data set has {data.num_train} training examples.")
+        return num_train
+    if size > num_train:
+        raise ConfigError(f"{label}: found {size}; the data set has {num_train} training examples.")
     return size
 
 

@@ -215,7 +215,7 @@ class Cell:
     @property
     def num_steps(self) -> int:
         """The step at which the last phase ends."""
-        return max(phase.last for phase in self.phases)
+        return max([phase.last for phase in self.phases])
 
 
 INITIALISATIONS = ("pytorch", "xavier", "kaiming")
