@@ -137,7 +137,8 @@ def test_steps_left_by_sharing_against_addresses(cells: list[Cell], steps: int) 
 
 def test_planning_imports_neither_torch_nor_ray_nor_mlflow() -> None:
     code = (
-        "import sys, search_spaces as s, sweep.forecast, sweep.plan as p; p.make_plan(s.load_space('demo')).to_json(); "
+        "import sys, search_spaces as s, sweep.forecast, sweep.plan as p; "
+        "p.make_plan(s.load_space('demo')).to_json(); "
         "print([name for name in ('torch', 'ray', 'mlflow') if name in sys.modules])"
     )
     root = Path(__file__).parents[2]
