@@ -26,7 +26,7 @@ TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Tune's own recording and display are off; see the module's docstring."""
+"""Tune's own recording and display are off; see `sweep.schedule`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
