@@ -351,9 +351,16 @@ class Recorder:
     def _finish(self, run: CellRun, manifest: Manifest, entries: Entries) -> None:
         """Store the files and read them back, then the finals, and the status last."""
         files = self._ledger.artifacts
-        for part in manifest.parts:
-            name = f"part-{part.start:09d}-{part.stop:09d}.parquet"
-            files.put_verified(run.run_id, f"{names.ARTIFACT_HISTORY}/{name}", self._storage.read_part(part))
+        parts = {
+            f"{names.ARTIFACT_HISTORY}/part-{part.start:09d}-{part.stop:09d}.parquet": part
+            for part in manifest.parts
+        }
+        for path in files.paths(run.run_id, names.ARTIFACT_HISTORY):
+            if path not in parts:
+                # Of a stop that was undone: the beginning of a part that is put now.
+                files.clear(run.run_id, path)
+        for path, part in parts.items():
+            files.put_verified(run.run_id, path, self._storage.read_part(part))
         ran = environments(self._storage, manifest)
         files.put_verified(run.run_id, names.ARTIFACT_ENVIRONMENT, environment_document(ran))
         cell, _ = self._describe(run.cell_id)

@@ -1,6 +1,5 @@
 """Going on with a cell that was stopped early, from where it was."""
 
-from sweep import names
 from sweep.ledger import CellRun, Ledger
 from sweep.names import Status
 from sweep.pack import relabelled
@@ -20,8 +19,7 @@ def reopen(cell_id: str, run: CellRun, storage: Storage, ledger: Ledger) -> None
         ledger: MLflow.
     """
     reopen_stored(cell_id, storage)
-    # The history that was recorded at the stop is a beginning of the one to come, under another name.
-    ledger.artifacts.clear(run.run_id, names.ARTIFACT_HISTORY)
+    # What was recorded at the stop stays until the recorder has the rest.
     ledger.finish_cell(run.run_id, Status.INTERRUPTED, REASON)
 
 

@@ -262,6 +262,15 @@ class Artifacts:
                 f"MLflow: artifact {path} of run {run_id} is not what was sent.", transient=True
             )
 
+    def paths(self, run_id: str, folder: str) -> list[str]:
+        """Return the paths of the files in a folder of a run; none where there is no such folder."""
+        with translated(f"listing the files of run {run_id}"):
+            uri = self._place(run_id)
+            if is_local_uri(uri):
+                local = Path(local_file_uri_to_path(uri), folder)
+                return [f"{folder}/{path.name}" for path in local.iterdir()] if local.exists() else []
+            return [entry.path for entry in self._client.list_artifacts(run_id, folder)]
+
     def usage(self, run_id: str) -> int:
         """Return the bytes of a run's files; 0 where MLflow does not say."""
         with translated(f"listing the files of run {run_id}"):
@@ -274,7 +283,7 @@ class Artifacts:
             return total
 
     def clear(self, run_id: str, path: str | None = None) -> None:
-        """Remove all files of a run, or those under a path."""
+        """Remove all files of a run, one file, or those in a folder."""
         with translated(f"removing the files of run {run_id}"):
             repository: Any = get_artifact_repository(
                 self._place(run_id), tracking_uri=self._client.tracking_uri

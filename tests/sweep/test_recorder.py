@@ -403,3 +403,18 @@ def test_a_document_that_was_lost_is_there_before_the_final_status(
     assert recorder.drain(WAIT_SECONDS) == []
     assert ledger.lookup([CELL_ID])[CELL_ID].status is Status.COMPLETED
     assert ledger.artifacts.get(run.run_id, names.ARTIFACT_CELL) == before is not None
+
+
+def test_the_history_of_a_stop_that_was_undone_stays_until_the_whole_one_is_there(
+    ledger: Ledger, storage: Storage, recorder: Recorder
+) -> None:
+    recorder.submit(CELL_ID, step=35, attempt=commit(storage, 35, None).attempt)
+    assert recorder.drain(WAIT_SECONDS) == []
+    run = ledger.lookup([CELL_ID])[CELL_ID]
+    ledger.artifacts.put(run.run_id, "history/part-000000000-000000020.parquet", b"as of the stop")
+    recorder.submit(CELL_ID, step=END, attempt=commit(storage, END, storage.latest(CELL_ID)[0]).attempt)
+    assert recorder.drain(WAIT_SECONDS) == []
+    manifest, _ = storage.latest(CELL_ID)
+    assert manifest is not None
+    wanted = [f"history/part-{part.start:09d}-{part.stop:09d}.parquet" for part in manifest.parts]
+    assert sorted(ledger.artifacts.paths(run.run_id, names.ARTIFACT_HISTORY)) == wanted

@@ -94,6 +94,14 @@ def test_an_artifact_is_replaced_and_read_back(ledger: Ledger, sweep: Sweep) -> 
         assert ledger.artifacts.get(sweep.run_id, "history/a part.parquet") == data
 
 
+def test_one_of_several_files_is_removed(ledger: Ledger, sweep: Sweep) -> None:
+    assert ledger.artifacts.paths(sweep.run_id, "history") == []
+    for path in ("history/a.parquet", "history/b.parquet"):
+        ledger.artifacts.put(sweep.run_id, path, b"rows")
+    ledger.artifacts.clear(sweep.run_id, "history/a.parquet")
+    assert ledger.artifacts.paths(sweep.run_id, "history") == ["history/b.parquet"]
+
+
 def _write_once(
     uri: str, run_id: str, number: int, barrier: Barrier, results: "multiprocessing.Queue[tuple[str, int]]"
 ) -> None:
