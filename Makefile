@@ -18,6 +18,7 @@ INSTALLED = $(VENV)/.installed
 INSTALLED_TEST = $(VENV)/.installed-test
 INSTALLED_DEV = $(VENV)/.installed-dev
 PINS = pyproject.toml constraints.txt
+PACKAGES = sweep trainers search_spaces cluster tests benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -35,7 +36,9 @@ demo: $(INSTALLED)
 	"$(VENV)/bin/sweep" run demo
 	"$(VENV)/bin/sweep" report demo
 
+# Tests start some hundred processes, and where PYTHONDONTWRITEBYTECODE is set each would compile these again.
 test: $(INSTALLED_TEST)
+	"$(VENV)/bin/python" -m compileall -qq $(PACKAGES)
 	"$(VENV)/bin/python" -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 cluster-tests: $(INSTALLED_TEST)
