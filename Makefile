@@ -10,8 +10,8 @@ VENV ?= .venv
 FAULT_SEEDS ?= 3
 
 PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
-# pip compiles on one core, and tests of packages too; the few files that no Python 3 can compile are of no use.
-UNUSED = site-packages/(.*/tests?/|cfnlint/|databricks/|moto/|networkx/|pip/|setuptools/)
+# pip compiles on one core, and what nobody imports too; the few files that no Python 3 can compile are of no use.
+UNUSED = site-packages/(.*/tests?/|(cfnlint|databricks|hypothesis|moto|narwhals|networkx|pip|setuptools)/|ray/(llm|rllib|serve)/|torch/testing/_internal/)
 COMPILE = "$(VENV)/bin/python" -m compileall -qq -j 0 -x '$(UNUSED)' "$(VENV)" || true
 CREATED = $(VENV)/.created
 INSTALLED = $(VENV)/.installed

@@ -116,6 +116,8 @@ def browser(*, width: int = 1200, height: int = 1000) -> Generator[Browser, None
             page = Browser(loop, socket)
             for domain in ("Page", "Network", "Runtime", "Log"):
                 page.call(f"{domain}.enable")
+            # Beside another browser the page may be the one in the back, which gets no focus.
+            page.call("Emulation.setFocusEmulationEnabled", enabled=True)
             yield page
             loop.run_until_complete(session.close())
         finally:

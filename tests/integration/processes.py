@@ -1,11 +1,7 @@
-"""Real `sweep` processes in a home of their own, killed with everything they started when a test ends.
-
-They are forked from a process that has imported everything, which takes seconds; nothing is open in it.
-"""
+"""Real `sweep` processes in a home of their own, killed with everything they started when a test ends."""
 
 import contextlib
 import json
-import multiprocessing
 import os
 import runpy
 import signal
@@ -18,25 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sweep.cli import main
+from tests.forked import FORKED
 from tests.fresh_database import fresh_database
 
 ROOT = Path(__file__).parents[2]
 TAMPERING = Path(__file__).parent / "faults" / "tampering"
 TAMPERING_VARIABLE = "SHARPFLAT_TAMPERING"
 PATIENCE_SECONDS = 150.0
-_FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(
-    [
-        "sweep.cli",
-        "sweep.driver",
-        "sweep.report",
-        "sweep.schedule",
-        "cluster.commands",
-        "mlflow.store.tracking.sqlalchemy_store",
-        "psycopg2",
-        "pygments.lexers.python",
-    ]
-)
 
 
 class Running:
@@ -53,7 +37,7 @@ class Running:
         self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], said: Path
     ) -> None:
         self._said = [Path(f"{said}.{stream}") for stream in ("out", "err")]
-        self._process = _FORKED.Process(
+        self._process = FORKED.Process(
             target=_command, args=(list(arguments), folder, dict(environment), self._said)
         )
         self._process.start()
@@ -174,7 +158,7 @@ def wait_until(condition: Callable[[], bool], process: Running) -> bool:
         if process.poll() is not None:
             return False
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return True
 
 

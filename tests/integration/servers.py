@@ -20,6 +20,15 @@ import requests
 from pyarrow import fs
 
 START_SECONDS = 200.0
+RAY_WITHOUT_UNUSED_PARTS = """
+from ray._private.node import Node
+from ray.scripts.scripts import main
+for part in ("start_monitor", "start_log_monitor", "start_api_server", "start_ray_client_server"):
+    assert callable(getattr(Node, part))
+    setattr(Node, part, lambda *_, **__: None)
+main()
+"""
+"""Each of them is an interpreter of its own, which takes as long to start as many a test."""
 DATABASE_USER = "sharpflat"
 UNPRIVILEGED = "postgres"
 S3_ENVIRONMENT = {
@@ -121,7 +130,7 @@ class RayHead(Server):
 
     def __init__(self, folder: Path, *, cpus: int, environment: Mapping[str, str]) -> None:
         port = free_port()
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        command = [sys.executable, "-c", RAY_WITHOUT_UNUSED_PARTS, "start", "--head", "--block"]
         command += [f"--port={port}", f"--num-cpus={cpus}"]
         command += ["--include-dashboard=false", "--disable-usage-stats"]
         super().__init__(command, port, folder / "ray.log", environment)

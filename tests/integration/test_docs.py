@@ -24,7 +24,7 @@ from pathlib import Path
 import ray
 from sweep.cli import main
 begin = ray.init
-ray.init = lambda **options: begin(**options, ignore_reinit_error=True)
+ray.init = lambda **options: begin(**options, num_cpus=1, ignore_reinit_error=True)
 ray.shutdown = lambda: None
 for kind, text in json.loads(Path("steps.json").read_text()):
     code = 0
@@ -42,7 +42,7 @@ for kind, text in json.loads(Path("steps.json").read_text()):
         code = "raised"
     print(f"FOLLOWED {json.dumps([kind, text, code])}", flush=True)
 """
-"""All in one process, with one Ray: imports and the start of Ray take longer than most commands."""
+"""All in one process, with one Ray of one worker: imports and starts take longer than most commands."""
 
 
 def steps() -> list[tuple[str, str]]:

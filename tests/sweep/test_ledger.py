@@ -21,6 +21,7 @@ from sweep.errors import LedgerError, LedgerUnavailableError, SweepExistsError
 from sweep.grid_table import AxisValue, decode_table, encode_table, grid_table, with_fates
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
+from tests.forked import FORKED
 from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger
 from trainers.canonical import cell_id
 from trainers.cell_json import cell_from_json
@@ -289,9 +290,8 @@ def _open_sweep(folder: Path, barrier: Barrier, results: "multiprocessing.Queue[
 
 
 def test_drivers_that_open_a_sweep_at_once_agree_on_the_parent(folder: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(3), context.Queue()
-    workers = [context.Process(target=_open_sweep, args=(folder, barrier, results)) for _ in range(3)]
+    barrier, results = FORKED.Barrier(3), FORKED.Queue()
+    workers = [FORKED.Process(target=_open_sweep, args=(folder, barrier, results)) for _ in range(3)]
     for worker in workers:
         worker.start()
     parents = {results.get(timeout=120) for _ in workers}

@@ -49,7 +49,7 @@ def exact_basis(mnist: Dataset, weights: Tensor) -> Tensor:
     size = len(weights)
     operator = sparse.LinearOperator((size, size), matvec=multiply, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(size)
-    vectors = sparse.eigsh(operator, k=K, which="LA", tol=1e-8, v0=start)[1]
+    vectors = sparse.eigsh(operator, k=K, which="LA", tol=1e-6, v0=start)[1]
     return torch.from_numpy(vectors.copy()).T
 
 

@@ -226,4 +226,4 @@ def wait_for(condition: Callable[[], object], process: Running, seconds: float =
             out, err = process.communicate()
             raise AssertionError(f"ended with {process.returncode} before its time:\n{out}\n{err}")
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+        time.sleep(0.1)

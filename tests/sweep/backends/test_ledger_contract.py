@@ -23,6 +23,7 @@ from sweep.ledger import Entries, Ledger, Sweep
 from sweep.names import Status
 from sweep.recorder import Recorder
 from sweep.storage import Manifest, Storage
+from tests.forked import FORKED
 from tests.sweep.backends.conftest import Task
 from tests.sweep.small_sweep import take_over
 
@@ -129,12 +130,9 @@ def test_of_many_writers_one_writes_a_param_and_one_gets_the_lease(
     ledger: Ledger, sweep: Sweep, tracking_uri: str
 ) -> None:
     """Write-once params are what the lease rests on."""
-    context = multiprocessing.get_context("forkserver")
-    # MLflow is imported once and not by every writer; nothing is open yet when they fork.
-    context.set_forkserver_preload(["sweep.lease", "sweep.ledger", "psycopg2"])
-    barrier, results = context.Barrier(WRITERS), context.Queue()
+    barrier, results = FORKED.Barrier(WRITERS), FORKED.Queue()
     workers = [
-        context.Process(target=_write_once, args=(tracking_uri, sweep.run_id, number, barrier, results))
+        FORKED.Process(target=_write_once, args=(tracking_uri, sweep.run_id, number, barrier, results))
         for number in range(WRITERS)
     ]
     for worker in workers:
