@@ -10,6 +10,14 @@ VENV ?= .venv
 FAULT_SEEDS ?= 3
 
 PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# pip installs one package after the other, and most bytes are torch's. Those go on beside the rest, and what either
+# of the two could not do, or left to the other, is done and said by the call that follows them.
+TORCH = $(shell sed -n $(if $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m)),-e '/^nvidia-/p' -e '/^triton=/p') \
+    -e '/^torch/p' constraints.txt)
+OTHERS = $(shell "$(VENV)/bin/python" -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    wanted = sum(map(project["optional-dependencies"].get, "$(EXTRAS)".split()), project["dependencies"]); \
+    print(*("\"%s\"" % one for one in wanted if not one.startswith(("torch", "sharpflat"))))')
+BOTH = $(MAKE) --no-print-directory --jobs=2 install-torch install-others
 # pip compiles on one core, and what nobody imports too; the few files that no Python 3 can compile are of no use.
 UNUSED = site-packages/(.*/tests?/|(cfnlint|databricks|hypothesis|moto|narwhals|networkx|pip|setuptools)/|ray/(llm|rllib|serve)/|torch/testing/_internal/)
 COMPILE = "$(VENV)/bin/python" -m compileall -qq -j 0 -x '$(UNUSED)' "$(VENV)" || true
@@ -22,7 +30,7 @@ PACKAGES = sweep trainers search_spaces cluster tests benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test cluster-tests faults lint clean
+.PHONY: help demo test cluster-tests faults lint clean install-torch install-others
 
 help:
 	@echo "make demo    run a small sweep on MNIST-5k and draw its heatmaps"
@@ -69,14 +77,22 @@ $(CREATED):
 	"$(PYTHON)" -m venv "$(VENV)"
 	@touch "$@"
 
+install-torch:
+	@$(PIP_INSTALL) --no-deps $(TORCH) 2>/dev/null || true
+
+install-others:
+	@$(PIP_INSTALL) $(OTHERS) 2>/dev/null || true
+
 $(INSTALLED): $(PINS) | $(CREATED)
 	@echo "Installing pinned dependencies into $(VENV); the first time this downloads a few GB."
+	@$(BOTH)
 	$(PIP_INSTALL) -e .
 	$(COMPILE)
 	@touch "$@"
 
 $(INSTALLED_TEST): $(PINS) | $(CREATED)
 	@echo "Installing pinned dependencies into $(VENV); the first time this downloads a few GB."
+	@$(BOTH) EXTRAS="cluster test"
 	$(PIP_INSTALL) -e ".[test]"
 	$(COMPILE)
 	@touch "$(INSTALLED)" "$@"
