@@ -175,6 +175,7 @@ class _Run:
         for cell, run in stopped.items():
             if self._guide is not None:
                 self._guide.release(cell)
+            self._storage.stops(self._sweep.run_id).clear(cell)
             reopen(cell, run, self._storage, self._ledger)
         self._say(f"{self._sweep.name}: {len(stopped)} cells that were stopped early go on")
 
@@ -314,8 +315,9 @@ class _Run:
     def _forget_met_requests(self, fates: Mapping[str, CellRun]) -> None:
         """Take away the requests to stop cells that have ended."""
         met = {cell for cell in self._plan.cells if _has_ended(fates.get(cell))}
-        for cell in self._storage.stops.all() & met:
-            self._storage.stops.clear(cell)
+        stops = self._storage.stops(self._sweep.run_id)
+        for cell in stops.all() & met:
+            stops.clear(cell)
         if self._ledger.requests(self._sweep).cells & met:
             self._ledger.clear_cell_stops(self._sweep, met)
 

@@ -16,6 +16,7 @@ from sweep.ends import publish_end
 from sweep.forks import fork_at, lines_of
 from sweep.names import (
     EIGENSPACE_UNCONVERGED,
+    FINAL_PEAK_LOSS,
     FINAL_STEPS,
     FINAL_SWITCH_STEP,
     FINAL_TEST_ACCURACY,
@@ -341,6 +342,7 @@ def finals_of(lane: Lane, step: int) -> dict[str, float]:
         finals[FINAL_TRAIN_LOSS] = lane.finals[TRAIN_LOSS]
     if TEST_ACCURACY in lane.finals:
         finals[FINAL_TEST_ACCURACY] = lane.finals[TEST_ACCURACY]
+    finals[FINAL_PEAK_LOSS] = lane.detector.peak
     if lane.refreshes:
         finals[EIGENSPACE_UNCONVERGED] = lane.unconverged / lane.refreshes
     if lane.switches:

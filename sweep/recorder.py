@@ -335,13 +335,14 @@ class Recorder:
 
     def _add_history(self, run: CellRun, manifest: Manifest, entries: Entries) -> CellRun:
         ended = manifest.outcome is not None
+        stopped = manifest.outcome is not None and manifest.outcome["status"] == Status.STOPPED
         if manifest.step <= run.recorded_until and not ended:
             return run
         table = self._storage.read_parts(manifest, from_step=run.recorded_until)
         rows = table.filter(compute.field(STEP) >= run.recorded_until)
         metrics = self._open[run.cell_id].choose(rows, ended=ended)
-        # A row at the commit's very step is there only if the cell ended with it.
-        until = manifest.step + 1 if ended else manifest.step
+        # A row at the commit's very step is there only if the cell ended with it, and was not just stopped.
+        until = manifest.step + 1 if ended and not stopped else manifest.step
         if metrics:
             entries.add_history(metrics, recorded_until=until)
         run = replace(run, recorded_until=until)

@@ -56,6 +56,7 @@ def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> tu
 
     def end() -> None:
         lease.check()
+        storage.stops(sweep.run_id).clear_all()
         lease.abandon()
         ledger.delete_sweep(sweep)
 

@@ -38,4 +38,3 @@ def reopen_stored(cell_id: str, storage: Storage) -> None:
             previous=None,
             summary=manifest.summary,
         )
-    storage.stops.clear(cell_id)

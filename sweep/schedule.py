@@ -70,6 +70,7 @@ class Events(Protocol):
 def run_packs(
     packs: Sequence[int],
     *,
+    sweep: str,
     storage: str,
     data_folder: Path,
     seconds: float,
@@ -84,6 +85,7 @@ def run_packs(
 
     Args:
         packs: Their numbers.
+        sweep: Run id of the sweep, under which single cells are asked to stop.
         storage: Place of the checkpoint store, reachable from every worker.
         data_folder: Where data sets are kept, on every worker.
         seconds: Training time between two commits.
@@ -95,6 +97,7 @@ def run_packs(
         stop: Polled by Tune's loop; once true, trials end after their next commit.
     """
     space = {
+        "sweep": sweep,
         "storage": storage,
         "data_folder": str(data_folder),
         "seconds": seconds,

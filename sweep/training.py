@@ -80,6 +80,8 @@ class Training:
         )
         self._held_seconds = 0.0
         self._nodes_recorded = -math.inf
+        self._started = time.monotonic()
+        self._age_at_start = max(time.time() - sweep.created_ms / 1000, 0.0)
 
     def train(
         self,
@@ -127,6 +129,7 @@ class Training:
                     begun.begin(recorder, progress, capacity=capacity, lanes=lanes)
                 run_packs(
                     range(len(packs)),
+                    sweep=self._sweep.run_id,
                     storage=self._storage.place,
                     data_folder=self._places.data_folder,
                     seconds=options.commit_seconds,
@@ -179,7 +182,7 @@ class Training:
                 self._say(f"from now on first: {', '.join(first or ['what the plan has first'])}")
                 events.prefer(in_wished_order(self._plan, list(self._plan.cells), first or (), self._say))
             for cell_id in asked.cells - marked:
-                self._storage.stops.put(cell_id, "as `sweep stop --cell` asked")
+                self._storage.stops(self._sweep.run_id).put(cell_id, "as `sweep stop --cell` asked")
                 marked.add(cell_id)
             return ended
 
@@ -193,8 +196,9 @@ class Training:
         use = {f"{names.SYSTEM_METRIC_PREFIX}{name}": value for name, value in events.nodes().items()}
         if use:
             self._nodes_recorded = now
-            age = int(time.time() - self._sweep.created_ms / 1000)
-            self._ledger.log_progress(self._sweep, use, step=max(age, 0))
+            # By a clock that nobody sets: two records are not to be of one age.
+            age = self._age_at_start + now - self._started
+            self._ledger.log_progress(self._sweep, use, step=int(age))
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)

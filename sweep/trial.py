@@ -51,6 +51,7 @@ class PackTrial(tune.Trainable):
         cells: Cells as JSON values (`trainers.cell_json`).
         leaves: For each cell, the steps at which it leaves its state for others.
         pauses: Steps at which to commit at once.
+        sweep: Run id of the sweep, which may ask for cells to be stopped.
         storage: Place of the checkpoint store.
         data_folder: Where data sets are kept.
         seconds: Training time between two commits.
@@ -122,8 +123,9 @@ class PackTrial(tune.Trainable):
 
     def _stop_cells(self, pack: Pack) -> None:
         """End the cells that the driver has marked."""
-        for address in self._store.stops.all() & set(self._ids):
-            pack.stop(address, self._store.stops.reason(address))
+        stops = self._store.stops(self.config["sweep"])
+        for address in stops.all() & set(self._ids):
+            pack.stop(address, stops.reason(address))
 
     def _build(self) -> Pack:
         config = self.config

@@ -29,15 +29,17 @@ class Outcome:
 
 @dataclass(slots=True, kw_only=True)
 class DivergenceDetector:
-    """The rule with its memory: the initial loss.
+    """The rule with its memory: the initial loss, and how far the loss has been above it.
 
     Args:
         factor: Multiple of the initial loss above which a run has diverged.
         initial_loss: Full training loss at step 0; `None` before it is known.
+        peak: The largest finite loss that was judged before the last step, in initial losses.
     """
 
     factor: float
     initial_loss: float | None = None
+    peak: float = 1.0
 
     def judge_batch(self, loss: float, step: int) -> Outcome | None:
         """Judge a minibatch loss."""
@@ -52,6 +54,9 @@ class DivergenceDetector:
         if self.initial_loss is None:
             self.initial_loss = loss
             return None
+        if self.initial_loss > 0 and not last:
+            # A longer run need not be judged where this one ends.
+            self.peak = max(self.peak, loss / self.initial_loss)
         if loss > self.factor * self.initial_loss:
             reason = f"the training loss exceeds {self.factor:g} times its initial value"
             return Outcome(status="diverged", reason=reason, step=step)

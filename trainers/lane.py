@@ -173,6 +173,7 @@ class Lane:
             tensors |= {EIGENSPACE: self.block_WC, EIGENVALUES: self.values_W}
         scalars: dict[str, Any] = {
             "initial_loss": self.detector.initial_loss,
+            "peak": number_to_json(self.detector.peak),
             "finals": {name: number_to_json(value) for name, value in self.finals.items()},
             "floor": self.floor,
             "switches": list(self.switches),
@@ -197,6 +198,8 @@ class Lane:
         try:
             scalars = state.scalars
             self.detector.initial_loss = scalars["initial_loss"]
+            # Of a state that was written before peaks were kept, the peak from here on is known.
+            self.detector.peak = number_from_json(scalars.get("peak", 1.0))
             self.finals = {name: number_from_json(value) for name, value in scalars["finals"].items()}
             self.floor = float(scalars["floor"])
             self.refreshes = int(scalars["refreshes"])

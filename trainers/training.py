@@ -39,7 +39,7 @@ from trainers.objective import build_objective, initial_parameters
 from trainers.optimizers.rules import build_rule
 from trainers.optimizers.update import Update
 from trainers.options import Choice
-from trainers.probes.measures import MEASURES
+from trainers.probes.measures import measure
 from trainers.probes.view import View
 from trainers.randomness import epoch_order
 from trainers.stepping import Steps
@@ -240,7 +240,6 @@ class Trainer:
         step = self.step
         full = [lane for lane in lanes if lane.evaluates_at(step) or lane.probes_at(step)]
         losses: dict[int, float] = {}
-        views: dict[int, View] = {}
         if full:
             params = self._rows(full)
             loss, gradient = loss_and_gradient(self._objective, params, self._train)
@@ -253,10 +252,8 @@ class Trainer:
                     values[TEST_ACCURACY] = right[id(lane)]
                 if lane.evaluates_at(step):
                     lane.note_finals(values)
-                for probe in lane.probes_at(step):
-                    if id(lane) not in views:
-                        views[id(lane)] = self._view(lane, params[row], gradient[row])
-                    values |= MEASURES[probe.name](views[id(lane)], probe)
+                if due := lane.probes_at(step):
+                    values |= measure(self._view(lane, params[row], gradient[row]), due)
                 lane.history.add(step, values, evaluation=True)
         judged = [lane for lane in lanes if lane.judges_at(step)]
         rest = [lane for lane in judged if id(lane) not in losses]

@@ -12,7 +12,7 @@ import os
 import secrets
 import sqlite3
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -241,7 +241,8 @@ class Artifacts:
             uri = self._place(run_id)
             ask_fences(self._client)
             if is_local_uri(uri):
-                _put_local(Path(local_file_uri_to_path(uri), path), data)
+                target = Path(local_file_uri_to_path(uri), path)
+                _put_local(target, data, lambda: ask_fences(self._client))
                 return
             folder, _, name = path.rpartition("/")
             with tempfile.TemporaryDirectory() as temporary:
@@ -312,7 +313,7 @@ class Artifacts:
                 return Path(found).read_bytes()
 
 
-def _put_local(target: Path, data: bytes) -> None:
+def _put_local(target: Path, data: bytes, ask: Callable[[], None]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
@@ -320,6 +321,8 @@ def _put_local(target: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        # Again: writing takes long enough to be stopped in it, and to wake up after the lease.
+        ask()
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):

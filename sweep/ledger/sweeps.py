@@ -341,7 +341,9 @@ class Sweeps(TaggedRuns):
     def _require_all_cells(self, sweep: Sweep, cells: pa.Table) -> None:
         try:
             old = self.read_cells(sweep)
-        except LedgerError:
+        except LedgerError as error:
+            if error.transient:
+                raise
             old = None
         if old is not None:
             missing = missing_points(old, cells)

@@ -292,7 +292,7 @@ class Steering:
     def _mark(self, decided: Decided) -> None:
         run = self._recorder.runs.get(decided.cell_id)
         if run is None or not run.status.ended:
-            self._storage.stops.put(decided.cell_id, decided.reason)
+            self._storage.stops(self._sweep.run_id).put(decided.cell_id, decided.reason)
 
     # Asking.
 

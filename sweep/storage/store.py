@@ -86,10 +86,9 @@ class Storage:
         """The root as text: `Storage.open(storage.place)` gives the same store in another process."""
         return self._files.place
 
-    @property
-    def stops(self) -> StopMarks:
-        """The requests to stop single cells."""
-        return StopMarks(self._files)
+    def stops(self, sweep: str) -> StopMarks:
+        """Return the requests of a sweep, by its run id, to stop single cells."""
+        return StopMarks(self._files, sweep)
 
     def begin_attempt(self, cell_id: str) -> int:
         """Reserve the next attempt number; no two callers get the same one, on any file system."""
@@ -276,35 +275,42 @@ class Storage:
     def superfluous(self, cell_id: str, keep: int = 2) -> dict[str, int]:
         """Return the files that the newest `keep` readable commits make superfluous, with their sizes.
 
-        Parts that a kept manifest lists stay. Files of a commit that is being written (of a later step, or a
-        later attempt than the newest kept one) stay too. Once the cell has ended, parts that nothing
-        lists are removed.
+        The newest are those of the latest steps, and those of the latest attempt and before it: where files
+        of the former are damaged, an attempt begins at an earlier step. Parts that a kept manifest lists
+        stay. Files of a commit that is being written (of a later step, or a later attempt than the newest
+        kept one) stay too. Once the cell has ended, parts that nothing lists are removed.
         """
-        kept: list[Manifest] = []
         commits = self._commits(cell_id)
-        for manifest in self.manifests(cell_id):
-            if len(kept) < keep:
-                kept.append(manifest)
-        if not kept:
+        readable = list(self.manifests(cell_id))
+        if not readable:
             return {}
-        oldest, newest = kept[-1], kept[0]
+        newest, latest = readable[0], max(readable, key=lambda one: (one.attempt, one.step))
+        kept = [
+            *readable[:keep],
+            *[one for one in readable if one.attempt == latest.attempt][:keep],
+            *[one for one in readable if one.step <= latest.step][:keep],
+        ]
+        oldest = min(kept, key=lambda one: (one.step, one.attempt))
         ended = newest.outcome is not None
         listed = {file for manifest in kept for file in manifest.files}
         root, doomed = _root(cell_id), dict[str, int]()
         # Manifests go first: one without its files would be reported as damaged.
         sizes = dict(self._files.names(f"{root}/manifests"))
+        unkept = {one.file for one in readable} - {one.file for one in kept}
         for step, attempt in commits:
-            if (step, attempt) < (oldest.step, oldest.attempt):
-                file = manifest_file(cell_id, step, attempt)
+            file = manifest_file(cell_id, step, attempt)
+            if file in unkept or (step, attempt) < (oldest.step, oldest.attempt):
                 doomed[file] = sizes.get(file.rpartition("/")[2], 0)
         for name, size in self._files.names(f"{root}/checkpoints"):
             file, match = f"{root}/checkpoints/{name}", _CHECKPOINT.fullmatch(name)
-            if match and file not in listed and (ended or int(match[1]) < oldest.step):
-                doomed[file] = size
+            if match and file not in listed:
+                step, attempt = int(match[1]), int(match[2])
+                if ended or step < (latest.step if attempt == latest.attempt else oldest.step):
+                    doomed[file] = size
         for folder in ("history", "checkpoints", "manifests"):
             for name, size in self._files.names(f"{root}/{folder}"):
                 file = f"{root}/{folder}/{name}"
-                stale = ended or _attempt_of(name) < newest.attempt
+                stale = ended or _attempt_of(name) < latest.attempt
                 temporary = name.endswith(TEMPORARY_SUFFIX)
                 if stale and (temporary or (ended and folder == "history" and file not in listed)):
                     doomed[file] = size

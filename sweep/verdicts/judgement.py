@@ -17,12 +17,14 @@ from sweep.record import SEED_AXIS
 from sweep.report.points import GRID_AXIS
 from sweep.verdicts.runs import Run, Untestable
 from sweep.verdicts.statistics import MAY_DIVERGE, OF_PAIR, OF_RUN, OF_RUNS, POOLED
-from trainers.history import CURVATURE_CONVERGED
+from trainers.history import CURVATURE_CONVERGED, PROBES_CONVERGED, SWITCH_CONVERGED
 from trainers.options import Choice
 
 UNCONVERGED_LIMIT = 0.05
 NEEDS_EIGENSPACE = (
     "curvature/",
+    "overlap/top_vector",
+    "layers/",
     "alignment/",
     "spread/",
     "effective/",
@@ -143,8 +145,9 @@ def _value(
     mine, other = (OF_RUN[kind](each, options, run.switch_step) for each in (run, partner))
     if claim.compare == "difference":
         return mine - other
-    if other == 0:
-        raise Untestable("the run that it is compared with has 0")
+    if other <= 0:
+        # A share of nothing, or of less: with a partner whose loss rises, falling would count as below it.
+        raise Untestable(f"the run that it is compared with has {other:.3g}, of which there are no multiples")
     return mine / other
 
 
@@ -187,7 +190,8 @@ def _require_testable(claim: ClaimSpec, runs: Sequence[Run], options: Mapping[st
     if claim.needs is not None and (short := min(run.num_steps for run in runs)) < claim.needs:
         raise Untestable(f"runs have {short:,} steps, and this needs {claim.needs:,}")
     worst = max(map(_unconverged, runs))
-    named = [name for option in ("series", "over", "minus") if isinstance(name := options.get(option), str)]
+    given = [options.get(option) for option in ("series", "over", "minus")]
+    named = [name for each in given for name in ([each] if isinstance(each, str) else each or ())]
     if any(name.startswith(NEEDS_EIGENSPACE) for name in named):
         worst = max(worst, *map(_unmeasured, runs))
     if worst > UNCONVERGED_LIMIT:
@@ -195,10 +199,15 @@ def _require_testable(claim: ClaimSpec, runs: Sequence[Run], options: Mapping[st
 
 
 def _unconverged(run: Run) -> float:
-    return run.outcome.metrics.get(names.EIGENSPACE_UNCONVERGED, 0.0)
+    """Return the share of the eigenspaces by which it was trained, and switched, that did not converge."""
+    return max(run.outcome.metrics.get(names.EIGENSPACE_UNCONVERGED, 0.0), _share(run, SWITCH_CONVERGED))
 
 
 def _unmeasured(run: Run) -> float:
-    """Return the share of the curvature probe's measurements that did not converge."""
-    found = run.history().get(CURVATURE_CONVERGED)
+    """Return the share of the probes' measurements that did not converge."""
+    return max(_share(run, CURVATURE_CONVERGED), _share(run, PROBES_CONVERGED))
+
+
+def _share(run: Run, series: str) -> float:
+    found = run.history().get(series)
     return 0.0 if found is None else float(1 - found.values.mean())

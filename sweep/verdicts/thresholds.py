@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sweep import names
 from sweep.verdicts.runs import Run
 from trainers.history import TRAIN_LOSS
 
@@ -66,9 +67,13 @@ def sensitivity(runs: Sequence[Run], factor: float) -> Sensitivity:
 
 
 def _peak(run: Run) -> float:
-    """Return the largest recorded training loss over the first one; infinite where it was not finite."""
+    """Return the largest training loss over the first one; infinite where it was not finite.
+
+    The rule sees losses at steps that are not evaluation points, too, and those are not in the history.
+    """
+    judged = run.outcome.metrics.get(names.FINAL_PEAK_LOSS, 0.0)
     found = run.history().get(TRAIN_LOSS)
     if found is None or not found.values.size:
-        return 0.0
+        return judged
     peak = float(np.max(np.where(np.isfinite(found.values), found.values, np.inf)))
-    return peak / float(found.values[0])
+    return max(judged, peak / float(found.values[0]))

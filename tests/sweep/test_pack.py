@@ -240,10 +240,8 @@ def test_a_cell_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert manifest.summary["finals"]["final/steps"] == at
     # Whoever meets it meanwhile takes it as ended.
     assert Pack([one], storage, data_folder=Path("unused"), data=data).finished
-    storage.stops.put(address, "asked")
     reopen_stored(address, storage)
     reopen_stored(address, storage)
-    assert storage.stops.all() == set()
     run(one, storage, data)
     assert_same(one, storage, reference[address])
 

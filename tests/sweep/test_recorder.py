@@ -418,3 +418,24 @@ def test_the_history_of_a_stop_that_was_undone_stays_until_the_whole_one_is_ther
     assert manifest is not None
     wanted = [f"history/part-{part.start:09d}-{part.stop:09d}.parquet" for part in manifest.parts]
     assert sorted(ledger.artifacts.paths(run.run_id, names.ARTIFACT_HISTORY)) == wanted
+
+
+def test_a_cell_that_was_stopped_at_a_point_and_goes_on_has_that_point_once(
+    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
+) -> None:
+    rows = history(0, 20, last=False, every=10)
+    stopped = {"status": "stopped", "reason": "asked"}
+    ended = storage.commit(
+        CELL_ID, attempt=1, step=20, checkpoint=b"20", part=rows, previous=None, outcome=stopped
+    )
+    record_all(ledger, storage, sweep, lease, [ended])
+    run = ledger.lookup([CELL_ID])[CELL_ID]
+    assert (run.status, [step for step, _, _ in points(ledger, run.run_id, "train/loss")]) == (
+        Status.STOPPED,
+        [0, 10],
+    )
+    goes_on = storage.commit(CELL_ID, attempt=2, step=20, checkpoint=b"20", part=rows, previous=None)
+    ledger.finish_cell(run.run_id, Status.INTERRUPTED, "to be continued")
+    record_all(ledger, storage, sweep, lease, [commit(storage, END, goes_on, attempt=2)])
+    steps = [step for step, _, _ in points(ledger, run.run_id, "train/loss")]
+    assert steps == sorted({*range(0, END, 10), END})

@@ -155,6 +155,25 @@ def test_prune_keeps_the_newest_and_their_history(storage: Storage, root: Path) 
     assert storage.latest(CELL, max_step=29)[0] is None
 
 
+def test_prune_keeps_what_is_trained_again_after_damage(storage: Storage, root: Path) -> None:
+    old = chain(storage, 10, 20, 30)
+    storage.prune(CELL)
+    (root / old.parts[0].stored.file).unlink()
+    assert storage.latest(CELL)[0] is None
+    made: Manifest | None = None
+    for step in (4, 8, 12, 16, 24, 36):
+        made = commit(storage, step, made, attempt=2)
+        storage.prune(CELL)
+        assert storage.latest(CELL)[0] == made, "a kill here would lose all of it"
+        assert storage.latest(CELL, max_step=step - 1)[0] is not None or step == 4
+        names = [path.name for path in (root / "cells" / CELL / "checkpoints").iterdir()]
+        assert sum(".a2." in name for name in names) <= 2
+    assert made is not None
+    commit(storage, 40, made, attempt=2, outcome={"status": "completed"})
+    storage.prune(CELL, keep=1)
+    assert len(list((root / "cells" / CELL / "manifests").iterdir())) == 1
+
+
 def test_prune_leaves_a_commit_that_is_being_written(storage: Storage, root: Path) -> None:
     chain(storage, 10, 20, 30)
     being_written = root / "cells" / CELL / "checkpoints" / "step-000000040.a1.safetensors"

@@ -1,7 +1,8 @@
 """What each probe of `trainers.probes.PROBES` does: a literal table, name -> function of a view."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from trainers.history import PROBES_CONVERGED
 from trainers.lane import ScheduledProbe
 from trainers.probes.alignment import (
     measure_alignment,
@@ -38,3 +39,16 @@ MEASURES: Mapping[str, Measure] = {
     "weights": measure_weights,
     "file": measure_own,
 }
+
+
+def measure(view: View, probes: Sequence[ScheduledProbe]) -> dict[str, float]:
+    """Return what the probes that are due measure, and whether the eigenspaces that they saw had converged.
+
+    `curvature` says that of its own; for the others it is one series, `probes/converged`.
+    """
+    values: dict[str, float] = {}
+    for probe in probes:
+        values |= MEASURES[probe.name](view, probe)
+    if view.converged is not None and any(probe.name != "curvature" for probe in probes):
+        values[PROBES_CONVERGED] = float(view.converged)
+    return values

@@ -89,7 +89,7 @@ def _null(view: View, probe: ScheduledProbe, options: dict[str, Any], draw: str)
     shuffle = view.generator(probe, f"null/{draw}")
     parts = view.params_P.split([size for _, size in view.instruments.parameters])
     permuted = [part[torch.randperm(len(part), generator=shuffle).to(part.device)] for part in parts]
-    return view.instruments.leading(
+    space = view.instruments.leading(
         torch.cat(permuted),
         view.holdout(options),
         k=options["k"],
@@ -97,7 +97,8 @@ def _null(view: View, probe: ScheduledProbe, options: dict[str, Any], draw: str)
         memory={},
         draw=shuffle,
         order=order_of(options),
-    ).basis_KP
+    )
+    return view.seen(space).basis_KP
 
 
 def measure_layers(view: View, probe: ScheduledProbe) -> dict[str, float]:

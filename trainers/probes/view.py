@@ -45,6 +45,9 @@ class View:
         gradient_P: The gradient of the full training loss.
         next_update: Computes theta_{t+1} - theta_t without taking the step.
         batch: Returns the examples of the next step's minibatch.
+
+    Attributes:
+        converged: Whether all eigenspaces that were looked at had converged; `None` before the first.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class View:
         self.params_P, self.gradient_P = params_P, gradient_P
         self._next_update, self._batch = next_update, batch
         self._spaces: dict[SpaceKey, Leading] = {}
+        self.converged: bool | None = None
 
     @property
     def at_end(self) -> bool:
@@ -101,7 +105,12 @@ class View:
                 order=order_of(options),
             )
             self.remember(name, memory)
-        return self._spaces[key]
+        return self.seen(self._spaces[key])
+
+    def seen(self, space: Leading) -> Leading:
+        """Take note of an eigenspace that a probe looks at."""
+        self.converged = space.converged and self.converged is not False
+        return space
 
     def basis(self, options: Mapping[str, Any]) -> Tensor:
         """Return the leading `options["k"]` eigenvectors of the probe's holdout, (K, P)."""

@@ -47,12 +47,12 @@ LOSSES = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def space() -> Space:
     return load_space_text(SPACE)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def name(store: Store, space: Space) -> str:
     points: list[Point] = []
     cells: dict[str, StoredCell] = {}
@@ -70,7 +70,7 @@ def name(store: Store, space: Space) -> str:
     return "two"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def record(store: Store, name: str) -> Record:
     return load_record(store.uri, name)
 

@@ -129,6 +129,31 @@ def test_eigenvalues_of_a_probe_that_did_not_converge_are_not_tested() -> None:
     assert only(other, run({**history, "train/loss": series([1.0] * 10)})).verdict is Verdict.REPRODUCED
 
 
+def test_what_other_probes_and_switches_looked_at_has_to_have_converged() -> None:
+    unsure = series([1.0] * 9 + [0.0])
+    history = {"spread/gradient_1": series([1.0] * 10), "probes/converged": unsure}
+    for statistic in ({"name": "level", "series": "spread/gradient_1"},
+                      {"name": "total", "series": ["spread/gradient_1"]}):  # fmt: skip
+        assert "10 %" in only(claim(statistic=statistic), run(history)).note
+    switched = run({"x": series([1.0] * 10), "switch/converged": unsure})
+    assert "10 %" in only(claim(), switched).note
+
+
+def test_no_multiples_are_taken_of_a_loss_that_rises() -> None:
+    spec = claim(
+        statistic={"name": "drop", "skip": 0, "average": 0},
+        where={"method": "Dom"},
+        against={"method": "SGD"},
+        band={"at_most": 0.1},
+    )
+    falls, rises = (series([float(value) for value in values]) for values in (range(11, 0, -1), range(1, 12)))
+    runs = [
+        run({"train/loss": history}, method=method, switch=20)
+        for method, history in (("Dom", falls), ("SGD", rises))
+    ]
+    assert "no multiples" in only(spec, *runs).note
+
+
 def test_a_partner_that_is_missing_leaves_a_claim_untested() -> None:
     spec = claim(where={"method": "Bulk"}, against={"method": "SGD"})
     assert "found 0 runs to compare with" in only(spec, flat(1.0, method="Bulk")).note
@@ -156,6 +181,9 @@ def test_other_thresholds() -> None:
         1,
     )
     assert sorted(found.changed.values()) == [6.0, 12.0]
+    # Between evaluation points the rule has seen more than the history has.
+    unseen = run({"train/loss": series([1.0, 2.0])}, metrics={"final/peak_loss": 7.0})
+    assert sensitivity([unseen], 10.0).at_half == 1
 
 
 def test_the_table_says_what_was_found() -> None:
