@@ -1,0 +1,173 @@
+"""The steering of a search, with a real ledger and store: what MLflow's absence and other sweeps do to it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces import load_space_text
+from sweep.claims import Claims
+from sweep.errors import LedgerError
+from sweep.grid_table import grid_table
+from sweep.guide import Guide
+from sweep.lease import Lease
+from sweep.ledger import CellRun, Ledger, Sweep
+from sweep.plan import Plan
+from sweep.progress import Progress
+from sweep.recorder import Recorder
+from sweep.search.asking import Asking
+from sweep.search.events import Asked
+from sweep.search.guiding import make_guide
+from sweep.search.journal import Journal, read_events
+from sweep.search.points import plan_of
+from sweep.stopping import Stop
+from sweep.storage import Storage
+
+SPACE = load_space_text("""
+name: little
+description: A search for a rate.
+base:
+  model: {name: mlp, widths: [8]}
+  dataset: mnist-5k
+  phases: [{lr: 0.05, until: 300}]
+search:
+  axes:
+    lr: {low: 0.01, high: 60, log: true}
+""").for_search({"cells": 6})
+TAKE_SECONDS = 60.0
+
+
+@pytest.fixture(autouse=True)
+def quick_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.search.steering.SECONDS_BETWEEN_TURNS", 0.01)
+    monkeypatch.setattr("sweep.search.steering.SECONDS_BETWEEN_LOOKS_AT_OTHERS", 0.05)
+
+
+class Search:
+    """One command of a search, without Ray: packs are taken here and trained by nobody."""
+
+    def __init__(self, ledger: Ledger, storage: Storage, name: str = "search") -> None:
+        self.ledger = ledger
+        plan = plan_of(SPACE, [])
+        self.sweep = ledger.open_sweep(SPACE, table(plan), name=name)
+        self.stack = ExitStack()
+        lease = self.stack.enter_context(Lease.acquire(ledger, self.sweep))
+        self.journal = Journal(ledger, self.sweep, lease, read_events(ledger, self.sweep))
+        self.plan = plan_of(SPACE, self.journal.events)
+        ledger.write_plan(self.sweep, SPACE, table(self.plan))
+        self.claims = Claims(ledger, self.sweep, lease)
+        guide = make_guide(
+            SPACE,
+            self.plan,
+            self.journal,
+            sweep=self.sweep,
+            ledger=ledger,
+            storage=storage,
+            claims=self.claims,
+            stop=Stop(),
+            say=lambda _: None,
+        )
+        assert guide is not None
+        self.guide: Guide = guide
+        self.recorder = Recorder(
+            ledger,
+            storage,
+            self.sweep,
+            lease,
+            describe=lambda cell: (self.plan.cells[cell], self.plan.axes_of(cell)),
+            runs=ledger.lookup(list(self.plan.cells), self.sweep),
+        )
+
+    def begin(self, *, capacity: int) -> None:
+        self.recorder.start()
+        self.stack.callback(self.recorder.close)
+        progress = Progress(name=self.sweep.name, total_steps=0, statuses={})
+        self.guide.begin(self.recorder, progress, capacity=capacity, lanes=1)
+        self.stack.callback(self.guide.close)
+
+    def take(self, count: int = 1) -> list[str]:
+        """Return the next cells that are handed over."""
+        taken: list[str] = []
+        while len(taken) < count:
+            packs = self.guide.take(TAKE_SECONDS)
+            assert packs, "nothing was handed over"
+            taken += [cell for pack in packs for cell in pack]
+        return taken
+
+    def asked(self) -> list[Asked]:
+        return [event for event in read_events(self.ledger, self.sweep) if isinstance(event, Asked)]
+
+
+def table(plan: Plan) -> Any:
+    return grid_table(plan.grids, plan.axes, plan.cell_ids)
+
+
+@pytest.fixture
+def storage(folder: Path) -> Storage:
+    return Storage.open(folder / "storage")
+
+
+@pytest.fixture
+def searching(ledger: Ledger, storage: Storage) -> Iterator[Callable[[str], Search]]:
+    with ExitStack() as stack:
+
+        def begin(name: str = "search") -> Search:
+            search = Search(ledger, storage, name)
+            stack.enter_context(search.stack)
+            return search
+
+        yield begin
+
+
+def test_a_question_outlives_a_moment_without_mlflow(
+    ledger: Ledger, searching: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = searching()
+    lookup, looks = ledger.lookup, list[int]()
+
+    def away_once(*arguments: Any) -> dict[str, CellRun]:
+        looks.append(len(looks))
+        if len(looks) == 2:
+            raise LedgerError("away for a moment", transient=True)
+        return lookup(*arguments)
+
+    monkeypatch.setattr(ledger, "lookup", away_once)
+    search.begin(capacity=3)
+    taken = search.take(3)
+    search.stack.close()
+    asked = search.asked()
+    assert [event.number for event in asked] == [0, 1, 2]
+    assert [cell for event in asked for cell in event.cells] == taken
+    # The next command finds a plan that goes on with what is stored, and a study that replays.
+    stored = plan_of(SPACE, list(asked))
+    ledger.open_sweep(SPACE, table(stored), name="search")
+    assert Asking(SPACE.search, asked).is_exact
+
+
+def test_a_question_that_could_not_be_looked_up_is_in_no_stored_plan(
+    ledger: Ledger, searching: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = searching()
+    lookup, looks = ledger.lookup, list[int]()
+
+    def away_from_then_on(*arguments: Any) -> dict[str, CellRun]:
+        looks.append(len(looks))
+        if len(looks) >= 2:
+            raise LedgerError("away", transient=True)
+        return lookup(*arguments)
+
+    monkeypatch.setattr(ledger, "lookup", away_from_then_on)
+    search.begin(capacity=3)
+    taken = search.take(1)
+    search.stack.close()
+    assert list(search.plan.cells) == taken
+    assert stored_cells(ledger, search.sweep) == set(taken)
+
+
+def stored_cells(ledger: Ledger, sweep: Sweep) -> set[str]:
+    """Return the cells in a sweep's `cells.parquet`."""
+    stored = ledger.read_cells(sweep)
+    assert stored is not None
+    return set(stored["cell_id"].to_pylist())
