@@ -341,6 +341,8 @@ class Steering:
             points = []
         cells = tuple(cell_id(point.cell) for point in points)
         new = [cell for cell in dict.fromkeys(cells) if cell not in self._plan.cells]
+        if self._claims is not None and new:
+            self._claims.queue(new)
         runs, theirs = self._look_up(new)
         self._question = None
         for point in points:

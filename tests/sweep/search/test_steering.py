@@ -1,5 +1,6 @@
 """The steering of a search, with a real ledger and store: what MLflow's absence and other sweeps do to it."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,16 +15,18 @@ from sweep.grid_table import grid_table
 from sweep.guide import Guide
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
+from sweep.names import FINAL_STEPS, FINAL_TRAIN_LOSS, Status
 from sweep.plan import Plan
 from sweep.progress import Progress
 from sweep.recorder import Recorder
 from sweep.search.asking import Asking
-from sweep.search.events import Asked
+from sweep.search.events import Asked, Told
 from sweep.search.guiding import make_guide
 from sweep.search.journal import Journal, read_events
 from sweep.search.points import plan_of
 from sweep.stopping import Stop
 from sweep.storage import Storage
+from tests.sweep.small_sweep import FakeSpace
 
 SPACE = load_space_text("""
 name: little
@@ -100,6 +103,13 @@ class Search:
         return [event for event in read_events(self.ledger, self.sweep) if isinstance(event, Asked)]
 
 
+def wait_until(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + TAKE_SECONDS
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return met
+
+
 def table(plan: Plan) -> Any:
     return grid_table(plan.grids, plan.axes, plan.cell_ids)
 
@@ -164,6 +174,69 @@ def test_a_question_that_could_not_be_looked_up_is_in_no_stored_plan(
     search.stack.close()
     assert list(search.plan.cells) == taken
     assert stored_cells(ledger, search.sweep) == set(taken)
+
+
+class Grid:
+    """Another sweep, which wants the first cell that the search asks for, and has begun with it."""
+
+    def __init__(self, ledger: Ledger, stack: ExitStack) -> None:
+        _, configuration = Asking(SPACE.search, []).ask()
+        [point] = SPACE.sampled(configuration)
+        plan = Plan("grid")
+        self.ledger = ledger
+        self.cell = plan.add(point)
+        sweep = ledger.open_sweep(FakeSpace(name="grid"), table(plan))
+        ledger.write_plan(sweep, FakeSpace(name="grid"), table(plan))
+        self.lease = stack.enter_context(Lease.acquire(ledger, sweep))
+        self.claims = Claims(ledger, sweep, self.lease)
+        assert self.claims.others([self.cell]) == {}
+        self.run = ledger.start_cell(
+            sweep, cell_id=self.cell, cell=point.cell, axes=point.axes, epoch=self.lease.epoch
+        )
+
+    def now(self) -> CellRun:
+        """Return the cell's run as it is recorded now; there is one."""
+        return self.ledger.lookup([self.cell])[self.cell]
+
+    def end(self, status: Status) -> None:
+        finals = {FINAL_TRAIN_LOSS: 1.0, FINAL_STEPS: 300.0} if status.ended else None
+        self.ledger.finish_cell(self.run.run_id, status, finals=finals, step=300, timestamp_ms=1)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_a_cell_that_another_sweep_trains_is_waited_for(
+    ledger: Ledger, searching: Callable[..., Search], stack: ExitStack
+) -> None:
+    search = searching()
+    grid = Grid(ledger, stack)
+    search.begin(capacity=2)
+    [taken] = search.take(1)
+    first, second = search.asked()
+    assert first.cells == (grid.cell,) and first.new == 0 and second.cells == (taken,)
+    assert grid.now().status is Status.RUNNING
+    grid.end(Status.COMPLETED)
+    # It has been answered, which makes room for the next.
+    [taken] = search.take(1)
+    assert search.asked()[2].cells == (taken,)
+    told = [event for event in read_events(ledger, search.sweep) if isinstance(event, Told)]
+    assert [(one.number, one.result.objectives) for one in told] == [(0, (1.0,))]
+
+
+def test_a_cell_that_another_sweep_gives_back_is_trained_here(
+    ledger: Ledger, searching: Callable[..., Search], stack: ExitStack
+) -> None:
+    search = searching()
+    grid = Grid(ledger, stack)
+    search.begin(capacity=1)
+    assert wait_until(lambda: len(search.asked()) == 1)
+    grid.end(Status.INTERRUPTED)
+    grid.lease.release()
+    assert search.take(1) == [grid.cell]
 
 
 def stored_cells(ledger: Ledger, sweep: Sweep) -> set[str]:
