@@ -256,13 +256,16 @@ class _Run:
         """Wait until every cell that another sweep runs has ended, or one of them is free."""
         who = ", ".join(repr(name) for name in sorted(set(theirs.values())))
         self._say(f"waiting for {len(theirs)} cells that sweep {who} is running; Ctrl-C stops the waiting")
-        left = set(theirs)
+        left, held = set(theirs), dict[str, str]()
         while left and not self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS):
             try:
                 self._lease.check()
                 if self._ledger.requests(self._sweep).stop:
                     self._stop.ask("as `sweep stop` asked")
                 assert self._claims is not None, "only a sweep that shares waits for others"
+                if not held:
+                    # Whoever waits holds nothing, not even what has failed here: others may wait for that.
+                    self._claims.queue(list(self._plan.cells))
                 held = self._claims.others(left)
                 runs = self._ledger.lookup(left, self._sweep)
             except LedgerError:

@@ -121,6 +121,12 @@ class Recorder:
         return self._away
 
     @property
+    def is_idle(self) -> bool:
+        """Whether all that was passed on is recorded, or refused."""
+        with self._changed:
+            return not self._wanted and self._busy is None
+
+    @property
     def refused(self) -> dict[str, str]:
         """Cells that could not be recorded for a reason that waiting does not mend."""
         with self._changed:

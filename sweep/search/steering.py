@@ -11,7 +11,7 @@ training goes on.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from search_spaces import Space
@@ -98,6 +98,7 @@ class Steering:
         self._effects: list[Callable[[], None]] = []
         self._out: set[str] = set()
         self._theirs: set[str] = set()
+        self._is_behind = False
         self._looked_at_others = 0.0
         self._best_said: object = None
         self._failure: BaseException | None = None
@@ -113,10 +114,13 @@ class Steering:
         """Whether cells may be added."""
         return self._asking is not None and not (self._asked_all or self._stop.asked())
 
-    def begin(self, recorder: Recorder, progress: Progress, *, capacity: int, lanes: int) -> None:
-        """Start, with so many cells at a time and so many in a pack."""
+    def begin(
+        self, recorder: Recorder, progress: Progress, cells: Collection[str], *, capacity: int, lanes: int
+    ) -> None:
+        """Start beside the training of these cells, with so many at a time and so many in a pack."""
         self._recorder, self._progress = recorder, progress
         self._capacity, self._lanes = capacity, lanes
+        self._out, self._theirs = set(cells), set()
         self._begun = time.monotonic() - (self._asking.seconds if self._asking is not None else 0.0)
         self._closing = False
         if self._asking is not None:
@@ -206,7 +210,9 @@ class Steering:
         for cell in self._asking.open_cells if self._asking is not None else []:
             run = self._recorder.runs.get(cell)
             if (status := self._end_of(cell, run)) is None:
-                self._out.add(cell)
+                if cell not in self._out:
+                    # Another sweep was to run it first; or this command was not to, and it is free.
+                    self._theirs.add(cell)
             else:
                 trained_here = run is None or not run.status.ended or run.sweep == self._sweep.name
                 self._ended(cell, status, run, trained_here=trained_here)
@@ -360,7 +366,7 @@ class Steering:
         self._unwritten.append(asked)
         self._progress.add({cell: self._plan.cells[cell].num_steps for cell in [*to_train, *theirs]})
         self._theirs |= theirs
-        self._out.update(to_train)
+        self._hold(to_train)
         self._effects.append(self._write_plan)
         self._effects.append(lambda: self._admit(new, runs, theirs))
         self._effects.append(lambda: self._release(to_train))
@@ -373,8 +379,9 @@ class Steering:
         """
         if not cells:
             return {}, set()
-        runs = self._ledger.lookup(cells, self._sweep)
         others = {} if self._claims is None else self._claims.others(cells)
+        # After looking whose the cells are, so that what another has recorded before it ended is seen.
+        runs = self._ledger.lookup(cells, self._sweep)
         return runs, {cell for cell in others if cell not in runs or not runs[cell].status.ended}
 
     def _take_on(self, cells: Sequence[str], runs: Mapping[str, CellRun], theirs: set[str]) -> list[str]:
@@ -416,13 +423,22 @@ class Steering:
         if not self._theirs or now - self._looked_at_others < SECONDS_BETWEEN_LOOKS_AT_OTHERS:
             return
         self._looked_at_others = now
+        if self._claims is not None and not (self._out or self._is_behind) and self._recorder.is_idle:
+            # Whoever waits holds nothing, not even what has failed here: others may be waiting for that.
+            self._claims.queue(list(self._plan.cells))
+            self._is_behind = True
         waiting = list(self._theirs)
         runs, theirs = self._look_up(waiting)
         self._admit(waiting, runs, theirs)
         free = self._take_on(waiting, runs, theirs)
         self._theirs = theirs
-        self._out.update(free)
+        self._hold(free)
         self._release(free)
+
+    def _hold(self, cells: Sequence[str]) -> None:
+        """Take note of cells that are to be trained here."""
+        self._out.update(cells)
+        self._is_behind = self._is_behind and not cells
 
     def _say_how_it_goes(self, asking: Asking) -> None:
         front = asking.best()

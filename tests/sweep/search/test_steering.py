@@ -1,7 +1,7 @@
 """The steering of a search, with a real ledger and store: what MLflow's absence and other sweeps do to it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from sweep.search.asking import Asking
 from sweep.search.events import Asked, Told
 from sweep.search.guiding import make_guide
 from sweep.search.journal import Journal, read_events
-from sweep.search.points import plan_of
+from sweep.search.points import plan_of, recorded_events
 from sweep.stopping import Stop
 from sweep.storage import Storage
 from tests.sweep.small_sweep import FakeSpace
@@ -53,7 +53,7 @@ class Search:
 
     def __init__(self, ledger: Ledger, storage: Storage, name: str = "search") -> None:
         self.ledger = ledger
-        plan = plan_of(SPACE, [])
+        plan = plan_of(SPACE, recorded_events(SPACE, ledger, name))
         self.sweep = ledger.open_sweep(SPACE, table(plan), name=name)
         self.stack = ExitStack()
         lease = self.stack.enter_context(Lease.acquire(ledger, self.sweep))
@@ -83,11 +83,12 @@ class Search:
             runs=ledger.lookup(list(self.plan.cells), self.sweep),
         )
 
-    def begin(self, *, capacity: int) -> None:
+    def begin(self, *cells: str, capacity: int) -> None:
+        """Start beside the training of these cells."""
         self.recorder.start()
         self.stack.callback(self.recorder.close)
         progress = Progress(name=self.sweep.name, total_steps=0, statuses={})
-        self.guide.begin(self.recorder, progress, capacity=capacity, lanes=1)
+        self.guide.begin(self.recorder, progress, cells, capacity=capacity, lanes=1)
         self.stack.callback(self.guide.close)
 
     def take(self, count: int = 1) -> list[str]:
@@ -177,14 +178,14 @@ def test_a_question_that_could_not_be_looked_up_is_in_no_stored_plan(
 
 
 class Grid:
-    """Another sweep, which wants the first cell that the search asks for, and has begun with it."""
+    """Another sweep, which wants the first cells that a search asks for, and has begun with the last."""
 
-    def __init__(self, ledger: Ledger, stack: ExitStack) -> None:
-        _, configuration = Asking(SPACE.search, []).ask()
-        [point] = SPACE.sampled(configuration)
-        plan = Plan("grid")
+    def __init__(self, ledger: Ledger, stack: ExitStack, *, questions: int = 1) -> None:
+        asking, plan = Asking(SPACE.search, []), Plan("grid")
         self.ledger = ledger
-        self.cell = plan.add(point)
+        for _ in range(questions):
+            [point] = SPACE.sampled(asking.ask()[1])
+            self.cell = plan.add(point)
         sweep = ledger.open_sweep(FakeSpace(name="grid"), table(plan))
         ledger.write_plan(sweep, FakeSpace(name="grid"), table(plan))
         self.lease = stack.enter_context(Lease.acquire(ledger, sweep))
@@ -237,6 +238,78 @@ def test_a_cell_that_another_sweep_gives_back_is_trained_here(
     grid.end(Status.INTERRUPTED)
     grid.lease.release()
     assert search.take(1) == [grid.cell]
+
+
+def test_an_open_cell_that_another_sweep_runs_by_now_is_waited_for(
+    ledger: Ledger, searching: Callable[..., Search], stack: ExitStack
+) -> None:
+    before = searching()
+    before.begin(capacity=1)
+    [taken] = before.take(1)
+    before.stack.close()
+    grid = Grid(ledger, stack)
+    assert grid.cell == taken
+    # Its one slot is taken by that cell until the grid has ended it.
+    search = searching()
+    assert search.claims.others([taken]) == {taken: "grid"}
+    search.begin(capacity=1)
+    grid.end(Status.COMPLETED)
+    assert search.take(1) == [search.asked()[1].cells[0]] != [taken]
+
+
+def test_a_cell_that_is_waited_for_is_not_forgotten_while_mlflow_is_away(
+    ledger: Ledger, searching: Callable[..., Search], stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = searching()
+    grid = Grid(ledger, stack)
+    lookup, looks = ledger.lookup, list[int]()
+
+    def away_at_times(*arguments: Any) -> dict[str, CellRun]:
+        looks.append(len(looks))
+        if len(looks) % 2 == 0:
+            raise LedgerError("away for a moment", transient=True)
+        return lookup(*arguments)
+
+    monkeypatch.setattr(ledger, "lookup", away_at_times)
+    search.begin(capacity=1)
+    assert wait_until(lambda: len(looks) >= 4)
+    grid.end(Status.COMPLETED)
+    assert search.take(1) == [search.asked()[1].cells[0]]
+
+
+def test_a_cell_that_another_sweep_ends_during_the_look_is_not_run_again(
+    ledger: Ledger, searching: Callable[..., Search], stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = searching()
+    grid = Grid(ledger, stack)
+    others = search.claims.others
+
+    def slowly(cells: Collection[str]) -> dict[str, str]:
+        if grid.cell in cells and grid.now().status is Status.RUNNING:
+            grid.end(Status.COMPLETED)
+            grid.lease.release()
+        return others(cells)
+
+    monkeypatch.setattr(search.claims, "others", slowly)
+    search.begin(capacity=1)
+    assert search.take(1) == [search.asked()[1].cells[0]] != [grid.cell]
+    assert grid.now().status is Status.COMPLETED
+
+
+def test_a_search_that_only_waits_holds_nothing_that_others_wait_for(
+    ledger: Ledger, searching: Callable[..., Search], stack: ExitStack
+) -> None:
+    search = searching()
+    search.begin(capacity=1)
+    [failed] = search.take(1)
+    grid = Grid(ledger, stack, questions=2)
+    assert grid.claims.others([failed, grid.cell]) == {failed: "search"}
+    search.recorder.ended(failed, Status.FAILED, "no luck")
+    search.guide.reported(failed, 0, Status.FAILED)
+    # The search waits for the grid's cell, and the grid may wait for the one that has failed.
+    assert wait_until(lambda: grid.claims.others([failed]) == {})
+    assert search.asked()[1].cells == (grid.cell,)
+    assert search.claims.others([failed, grid.cell]) == {failed: "grid", grid.cell: "grid"}
 
 
 def stored_cells(ledger: Ledger, sweep: Sweep) -> set[str]:
