@@ -223,7 +223,7 @@ class _Run:
             # Whatever was raised: nothing is recorded any more once the lease is given back.
             recorder.close()
         self._refused = recorder.refused
-        self._leave_interrupted(recorder, theirs)
+        self._leave_interrupted(recorder)
         return theirs
 
     def _drain(self, recorder: Recorder) -> list[str]:
@@ -240,14 +240,13 @@ class _Run:
         total = sum(self._plan.cells[cell_id].num_steps for cell_id in missing)
         return Progress(name=self._sweep.name, total_steps=total, statuses=statuses)
 
-    def _leave_interrupted(self, recorder: Recorder, theirs: Mapping[str, str]) -> None:
+    def _leave_interrupted(self, recorder: Recorder) -> None:
         """Record that the cells that are not trained any more are interrupted."""
         try:
             self._lease.check()
-            for run in recorder.runs.values():
-                if run.status is Status.RUNNING and run.cell_id not in theirs:
-                    reason = f"stopped {self._stop.why}".strip()
-                    self._ledger.finish_cell(run.run_id, Status.INTERRUPTED, reason)
+            for run in recorder.open_runs:
+                reason = f"stopped {self._stop.why}".strip()
+                self._ledger.finish_cell(run.run_id, Status.INTERRUPTED, reason)
         except LedgerError as error:
             # The next run finds them without a driver, which reads as interrupted too.
             self._say(str(error))

@@ -220,6 +220,9 @@ def test_a_cell_that_another_sweep_trains_is_waited_for(
     first, second = search.asked()
     assert first.cells == (grid.cell,) and first.new == 0 and second.cells == (taken,)
     assert grid.now().status is Status.RUNNING
+    # What this driver leaves as interrupted when it is stopped; not a run of the grid's, as it was then.
+    assert grid.cell not in {run.cell_id for run in search.recorder.open_runs}
+    assert grid.cell not in search.recorder.runs
     grid.end(Status.COMPLETED)
     # It has been answered, which makes room for the next.
     [taken] = search.take(1)
