@@ -165,11 +165,14 @@ class _Run:
         return [cell for cell in self._plan.cells if only is None or cell in only]
 
     def _reopen(self) -> None:
-        """Let the cells go on that were stopped early and are asked for now."""
+        """Let the cells go on that were stopped early and are asked for now, but for those of others."""
         if not (self._options.continue_stopped or self._options.only):
             return
+        theirs = {} if self._claims is None else self._claims.others(self._wanted)
         known = self._ledger.lookup(self._wanted, self._sweep)
-        stopped = {cell: run for cell, run in known.items() if run.status is Status.STOPPED}
+        stopped = {
+            cell: run for cell, run in known.items() if run.status is Status.STOPPED and cell not in theirs
+        }
         self._journal.append([Released(cell_id=cell) for cell in stopped])
         self._ledger.clear_cell_stops(self._sweep, stopped)
         for cell, run in stopped.items():
