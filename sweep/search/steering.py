@@ -120,7 +120,7 @@ class Steering:
         """Start beside the training of these cells, with so many at a time and so many in a pack."""
         self._recorder, self._progress = recorder, progress
         self._capacity, self._lanes = capacity, lanes
-        self._out, self._theirs = set(cells), set()
+        self._out, self._theirs, self._is_behind = set(cells), set(), False
         self._begun = time.monotonic() - (self._asking.seconds if self._asking is not None else 0.0)
         self._closing = False
         if self._asking is not None:
@@ -232,14 +232,16 @@ class Steering:
         self._look_at_others()
         over = ""
         while not (self._stop.asked() or self._closing):
-            told = self._asking.tell()
-            self._unwritten += told
-            if told:
-                self._say_how_it_goes(self._asking)
-            if over := self._asking.is_over(time.monotonic() - self._begun):
-                break
-            if len(self._out) + len(self._theirs) >= self._capacity:
-                break
+            # Nothing is told in front of a question that is kept: it was drawn without knowing that.
+            if self._question is None:
+                told = self._asking.tell()
+                self._unwritten += told
+                if told:
+                    self._say_how_it_goes(self._asking)
+                if over := self._asking.is_over(time.monotonic() - self._begun):
+                    break
+                if len(self._out) + len(self._theirs) >= self._capacity:
+                    break
             self._ask(self._asking)
         self._flush()
         # Only now: what was asked last has been handed over.
@@ -431,9 +433,10 @@ class Steering:
         runs, theirs = self._look_up(waiting)
         self._admit(waiting, runs, theirs)
         free = self._take_on(waiting, runs, theirs)
-        self._theirs = theirs
         self._hold(free)
         self._release(free)
+        # Last: without them all may be over, and nobody would take what is free.
+        self._theirs = theirs
 
     def _hold(self, cells: Sequence[str]) -> None:
         """Take note of cells that are to be trained here."""

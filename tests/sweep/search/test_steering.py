@@ -1,5 +1,6 @@
 """The steering of a search, with a real ledger and store: what MLflow's absence and other sweeps do to it."""
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
@@ -155,6 +156,35 @@ def test_a_question_outlives_a_moment_without_mlflow(
     stored = plan_of(SPACE, list(asked))
     ledger.open_sweep(SPACE, table(stored), name="search")
     assert Asking(SPACE.search, asked).is_exact
+
+
+def test_nothing_is_told_in_front_of_a_question_that_is_kept(
+    ledger: Ledger, searching: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = searching()
+    lookup, looks, is_back = ledger.lookup, list[int](), threading.Event()
+
+    def away_for_a_while(*arguments: Any) -> dict[str, CellRun]:
+        looks.append(len(looks))
+        if len(looks) >= 2 and not is_back.is_set():
+            raise LedgerError("away", transient=True)
+        return lookup(*arguments)
+
+    monkeypatch.setattr(ledger, "lookup", away_for_a_while)
+    search.begin(capacity=2)
+    [failed] = search.take(1)
+    search.guide.reported(failed, 0, Status.FAILED)
+    before = len(looks)
+    assert wait_until(lambda: len(looks) > before + 1)
+    is_back.set()
+    search.take(1)
+    events = read_events(ledger, search.sweep)
+    # The order in which the study saw them, which is that of a replay.
+    assert [(type(one), one.number) for one in events if isinstance(one, Asked | Told)][:3] == [
+        (Asked, 0),
+        (Asked, 1),
+        (Told, 0),
+    ]
 
 
 def test_a_question_that_could_not_be_looked_up_is_in_no_stored_plan(
