@@ -1,6 +1,8 @@
 """A whole run of a small grid by its driver, with packs trained in this process in Ray's place."""
 
 import io
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,7 @@ from rich.console import Console
 
 from search_spaces import load_space_text
 from sweep import names, training
-from sweep.claims import Claims
+from sweep.claims import Claims, queued_cells
 from sweep.driver import EXIT_DONE, RunOptions, run_sweep
 from sweep.grid_table import grid_table
 from sweep.lease import Lease
@@ -82,3 +84,36 @@ def test_a_cell_that_was_stopped_early_is_left_to_the_sweep_that_runs_it(
         Claims(ledger, other, lease)
         assert standing() == {theirs: Status.STOPPED, ours: Status.COMPLETED}
     assert standing() == {theirs: Status.COMPLETED, ours: Status.COMPLETED}
+
+
+def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
+    ledger: Ledger, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.driver.SECONDS_BETWEEN_LOOKS_AT_OTHERS", 0.05)
+    space = load_space_text(SPACE)
+    plan = make_plan(space)
+    theirs, ours = plan.cells
+    other = ledger.open_sweep(FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
+    ledger.write_plan(other, FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
+    lease = Lease.acquire(ledger, other)
+    Claims(ledger, other, lease)
+    behind: set[str] = set()
+
+    def give_back() -> None:
+        sweep = ledger.find_sweep("writes")
+        end = time.monotonic() + 60.0
+        while not behind and time.monotonic() < end:
+            time.sleep(0.05)
+            behind.update(queued_cells(ledger, ledger.parent_run(sweep)))
+        lease.release()
+
+    ledger.open_sweep(space, grid_table(plan.grids, plan.axes, plan.cell_ids))
+    giver = threading.Thread(target=give_back)
+    giver.start()
+    said = io.StringIO()
+    assert run_sweep(space, places, RunOptions(name="writes"), Console(file=said)) == EXIT_DONE
+    giver.join()
+    assert "waiting for 1 cells that sweep 'other' is running" in said.getvalue()
+    # Also what it has tried itself, which would be free if it had failed.
+    assert behind == {theirs, ours}
+    assert {run.status for run in ledger.lookup(list(plan.cells)).values()} == {Status.COMPLETED}
