@@ -77,7 +77,7 @@ class Claims:
     def queue(self, cell_ids: Collection[str]) -> None:
         """Go behind all others for these cells: further ones, or ones that this driver does not train now.
 
-        May be repeated after an error; until then they are others' to run first.
+        May be repeated, and must be after an error, before `others` is asked about new ones.
 
         Raises:
             LedgerError: MLflow does not answer.
