@@ -8,17 +8,26 @@ MLflow has no lock for a cell that has no run yet, so sweeps that run take turns
     3. look at the numbers of all sweeps that run, and tag the next one
     4. wait for those that are choosing; whoever has a smaller number has the cells that both want
 
-Of two drivers at least one sees the other's number, and both come to the same answer. Nobody waits in a
-circle, because only the later one waits. What a sweep leaves undone, because it ended, was stopped or died,
-becomes free; a driver that went silent loses its lease first, and finds that out before it writes.
+Of two drivers at least one sees the other's number, and both come to the same answer. What a sweep leaves
+undone, because it ended, was stopped or died, becomes free; a driver that went silent loses its lease first,
+and finds that out before it writes.
+
+A search wants further cells while it runs, which others may be training by then. For those alone it takes
+these steps again (`Claims.queue`), with a file beside the plan in place of the tag: cells and their numbers.
+A number that is being chosen is smaller than any other, so nobody waits for it; they take the cell for
+another's and look again. A cell without a number of its own has the driver's.
+
+Nobody waits in a circle: a driver that trains nothing itself and waits for others goes behind all of them,
+with all of its cells, so whatever is waited for is another's who trains it.
 
 Who deletes a sweep tags it before it looks which cells others want, and a driver looks for such tags after it
-has stored its plan and before it looks which cells have a run. So either the run of a cell stays, or the
-driver waits until it is gone.
+has stored its plan, or that file, and before it looks which cells have a run. So either the run of a cell
+stays, or the driver waits until it is gone.
 """
 
+import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sweep import names
@@ -59,11 +68,25 @@ class Claims:
         self._stale_seconds = stale_seconds
         self._ledger = ledger
         self._sweep = sweep
-        self._epoch = lease.epoch
+        self._lease = lease
+        self._queued: dict[str, int] = {}
         self._write(CHOOSING)
-        taken = [ticket.number for run in self._running() if (ticket := ticket_of(run)) is not None]
-        self._ticket = Ticket(1 + max(taken, default=CHOOSING), sweep.run_id)
-        self._write(self._ticket.number)
+        self._number = self._next_number()
+        self._write(self._number)
+
+    def queue(self, cell_ids: Collection[str]) -> None:
+        """Go behind all others for these cells: further ones, or ones that this driver does not train now.
+
+        May be repeated, and must be after an error, before `others` is asked about new ones.
+
+        Raises:
+            LedgerError: MLflow does not answer.
+            LeaseLostError: Another process has taken over.
+        """
+        self._write_queued(self._queued | dict.fromkeys(cell_ids, CHOOSING))
+        # Kept before it is written: if the answer is lost, others may know it already.
+        self._queued |= dict.fromkeys(cell_ids, self._next_number())
+        self._write_queued(self._queued)
 
     def others(self, cell_ids: Collection[str]) -> dict[str, str]:
         """Return which of these cells are another sweep's to run first, with that sweep's name.
@@ -75,19 +98,37 @@ class Claims:
             cell_ids: Cells that have not ended.
         """
         held: dict[str, str] = {}
-        before: list[tuple[Ticket, Sweep, set[str]]] = []
+        before: list[tuple[Ticket, str, str]] = []
         for run in self._running():
             sweep = self._ledger.sweep_of(run)
-            wanted = self._cells(sweep) & set(cell_ids)
+            wanted = self._cells(sweep)
+            # In this order: a cell with a number of its own has it before it is in the plan.
+            queued = queued_cells(self._ledger, run)
+            wanted = (wanted | queued.keys()) & set(cell_ids)
             if wanted and is_being_deleted(run):
                 self._wait_for_deletion(sweep)
                 continue
             ticket = self._chosen(run) if wanted else None
-            if ticket is not None and ticket < self._ticket and not self._take_from_the_silent(sweep):
-                before.append((ticket, sweep, wanted))
-        for _, sweep, wanted in sorted(before, key=lambda one: one[0], reverse=True):
-            held.update(dict.fromkeys(wanted, sweep.name))
+            if ticket is None:
+                continue
+            tickets = {cell: Ticket(queued.get(cell, ticket.number), ticket.run_id) for cell in wanted}
+            earlier = {cell: one for cell, one in tickets.items() if one < self._ticket(cell)}
+            if earlier and not self._take_from_the_silent(sweep):
+                before += [(one, cell, sweep.name) for cell, one in earlier.items()]
+        for _, cell, name in sorted(before, reverse=True):
+            held[cell] = name
         return held
+
+    def _ticket(self, cell_id: str) -> Ticket:
+        return Ticket(self._queued.get(cell_id, self._number), self._sweep.run_id)
+
+    def _next_number(self) -> int:
+        """Return a number that is larger than those of all others that run."""
+        taken = [CHOOSING]
+        for run in self._running():
+            if (ticket := ticket_of(run)) is not None:
+                taken += [ticket.number, *queued_cells(self._ledger, run).values()]
+        return 1 + max(taken)
 
     def _running(self) -> list[ParentRun]:
         """Return the parent runs of the other sweeps whose lease is taken by a process that is not gone."""
@@ -144,7 +185,12 @@ class Claims:
         return set() if table is None else set(table["cell_id"].to_pylist())
 
     def _write(self, number: int) -> None:
-        self._ledger.write_ticket(self._sweep, f"{self._epoch}:{number}")
+        self._ledger.write_ticket(self._sweep, f"{self._lease.epoch}:{number}")
+
+    def _write_queued(self, queued: Mapping[str, int]) -> None:
+        self._lease.check()
+        facts = {"epoch": self._lease.epoch, "cells": queued}
+        self._ledger.artifacts.put(self._sweep.run_id, names.ARTIFACT_TICKETS, json.dumps(facts).encode())
 
 
 def is_being_deleted(run: ParentRun) -> bool:
@@ -158,3 +204,21 @@ def ticket_of(run: ParentRun) -> Ticket | None:
     if epoch != str(last_epoch(run)) or not number.isdecimal():
         return None
     return Ticket(int(number), run.info.run_id)
+
+
+def queued_cells(ledger: Ledger, run: ParentRun) -> dict[str, int]:
+    """Return the cells for which a sweep has a number of their own, which may not be in its plan yet.
+
+    None where the present holder of its lease has drawn none, or the file is damaged.
+    """
+    try:
+        facts = json.loads(ledger.artifacts.get(run.info.run_id, names.ARTIFACT_TICKETS) or b"{}")
+        if facts.get("epoch") != last_epoch(run):
+            return {}
+        return {str(cell): int(number) for cell, number in facts["cells"].items()}
+    except LedgerError as error:
+        if error.transient:
+            raise
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -165,11 +165,14 @@ class _Run:
         return [cell for cell in self._plan.cells if only is None or cell in only]
 
     def _reopen(self) -> None:
-        """Let the cells go on that were stopped early and are asked for now."""
+        """Let the cells go on that were stopped early and are asked for now, but for those of others."""
         if not (self._options.continue_stopped or self._options.only):
             return
+        theirs = {} if self._claims is None else self._claims.others(self._wanted)
         known = self._ledger.lookup(self._wanted, self._sweep)
-        stopped = {cell: run for cell, run in known.items() if run.status is Status.STOPPED}
+        stopped = {
+            cell: run for cell, run in known.items() if run.status is Status.STOPPED and cell not in theirs
+        }
         self._journal.append([Released(cell_id=cell) for cell in stopped])
         self._ledger.clear_cell_stops(self._sweep, stopped)
         for cell, run in stopped.items():
@@ -224,7 +227,7 @@ class _Run:
             # Whatever was raised: nothing is recorded any more once the lease is given back.
             recorder.close()
         self._refused = recorder.refused
-        self._leave_interrupted(recorder, theirs)
+        self._leave_interrupted(recorder)
         return theirs
 
     def _drain(self, recorder: Recorder) -> list[str]:
@@ -241,14 +244,13 @@ class _Run:
         total = sum(self._plan.cells[cell_id].num_steps for cell_id in missing)
         return Progress(name=self._sweep.name, total_steps=total, statuses=statuses)
 
-    def _leave_interrupted(self, recorder: Recorder, theirs: Mapping[str, str]) -> None:
+    def _leave_interrupted(self, recorder: Recorder) -> None:
         """Record that the cells that are not trained any more are interrupted."""
         try:
             self._lease.check()
-            for run in recorder.runs.values():
-                if run.status is Status.RUNNING and run.cell_id not in theirs:
-                    reason = f"stopped {self._stop.why}".strip()
-                    self._ledger.finish_cell(run.run_id, Status.INTERRUPTED, reason)
+            for run in recorder.open_runs:
+                reason = f"stopped {self._stop.why}".strip()
+                self._ledger.finish_cell(run.run_id, Status.INTERRUPTED, reason)
         except LedgerError as error:
             # The next run finds them without a driver, which reads as interrupted too.
             self._say(str(error))
@@ -257,13 +259,16 @@ class _Run:
         """Wait until every cell that another sweep runs has ended, or one of them is free."""
         who = ", ".join(repr(name) for name in sorted(set(theirs.values())))
         self._say(f"waiting for {len(theirs)} cells that sweep {who} is running; Ctrl-C stops the waiting")
-        left = set(theirs)
+        left, held = set(theirs), dict[str, str]()
         while left and not self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS):
             try:
                 self._lease.check()
                 if self._ledger.requests(self._sweep).stop:
                     self._stop.ask("as `sweep stop` asked")
                 assert self._claims is not None, "only a sweep that shares waits for others"
+                if not held:
+                    # Whoever waits holds nothing, not even what has failed here: others may wait for that.
+                    self._claims.queue(list(self._plan.cells))
                 held = self._claims.others(left)
                 runs = self._ledger.lookup(left, self._sweep)
             except LedgerError:

@@ -3,7 +3,7 @@
 `sweep.search.steering` is one; a plain grid has none. Nothing here waits, but for `take`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from sweep.names import Status
@@ -20,8 +20,10 @@ class Guide(Protocol):
         """Whether cells may be added."""
         ...
 
-    def begin(self, recorder: Recorder, progress: Progress, *, capacity: int, lanes: int) -> None:
-        """Start, with so many cells at a time and so many in a pack."""
+    def begin(
+        self, recorder: Recorder, progress: Progress, cells: Collection[str], *, capacity: int, lanes: int
+    ) -> None:
+        """Start beside the training of these cells, with so many at a time and so many in a pack."""
         ...
 
     def pauses(self, cells: Mapping[str, Cell]) -> tuple[int, ...]:

@@ -65,6 +65,9 @@ PARAM_LEASE_PREFIX = "lease."
 
 ARTIFACT_SPACE = "space.yaml"
 ARTIFACT_CELLS = "cells.parquet"
+ARTIFACT_TICKETS = "tickets.json"
+"""Whose a cell is that a running sweep asked for after it had begun; see `sweep.claims`."""
+
 ARTIFACT_CELL = "cell.json"
 ARTIFACT_ENVIRONMENT = "environment.json"
 ARTIFACT_ERROR = "error.txt"

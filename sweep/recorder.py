@@ -121,6 +121,18 @@ class Recorder:
         return self._away
 
     @property
+    def open_runs(self) -> list[CellRun]:
+        """The runs that this recorder made or took up and has not ended; nobody else writes them."""
+        with self._changed:
+            return [run for cell_id, run in self._runs.items() if cell_id in self._open]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was passed on is recorded, or refused."""
+        with self._changed:
+            return not self._wanted and self._busy is None
+
+    @property
     def refused(self) -> dict[str, str]:
         """Cells that could not be recorded for a reason that waiting does not mend."""
         with self._changed:
@@ -198,11 +210,11 @@ class Recorder:
         """Take on further cells while recording; see `reconcile`.
 
         Args:
-            runs: The runs that these cells have already.
+            runs: The runs that cells have already; those of `cell_ids` are taken over.
             cell_ids: The cells, without those that another driver is running now.
         """
         with self._changed:
-            self._runs.update(runs)
+            self._runs.update((cell_id, runs[cell_id]) for cell_id in cell_ids if cell_id in runs)
         return self.reconcile(cell_ids)
 
     @property

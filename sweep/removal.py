@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from search_spaces import load_space_text
 from sweep import names
+from sweep.claims import queued_cells
 from sweep.forks import lines_of
 from sweep.lease import Lease, current_holder
 from sweep.ledger import CellRun, Ledger, Sweep
@@ -68,8 +69,11 @@ def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> tu
     others = [one for one in ledger.list_sweeps() if one.run_id != sweep.run_id and one.shares]
     plans = {one.name: _stored_plan(ledger, one) for one in others} if sweep.shares else {}
     ends = 0
-    needed = {name: len(own.keys() & plan.cells.keys()) for name, plan in plans.items()}
-    shared = {cell for plan in plans.values() for cell in plan.cells}
+    # In this order: what a search has just asked for has a number before it is in the plan.
+    asked = {one.name: queued_cells(ledger, ledger.parent_run(one)) for one in others if one.name in plans}
+    wanted = {name: plan.cells.keys() | asked[name].keys() for name, plan in plans.items()}
+    needed = {name: len(own.keys() & cells) for name, cells in wanted.items()}
+    shared = {cell for cells in wanted.values() for cell in cells}
     removals = [
         Removal(
             "runs of cells",
@@ -81,7 +85,7 @@ def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> tu
         if run.cell_id not in shared
     ]
     if sweep.shares:
-        theirs = {address for plan in plans.values() for address in _addresses(plan)}
+        theirs = {address for plan in plans.values() for address in _addresses(plan)} | shared
         stored = storage.inventory()
         mine = (_addresses(_stored_plan(ledger, sweep)) | own.keys()) & stored.keys() - theirs
         lent = mine & _lent(storage, stored, _pending(ledger, plans.values()))

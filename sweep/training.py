@@ -126,7 +126,7 @@ class Training:
             with watch, _guided(guide) as begun:
                 if begun is not None:
                     capacity = slots * lanes
-                    begun.begin(recorder, progress, capacity=capacity, lanes=lanes)
+                    begun.begin(recorder, progress, missing, capacity=capacity, lanes=lanes)
                 run_packs(
                     range(len(packs)),
                     sweep=self._sweep.run_id,

@@ -11,7 +11,7 @@ training goes on.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from search_spaces import Space
@@ -19,7 +19,7 @@ from sweep.claims import Claims
 from sweep.errors import LedgerError
 from sweep.forks import Sharing
 from sweep.grid_table import grid_table, with_fates
-from sweep.ledger import Ledger, Sweep
+from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.packs import make_packs
 from sweep.plan import Plan
@@ -27,12 +27,13 @@ from sweep.progress import Progress
 from sweep.recorder import Recorder
 from sweep.search.account import describe
 from sweep.search.asking import Asking, Ended
-from sweep.search.events import Asked, Decided, Event, Released
+from sweep.search.events import Asked, Configuration, Decided, Event, Released
 from sweep.search.journal import Journal
 from sweep.search.known import ended_run
 from sweep.search.stoppers import Stopper, value_at
 from sweep.stopping import Stop
 from sweep.storage import Storage
+from trainers.canonical import cell_id
 from trainers.cell import Cell
 from trainers.errors import ConfigError
 
@@ -93,9 +94,11 @@ class Steering:
         self._news: list[tuple[str, int, Status]] = []
         self._ready: list[dict[str, Cell]] = []
         self._unwritten: list[Event] = []
+        self._question: tuple[int, Configuration] | None = None
         self._effects: list[Callable[[], None]] = []
         self._out: set[str] = set()
         self._theirs: set[str] = set()
+        self._is_behind = False
         self._looked_at_others = 0.0
         self._best_said: object = None
         self._failure: BaseException | None = None
@@ -111,10 +114,13 @@ class Steering:
         """Whether cells may be added."""
         return self._asking is not None and not (self._asked_all or self._stop.asked())
 
-    def begin(self, recorder: Recorder, progress: Progress, *, capacity: int, lanes: int) -> None:
-        """Start, with so many cells at a time and so many in a pack."""
+    def begin(
+        self, recorder: Recorder, progress: Progress, cells: Collection[str], *, capacity: int, lanes: int
+    ) -> None:
+        """Start beside the training of these cells, with so many at a time and so many in a pack."""
         self._recorder, self._progress = recorder, progress
         self._capacity, self._lanes = capacity, lanes
+        self._out, self._theirs, self._is_behind = set(cells), set(), False
         self._begun = time.monotonic() - (self._asking.seconds if self._asking is not None else 0.0)
         self._closing = False
         if self._asking is not None:
@@ -203,15 +209,13 @@ class Steering:
                 self._mark(decided)
         for cell in self._asking.open_cells if self._asking is not None else []:
             run = self._recorder.runs.get(cell)
-            if run is not None and run.status.ended:
-                self._ended(cell, run.status, trained_here=run.sweep == self._sweep.name)
+            if (status := self._end_of(cell, run)) is None:
+                if cell not in self._out:
+                    # Another sweep was to run it first; or this command was not to, and it is free.
+                    self._theirs.add(cell)
             else:
-                newest, _ = self._storage.latest(cell)
-                outcome = None if newest is None else newest.outcome
-                if outcome is not None:
-                    self._ended(cell, Status(outcome["status"]))
-                else:
-                    self._out.add(cell)
+                trained_here = run is None or not run.status.ended or run.sweep == self._sweep.name
+                self._ended(cell, status, run, trained_here=trained_here)
 
     def _turn(self) -> None:
         with self._changed:
@@ -228,14 +232,16 @@ class Steering:
         self._look_at_others()
         over = ""
         while not (self._stop.asked() or self._closing):
-            told = self._asking.tell()
-            self._unwritten += told
-            if told:
-                self._say_how_it_goes(self._asking)
-            if over := self._asking.is_over(time.monotonic() - self._begun):
-                break
-            if len(self._out) + len(self._theirs) >= self._capacity:
-                break
+            # Nothing is told in front of a question that is kept: it was drawn without knowing that.
+            if self._question is None:
+                told = self._asking.tell()
+                self._unwritten += told
+                if told:
+                    self._say_how_it_goes(self._asking)
+                if over := self._asking.is_over(time.monotonic() - self._begun):
+                    break
+                if len(self._out) + len(self._theirs) >= self._capacity:
+                    break
             self._ask(self._asking)
         self._flush()
         # Only now: what was asked last has been handed over.
@@ -296,7 +302,18 @@ class Steering:
 
     # Asking.
 
-    def _ended(self, cell: str, status: Status, *, trained_here: bool = True) -> None:
+    def _end_of(self, cell: str, run: CellRun | None) -> Status | None:
+        """Return how a cell has ended, by its run or else by the store; `None` where it has not."""
+        if run is not None and run.status.ended:
+            return run.status
+        newest, _ = self._storage.latest(cell)
+        outcome = None if newest is None else newest.outcome
+        return None if outcome is None else Status(outcome["status"])
+
+    def _ended(
+        self, cell: str, status: Status, run: CellRun | None = None, *, trained_here: bool = True
+    ) -> None:
+        """Take note of how a cell ended; `run` is what is recorded of it, for where the store has no more."""
         if self._asking is None:
             return
         num_steps = self._plan.cells[cell].num_steps
@@ -311,21 +328,34 @@ class Steering:
                 num_steps=num_steps,
             )
         else:
-            ended = ended_run(self._recorder.runs[cell], num_steps)
+            assert run is not None, "a cell that has ended has an outcome in MLflow or in the store"
+            ended = ended_run(run, num_steps)
         # The budget was not charged with what others trained, so nothing of it comes back.
         self._asking.ended(cell, ended if trained_here else replace(ended, num_steps=ended.steps))
 
     def _ask(self, asking: Asking) -> None:
-        number, configuration = asking.ask()
+        """Ask for a configuration, and see how its cells stand.
+
+        Where MLflow is away the question is kept and comes first in the next turn: the study counts it
+        already, and the plan is to have nothing that the journal lacks.
+        """
+        if self._question is None:
+            self._question = asking.ask()
+        number, configuration = self._question
         try:
             points = self._space.sampled(configuration)
         except ConfigError as error:
             self._say(f"question {number} is no valid cell and is left out: {error}")
             points = []
-        known = set(self._plan.cells)
-        cells = tuple(self._plan.add(point) for point in points)
-        new = [cell for cell in dict.fromkeys(cells) if cell not in known]
-        to_train = self._admit(new)
+        cells = tuple(cell_id(point.cell) for point in points)
+        new = [cell for cell in dict.fromkeys(cells) if cell not in self._plan.cells]
+        if self._claims is not None and new:
+            self._claims.queue(new)
+        runs, theirs = self._look_up(new)
+        self._question = None
+        for point in points:
+            self._plan.add(point)
+        to_train = self._take_on(new, runs, theirs)
         asked = Asked(
             number=number,
             configuration=configuration,
@@ -336,27 +366,41 @@ class Steering:
         )
         asking.put(asked)
         self._unwritten.append(asked)
+        self._progress.add({cell: self._plan.cells[cell].num_steps for cell in [*to_train, *theirs]})
+        self._theirs |= theirs
+        self._hold(to_train)
         self._effects.append(self._write_plan)
-        self._out.update(to_train)
+        self._effects.append(lambda: self._admit(new, runs, theirs))
         self._effects.append(lambda: self._release(to_train))
 
-    def _admit(self, cells: Sequence[str]) -> list[str]:
-        """Look up how new cells stand; returns those that are to be trained here."""
+    def _look_up(self, cells: Sequence[str]) -> tuple[dict[str, CellRun], set[str]]:
+        """Return the runs of cells, and which of them another sweep is to run first.
+
+        Raises:
+            LedgerError: MLflow does not answer; nothing was changed.
+        """
         if not cells:
-            return []
-        runs = self._ledger.lookup(cells, self._sweep)
+            return {}, set()
         others = {} if self._claims is None else self._claims.others(cells)
-        theirs = {cell for cell in others if cell not in runs or not runs[cell].status.ended}
-        done = self._recorder.admit(runs, [cell for cell in cells if cell not in theirs])
-        for cell in done:
-            run = runs.get(cell)
-            newest, _ = self._storage.latest(cell)
-            outcome = None if newest is None else newest.outcome
-            status = run.status if run is not None and run.status.ended else _status(outcome)
-            self._ended(cell, status, trained_here=False)
-        self._theirs |= theirs
-        self._progress.add({cell: self._plan.cells[cell].num_steps for cell in cells if cell not in done})
-        return [cell for cell in cells if cell not in done and cell not in theirs]
+        # After looking whose the cells are, so that what another has recorded before it ended is seen.
+        runs = self._ledger.lookup(cells, self._sweep)
+        return runs, {cell for cell in others if cell not in runs or not runs[cell].status.ended}
+
+    def _take_on(self, cells: Sequence[str], runs: Mapping[str, CellRun], theirs: set[str]) -> list[str]:
+        """Take note of those cells that have ended; returns those that are to be trained here."""
+        left: list[str] = []
+        for cell in cells:
+            if cell in theirs:
+                continue
+            if (status := self._end_of(cell, runs.get(cell))) is None:
+                left.append(cell)
+            else:
+                self._ended(cell, status, runs.get(cell), trained_here=False)
+        return left
+
+    def _admit(self, cells: Sequence[str], runs: Mapping[str, CellRun], theirs: set[str]) -> None:
+        """Let the recorder see to cells that are not another's."""
+        self._recorder.admit(runs, [cell for cell in cells if cell not in theirs])
 
     def _release(self, cells: Sequence[str]) -> None:
         """Hand cells over to be trained."""
@@ -381,18 +425,26 @@ class Steering:
         if not self._theirs or now - self._looked_at_others < SECONDS_BETWEEN_LOOKS_AT_OTHERS:
             return
         self._looked_at_others = now
-        waiting, self._theirs = list(self._theirs), set()
-        free = self._admit(waiting)
-        self._out.update(free)
+        if self._claims is not None and not (self._out or self._is_behind) and self._recorder.is_idle:
+            # Whoever waits holds nothing, not even what has failed here: others may be waiting for that.
+            self._claims.queue(list(self._plan.cells))
+            self._is_behind = True
+        waiting = list(self._theirs)
+        runs, theirs = self._look_up(waiting)
+        self._admit(waiting, runs, theirs)
+        free = self._take_on(waiting, runs, theirs)
+        self._hold(free)
         self._release(free)
+        # Last: without them all may be over, and nobody would take what is free.
+        self._theirs = theirs
+
+    def _hold(self, cells: Sequence[str]) -> None:
+        """Take note of cells that are to be trained here."""
+        self._out.update(cells)
+        self._is_behind = self._is_behind and not cells
 
     def _say_how_it_goes(self, asking: Asking) -> None:
         front = asking.best()
         if len(self._space.search.objectives) == 1 and front and front[0] != self._best_said:
             self._best_said = front[0]
             self._say(f"best so far: {describe(self._space.search, front[0])}")
-
-
-def _status(outcome: Mapping[str, object] | None) -> Status:
-    assert outcome is not None, "a cell that is done has an outcome in MLflow or in the store"
-    return Status(str(outcome["status"]))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.claims import CHOOSING, Claims, ticket_of
-from sweep.errors import LeaseLostError
+from sweep.claims import CHOOSING, Claims, queued_cells, ticket_of
+from sweep.errors import LeaseLostError, LedgerError
 from sweep.lease import Holder, Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.names import PARAM_LEASE_PREFIX
@@ -134,3 +134,128 @@ def test_of_many_that_start_at_once_each_cell_goes_to_one(
     with ThreadPoolExecutor(len(sweeps)) as pool:
         taken = list(pool.map(start, sweeps))
     assert sorted(cell for cells in taken for cell in cells) == sorted([A, B, C])
+
+
+def test_a_cell_that_is_asked_for_later_stays_with_who_has_it(ledger: Ledger, leases: ExitStack) -> None:
+    search_sweep = begin(ledger, "search", 0.1)
+    search = claims(ledger, search_sweep, leases)
+    grid = claims(ledger, begin(ledger, "grid", 0.2), leases)
+    assert grid.others([B]) == {}
+    search.queue([B])
+    assert search.others([A, B]) == {B: "grid"} and grid.others([B]) == {}
+    # In the plan as well, by now.
+    ledger.write_cells(search_sweep, make_plan(0.1, 0.2))
+    assert search.others([A, B]) == {B: "grid"} and grid.others([B]) == {}
+    # Who comes later finds it with the first of those before, and so is behind a cell asked for before.
+    search.queue([C])
+    late = claims(ledger, begin(ledger, "late", 0.1, 0.2, 0.3), leases)
+    assert late.others([A, B, C]) == {A: "search", B: "grid", C: "search"}
+    assert search.others([A, C]) == {}
+
+
+def test_numbers_of_single_cells_end_with_the_lease(ledger: Ledger, leases: ExitStack) -> None:
+    sweep = begin(ledger, "search", 0.1)
+    with Lease.acquire(ledger, sweep) as lease:
+        Claims(ledger, sweep, lease).queue([B])
+        assert queued_cells(ledger, ledger.parent_run(sweep)).keys() == {B}
+    claims(ledger, sweep, leases)
+    assert queued_cells(ledger, ledger.parent_run(sweep)) == {}
+    assert claims(ledger, begin(ledger, "grid", 0.2), leases).others([B]) == {}
+
+
+def test_what_is_given_up_is_the_next_ones(ledger: Ledger, leases: ExitStack) -> None:
+    first = claims(ledger, begin(ledger, "first", 0.1, 0.2), leases)
+    second = claims(ledger, begin(ledger, "second", 0.1, 0.2), leases)
+    assert second.others([A, B]) == {A: "first", B: "first"}
+    first.queue([A])
+    assert second.others([A, B]) == {B: "first"}
+    assert first.others([A, B]) == {A: "second"}
+
+
+@pytest.mark.parametrize("lost", ["first request", "last answer"])
+def test_a_number_that_could_not_be_drawn_keeps_a_cell_from_both_or_gives_it_to_one(
+    lost: str, ledger: Ledger, leases: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = claims(ledger, begin(ledger, "first", 0.1), leases)
+    second = claims(ledger, begin(ledger, "second", 0.1), leases)
+    put, puts = ledger.artifacts.put, list[bytes]()
+
+    def put_once(run_id: str, path: str, data: bytes) -> None:
+        puts.append(data)
+        if (lost, len(puts)) == ("first request", 1):
+            raise LedgerError("away", transient=True)
+        put(run_id, path, data)
+        if (lost, len(puts)) == ("last answer", 2):
+            raise LedgerError("away", transient=True)
+
+    monkeypatch.setattr(ledger.artifacts, "put", put_once)
+    with pytest.raises(LedgerError):
+        first.queue([A])
+    assert len([one for one in (first, second) if not one.others([A])]) == 1
+    first.queue([A])
+    assert first.others([A]) == {A: "second"} and second.others([A]) == {}
+
+
+def test_a_number_that_is_being_chosen_is_not_waited_for(
+    ledger: Ledger, leases: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_sweep = begin(ledger, "search", 0.1)
+    search = claims(ledger, search_sweep, leases)
+    grid = claims(ledger, begin(ledger, "grid", 0.2), leases)
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "_next_number", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            search.queue([B])
+    assert grid.others([B]) == {B: "search"}
+    search.queue([B])
+    assert grid.others([B]) == {} and search.others([B]) == {B: "grid"}
+
+
+def interrupt() -> int:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_searches_that_ask_for_one_cell_at_once_one_has_it(
+    attempt: int, ledger: Ledger, folder: Path, leases: ExitStack
+) -> None:
+    names = ("one", "two", "three", "four")
+    started = [claims(open_ledger(folder), begin(ledger, name, 0.1), leases) for name in names]
+    asking, asked = (threading.Barrier(len(names), timeout=120.0) for _ in range(2))
+
+    def ask(one: Claims) -> tuple[bool, bool]:
+        asking.wait()
+        one.queue([B])
+        at_once = not one.others([B])
+        asked.wait()
+        return at_once, not one.others([B])
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        taken = list(pool.map(ask, started))
+    assert sum(later for _, later in taken) == 1
+    # Who took it at once has it for good; nobody may have, when the numbers were still being chosen.
+    assert all(later for at_once, later in taken if at_once)
+
+
+def test_of_two_that_have_both_stored_before_they_look_one_has_the_cell(
+    ledger: Ledger, folder: Path, leases: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = [claims(open_ledger(folder), begin(ledger, name, 0.1), leases) for name in ("one", "two")]
+    stored, drawn, written = (threading.Barrier(2, timeout=120.0) for _ in range(3))
+    next_number = Claims._next_number
+
+    def together(one: Claims) -> int:
+        stored.wait()
+        number = next_number(one)
+        drawn.wait()
+        return number
+
+    monkeypatch.setattr(Claims, "_next_number", together)
+
+    def ask(one: Claims) -> bool:
+        one.queue([B])
+        written.wait()
+        return not one.others([B])
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sum(pool.map(ask, started)) == 1

@@ -1,6 +1,8 @@
 """A whole run of a small grid by its driver, with packs trained in this process in Ray's place."""
 
 import io
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,17 +13,35 @@ from rich.console import Console
 
 from search_spaces import load_space_text
 from sweep import names, training
+from sweep.claims import Claims, queued_cells
 from sweep.driver import EXIT_DONE, RunOptions, run_sweep
+from sweep.grid_table import grid_table
+from sweep.lease import Lease
+from sweep.ledger import Ledger
+from sweep.names import Status
 from sweep.places import Places
+from sweep.plan import make_plan
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
 from tests.integration.faults.records import assert_clean
+from tests.sweep.small_sweep import FakeSpace
+
+
+@pytest.fixture
+def places(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    """Where a sweep runs without Ray."""
+    monkeypatch.setattr(training, "Cluster", HereCluster)
+    monkeypatch.setattr(training, "run_packs", packs_here(SimpleNamespace(note=lambda _: None)))  # type: ignore[arg-type]
+    return Places(
+        home=folder,
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        storage=str(folder / "storage"),
+        data_folder=folder / "data",
+    )
 
 
 def test_a_request_that_was_repeated_on_its_way_leaves_one_run_a_cell(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "Cluster", HereCluster)
-    monkeypatch.setattr(training, "run_packs", packs_here(SimpleNamespace(note=lambda _: None)))  # type: ignore[arg-type]
     create_run, made = MlflowClient.create_run, list[str]()
 
     def twice(client: MlflowClient, *arguments: Any, **named: Any) -> Any:
@@ -33,14 +53,67 @@ def test_a_request_that_was_repeated_on_its_way_leaves_one_run_a_cell(
         return create_run(client, *arguments, **named)
 
     monkeypatch.setattr(MlflowClient, "create_run", twice)
-    places = Places(
-        home=folder,
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        storage=str(folder / "storage"),
-        data_folder=folder / "data",
-    )
     said = io.StringIO()
     code = run_sweep(load_space_text(SPACE), places, RunOptions(name="writes"), Console(file=said))
     assert code == EXIT_DONE, said.getvalue()
     assert len(made) == 2
     assert_clean(folder / "mlflow.db")
+
+
+def test_a_cell_that_was_stopped_early_is_left_to_the_sweep_that_runs_it(
+    ledger: Ledger, places: Places
+) -> None:
+    space = load_space_text(SPACE)
+    plan = make_plan(space)
+    table = grid_table(plan.grids, plan.axes, plan.cell_ids)
+    sweep = ledger.open_sweep(space, table)
+    theirs, ours = plan.cells
+    for cell in plan.cells:
+        run = ledger.start_cell(sweep, cell_id=cell, cell=plan.cells[cell], axes=plan.axes_of(cell))
+        ledger.finish_cell(run.run_id, Status.STOPPED, "fell behind")
+    other = ledger.open_sweep(FakeSpace(name="other"), table)
+    ledger.write_plan(other, FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
+    options = RunOptions(name="writes", continue_stopped=True)
+
+    def standing() -> dict[str, Status]:
+        said = io.StringIO()
+        assert run_sweep(space, places, options, Console(file=said)) == EXIT_DONE, said.getvalue()
+        return {cell: run.status for cell, run in ledger.lookup(list(plan.cells)).items()}
+
+    with Lease.acquire(ledger, other) as lease:
+        Claims(ledger, other, lease)
+        assert standing() == {theirs: Status.STOPPED, ours: Status.COMPLETED}
+    assert standing() == {theirs: Status.COMPLETED, ours: Status.COMPLETED}
+
+
+def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
+    ledger: Ledger, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.driver.SECONDS_BETWEEN_LOOKS_AT_OTHERS", 0.05)
+    space = load_space_text(SPACE)
+    plan = make_plan(space)
+    theirs, ours = plan.cells
+    other = ledger.open_sweep(FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
+    ledger.write_plan(other, FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
+    lease = Lease.acquire(ledger, other)
+    Claims(ledger, other, lease)
+    behind: set[str] = set()
+
+    def give_back() -> None:
+        sweep = ledger.find_sweep("writes")
+        end = time.monotonic() + 60.0
+        while not behind and time.monotonic() < end:
+            time.sleep(0.05)
+            behind.update(queued_cells(ledger, ledger.parent_run(sweep)))
+        lease.release()
+
+    ledger.open_sweep(space, grid_table(plan.grids, plan.axes, plan.cell_ids))
+    giver = threading.Thread(target=give_back)
+    giver.start()
+    said = io.StringIO()
+    assert run_sweep(space, places, RunOptions(name="writes"), Console(file=said)) == EXIT_DONE
+    giver.join()
+    assert "waiting for 1 cells that sweep 'other' is running" in said.getvalue()
+    # Also what it has tried itself, which would be free if it had failed.
+    assert behind == {theirs, ours}
+    assert {run.status for run in ledger.lookup(list(plan.cells)).values()} == {Status.COMPLETED}

@@ -123,6 +123,30 @@ def record_of(ledger: Ledger, folder: Path) -> dict[str, Any]:
     }
 
 
+def test_open_runs_are_those_that_this_recorder_took_up(
+    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
+) -> None:
+    other = ledger.open_sweep(FakeSpace(name="other"), make_plan(0.1, 0.2))
+    cells = [make_cell(lr) for lr in (0.1, 0.2)]
+    left, running = (
+        ledger.start_cell(other, cell_id=cell_id(cell), cell=cell, axes={"lr": 0.1}) for cell in cells
+    )
+    recorder = new_recorder(ledger, storage, sweep, lease)
+    # One that another sweep left, and one that it is running; the recorder is given the first.
+    recorder.admit(ledger.lookup([left.cell_id, running.cell_id]), [left.cell_id])
+    assert recorder.runs.keys() == {left.cell_id} and recorder.open_runs == []
+    recorder.start()
+    try:
+        recorder.started(left.cell_id)
+        assert recorder.drain(WAIT_SECONDS) == []
+        assert [run.run_id for run in recorder.open_runs] == [left.run_id]
+        recorder.ended(left.cell_id, Status.FAILED, "no luck")
+        assert recorder.drain(WAIT_SECONDS) == []
+        assert recorder.open_runs == []
+    finally:
+        recorder.close()
+
+
 def test_a_cell_is_recorded_as_it_goes(
     ledger: Ledger, storage: Storage, recorder: Recorder, folder: Path
 ) -> None:

@@ -169,6 +169,24 @@ def test_a_run_stays_to_which_a_sweep_refers_that_was_begun_before_the_answer(
     assert record is not None and kept in record["cell_id"].to_pylist()
 
 
+def test_a_run_stays_that_a_search_has_asked_for_before_its_plan_is_stored(
+    store: Store, console: Console
+) -> None:
+    _, plan = store.run(space("first", "[0]"))
+    loaded, other = (
+        load_space_text(space("second", "[1]")),
+        make_plan(load_space_text(space("second", "[1]"))),
+    )
+    table = grid_table(other.grids, other.axes, other.cell_ids)
+    sweep = store.ledger.open_sweep(loaded, table)
+    with Lease.acquire(store.ledger, sweep) as lease:
+        store.ledger.write_plan(sweep, loaded, table)
+        Claims(store.ledger, sweep, lease).queue(list(plan.cells))
+        delete_sweep("first", store.places, console, yes=True)
+    (kept,) = store.ledger.lookup(list(plan.cells))
+    assert kept in store.storage.inventory()
+
+
 def test_a_sweep_that_begins_meanwhile_waits_for_a_deletion(
     store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
