@@ -38,8 +38,6 @@ ROWS = [
     ("zs25-table2", "cnn", "cifar10-5k"),
     ("zs25-fig4", "mlp", "cifar10-5k"),
     ("say25-fig1", "cnn", "cifar10-5k"),
-    ("say25-fig1", "transformer", "sst2-1k"),
-    ("say25-fig4", "transformer", "sst2-1k"),
     ("say25-table1", "cnn", "cifar10-5k"),
     ("say25-table1", "transformer", "sst2-1k"),
     ("mmb26", "mlp", "fashion-mnist"),

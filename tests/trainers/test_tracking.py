@@ -22,7 +22,7 @@ from trainers.randomness import epoch_order, holdout_indices
 from trainers.training import Trainer
 
 K, HOLDOUT, PERIOD, BATCH = 10, 500, 10, 50
-CHECKED_EVERY, STEPS = 30, 300
+CHECKED_EVERY, STEPS = 40, 240
 
 ALMOST_SGD = 1.0 + 1e-9
 """Divides the Dominant rate: tracks the eigenspace along what is SGD to nine digits."""

@@ -23,7 +23,7 @@ from tests.integration.faults.records import DATABASE, assert_equal_records
 from tests.integration.faults.report import KILL
 from tests.integration.processes import ROOT
 
-MOMENTS_OF_ONE_SEED = 8
+MOMENTS_OF_ONE_SEED = 6
 NOT_KILLED = 0
 _MANIFEST = re.compile(r"rename storage/cells/(\w+)/manifests/(\d+)\.a\d+\.json")
 _START = re.compile(rf"(\w+) {STARTS} (\d+)")
