@@ -22,7 +22,7 @@ SHORT_LEASE = {"lease": [0.3, STALE_SECONDS]}
 
 @pytest.fixture(params=["sqlite", "postgresql"][:MATRIX])
 def tracking_uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    """A record for two embedded Rays; `make test` has the one on SQLite only."""
+    """A record for two drivers; `make test` has the one on SQLite only."""
     if request.param == "sqlite":
         yield None
         return
@@ -66,9 +66,9 @@ def test_two_drivers_start_one_sweep_at_once_while_clocks_jump(
 
 
 def test_two_drivers_start_one_sweep_at_once_in_one_cluster(
-    make_grid: Callable[..., Grid], ray: tuple[str, str]
+    make_grid: Callable[..., Grid], tracking_uri: str | None, ray: tuple[str, str]
 ) -> None:
-    grid = make_grid(options=ray)
+    grid = make_grid(options=ray, tracking_uri=tracking_uri)
     drivers = [grid.start(), grid.start()]
     said = [driver.communicate(timeout=200) for driver in drivers]
     assert sorted(driver.returncode for driver in drivers) == [0, 2], said
