@@ -19,7 +19,7 @@ OTHERS = $(shell "$(VENV)/bin/python" -c 'import tomllib; project = tomllib.load
     print(*("\"%s\"" % one for one in wanted if not one.startswith(("torch", "sharpflat"))))')
 BOTH = $(MAKE) --no-print-directory --jobs=2 install-torch install-others
 # pip compiles on one core, and what nobody imports too; the few files that no Python 3 can compile are of no use.
-UNUSED = site-packages/(.*/tests?/|(cfnlint|databricks|hypothesis|moto|narwhals|networkx|pip|setuptools)/|ray/(llm|rllib|serve)/|torch/testing/_internal/)
+UNUSED = site-packages/(.*/tests?/|(cfnlint|databricks|moto|narwhals|networkx|pip|setuptools)/|ray/(llm|rllib|serve)/|torch/testing/_internal/)
 COMPILE = "$(VENV)/bin/python" -m compileall -qq -j 0 -x '$(UNUSED)' "$(VENV)" || true
 CREATED = $(VENV)/.created
 INSTALLED = $(VENV)/.installed

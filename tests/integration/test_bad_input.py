@@ -73,9 +73,9 @@ def test_a_real_process_ends_with_two(command: str, said: str, home: Home) -> No
     assert said in home.run(*command.split(), code=2)
 
 
-def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home) -> None:
+def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home, ray: tuple[str, str]) -> None:
     model = "model: {name: cnn, num_convolutions: 5, channels: 2}"
     (home.folder / "deep.yaml").write_text(SPACE.replace("model: mlp", model))
-    output = home.run("run", "deep.yaml", "--max-failures", "0", code=1)
+    output = home.run("run", "deep.yaml", "--max-failures", "0", *ray, code=1)
     assert "failed" in output and "at most 4" in output
     assert "1 failed" in home.run("status", "tiny")

@@ -118,11 +118,11 @@ DAMAGES: dict[str, Callable[[Store, str], str]] = {
 
 
 def test_damaged_files_are_named_and_what_was_before_is_used(
-    make_grid: Callable[..., Grid], draw: random.Random, tmp_path: Path
+    make_grid: Callable[..., Grid], draw: random.Random, tmp_path: Path, ray: tuple[str, str]
 ) -> None:
     seeds = list(range(len(DAMAGES)))
     space = SPACE.replace("beta_bulk: [1, 0.9]", "beta_bulk: [1]").replace("seed: [0, 1]", f"seed: {seeds}")
-    grid = make_grid(steps=STEPS, space=space)
+    grid = make_grid(steps=STEPS, space=space, options=ray)
     mark = tmp_path / "hostile code was run"
     store = Store(grid.storage, mark, draw)
     named: dict[str, str] = {}
