@@ -176,7 +176,10 @@ def test_stopped_cleanly_and_resumed(
     assert process.returncode == 130, out + err
     assert "sweep resume little" in out
     assert "RUNNING" not in {run.info.status for run in cell_runs(home).values()}
-    assert "KILLED" in {run.info.status for run in cell_runs(home).values()}
+    # A stop that is asked for through MLflow may come just when a cell has ended.
+    killed = {cell for cell, run in cell_runs(home).items() if run.info.status == "KILLED"}
+    assert killed >= set(home.cells_in_mid_training())
+    assert killed or how == "stop"
     if how == "SIGINT":
         home.run("resume", "little", *COMMITS, *ray)
         assert_equal(home, undisturbed)
