@@ -174,6 +174,16 @@ def test_prune_keeps_what_is_trained_again_after_damage(storage: Storage, root: 
     assert len(list((root / "cells" / CELL / "manifests").iterdir())) == 1
 
 
+def test_a_request_to_stop_is_one_sweeps_own(storage: Storage) -> None:
+    mine, other = storage.stops("mine"), storage.stops("other")
+    mine.put(CELL, "asked")
+    assert (mine.all(), mine.reason(CELL), other.all()) == ({CELL}, "asked", set())
+    other.clear_all()
+    assert mine.all() == {CELL}
+    mine.clear_all()
+    assert mine.all() == set()
+
+
 def test_prune_leaves_a_commit_that_is_being_written(storage: Storage, root: Path) -> None:
     chain(storage, 10, 20, 30)
     being_written = root / "cells" / CELL / "checkpoints" / "step-000000040.a1.safetensors"
