@@ -139,6 +139,8 @@ class _Linearised:
 class ChainObjective:
     """`Objective` of a chain of laned layers. One pass at a time; not for concurrent use by threads."""
 
+    replayable = True
+
     def __init__(self, layers: tuple[Layer, ...], loss: Loss) -> None:
         self._flatten_first = isinstance(layers[0], Flatten)
         self._layers = layers[1:] if self._flatten_first else layers

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from trainers.objective import CurvatureProduct
-from trainers.ritz import inner, inverse_factor, rayleigh_ritz, whitening_of
+from trainers.ritz import inner, inverse_factor, rayleigh_ritz, to_host, whitening_of
 
 BLOCKS_IN_SEARCH_SPACE = 4
 """Blocks held before a restart; memory is twice this many blocks (vectors and their products)."""
@@ -61,7 +61,7 @@ class Warm:
 
     Args:
         block_NWP: The basis.
-        floor_N: The smallest eigenvalue that a Krylov space has seen, float64.
+        floor_N: The smallest eigenvalue that a Krylov space has seen, float64, on the host.
     """
 
     block_NWP: Tensor
@@ -70,7 +70,7 @@ class Warm:
 
 @dataclass(slots=True, kw_only=True)
 class Eigenspace:
-    """Ritz pairs of a block, with what is known about their accuracy.
+    """Ritz pairs of a block, with what is known about their accuracy; all but the basis is on the host.
 
     Args:
         basis_NWP: Orthonormal vectors, in descending order of Ritz value.
@@ -124,14 +124,14 @@ def solve(
         k: How many leading pairs must meet the tolerance.
         tolerance: On ||r_i|| / |theta_k| of the returned basis.
         max_products: Budget of block products, at least 1.
-        floor_N: The smallest eigenvalue as far as it is known, float64; 0 where it is not.
+        floor_N: The smallest eigenvalue as far as it is known, float64 on the host; 0 where it is not.
 
     Returns:
         The Ritz pairs of the block; a lane whose products are not finite has NaN values and is not converged.
     """
     width = start_NWP.shape[1]
     if floor_N is None:
-        floor_N = start_NWP.new_zeros(start_NWP.shape[0], dtype=torch.float64)
+        floor_N = torch.zeros(start_NWP.shape[0], dtype=torch.float64)
     images = product(start_NWP)
     state, gram = _one_block(start_NWP, images, floor_N, k, tolerance)
     if _ended(state):
@@ -201,11 +201,11 @@ def orthonormalise(block_NWP: Tensor, against_NMP: Tensor) -> Tensor:
     to rounding become zero rows, so that shapes do not depend on data.
     """
     block = torch.baddbmm(block_NWP, torch.bmm(block_NWP, against_NMP.mT), against_NMP, alpha=-1)
-    norms = torch.linalg.vector_norm(block, dim=2)
-    inverse = torch.where(norms > 0, norms.reciprocal(), 0.0).double()
-    gram = torch.bmm(block, block.mT).double() * inverse.unsqueeze(1) * inverse.unsqueeze(2)
+    norms = to_host(torch.linalg.vector_norm(block, dim=2))
+    inverse = torch.where(norms > 0, norms.reciprocal(), 0.0)
+    gram = inner(block, block) * inverse.unsqueeze(1) * inverse.unsqueeze(2)
     whitening = whitening_of(gram, RANK_TOLERANCE[block.dtype])[0] * inverse.unsqueeze(2)
-    return torch.bmm(whitening.mT.to(block.dtype), block)
+    return torch.bmm(whitening.mT.to(block), block)
 
 
 class _SearchSpace:
@@ -253,7 +253,7 @@ class _SearchSpace:
             return
         kept = BLOCKS_AFTER_RESTART * self._width
         values, coefficients, _ = rayleigh_ritz(self._projected, self._gram, self._rank_tolerance)
-        leading = coefficients[:, :, :kept].mT.to(self._vectors.dtype)
+        leading = coefficients[:, :, :kept].mT.to(self._vectors)
         vectors, images = torch.bmm(leading, self.search), torch.bmm(leading, self._mapped)
         self._vectors[:, :kept], self._images[:, :kept] = vectors, images
         self._count = kept
@@ -277,14 +277,14 @@ class _SearchSpace:
         if self._count > width:
             self._note_floor(values, num_absent)
         theta = values[:, :width]
-        leading = coefficients[:, :, :width].mT.to(self._vectors.dtype)
+        leading = coefficients[:, :, :width].mT.to(self._vectors)
         vectors = torch.bmm(leading, self.search)
         residual = torch.bmm(leading, self._mapped)
-        residual.addcmul_(theta.unsqueeze(2).to(vectors.dtype), vectors, value=-1)
-        norms = torch.linalg.vector_norm(residual, dim=2).double()
+        residual.addcmul_(theta.unsqueeze(2).to(vectors), vectors, value=-1)
+        norms = to_host(torch.linalg.vector_norm(residual, dim=2))
         norms, scale = _after_power_step(theta, norms, self._floor_N)
-        moved = vectors.addcmul_(residual, scale.unsqueeze(2).to(vectors.dtype))
-        basis = torch.bmm(inverse_factor(inner(moved, moved)).to(moved.dtype), moved)
+        moved = vectors.addcmul_(residual, scale.unsqueeze(2).to(vectors))
+        basis = torch.bmm(inverse_factor(inner(moved, moved)).to(moved), moved)
         return _state(basis, theta, norms, k, tolerance, products, self._floor_N), residual
 
     def _note_floor(self, values_NM: Tensor, num_absent_N: Tensor) -> None:
@@ -322,7 +322,7 @@ def _one_block(
     norms, scale = _after_power_step(theta, norms, floor_N)
     moved = torch.addcmul(vectors, scale.unsqueeze(2), residual)
     whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
-    basis = torch.bmm(whole.to(stacked.dtype), stacked)
+    basis = torch.bmm(whole.to(stacked), stacked)
     return _state(basis, theta, norms, k, tolerance, width, floor_N), gram
 
 
@@ -379,7 +379,7 @@ def _select(mask_N: Tensor, left: Eigenspace, right: Eigenspace) -> Eigenspace:
         return right
     column = mask_N.unsqueeze(1)
     return Eigenspace(
-        basis_NWP=torch.where(column.unsqueeze(2), left.basis_NWP, right.basis_NWP),
+        basis_NWP=torch.where(column.unsqueeze(2).to(left.basis_NWP.device), left.basis_NWP, right.basis_NWP),
         values_NW=torch.where(column, left.values_NW, right.values_NW),
         residuals_NW=torch.where(column, left.residuals_NW, right.residuals_NW),
         products_N=torch.where(mask_N, left.products_N, right.products_N),

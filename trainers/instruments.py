@@ -32,7 +32,7 @@ class Leading:
 
     Args:
         basis_KP: Orthonormal rows, by descending eigenvalue.
-        values_K: Eigenvalues, float64.
+        values_K: Eigenvalues, float64, on the host.
         residual: The largest ||H u - lambda u|| over the magnitude of the last eigenvalue.
         converged: Whether that met the tolerance.
         products: Columns multiplied by H.
@@ -144,7 +144,7 @@ class Instruments:
 
         warm = None
         if BLOCK in memory:
-            warm = Warm(block_NWP=memory[BLOCK].unsqueeze(0), floor_N=memory[FLOOR])
+            warm = Warm(block_NWP=memory[BLOCK].unsqueeze(0), floor_N=memory[FLOOR].cpu())
         space = refresh_leading(
             order,
             self.objective.curvature(params_P.unsqueeze(0), inputs, targets),

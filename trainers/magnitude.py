@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trainers.eigenspace import Eigenspace, Warm, refresh, relative_residual
 from trainers.objective import CurvatureProduct
+from trainers.ritz import inner, to_host
 
 
 def refresh_leading(
@@ -55,22 +56,22 @@ def _with_signs(product: CurvatureProduct, squared: Eigenspace, *, k: int, toler
     """Return the eigenpairs of H in the block that holds those of H^2, in descending order of magnitude."""
     basis = squared.basis_NWP
     images = product(basis)
-    projected = torch.bmm(basis, images.mT).double()
+    projected = inner(basis, images)
     finite = projected.isfinite().all(2, keepdim=True).all(1, keepdim=True)
     projected = torch.where(finite, projected, 0.0)
     values, vectors = torch.linalg.eigh(0.5 * (projected + projected.mT))
     descending = values.abs().argsort(dim=1, descending=True)
     values = values.gather(1, descending)
     vectors = vectors.gather(2, descending.unsqueeze(1).expand_as(vectors))
-    rotation = vectors.mT.to(basis.dtype)
+    rotation = vectors.mT.to(basis)
     basis, images = torch.bmm(rotation, basis), torch.bmm(rotation, images)
-    residuals = images.addcmul_(values.unsqueeze(2).to(basis.dtype), basis, value=-1)
+    residuals = images.addcmul_(values.unsqueeze(2).to(basis), basis, value=-1)
     values = torch.where(finite.squeeze(2), values, torch.nan)
     space = replace(
         squared,
         basis_NWP=basis,
         values_NW=values,
-        residuals_NW=torch.linalg.vector_norm(residuals, dim=2).double(),
+        residuals_NW=to_host(torch.linalg.vector_norm(residuals, dim=2)),
         products_N=2 * squared.products_N + basis.shape[1],
     )
     return replace(space, converged_N=relative_residual(space, k) <= tolerance)

@@ -1,7 +1,9 @@
 """Rayleigh-Ritz in a basis that is known by its small matrices, for all lanes at once.
 
-Everything here is of the size of a search space, in float64; what is of the size of the parameters stays in
-`trainers.eigenspace`. Lanes with entries that are not finite get NaN values and zero vectors, no error.
+Everything here is of the size of a search space, in float64 and in the host's memory, whatever device the
+vectors are on: a GPU takes longer to start one such operation than the host to do it, and every decision that
+follows from the numbers is the host's. What is of the size of the parameters stays in `trainers.eigenspace`.
+Lanes with entries that are not finite get NaN values and zero vectors, no error.
 
 Shape legend: N lanes, M and W vectors of a basis, P parameters.
 """
@@ -11,8 +13,13 @@ from torch import Tensor
 
 
 def inner(left_NMP: Tensor, right_NWP: Tensor) -> Tensor:
-    """Return the inner products of rows, (N, M, W) float64."""
-    return torch.bmm(left_NMP, right_NWP.mT).double()
+    """Return the inner products of rows, (N, M, W) float64, on the host."""
+    return to_host(torch.bmm(left_NMP, right_NWP.mT))
+
+
+def to_host(small: Tensor) -> Tensor:
+    """Return a small tensor in float64 on the host."""
+    return small.double().cpu()
 
 
 def rayleigh_ritz(

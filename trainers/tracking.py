@@ -19,7 +19,7 @@ from trainers.optimizers.dominant import Dominant, Subspace
 
 def refresh_dominant(
     instruments: Instruments, lanes: Sequence[Lane], rows: Callable[[Sequence[Lane]], Tensor], step: int
-) -> None:
+) -> bool:
     """Recompute the Dominant subspace of the lanes that are due, in groups of one block width and k.
 
     Args:
@@ -27,6 +27,9 @@ def refresh_dominant(
         lanes: All lanes before update number `step`; those that do not project lose their subspace.
         rows: Returns the weights (N, P) of some lanes.
         step: The step.
+
+    Returns:
+        Whether any lane was due.
     """
     groups: dict[tuple[object, ...], list[Lane]] = {}
     for lane in lanes:
@@ -40,6 +43,7 @@ def refresh_dominant(
             groups.setdefault(kind, []).append(lane)
     for members in groups.values():
         _refresh_group(instruments, members, rows(members), step)
+    return bool(groups)
 
 
 def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tensor, step: int) -> None:
@@ -57,7 +61,7 @@ def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tenso
     blocks = [lane.block_WC for lane in lanes if lane.block_WC is not None]
     warm = None
     if blocks:
-        floors = torch.tensor([lane.floor for lane in lanes], dtype=torch.float64, device=params_NP.device)
+        floors = torch.tensor([lane.floor for lane in lanes], dtype=torch.float64)
         block = blocks[0].unsqueeze(0) if len(blocks) == 1 else torch.stack(blocks)
         warm = Warm(block_NWP=block, floor_N=floors)
     space = refresh_leading(
@@ -70,19 +74,20 @@ def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tenso
         max_products=solver.max_products,
         max_cold_products=solver.max_cold_products,
     )
-    residuals = relative_residual(space, k)
+    residuals, floors = relative_residual(space, k).tolist(), space.floor_N.tolist()
+    counts, all_converged = space.products_N.tolist(), space.converged_N.tolist()
     for row, lane in enumerate(lanes):
-        converged = bool(space.converged_N[row])
+        converged = bool(all_converged[row])
         lane.block_WC, lane.values_W = _own(space.basis_NWP, row), space.values_NW[row].clone()
-        lane.floor = float(space.floor_N[row])
+        lane.floor = floors[row]
         lane.refreshes += 1
         lane.unconverged += not converged
-        lane.columns += int(space.products_N[row])
+        lane.columns += counts[row]
         lane.history.add(
             step,
             {
-                EIGENSPACE_RESIDUAL: float(residuals[row]),
-                EIGENSPACE_PRODUCTS: float(space.products_N[row]),
+                EIGENSPACE_RESIDUAL: residuals[row],
+                EIGENSPACE_PRODUCTS: float(counts[row]),
                 EIGENSPACE_CONVERGED: float(converged),
             },
         )
@@ -90,12 +95,15 @@ def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tenso
 
 def dominant_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> Dominant | None:
     """Return the lanes' Dominant subspaces for update number `step`; `None` when no lane projects."""
-    sizes = [lane.stage_at(step).k or 0 for lane in lanes]
-    if not any(sizes):
-        return None
+    most = max(lane.stage_at(step).k or 0 for lane in lanes)
+    return Dominant(subspaces_of(instruments, lanes, step), most=most) if most else None
+
+
+def subspaces_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> list[Subspace | None]:
+    """Return each lane's Dominant subspace for update number `step`; `None` where it does not project."""
     subspaces: list[Subspace | None] = [None] * len(lanes)
-    for row, (lane, k) in enumerate(zip(lanes, sizes, strict=True)):
-        if k:
+    for row, lane in enumerate(lanes):
+        if k := lane.stage_at(step).k:
             assert lane.block_WC is not None and lane.values_W is not None
             coordinates = _coordinates(_examples(instruments, lane), k)
             held = k
@@ -104,7 +112,7 @@ def dominant_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> D
             subspaces[row] = Subspace(
                 basis_KC=lane.block_WC[:held], values_K=lane.values_W[:held], coordinates=coordinates
             )
-    return Dominant(subspaces=subspaces)
+    return subspaces
 
 
 def _held(values_K: Tensor, coordinates: Coordinates) -> int:
@@ -129,5 +137,6 @@ def _coordinates(examples: Examples, k: int) -> Coordinates | None:
 
 
 def _own(blocks_NWP: Tensor, row: int) -> Tensor:
-    """One lane's part in memory of its own."""
-    return blocks_NWP[0] if len(blocks_NWP) == 1 else blocks_NWP[row].clone()
+    """One lane's part, on a CPU in memory of its own: the bits of products depend on where it begins."""
+    alone = len(blocks_NWP) == 1 or blocks_NWP.device.type != "cpu"
+    return blocks_NWP[row] if alone else blocks_NWP[row].clone()

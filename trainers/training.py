@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainers.canonical import dataset_entry
+from trainers.batches import Batches
+from trainers.canonical import Stage, dataset_entry
 from trainers.cell import SHAPE_FIELDS, Cell
 from trainers.checkpoint import LaneState
 from trainers.condition import check_condition
@@ -34,16 +35,15 @@ from trainers.instruments import Instruments
 from trainers.lane import OPTIMIZER, STAGE_START, Lane
 from trainers.losses import LOSSES
 from trainers.models import MODELS
-from trainers.models.dropout import masked_layers, masks_of_step
+from trainers.models.dropout import masked_layers
 from trainers.objective import build_objective, initial_parameters
 from trainers.optimizers.rules import build_rule
 from trainers.optimizers.update import Update
 from trainers.options import Choice
 from trainers.probes.measures import measure
 from trainers.probes.view import View
-from trainers.randomness import epoch_order
-from trainers.stepping import Steps
-from trainers.tracking import dominant_of, refresh_dominant
+from trainers.stepping import Examples, Steps
+from trainers.tracking import dominant_of, refresh_dominant, subspaces_of
 
 MAX_STEPS_UNWATCHED = 64
 """Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
@@ -113,7 +113,8 @@ class Trainer:
             [initial_parameters(build, init=cell.init, seed=cell.seed) for cell in cells]
         ).to(device=self._device, dtype=dtype)
         self._ended_weights: dict[int, Tensor] = {}
-        self._orders: tuple[int, list[Lane], Tensor] | None = None
+        self._batches = Batches(len(self._train), self._device)
+        self._prepared: dict[tuple[int, ...], tuple[list[Stage], Steps]] = {}
 
     @staticmethod
     def _require_one_shape(cells: Sequence[Cell]) -> None:
@@ -198,6 +199,7 @@ class Trainer:
             id(lane): row for lane, row in zip(self.lanes, rows, strict=True) if lane.outcome is not None
         }
         self._params_NP = rows[[lane.outcome is None for lane in self.lanes]]
+        self._prepared.clear()
 
     @torch.no_grad()
     def advance(self, stop: int) -> None:
@@ -208,7 +210,8 @@ class Trainer:
         """
         while self._active and self.step < stop:
             self._begin_stages()
-            refresh_dominant(self._instruments, self._active, self._rows, self.step)
+            if refresh_dominant(self._instruments, self._active, self._rows, self.step):
+                self._renew_dominant()
             self._measure(self._active)
             if not self._active:
                 return
@@ -234,6 +237,7 @@ class Trainer:
                 staying.append(row)
         self._params_NP = self._params_NP[staying]
         self._active = [self._active[row] for row in staying]
+        self._prepared.clear()
 
     def _measure(self, lanes: Sequence[Lane]) -> None:
         """Evaluate, probe and judge at the current step; lanes may end here."""
@@ -244,10 +248,11 @@ class Trainer:
             params = self._rows(full)
             loss, gradient = loss_and_gradient(self._objective, params, self._train)
             right = self._accuracies([lane for lane in full if lane.evaluates_at(step)])
-            norms = torch.linalg.vector_norm(gradient.double(), dim=1)
+            norms_N = torch.linalg.vector_norm(gradient.double(), dim=1).tolist()
+            losses_N = loss.tolist()
             for row, lane in enumerate(full):
-                losses[id(lane)] = float(loss[row])
-                values = {TRAIN_LOSS: float(loss[row]), GRAD_NORM: float(norms[row])}
+                losses[id(lane)] = losses_N[row]
+                values = {TRAIN_LOSS: losses_N[row], GRAD_NORM: norms_N[row]}
                 if id(lane) in right:
                     values[TEST_ACCURACY] = right[id(lane)]
                 if lane.evaluates_at(step):
@@ -258,8 +263,8 @@ class Trainer:
         judged = [lane for lane in lanes if lane.judges_at(step)]
         rest = [lane for lane in judged if id(lane) not in losses]
         if rest:
-            values_N = mean_loss(self._objective, self._rows(rest), self._train, self._loss)
-            losses |= {id(lane): float(value) for lane, value in zip(rest, values_N, strict=True)}
+            values_N = mean_loss(self._objective, self._rows(rest), self._train, self._loss).tolist()
+            losses |= {id(lane): value for lane, value in zip(rest, values_N, strict=True)}
         ended: dict[int, Outcome] = {}
         for lane in judged:
             last = step == lane.num_steps
@@ -289,7 +294,7 @@ class Trainer:
             params_P=params_P.clone(),
             gradient_P=gradient_P.clone(),
             next_update=lambda: self._steps([row()], params_P.unsqueeze(0)).next_update(self.step)[0],
-            batch=lambda: self._batch(self.step)[row()],
+            batch=lambda: self._batches.at(self.step, self._active)[row()],
         )
 
     def _begin_stages(self) -> None:
@@ -322,15 +327,20 @@ class Trainer:
             for name, start in fresh.items()
         }
 
-        def gradient_at(step: int, params_NP: Tensor) -> tuple[Tensor, Tensor]:
-            draw_masks = masks_of_step(self._masked, [lane.cell.seed for lane in lanes], step, params_NP)
-            if full_batch:
-                return loss_and_gradient(self._objective, params_NP, self._train, draw_masks)
-            indices = self._batch(step)
-            inputs, targets = self._train.select(indices if len(rows) == len(indices) else indices[rows])
-            masks = draw_masks(inputs.shape[1])
-            return self._objective.loss_and_gradient(params_NP, inputs, targets, masks)
+        whole = len(rows) == len(self._active)
+        chosen = None if whole else torch.tensor(rows, device=self._device)
 
+        def batch(step: int) -> Tensor:
+            indices = self._batches.at(step, self._active)
+            return indices if chosen is None else indices[chosen]
+
+        examples = Examples(
+            self._objective,
+            self._train,
+            batch=None if full_batch else batch,
+            masked=self._masked,
+            seeds=[lane.cell.seed for lane in lanes],
+        )
         update = Update(
             rule=rule,
             dom_rate_N1=params_NP.new_tensor([[stage.dom_rate] for stage in stages]),
@@ -338,7 +348,27 @@ class Trainer:
             dominant=dominant_of(self._instruments, lanes, self.step),
             project_gradient=options.get("project") == "gradient",
         )
-        return Steps(params_NP=params_NP, state=state, update=update, gradient_at=gradient_at)
+        return Steps(params_NP=params_NP, state=state, update=update, examples=examples)
+
+    def _prepare(self, groups: list[list[int]]) -> None:
+        """Prepare the steps of groups of lanes, and keep those whose lanes are still in the same stages."""
+        prepared: dict[tuple[int, ...], tuple[list[Stage], Steps]] = {}
+        for rows in groups:
+            stages = [self._active[row].stage_at(self.step) for row in rows]
+            before = self._prepared.pop(tuple(rows), None)
+            if before is None or before[0] != stages:
+                own = self._params_NP if len(groups) == 1 else self._params_NP[rows]
+                before = stages, self._steps(rows, own)
+            prepared[tuple(rows)] = before
+        self._prepared = prepared
+
+    def _renew_dominant(self) -> None:
+        """Let the steps that are prepared, and go on, project with what a refresh has found."""
+        for rows, (stages, steps) in self._prepared.items():
+            lanes = [self._active[row] for row in rows]
+            dominant = steps.update.dominant
+            if dominant is not None and stages == [lane.stage_at(self.step) for lane in lanes]:
+                dominant.renew(subspaces_of(self._instruments, lanes, self.step))
 
     def _take_steps(self, stop: int) -> None:
         """Do the updates up to `stop`; no event lies in between."""
@@ -346,9 +376,10 @@ class Trainer:
         for row, lane in enumerate(self._active):
             groups.setdefault(lane.stage_at(self.step).optimizer, []).append(row)
         losses_SN = torch.empty(stop - self.step, len(self._active), dtype=torch.float64)
+        self._prepare(list(groups.values()))
         for rows in groups.values():
             alone = len(groups) == 1
-            steps = self._steps(rows, self._params_NP if alone else self._params_NP[rows])
+            steps = self._prepared[tuple(rows)][1]
             losses_SN[:, rows] = steps.advance(self.step, stop).double().cpu()
             if not alone:
                 self._params_NP[rows] = steps.params_NP
@@ -362,25 +393,14 @@ class Trainer:
         """Record the minibatch losses and end the lanes in which one is not finite, at its step."""
         ended: dict[int, Outcome] = {}
         for lane, losses in zip(self._active, losses_SN.mT.tolist(), strict=True):
-            for offset, loss in enumerate(losses):
-                lane.history.add(start + offset, {BATCH_LOSS: loss})
-                outcome = lane.detector.judge_batch(loss, start + offset)
-                if outcome is not None:
-                    ended[id(lane)] = outcome
-                    break
+            outcome = lane.detector.judge_batches(losses, start)
+            if outcome is not None:
+                ended[id(lane)] = outcome
+                losses = losses[: outcome.step + 1 - start]
+            lane.history.extend(start, BATCH_LOSS, losses)
         for row, lane in enumerate(self._active):
             if id(lane) in ended:
                 # How far such weights ran on before anybody looked depends on when that was.
                 self._params_NP[row] = torch.nan
                 lane.remember(OPTIMIZER, {})
         self._end(ended)
-
-    def _batch(self, step: int) -> Tensor:
-        """Return the examples of each lane's batch, (N, B); a last partial batch of an epoch is left out."""
-        size = self._active[0].cell.batch_size
-        per_epoch = max(1, len(self._train) // size)
-        epoch, number = divmod(step, per_epoch)
-        if self._orders is None or self._orders[0] != epoch or self._orders[1] != self._active:
-            rows = [epoch_order(lane.cell.seed, epoch, len(self._train)) for lane in self._active]
-            self._orders = (epoch, list(self._active), torch.stack(rows).to(self._device))
-        return self._orders[2][:, number * size : (number + 1) * size]
