@@ -30,7 +30,8 @@ from benchmarks.peers import Answer, installed
 from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of, floor_product
 from benchmarks.timing import finish, median_ratio, seconds_of
 from trainers.cell import Solver
-from trainers.eigenspace import Warm, block_width, refresh
+from trainers.eigenpairs import Warm
+from trainers.eigenspace import block_width, refresh
 from trainers.randomness import generator
 
 TRACKER = "tracker"

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from trainers.cell import Solver
 from trainers.coordinates import Coordinates
-from trainers.eigenspace import Warm, block_width, relative_residual
+from trainers.eigenpairs import Warm
+from trainers.eigenspace import Operator, block_width, relative_residual
 from trainers.evaluation import Split
 from trainers.magnitude import refresh_leading
 from trainers.objective import Objective, Part
@@ -147,7 +148,7 @@ class Instruments:
             warm = Warm(block_NWP=memory[BLOCK].unsqueeze(0), floor_N=memory[FLOOR].cpu())
         space = refresh_leading(
             order,
-            self.objective.curvature(params_P.unsqueeze(0), inputs, targets),
+            Operator(product=self.objective.curvature(params_P.unsqueeze(0), inputs, targets)),
             warm,
             random_block,
             k=k,

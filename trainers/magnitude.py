@@ -7,24 +7,25 @@ the block that it returns gives back the signs, and tells lambda from -lambda, w
 Shape legend: N lanes, W block width, P parameters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from trainers.eigenspace import Eigenspace, Warm, refresh, relative_residual
+from trainers.eigenpairs import Eigenspace, Warm
+from trainers.eigenspace import Operator, refresh, relative_residual
 from trainers.objective import CurvatureProduct
 from trainers.ritz import inner, to_host
 
 
 def refresh_leading(
     order: str,
-    product: CurvatureProduct,
+    operator: Operator,
     warm: Warm | None,
     random_block: Callable[[], Tensor],
     *,
-    k: int,
+    k: int | Sequence[int],
     tolerance: float,
     max_products: int,
     max_cold_products: int,
@@ -35,9 +36,9 @@ def refresh_leading(
     are those of H, and `floor_N` is of H^2.
     """
 
-    def find(operator: CurvatureProduct) -> Eigenspace:
+    def find(what: Operator) -> Eigenspace:
         return refresh(
-            operator,
+            what,
             warm,
             random_block,
             k=k,
@@ -47,12 +48,24 @@ def refresh_leading(
         )
 
     if order == "algebraic":
-        return find(product)
-    squared = find(lambda block_NWP: product(product(block_NWP)))
-    return _with_signs(product, squared, k=k, tolerance=tolerance)
+        return find(operator)
+    of_lanes = operator.of_lanes
+    squared = find(
+        Operator(
+            product=_twice(operator.product),
+            of_lanes=None if of_lanes is None else lambda rows: _twice(of_lanes(rows)),
+        )
+    )
+    return _with_signs(operator.product, squared, k=k, tolerance=tolerance)
 
 
-def _with_signs(product: CurvatureProduct, squared: Eigenspace, *, k: int, tolerance: float) -> Eigenspace:
+def _twice(product: CurvatureProduct) -> CurvatureProduct:
+    return lambda block_NWP: product(product(block_NWP))
+
+
+def _with_signs(
+    product: CurvatureProduct, squared: Eigenspace, *, k: int | Sequence[int], tolerance: float
+) -> Eigenspace:
     """Return the eigenpairs of H in the block that holds those of H^2, in descending order of magnitude."""
     basis = squared.basis_NWP
     images = product(basis)

@@ -11,10 +11,39 @@ Shape legend: N lanes, M and W vectors of a basis, P parameters.
 import torch
 from torch import Tensor
 
+PIECE = 1024
+"""Parameters of a piece of an inner product on a GPU."""
+
 
 def inner(left_NMP: Tensor, right_NWP: Tensor) -> Tensor:
     """Return the inner products of rows, (N, M, W) float64, on the host."""
-    return to_host(torch.bmm(left_NMP, right_NWP.mT))
+    return to_host(device_inner(left_NMP, right_NWP))
+
+
+def device_inner(left_NMP: Tensor, right_NWP: Tensor) -> Tensor:
+    """Return the inner products of rows, (N, M, W), on the device.
+
+    On a GPU in pieces of the parameters, added in float64: a product of few long rows has work for few of its
+    processors.
+    """
+    if left_NMP.device.type == "cpu":
+        return torch.bmm(left_NMP, right_NWP.mT)
+    left = _in_pieces(left_NMP)
+    right = left if right_NWP is left_NMP else _in_pieces(right_NWP)
+    products = torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT)
+    return products.unflatten(0, left.shape[:2]).sum(1, dtype=torch.float64)
+
+
+def _in_pieces(rows_NMP: Tensor) -> Tensor:
+    """Return rows cut into pieces, the last one filled up with 0, (N, S, M, PIECE)."""
+    lanes, count, size = rows_NMP.shape
+    whole, rest = divmod(size, PIECE)
+    pieces = rows_NMP.new_empty(lanes, whole + (rest > 0), count, PIECE)
+    pieces[:, :whole] = rows_NMP[:, :, : whole * PIECE].unflatten(2, (whole, PIECE)).transpose(1, 2)
+    if rest:
+        pieces[:, whole, :, :rest] = rows_NMP[:, :, whole * PIECE :]
+        pieces[:, whole, :, rest:] = 0
+    return pieces
 
 
 def to_host(small: Tensor) -> Tensor:

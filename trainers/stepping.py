@@ -1,8 +1,8 @@
 """Lanes with one base optimiser taking steps together, between two events of the loop.
 
-On a GPU a step is recorded as a CUDA graph once and replayed from then on: it consists of some forty small
-operations, and starting them one by one takes longer than doing them. What differs from step to step, the
-examples, and from refresh to refresh, the Dominant subspaces, is put where the recorded step reads it.
+On a GPU a step, some forty small operations, is recorded once and replayed from then on. What differs from
+step to step, the examples, and from refresh to refresh, the Dominant subspaces, is put where the recorded
+step reads it.
 
 Shape legend: N lanes, P parameters, B batch, S steps.
 """
@@ -18,6 +18,7 @@ from trainers.models.dropout import MaskedLayer, masks_of_step
 from trainers.objective import Objective
 from trainers.optimizers.rules import State
 from trainers.optimizers.update import Update
+from trainers.replay import Recording
 
 
 class Examples:
@@ -87,7 +88,7 @@ class Steps:
     update: Update
     examples: Examples
     _warm: bool = False
-    _replay: "_Replay | None" = None
+    _replay: Recording[Tensor] | None = None
 
     def next_update(self, step: int) -> Tensor:
         """Return what update number `step` would add to the weights, (N, P), and change nothing."""
@@ -107,7 +108,7 @@ class Steps:
     def _next(self) -> Tensor:
         """Do one update; return the losses before it, (N,)."""
         if self._replay is None and self._warm and self._replayable:
-            self._replay = _Replay(self._in_place)
+            self._replay = Recording(self._in_place)
         if self._replay is not None:
             return self._replay()
         # The first one is never recorded: libraries set themselves up in it.
@@ -129,16 +130,3 @@ class Steps:
         for name, values in self.state.items():
             values.copy_(after[name])
         return loss
-
-
-class _Replay:
-    """A step as a CUDA graph, on the tensors that it was recorded with."""
-
-    def __init__(self, step: Callable[[], Tensor]) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._loss_N = step()
-
-    def __call__(self) -> Tensor:
-        self._graph.replay()
-        return self._loss_N

@@ -43,7 +43,7 @@ from trainers.options import Choice
 from trainers.probes.measures import measure
 from trainers.probes.view import View
 from trainers.stepping import Examples, Steps
-from trainers.tracking import dominant_of, refresh_dominant, subspaces_of
+from trainers.tracking import Tracker, dominant_of, subspaces_of
 
 MAX_STEPS_UNWATCHED = 64
 """Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
@@ -107,6 +107,7 @@ class Trainer:
         )
         self.lanes = [Lane.of(cell) for cell in cells]
         self._require_room_for_directions()
+        self._tracker = Tracker(self._instruments)
         self.step = 0
         self._active = list(self.lanes)
         self._params_NP = torch.stack(
@@ -210,7 +211,7 @@ class Trainer:
         """
         while self._active and self.step < stop:
             self._begin_stages()
-            if refresh_dominant(self._instruments, self._active, self._rows, self.step):
+            if self._tracker.refresh(self._active, self._rows, self.step):
                 self._renew_dominant()
             self._measure(self._active)
             if not self._active:

@@ -128,11 +128,10 @@ class _Together:
                 if subspace is not None:
                     self.basis_NKC[row, : len(subspace.basis_KC)] = subspace.basis_KC
                     self.basis_NKC[row, len(subspace.basis_KC) :] = 0
-        inverse = torch.zeros(self.inverse_NK.shape, dtype=torch.float64)
-        for row, subspace in enumerate(subspaces):
-            if subspace is not None:
-                inverse[row, : len(subspace.values_K)] = _inverse(subspace.values_K)
-        self.inverse_NK.copy_(inverse)
+        known = [[] if subspace is None else subspace.values_K.tolist() for subspace in subspaces]
+        inverse = [[1 / value if value > 0 else 0.0 for value in values] for values in known]
+        padded = [values + [0.0] * (most - len(values)) for values in inverse]
+        self.inverse_NK.copy_(torch.tensor(padded, dtype=torch.float64))
 
     def scaled(self, vectors_NP: Tensor, scales: Tensor) -> Tensor:
         """Return sum_i s_i <u_i, v> u_i for each lane, s being (N, 1) or (N, K)."""
