@@ -8,6 +8,8 @@ Lanes with entries that are not finite get NaN values and zero vectors, no error
 Shape legend: N lanes, M and W vectors of a basis, P parameters.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -67,17 +69,20 @@ def rayleigh_ritz(
     """
     whitening, absent = whitening_of(gram_NMM, rank_tolerance)
     projected = torch.bmm(torch.bmm(whitening.mT, projected_NMM), whitening)
-    floor = -2 * projected.abs().amax((1, 2)) * projected.shape[1] - 1
-    projected = projected + torch.diag_embed(torch.where(absent, floor.unsqueeze(1), 0.0))
+    if bool(absent.any()):
+        floor = -2 * projected.abs().amax((1, 2)) * projected.shape[1] - 1
+        projected = projected + torch.diag_embed(torch.where(absent, floor.unsqueeze(1), 0.0))
     values, vectors = _eigh(0.5 * (projected + projected.mT))
     return values.flip(1), torch.bmm(whitening, vectors.flip(2)), absent.sum(1)
 
 
 def inverse_factor(gram_NWW: Tensor) -> Tensor:
     """Return L^-1 with G = L L^T: it makes vectors with these inner products orthonormal, in order."""
-    sound = gram_NWW.isfinite().all(2, keepdim=True).all(1, keepdim=True)
     identity = torch.eye(gram_NWW.shape[1], dtype=gram_NWW.dtype, device=gram_NWW.device)
-    factor = torch.linalg.cholesky_ex(torch.where(sound, gram_NWW, identity))[0]
+    if not _all_finite(gram_NWW):
+        sound = gram_NWW.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+        gram_NWW = torch.where(sound, gram_NWW, identity)
+    factor = torch.linalg.cholesky_ex(gram_NWW)[0]
     return torch.linalg.solve_triangular(factor, identity.expand_as(gram_NWW), upper=False)
 
 
@@ -91,6 +96,14 @@ def whitening_of(gram_NMM: Tensor, rank_tolerance: float) -> tuple[Tensor, Tenso
 
 def _eigh(matrix_NMM: Tensor) -> tuple[Tensor, Tensor]:
     """Eigendecompose in float64; lanes with non-finite entries get NaN values and zero vectors, no error."""
+    if _all_finite(matrix_NMM):
+        values, vectors = torch.linalg.eigh(matrix_NMM)
+        return values, vectors
     finite = matrix_NMM.isfinite().all(2, keepdim=True).all(1, keepdim=True)
     values, vectors = torch.linalg.eigh(torch.where(finite, matrix_NMM, 0.0))
     return torch.where(finite.squeeze(2), values, torch.nan), torch.where(finite, vectors, 0.0)
+
+
+def _all_finite(values: Tensor) -> bool:
+    """Whether all entries are certainly finite: where their sum is. Cheaper than to look at each."""
+    return math.isfinite(float(values.sum()))
