@@ -38,6 +38,7 @@ class Eigenspace:
         values_NW: Ritz values, float64.
         residuals_NW: ||H x - theta x|| of each vector of the basis, float64: the residual of the Ritz vector
             times the factor by which the last step reduced it.
+        relative_N: The largest of the leading k residuals over the magnitude of the k-th Ritz value, float64.
         products_N: Columns multiplied by H, int64.
         converged_N: Whether the leading k residuals met the tolerance.
         floor_N: The smallest Ritz value of the largest search space so far, float64.
@@ -46,6 +47,7 @@ class Eigenspace:
     basis_NWP: Tensor
     values_NW: Tensor
     residuals_NW: Tensor
+    relative_N: Tensor
     products_N: Tensor
     converged_N: Tensor
     floor_N: Tensor
@@ -110,11 +112,13 @@ def pairs_of(
     floor_N: Tensor,
 ) -> Eigenspace:
     """Return the pairs of a block, with a verdict on the leading ones."""
-    converged = wanted.largest(norms_NW) <= tolerance * wanted.scale(theta_NW)
+    largest, scale = wanted.largest(norms_NW), wanted.scale(theta_NW)
+    converged = largest <= tolerance * scale
     return Eigenspace(
         basis_NWP=basis_NWP,
         values_NW=theta_NW,
         residuals_NW=norms_NW,
+        relative_N=largest / scale,
         products_N=torch.full_like(converged, products, dtype=torch.int64),
         converged_N=converged,
         floor_N=floor_N.clone(),

@@ -68,12 +68,6 @@ class Operator:
     begin: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
 
-def relative_residual(space: Eigenspace, k: int | Sequence[int]) -> Tensor:
-    """Return the largest residual among the leading k over the magnitude of the k-th Ritz value, (N,)."""
-    wanted = Wanted(k, *space.values_NW.shape)
-    return wanted.largest(space.residuals_NW) / wanted.scale(space.values_NW)
-
-
 def solve(
     operator: Operator | CurvatureProduct,
     start_NWP: Tensor,
@@ -107,6 +101,8 @@ def solve(
         stacked, gram = operator.begin(start_NWP)
     gram = to_host(gram)
     state = _one_block(stacked, gram, floor_N, wanted, tolerance)
+    if bool(state.converged_N.all()):
+        return state
     rows = _going_on(state)
     if len(rows) == 0:
         return state
@@ -175,7 +171,9 @@ def refresh(
     state = solve(
         operator, warm.block_NWP, k=k, tolerance=tolerance, max_products=max_products, floor_N=warm.floor_N
     )
-    bad = ~state.converged_N & (relative_residual(state, k) > RESTART_COLD_ABOVE * tolerance)
+    if bool(state.converged_N.all()):
+        return state
+    bad = ~state.converged_N & (state.relative_N > RESTART_COLD_ABOVE * tolerance)
     rows = bad.nonzero().squeeze(1)
     if len(rows) == 0:
         return state
@@ -210,6 +208,7 @@ def _put(state: Eigenspace, rows: Tensor, source: Eigenspace, at: Tensor) -> Non
         state.basis_NWP[rows] = source.basis_NWP[at]
     state.values_NW[rows] = source.values_NW[at]
     state.residuals_NW[rows] = source.residuals_NW[at]
+    state.relative_N[rows] = source.relative_N[at]
     state.products_N[rows] = source.products_N[at]
     state.converged_N[rows] = source.converged_N[at]
     state.floor_N[rows] = source.floor_N[at]

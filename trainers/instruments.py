@@ -14,7 +14,7 @@ from torch import Tensor
 from trainers.cell import Solver
 from trainers.coordinates import Coordinates
 from trainers.eigenpairs import Warm
-from trainers.eigenspace import Operator, block_width, relative_residual
+from trainers.eigenspace import Operator, block_width
 from trainers.evaluation import Split
 from trainers.magnitude import refresh_leading
 from trainers.objective import Objective, Part
@@ -160,7 +160,7 @@ class Instruments:
         return Leading(
             basis_KP=memory[BLOCK][:k],
             values_K=space.values_NW[0, :k],
-            residual=float(relative_residual(space, k)[0]),
+            residual=float(space.relative_N[0]),
             converged=bool(space.converged_N[0]),
             products=int(space.products_N[0]),
         )

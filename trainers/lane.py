@@ -132,6 +132,10 @@ class Lane:
         """Return the probes that are due."""
         return [probe for probe in self.probes if step % probe.every == 0 or step == self.num_steps]
 
+    def begins_or_checks_at(self, step: int) -> bool:
+        """Whether a stage begins at `step`, or may end on its condition."""
+        return step < self.num_steps and (step == self.stage_at(step).start or self.checks_condition_at(step))
+
     def checks_condition_at(self, step: int) -> bool:
         """Whether the condition of the stage is evaluated before update number `step`."""
         stage = self.stage_at(step)

@@ -8,13 +8,12 @@ Shape legend: N lanes, W block width, P parameters.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from trainers.eigenpairs import Eigenspace, Warm
-from trainers.eigenspace import Operator, refresh, relative_residual
+from trainers.eigenpairs import Eigenspace, Wanted, Warm, pairs_of
+from trainers.eigenspace import Operator, refresh
 from trainers.objective import CurvatureProduct
 from trainers.ritz import inner, to_host
 
@@ -80,11 +79,8 @@ def _with_signs(
     basis, images = torch.bmm(rotation, basis), torch.bmm(rotation, images)
     residuals = images.addcmul_(values.unsqueeze(2).to(basis), basis, value=-1)
     values = torch.where(finite.squeeze(2), values, torch.nan)
-    space = replace(
-        squared,
-        basis_NWP=basis,
-        values_NW=values,
-        residuals_NW=to_host(torch.linalg.vector_norm(residuals, dim=2)),
-        products_N=2 * squared.products_N + basis.shape[1],
-    )
-    return replace(space, converged_N=relative_residual(space, k) <= tolerance)
+    products = 2 * squared.products_N + basis.shape[1]
+    norms, wanted = to_host(torch.linalg.vector_norm(residuals, dim=2)), Wanted(k, *values.shape)
+    space = pairs_of(basis, values, norms, wanted, tolerance, 0, squared.floor_N)
+    space.products_N = products
+    return space

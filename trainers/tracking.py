@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainers.coordinates import Coordinates
 from trainers.eigenpairs import Warm
-from trainers.eigenspace import Operator, begin_block, block_width, relative_residual
+from trainers.eigenspace import Operator, begin_block, block_width
 from trainers.history import EIGENSPACE_CONVERGED, EIGENSPACE_PRODUCTS, EIGENSPACE_RESIDUAL
 from trainers.instruments import Examples, Instruments, start_block
 from trainers.lane import Lane
@@ -31,8 +31,12 @@ class Tracker:
         self._instruments = instruments
         self._groups: dict[tuple[object, ...], _Group] = {}
 
-    def refresh(self, lanes: Sequence[Lane], rows: Callable[[Sequence[Lane]], Tensor], step: int) -> bool:
-        """Recompute the Dominant subspace of the lanes that are due, in groups of one block width.
+    def begin(
+        self, lanes: Sequence[Lane], rows: Callable[[Sequence[Lane]], Tensor], step: int
+    ) -> "list[_Group]":
+        """Begin to recompute the Dominant subspace of the lanes that are due, in groups of one block width.
+
+        A GPU is at it for a while; nothing about the lanes is changed before `finish`.
 
         Args:
             lanes: All lanes before update number `step`; those that do not project lose their subspace.
@@ -40,7 +44,7 @@ class Tracker:
             step: The step.
 
         Returns:
-            Whether any lane was due.
+            The groups, for `finish`.
         """
         due: dict[tuple[object, ...], list[Lane]] = {}
         for lane in lanes:
@@ -57,17 +61,22 @@ class Tracker:
                 width = block_width(stage.k, self._instruments.num_outputs, lane.cell.solver.guard, size)
                 kind = (width, lane.block_WC is None, lane.cell.solver, lane.cell.holdout_seed, coordinates)
                 due.setdefault(kind, []).append(lane)
-        if not due:
-            return False
         alive = {id(lane) for lane in lanes}
         self._groups = {key: group for key, group in self._groups.items() if group.members <= alive}
+        groups: list[_Group] = []
         for kind, members in due.items():
             key = (*kind, *map(id, members))
             group = self._groups.get(key) or _Group(self._instruments, members, step)
             if members[0].block_WC is not None:
                 self._groups[key] = group
-            group.refresh(rows(members), step)
-        return True
+            group.launch(rows(members))
+            groups.append(group)
+        return groups
+
+    def finish(self, groups: "Sequence[_Group]", step: int) -> None:
+        """Give the lanes of groups that have begun their subspaces."""
+        for group in groups:
+            group.finish(step)
 
 
 class _Group:
@@ -83,6 +92,8 @@ class _Group:
         self._coordinates = _coordinates(self._examples, stage.k)
         # The first product of a refresh, and the inner products that follow, are most of it.
         self._begin = Recorded(self._begin_at)
+        self._params_NP: Tensor | None = None
+        self._begun: tuple[CurvatureProduct, Tensor, Tensor] | None = None
 
     def _product(self, params_NP: Tensor) -> CurvatureProduct:
         return self._instruments.objective.curvature(
@@ -93,29 +104,32 @@ class _Group:
         product = self._product(params_NP)
         return product, *begin_block(product, block_NWC)
 
+    def launch(self, params_NP: Tensor) -> None:
+        """Do the first product of a warm refresh at these weights."""
+        self._params_NP, self._begun = params_NP, None
+        if self._lanes[0].block_WC is not None and self._solver.order == "algebraic":
+            begin = self._begin if self._instruments.objective.replayable else self._begin_at
+            self._begun = begin(params_NP, self._block())
+
+    def _block(self) -> Tensor:
+        blocks = [lane.block_WC for lane in self._lanes if lane.block_WC is not None]
+        return blocks[0].unsqueeze(0) if len(blocks) == 1 else torch.stack(blocks)
+
     def _operator(self, params_NP: Tensor) -> Operator:
-        product: CurvatureProduct | None = None
+        def of_lanes(rows: Tensor) -> CurvatureProduct:
+            return self._product(params_NP[rows])
 
-        def begin(block_NWC: Tensor) -> tuple[Tensor, Tensor]:
-            nonlocal product
-            if not self._instruments.objective.replayable:
-                product = product or self._product(params_NP)
-                return begin_block(product, block_NWC)
-            product, stacked, gram = self._begin(params_NP, block_NWC)
-            return stacked, gram
+        if self._begun is None:
+            return Operator(product=self._product(params_NP), of_lanes=of_lanes)
+        product, stacked, gram = self._begun
+        return Operator(product=product, of_lanes=of_lanes, begin=lambda _: (stacked, gram))
 
-        def apply(block_NWC: Tensor) -> Tensor:
-            nonlocal product
-            product = product or self._product(params_NP)
-            return product(block_NWC)
-
-        return Operator(product=apply, of_lanes=lambda rows: self._product(params_NP[rows]), begin=begin)
-
-    def refresh(self, params_NP: Tensor, step: int) -> None:
-        """Recompute the lanes' subspaces at these weights."""
+    def finish(self, step: int) -> None:
+        """Recompute the lanes' subspaces."""
+        params_NP = self._params_NP
+        assert params_NP is not None, "nothing has been launched"
         lanes = self._lanes
         counts = [lane.stage_at(step).k or 0 for lane in lanes]
-        blocks = [lane.block_WC for lane in lanes if lane.block_WC is not None]
         size = params_NP.shape[1] if self._coordinates is None else self._coordinates.size
         width = block_width(counts[0], self._instruments.num_outputs, self._solver.guard, size)
 
@@ -124,10 +138,9 @@ class _Group:
             return torch.stack([torch.randn(width, size, generator=draw) for draw in draws]).to(params_NP)
 
         warm = None
-        if blocks:
+        if lanes[0].block_WC is not None:
             floors = torch.tensor([lane.floor for lane in lanes], dtype=torch.float64)
-            block = blocks[0].unsqueeze(0) if len(blocks) == 1 else torch.stack(blocks)
-            warm = Warm(block_NWP=block, floor_N=floors)
+            warm = Warm(block_NWP=self._block(), floor_N=floors)
         space = refresh_leading(
             self._solver.order,
             self._operator(params_NP),
@@ -138,7 +151,8 @@ class _Group:
             max_products=self._solver.max_products,
             max_cold_products=self._solver.max_cold_products,
         )
-        residuals, floors = relative_residual(space, counts).tolist(), space.floor_N.tolist()
+        self._begun = self._params_NP = None
+        residuals, floors = space.relative_N.tolist(), space.floor_N.tolist()
         products, converged = space.products_N.tolist(), space.converged_N.tolist()
         for row, lane in enumerate(lanes):
             lane.block_WC, lane.values_W = _own(space.basis_NWP, row), space.values_NW[row]

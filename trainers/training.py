@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainers.batches import Batches
-from trainers.canonical import Stage, dataset_entry
+from trainers.canonical import dataset_entry
 from trainers.cell import SHAPE_FIELDS, Cell
 from trainers.checkpoint import LaneState
 from trainers.condition import check_condition
@@ -37,13 +37,10 @@ from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.models.dropout import masked_layers
 from trainers.objective import build_objective, initial_parameters
-from trainers.optimizers.rules import build_rule
-from trainers.optimizers.update import Update
-from trainers.options import Choice
 from trainers.probes.measures import measure
 from trainers.probes.view import View
-from trainers.stepping import Examples, Steps
-from trainers.tracking import Tracker, dominant_of, subspaces_of
+from trainers.stepper import Losses, Stepper
+from trainers.tracking import Tracker, dominant_of
 
 MAX_STEPS_UNWATCHED = 64
 """Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
@@ -97,7 +94,6 @@ class Trainer:
 
         module = build().to(device=self._device, dtype=dtype)
         self._objective = build_objective(module, self._loss)
-        self._masked = masked_layers(module, shape)
         self._instruments = Instruments(
             objective=self._objective,
             train=self._train,
@@ -115,7 +111,8 @@ class Trainer:
         ).to(device=self._device, dtype=dtype)
         self._ended_weights: dict[int, Tensor] = {}
         self._batches = Batches(len(self._train), self._device)
-        self._prepared: dict[tuple[int, ...], tuple[list[Stage], Steps]] = {}
+        self._stepper = Stepper(self._instruments, self._batches, masked_layers(module, shape))
+        self._unwatched: Losses | None = None
 
     @staticmethod
     def _require_one_shape(cells: Sequence[Cell]) -> None:
@@ -200,7 +197,7 @@ class Trainer:
             id(lane): row for lane, row in zip(self.lanes, rows, strict=True) if lane.outcome is not None
         }
         self._params_NP = rows[[lane.outcome is None for lane in self.lanes]]
-        self._prepared.clear()
+        self._stepper.forget()
 
     @torch.no_grad()
     def advance(self, stop: int) -> None:
@@ -210,20 +207,33 @@ class Trainer:
         and continued gives the same record as an undisturbed run.
         """
         while self._active and self.step < stop:
+            # A GPU is at the steps for a while after they have been taken; meanwhile a refresh is made ready.
+            if self._device.type == "cpu" or any(
+                lane.begins_or_checks_at(self.step) for lane in self._active
+            ):
+                self._watch()
             self._begin_stages()
-            if self._tracker.refresh(self._active, self._rows, self.step):
-                self._renew_dominant()
+            due = self._tracker.begin(self._active, self._rows, self.step)
+            if self._watch():
+                due = self._tracker.begin(self._active, self._rows, self.step)
+            if due:
+                self._tracker.finish(due, self.step)
+                self._stepper.renew_dominant(self._active, self.step)
             self._measure(self._active)
             if not self._active:
                 return
             nearest = min(lane.next_event(self.step) for lane in self._active)
-            self._take_steps(min(stop, nearest, self.step + MAX_STEPS_UNWATCHED))
+            nearest = min(stop, nearest, self.step + MAX_STEPS_UNWATCHED)
+            self._unwatched = self._stepper.take(self._active, self._params_NP, self.step, nearest)
+            self.step = nearest
+        self._watch()
         self._measure([lane for lane in self._active if lane.num_steps == self.step])
 
     def _rows(self, lanes: Sequence[Lane]) -> Tensor:
         if len(lanes) == len(self._active):
             return self._params_NP
-        return self._params_NP[[self._active.index(lane) for lane in lanes]]
+        row_of = {id(lane): row for row, lane in enumerate(self._active)}
+        return self._params_NP[[row_of[id(lane)] for lane in lanes]]
 
     def _end(self, ended: dict[int, Outcome]) -> None:
         """Take the lanes with an outcome (by id) out of the pack."""
@@ -238,7 +248,7 @@ class Trainer:
                 staying.append(row)
         self._params_NP = self._params_NP[staying]
         self._active = [self._active[row] for row in staying]
-        self._prepared.clear()
+        self._stepper.forget()
 
     def _measure(self, lanes: Sequence[Lane]) -> None:
         """Evaluate, probe and judge at the current step; lanes may end here."""
@@ -294,7 +304,7 @@ class Trainer:
             # In memory of their own: on a CPU the bits of a product depend on where its vectors begin.
             params_P=params_P.clone(),
             gradient_P=gradient_P.clone(),
-            next_update=lambda: self._steps([row()], params_P.unsqueeze(0)).next_update(self.step)[0],
+            next_update=lambda: self._stepper.next_update(self._active, row(), params_P, self.step),
             batch=lambda: self._batches.at(self.step, self._active)[row()],
         )
 
@@ -314,94 +324,26 @@ class Trainer:
                 if self.step == stage.start and any(probe.name == "distance" for probe in lane.probes):
                     lane.remember(STAGE_START, {"weights": self._params_NP[row].clone()})
 
-    def _steps(self, rows: Sequence[int], params_NP: Tensor) -> Steps:
-        """Prepare the next steps of lanes with one base optimiser, whose weights are `params_NP`."""
-        lanes = [self._active[row] for row in rows]
-        stages = [lane.stage_at(self.step) for lane in lanes]
-        options = dict(stages[0].optimizer.options)
-        full_batch = stages[0].optimizer.name == "gd" or bool(options.get("full_batch"))
-        rule = build_rule(stages[0].optimizer.name, options)
-        fresh = rule.initial(params_NP)
-        kept = [lane.remembered(OPTIMIZER) for lane in lanes]
-        state = {
-            name: torch.stack([kept[row].get(name, start[row]) for row in range(len(lanes))])
-            for name, start in fresh.items()
-        }
+    def _watch(self) -> bool:
+        """Record the minibatch losses of the last steps; end lanes in which one is not finite, at its step.
 
-        whole = len(rows) == len(self._active)
-        chosen = None if whole else torch.tensor(rows, device=self._device)
-
-        def batch(step: int) -> Tensor:
-            indices = self._batches.at(step, self._active)
-            return indices if chosen is None else indices[chosen]
-
-        examples = Examples(
-            self._objective,
-            self._train,
-            batch=None if full_batch else batch,
-            masked=self._masked,
-            seeds=[lane.cell.seed for lane in lanes],
-        )
-        update = Update(
-            rule=rule,
-            dom_rate_N1=params_NP.new_tensor([[stage.dom_rate] for stage in stages]),
-            bulk_rate_N1=params_NP.new_tensor([[stage.bulk_rate] for stage in stages]),
-            dominant=dominant_of(self._instruments, lanes, self.step),
-            project_gradient=options.get("project") == "gradient",
-        )
-        return Steps(params_NP=params_NP, state=state, update=update, examples=examples)
-
-    def _prepare(self, groups: list[list[int]]) -> None:
-        """Prepare the steps of groups of lanes, and keep those whose lanes are still in the same stages."""
-        prepared: dict[tuple[int, ...], tuple[list[Stage], Steps]] = {}
-        for rows in groups:
-            stages = [self._active[row].stage_at(self.step) for row in rows]
-            before = self._prepared.pop(tuple(rows), None)
-            if before is None or before[0] != stages:
-                own = self._params_NP if len(groups) == 1 else self._params_NP[rows]
-                before = stages, self._steps(rows, own)
-            prepared[tuple(rows)] = before
-        self._prepared = prepared
-
-    def _renew_dominant(self) -> None:
-        """Let the steps that are prepared, and go on, project with what a refresh has found."""
-        for rows, (stages, steps) in self._prepared.items():
-            lanes = [self._active[row] for row in rows]
-            dominant = steps.update.dominant
-            if dominant is not None and stages == [lane.stage_at(self.step) for lane in lanes]:
-                dominant.renew(subspaces_of(self._instruments, lanes, self.step))
-
-    def _take_steps(self, stop: int) -> None:
-        """Do the updates up to `stop`; no event lies in between."""
-        groups: dict[Choice, list[int]] = {}
-        for row, lane in enumerate(self._active):
-            groups.setdefault(lane.stage_at(self.step).optimizer, []).append(row)
-        losses_SN = torch.empty(stop - self.step, len(self._active), dtype=torch.float64)
-        self._prepare(list(groups.values()))
-        for rows in groups.values():
-            alone = len(groups) == 1
-            steps = self._prepared[tuple(rows)][1]
-            losses_SN[:, rows] = steps.advance(self.step, stop).double().cpu()
-            if not alone:
-                self._params_NP[rows] = steps.params_NP
-            for index, row in enumerate(rows):
-                state = {name: values[index] for name, values in steps.state.items()}
-                self._active[row].remember(OPTIMIZER, state)
-        start, self.step = self.step, stop
-        self._watch(start, losses_SN)
-
-    def _watch(self, start: int, losses_SN: Tensor) -> None:
-        """Record the minibatch losses and end the lanes in which one is not finite, at its step."""
-        ended: dict[int, Outcome] = {}
-        for lane, losses in zip(self._active, losses_SN.mT.tolist(), strict=True):
+        Returns:
+            Whether a lane has ended.
+        """
+        if self._unwatched is None:
+            return False
+        start, ended = self._unwatched.start, dict[int, Outcome]()
+        for lane, losses in zip(self._active, self._unwatched.wait(), strict=True):
             outcome = lane.detector.judge_batches(losses, start)
             if outcome is not None:
                 ended[id(lane)] = outcome
                 losses = losses[: outcome.step + 1 - start]
             lane.history.extend(start, BATCH_LOSS, losses)
+        self._unwatched = None
         for row, lane in enumerate(self._active):
             if id(lane) in ended:
                 # How far such weights ran on before anybody looked depends on when that was.
                 self._params_NP[row] = torch.nan
                 lane.remember(OPTIMIZER, {})
         self._end(ended)
+        return bool(ended)
