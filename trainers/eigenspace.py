@@ -233,7 +233,9 @@ def _one_block(
     gram.copy_(0.5 * (gram + gram.mT))
     projected = 0.5 * (gram[:, :width, width:] + gram[:, width:, :width])
     gram[:, :width, width:] = gram[:, width:, :width] = projected
-    theta, coefficients, _ = rayleigh_ritz(projected, gram[:, :width, :width], RANK_TOLERANCE[stacked.dtype])
+    theta, coefficients, _ = rayleigh_ritz(
+        projected, gram[:, :width, :width], RANK_TOLERANCE[stacked.dtype], stacked.device
+    )
     vectors = torch.cat([coefficients.mT, torch.zeros_like(coefficients)], 2)
     residual = torch.cat([-theta.unsqueeze(2) * coefficients.mT, coefficients.mT], 2)
     squares = (torch.bmm(residual, gram) * residual).sum(2).clamp_min(0.0)

@@ -31,7 +31,7 @@ def orthonormalise(block_NWP: Tensor, against_NMP: Tensor) -> Tensor:
     norms = to_host(torch.linalg.vector_norm(block, dim=2))
     inverse = torch.where(norms > 0, norms.reciprocal(), 0.0)
     gram = inner(block, block) * inverse.unsqueeze(1) * inverse.unsqueeze(2)
-    whitening = whitening_of(gram, RANK_TOLERANCE[block.dtype])[0] * inverse.unsqueeze(2)
+    whitening = whitening_of(gram, RANK_TOLERANCE[block.dtype], block.device)[0] * inverse.unsqueeze(2)
     return torch.bmm(whitening.mT.to(block), block)
 
 
@@ -79,7 +79,9 @@ class SearchSpace:
             self._vectors, self._images = self._with_room(self._vectors), self._with_room(self._images)
             return
         kept = BLOCKS_AFTER_RESTART * self._width
-        values, coefficients, _ = rayleigh_ritz(self._projected, self._gram, self._rank_tolerance)
+        values, coefficients, _ = rayleigh_ritz(
+            self._projected, self._gram, self._rank_tolerance, self._vectors.device
+        )
         leading = coefficients[:, :, :kept].mT.to(self._vectors)
         vectors, images = torch.bmm(leading, self.search), torch.bmm(leading, self._mapped)
         self._vectors[:, :kept], self._images[:, :kept] = vectors, images
@@ -110,7 +112,9 @@ class SearchSpace:
         self, width: int, wanted: Wanted, tolerance: float, *, products: int
     ) -> tuple[Eigenspace, Tensor]:
         """Return the leading pairs after a free power step, and the Ritz vectors' residuals (N, W, P)."""
-        values, coefficients, num_absent = rayleigh_ritz(self._projected, self._gram, self._rank_tolerance)
+        values, coefficients, num_absent = rayleigh_ritz(
+            self._projected, self._gram, self._rank_tolerance, self._vectors.device
+        )
         if self._count > width:
             self._note_floor(values, num_absent)
         theta = values[:, :width]

@@ -16,6 +16,7 @@ from trainers.instruments import Examples, Instruments, start_block
 from trainers.lane import Lane
 from trainers.magnitude import refresh_leading
 from trainers.objective import CurvatureProduct
+from trainers.optimizers import OPTIMIZERS
 from trainers.optimizers.dominant import Dominant, Subspace
 from trainers.replay import Recorded
 
@@ -172,8 +173,12 @@ class _Group:
 
 def dominant_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> Dominant | None:
     """Return the lanes' Dominant subspaces for update number `step`; `None` when no lane projects."""
-    most = max(lane.stage_at(step).k or 0 for lane in lanes)
-    return Dominant(subspaces_of(instruments, lanes, step), most=most) if most else None
+    stages = [lane.stage_at(step) for lane in lanes]
+    most = max(stage.k or 0 for stage in stages)
+    if not most:
+        return None
+    inverts = any(OPTIMIZERS[stage.optimizer.name].dominant_only for stage in stages)
+    return Dominant(subspaces_of(instruments, lanes, step), most=most, inverts=inverts)
 
 
 def subspaces_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> list[Subspace | None]:

@@ -34,10 +34,11 @@ class Dominant:
     Args:
         subspaces: Of each lane; `None` where it does not project, which not all may be.
         most: Directions that a lane has at most, now and after a refresh.
+        inverts: Whether `newton` will be asked for.
     """
 
-    def __init__(self, subspaces: Sequence[Subspace | None], *, most: int) -> None:
-        self._subspaces = subspaces
+    def __init__(self, subspaces: Sequence[Subspace | None], *, most: int, inverts: bool = False) -> None:
+        self._subspaces, self._inverts = subspaces, inverts
         self._together = self._one_tensor(most)
         self._fill()
 
@@ -65,6 +66,7 @@ class Dominant:
 
     def newton(self, vectors_NP: Tensor) -> Tensor:
         """Return sum_i <u_i, v> / lambda_i u_i over lambda_i > 0 for each lane, (N, P)."""
+        assert self._inverts, "nobody said that this would be asked for"
         if self._together is not None:
             return self._together.scaled(vectors_NP, self._together.inverse_NK)
         inverses = [None if one is None else _inverse(one.values_K) for one in self._subspaces]
@@ -101,6 +103,8 @@ class Dominant:
     def _fill(self) -> None:
         if self._together is not None:
             self._together.fill(self._subspaces)
+            if self._inverts:
+                self._together.fill_inverse(self._subspaces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +122,7 @@ class _Together:
     coordinates: Coordinates | None
 
     def fill(self, subspaces: Sequence[Subspace | None]) -> None:
-        """Put subspaces in place."""
+        """Put bases in place."""
         most = self.basis_NKC.shape[1]
         bases = [subspace.basis_KC for subspace in subspaces if subspace is not None]
         if len(bases) == len(subspaces) and all(len(basis) == most for basis in bases):
@@ -128,6 +132,10 @@ class _Together:
                 if subspace is not None:
                     self.basis_NKC[row, : len(subspace.basis_KC)] = subspace.basis_KC
                     self.basis_NKC[row, len(subspace.basis_KC) :] = 0
+
+    def fill_inverse(self, subspaces: Sequence[Subspace | None]) -> None:
+        """Put inverse eigenvalues in place."""
+        most = self.inverse_NK.shape[1]
         known = [[] if subspace is None else subspace.values_K.tolist() for subspace in subspaces]
         inverse = [[1 / value if value > 0 else 0.0 for value in values] for values in known]
         padded = [values + [0.0] * (most - len(values)) for values in inverse]
