@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.environment import describe, read_results, write_results
+from benchmarks.command import surroundings
+from benchmarks.environment import read_results, write_results
 from benchmarks.peers import Answer, installed
 from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of, floor_product
 from benchmarks.timing import finish, median_ratio, seconds_of
@@ -289,7 +290,7 @@ def main() -> None:
         else:
             tuned = read_results(TUNING)["rows"][row.key]
             found = measure(row, tuned, arguments.refreshes, arguments.seconds, arguments.device)
-            found["environment"] = describe() | {"threads": arguments.threads, "device": arguments.device}
+            found["environment"] = surroundings(arguments)
             show({"rows": {row.key: found}})
         results = read_results(name)
         write_results(name, {"rows": results.get("rows", {}) | {row.key: found}})

@@ -17,12 +17,13 @@ PACKAGES = ("torch", "numpy", "scipy", "ray", "mlflow", "optuna", "pyarrow", "sq
 def describe() -> dict[str, Any]:
     """Return commit, versions, processor, cores, load and date."""
     root = Path(__file__).parents[1]
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
-    changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True)
+    # Where files were copied to, the repository may be at another commit: then it is told.
+    commit, changed = os.environ.get("BENCHMARK_COMMIT", ""), ""
+    if not commit:
+        commit, changed = _git(root, "rev-parse", "HEAD").strip(), _git(root, "status", "--porcelain")
     return {
-        # A copy without the repository is told.
-        "commit": found.stdout.strip() or os.environ.get("BENCHMARK_COMMIT", ""),
-        "changed_files": [line[3:] for line in changed.stdout.splitlines() if not line.startswith("??")],
+        "commit": commit,
+        "changed_files": [line[3:] for line in changed.splitlines() if not line.startswith("??")],
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name)) is not None},
         "processor": _processor(),
@@ -30,6 +31,10 @@ def describe() -> dict[str, Any]:
         "load": os.getloadavg(),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def _git(root: Path, *command: str) -> str:
+    return subprocess.run(["git", *command], cwd=root, capture_output=True, text=True).stdout
 
 
 def write_results(name: str, values: Mapping[str, Any]) -> Path:

@@ -17,6 +17,9 @@ from trainers.options import Choice
 
 EVALUATE_EVERY = 200
 
+LR = 0.01
+"""At 0.05 the cell of seed 0 diverges at step 2,243."""
+
 
 def cells_of(count: int, steps: int) -> list[Cell]:
     """Return Bulk-SGD cells that differ in their seeds."""
@@ -24,7 +27,7 @@ def cells_of(count: int, steps: int) -> list[Cell]:
         Cell(
             model=Choice.of("mlp"),
             dataset=Choice.of("mnist-5k"),
-            phases=(Phase(lr=0.05, alpha_dom=math.inf, k=10, until=steps),),
+            phases=(Phase(lr=LR, alpha_dom=math.inf, k=10, until=steps),),
             holdout_size=None,
             refresh_every=1,
             evaluate_every=EVALUATE_EVERY,

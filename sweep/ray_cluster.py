@@ -144,5 +144,3 @@ class Cluster:
             ray.shutdown()
         finally:
             gc.enable()
-
-

@@ -31,6 +31,7 @@ ENDED_TRIALS_KEPT = 100
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
+
 class Events(Protocol):
     """What Tune's loop asks and tells, by the numbers of packs. Every answer is given at once."""
 

@@ -112,7 +112,7 @@ def solve(
         start_NWP, images, gram = start_NWP[rows], images[rows], gram[rows]
         floor_N, wanted = floor_N[rows], wanted.of_lanes(rows)
     else:
-        rows, images = torch.arange(lanes), images.clone()
+        rows, images = torch.arange(lanes), images.clone(memory_format=torch.contiguous_format)
     space = SearchSpace(start_NWP, images, gram, floor_N)
     del stacked, images
     after, residual = space.ritz(width, wanted, tolerance, products=width)

@@ -28,8 +28,8 @@ def orthonormalise(block_NWP: Tensor, against_NMP: Tensor) -> Tensor:
     to rounding become zero rows, so that shapes do not depend on data.
     """
     block = torch.baddbmm(block_NWP, torch.bmm(block_NWP, against_NMP.mT), against_NMP, alpha=-1)
-    norms = to_host(torch.linalg.vector_norm(block, dim=2))
-    inverse = torch.where(norms > 0, norms.reciprocal(), 0.0)
+    norms = torch.linalg.vector_norm(block, dim=2).cpu()
+    inverse = torch.where(norms > 0, norms.reciprocal(), 0.0).double()
     gram = inner(block, block) * inverse.unsqueeze(1) * inverse.unsqueeze(2)
     whitening = whitening_of(gram, RANK_TOLERANCE[block.dtype], block.device)[0] * inverse.unsqueeze(2)
     return torch.bmm(whitening.mT.to(block), block)

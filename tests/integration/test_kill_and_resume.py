@@ -164,9 +164,7 @@ def test_lanes_give_the_same_bits(home: Home, undisturbed: Home, ray: tuple[str,
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "stop"])
-def test_stopped_cleanly_and_resumed(
-    how: str, home: Home, undisturbed: Home, ray: tuple[str, str]
-) -> None:
+def test_stopped_cleanly_and_resumed(how: str, home: Home, undisturbed: Home, ray: tuple[str, str]) -> None:
     # Asking through MLflow takes longer than a little cell; what is asked there is not resumed here.
     longer = ("--set", "num_steps=40000") if how == "stop" else ()
     process = home.start("run", "little.yaml", *longer, *COMMITS, *ray)
