@@ -13,7 +13,7 @@ from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
 from sweep.report.curves import masked
 from sweep.report.labels import combination
-from sweep.report.lines import PALETTE, LineStyle
+from sweep.report.lines import LEGEND_CHARACTER, LEGEND_HANDLE, PALETTE, LineStyle
 from sweep.report.points import Key, select
 
 WIDTH, HEIGHT, LEFT, BOTTOM, GAP, TITLE, LEGEND = 3.7, 2.8, 0.72, 0.5, 0.7, 0.26, 1.35
@@ -90,7 +90,9 @@ def draw_panels(
     across = balanced(len(data.panels), MAX_IN_ROW)
     down = -(-len(data.panels) // across)
     step_height = BOTTOM + HEIGHT + TITLE
-    width = LEFT + across * WIDTH + (across - 1) * GAP + LEGEND
+    longest = max((len(line.label) for panel in data.panels for line in panel.lines), default=0)
+    legend = max(LEGEND, longest * LEGEND_CHARACTER + LEGEND_HANDLE)
+    width = LEFT + across * WIDTH + (across - 1) * GAP + legend
     banded = any(np.isfinite(line.std).any() for panel in data.panels for line in panel.lines)
     with house_style():
         canvas = Canvas(
