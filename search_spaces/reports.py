@@ -75,6 +75,12 @@ def _axes(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _a_series(named: dict[str, str]) -> dict[str, str]:
+    if not named:
+        complain("found no series; the panel would show nothing.")
+    return named
+
+
 class CurvesSpec(ReportSpec):
     """Series against the step: a line per combination of `lines`, a panel per metric and value of `panels`.
 
@@ -90,7 +96,7 @@ class CurvesSpec(ReportSpec):
 
     kind: Literal["curves"]
     metrics: tuple[str, ...] = ("train/loss",)
-    together: dict[str, Annotated[dict[str, str], Field(min_length=1)]] = Field(
+    together: dict[str, Annotated[dict[str, str], AfterValidator(_a_series)]] = Field(
         default_factory=dict[str, dict[str, str]]
     )
     lines: tuple[str, ...] = ()

@@ -114,9 +114,13 @@ reports:
             "unknown metric 'energies'",
         ),
         ("energies", "{kind: curves, name: c, together: {a: {b: energ/h}}}", "unknown metric 'energ/h'"),
+        ("energies", "{kind: curves, name: c, together: {a: {}}}", "together.a: found no series"),
+        ("energies", "{kind: curves, name: c, panels: [optimiser]}", "panels.0.: unknown axis 'optimiser'"),
         ("curvature", "{kind: curves, name: c, error_bars: true}", "error_bars: no shown series"),
         ("sketch", "{kind: separation, name: s, between: optimizer}", None),
         ("energies", "{kind: separation, name: s, between: optimizer}", "shows 'sketch' series"),
+        ("sketch", "{kind: separation, name: s, between: 3}", r"reports\.0\.between: expected text"),
+        ("sketch", "{kind: seperation, name: s, between: optimizer}", "Did you mean 'separation'"),
         ("sketch", "{kind: separation, name: s, between: optimiser}", "between: unknown axis 'optimiser'"),
     ],
 )
