@@ -30,8 +30,11 @@ from benchmarks.peers import Answer, installed
 from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of, floor_product
 from benchmarks.timing import finish, median_ratio, seconds_of
 from trainers.cell import Solver
-from trainers.eigenspace import Warm, block_width, refresh
+from trainers.eigenpairs import Warm
+from trainers.eigenspace import Operator, begin_block, block_width, refresh
+from trainers.objective import CurvatureProduct
 from trainers.randomness import generator
+from trainers.replay import Recorded
 
 TRACKER = "tracker"
 TUNING, RESULTS = "eigenspace_tuning", "eigenspace_refresh"
@@ -48,18 +51,31 @@ class Tracker:
         self._size = problem.num_params if self._coordinates is None else self._coordinates.size
         self.width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, self._size)
         self._warm: Warm | None = None
+        self._begin = Recorded(self._begin_at)
+
+    def _begin_at(self, params_NP: Tensor, block_NWC: Tensor) -> tuple[CurvatureProduct, Tensor, Tensor]:
+        product = self._problem.curvature(self._coordinates, params_NP)
+        return product, *begin_block(product, block_NWC)
 
     def __call__(self) -> Answer:
+        """Refresh as the trainer does: on a GPU, what comes first is replayed."""
         calls = 0
-        product = self._problem.curvature(self._coordinates)
+        product: CurvatureProduct | None = None
+
+        def begin(block: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal calls, product
+            calls += 1
+            product, stacked, gram = self._begin(self._problem.params, block)
+            return stacked, gram
 
         def counting(block: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
+            assert product is not None, "a refresh begins with its first block"
             return product(block)
 
         space = refresh(
-            counting,
+            Operator(product=counting, begin=begin),
             self._warm,
             self._random_block,
             k=self._problem.row.k,

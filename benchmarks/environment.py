@@ -20,7 +20,8 @@ def describe() -> dict[str, Any]:
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
     changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True)
     return {
-        "commit": found.stdout.strip(),
+        # A copy without the repository is told.
+        "commit": found.stdout.strip() or os.environ.get("BENCHMARK_COMMIT", ""),
         "changed_files": [line[3:] for line in changed.stdout.splitlines() if not line.startswith("??")],
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name)) is not None},

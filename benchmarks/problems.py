@@ -109,11 +109,16 @@ class Problem:
     def num_params(self) -> int:
         return self.params.shape[1]
 
-    def curvature(self, coordinates: Coordinates | None = None) -> CurvatureProduct:
-        """The project's own product at the current weights."""
+    def curvature(
+        self, coordinates: Coordinates | None = None, params: Tensor | None = None
+    ) -> CurvatureProduct:
+        """The project's own product, at the current weights unless others are given."""
         inputs, targets = self.holdout
         return self.objective.curvature(
-            self.params, inputs.unsqueeze(0), targets.unsqueeze(0), coordinates=coordinates
+            self.params if params is None else params,
+            inputs.unsqueeze(0),
+            targets.unsqueeze(0),
+            coordinates=coordinates,
         )
 
     def gradient(self) -> Tensor:

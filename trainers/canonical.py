@@ -7,6 +7,7 @@ grid that asks for it. The trainer runs the canonical form, so what is hashed is
 import hashlib
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -283,6 +284,25 @@ def _at_most(label: str, size: int | None, num_train: int) -> int:
     return size
 
 
+def _require_fit(model: Choice, dataset: Choice) -> None:
+    """Raise `ConfigError` where the model does not take such data, and every cell would fail."""
+    entry = MODELS[model.name]
+    options = model.resolve("model", entry.options)
+    try:
+        entry.require(dataset_entry(dataset), options)
+    except ConfigError as error:
+        fitting: list[str] = []
+        # What is read from a file has no shape by itself.
+        for name, data in DATASETS.items():
+            with suppress(ConfigError):
+                entry.require(data, options)
+                fitting += [name] if data.num_train else []
+        raise ConfigError(
+            f"model {model.name!r} does not fit data set {dataset.name!r}: {error} "
+            f"With these options it fits: {', '.join(fitting) or 'none'}."
+        ) from error
+
+
 @lru_cache(maxsize=4096)
 def _shape_form(model: Choice, dataset: Choice, loss: Choice) -> dict[str, Any]:
     entry = dataset_entry(dataset)
@@ -290,6 +310,7 @@ def _shape_form(model: Choice, dataset: Choice, loss: Choice) -> dict[str, Any]:
         raise unknown_name("model", model.name, MODELS)
     if loss.name not in LOSSES:
         raise unknown_name("loss", loss.name, LOSSES)
+    _require_fit(model, dataset)
     form: dict[str, Any] = {
         "model": {"name": model.name, **model.canonical("model", MODELS[model.name].options)},
         "dataset": {"name": dataset.name, **dataset.canonical("dataset", entry.options)},

@@ -139,12 +139,15 @@ class _Linearised:
 class ChainObjective:
     """`Objective` of a chain of laned layers. One pass at a time; not for concurrent use by threads."""
 
+    replayable = True
+
     def __init__(self, layers: tuple[Layer, ...], loss: Loss) -> None:
         self._flatten_first = isinstance(layers[0], Flatten)
         self._layers = layers[1:] if self._flatten_first else layers
         self._loss = loss
         self._spans = _spans(self._layers)
         self.num_params = self._spans[-1].stop
+        self._sizes: dict[torch.Size, int] = {}
 
     def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:
         """Return coordinates for products on these examples; `None` where they would not be cheaper."""
@@ -297,11 +300,14 @@ class ChainObjective:
 
     def _activation_size(self, params_NP: Tensor, inputs_NBX: Tensor) -> int:
         """Return the elements that one example's forward pass leaves behind, over the layers."""
+        if inputs_NBX.shape[2:] in self._sizes:
+            return self._sizes[inputs_NBX.shape[2:]]
         values = inputs_NBX[:1, :1].flatten(2) if self._flatten_first else inputs_NBX[:1, :1]
         size = 0
         for layer, span in zip(self._layers, self._spans, strict=True):
             values, _ = layer.forward(params_NP[:1, span], values)
             size += values.numel()
+        self._sizes[inputs_NBX.shape[2:]] = 2 * size
         return 2 * size
 
 

@@ -32,9 +32,7 @@ def check_condition(instruments: Instruments, lane: Lane, params_P: Tensor, step
     chi = alignment(space.basis_KP, instruments.gradient(params_P, indices))
     before = float(memory[EMA]) if EMA in memory else 0.0
     average = condition.ema * before + (1 - condition.ema) * chi
-    lane.history.add(
-        step, {SWITCH_CHI: chi, SWITCH_EMA: average, SWITCH_CONVERGED: float(space.converged)}
-    )
+    lane.history.add(step, {SWITCH_CHI: chi, SWITCH_EMA: average, SWITCH_CONVERGED: float(space.converged)})
     if average > condition.chi_above:
         lane.remember(SWITCH, {})
         lane.end_stage(step)

@@ -9,6 +9,7 @@ The papers show diverged cells without defining them. This rule belongs to the t
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -41,11 +42,12 @@ class DivergenceDetector:
     initial_loss: float | None = None
     peak: float = 1.0
 
-    def judge_batch(self, loss: float, step: int) -> Outcome | None:
-        """Judge a minibatch loss."""
-        if math.isfinite(loss):
-            return None
-        return Outcome(status="diverged", reason="the minibatch loss is not finite", step=step)
+    def judge_batches(self, losses: Sequence[float], start: int) -> Outcome | None:
+        """Judge the minibatch losses of consecutive steps."""
+        for step, loss in enumerate(losses, start):
+            if not math.isfinite(loss):
+                return Outcome(status="diverged", reason="the minibatch loss is not finite", step=step)
+        return None
 
     def judge_loss(self, loss: float, step: int, *, last: bool) -> Outcome | None:
         """Judge a full training loss; the first one is remembered."""

@@ -30,6 +30,8 @@ COPIES = 6
 class FunctionalObjective:
     """`Objective` of any module; the template module's own parameters are never used."""
 
+    replayable = False  # Nothing is known about what a module's forward pass does.
+
     def __init__(self, module: nn.Module, loss: Loss) -> None:
         self._module = module.eval()
         self._loss = loss

@@ -58,6 +58,16 @@ class HistoryBuffer:
         if evaluation and step not in self._timestamps:
             self._timestamps[step] = time.time_ns() // 1_000_000
 
+    def extend(self, start: int, name: str, values: list[float]) -> None:
+        """Add values of one series to the rows of consecutive steps."""
+        rows = self._rows
+        for step, value in enumerate(values, start):
+            row = rows.get(step)
+            if row is None:
+                rows[step] = {name: value}
+            else:
+                row[name] = value
+
     def drain(self) -> History:
         """Return all rows and forget them."""
         steps = sorted(self._rows)

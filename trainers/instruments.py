@@ -13,7 +13,8 @@ from torch import Tensor
 
 from trainers.cell import Solver
 from trainers.coordinates import Coordinates
-from trainers.eigenspace import Warm, block_width, relative_residual
+from trainers.eigenpairs import Warm
+from trainers.eigenspace import Operator, block_width
 from trainers.evaluation import Split
 from trainers.magnitude import refresh_leading
 from trainers.objective import Objective, Part
@@ -32,7 +33,7 @@ class Leading:
 
     Args:
         basis_KP: Orthonormal rows, by descending eigenvalue.
-        values_K: Eigenvalues, float64.
+        values_K: Eigenvalues, float64, on the host.
         residual: The largest ||H u - lambda u|| over the magnitude of the last eigenvalue.
         converged: Whether that met the tolerance.
         products: Columns multiplied by H.
@@ -144,10 +145,10 @@ class Instruments:
 
         warm = None
         if BLOCK in memory:
-            warm = Warm(block_NWP=memory[BLOCK].unsqueeze(0), floor_N=memory[FLOOR])
+            warm = Warm(block_NWP=memory[BLOCK].unsqueeze(0), floor_N=memory[FLOOR].cpu())
         space = refresh_leading(
             order,
-            self.objective.curvature(params_P.unsqueeze(0), inputs, targets),
+            Operator(product=self.objective.curvature(params_P.unsqueeze(0), inputs, targets)),
             warm,
             random_block,
             k=k,
@@ -159,7 +160,7 @@ class Instruments:
         return Leading(
             basis_KP=memory[BLOCK][:k],
             values_K=space.values_NW[0, :k],
-            residual=float(relative_residual(space, k)[0]),
+            residual=float(space.relative_N[0]),
             converged=bool(space.converged_N[0]),
             products=int(space.products_N[0]),
         )

@@ -43,7 +43,7 @@ class Lane:
         stages: Its canonical schedule, with the conditions that have been met replaced by their steps.
         block_WC: The tracked eigenspace's block, in the holdout's coordinates where it has some; `None`
             outside projecting stages.
-        values_W: Its eigenvalues, float64.
+        values_W: Its eigenvalues, float64, on the host.
         floor: The smallest eigenvalue known of the tracked eigenspace's Hessian.
         memory: What the base optimiser, a condition and the probes keep from step to step, by name.
         switches: The steps at which conditions have ended stages.
@@ -112,9 +112,7 @@ class Lane:
     def remembered(self, prefix: str) -> dict[str, Tensor]:
         """Return the memory under a prefix, by the rest of its names."""
         return {
-            name.removeprefix(prefix): value
-            for name, value in self.memory.items()
-            if name.startswith(prefix)
+            name.removeprefix(prefix): value for name, value in self.memory.items() if name.startswith(prefix)
         }
 
     def remember(self, prefix: str, values: Mapping[str, Tensor]) -> None:
@@ -133,6 +131,10 @@ class Lane:
     def probes_at(self, step: int) -> list[ScheduledProbe]:
         """Return the probes that are due."""
         return [probe for probe in self.probes if step % probe.every == 0 or step == self.num_steps]
+
+    def begins_or_checks_at(self, step: int) -> bool:
+        """Whether a stage begins at `step`, or may end on its condition."""
+        return step < self.num_steps and (step == self.stage_at(step).start or self.checks_condition_at(step))
 
     def checks_condition_at(self, step: int) -> bool:
         """Whether the condition of the stage is evaluated before update number `step`."""
@@ -210,7 +212,8 @@ class Lane:
             tensors = {name: tensor.to(device) for name, tensor in state.tensors.items()}
             weights = tensors.pop(WEIGHTS)
             self.block_WC = tensors.pop(EIGENSPACE, None)
-            self.values_W = tensors.pop(EIGENVALUES, None)
+            values = tensors.pop(EIGENVALUES, None)
+            self.values_W = None if values is None else values.cpu()
             self.memory = tensors
             self.stages, self.switches = stages(self.cell), []
             for switch in scalars["switches"]:

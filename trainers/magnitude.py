@@ -7,23 +7,24 @@ the block that it returns gives back the signs, and tells lambda from -lambda, w
 Shape legend: N lanes, W block width, P parameters.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from trainers.eigenspace import Eigenspace, Warm, refresh, relative_residual
+from trainers.eigenpairs import Eigenspace, Wanted, Warm, pairs_of
+from trainers.eigenspace import Operator, refresh
 from trainers.objective import CurvatureProduct
+from trainers.ritz import inner, to_host
 
 
 def refresh_leading(
     order: str,
-    product: CurvatureProduct,
+    operator: Operator,
     warm: Warm | None,
     random_block: Callable[[], Tensor],
     *,
-    k: int,
+    k: int | Sequence[int],
     tolerance: float,
     max_products: int,
     max_cold_products: int,
@@ -34,9 +35,9 @@ def refresh_leading(
     are those of H, and `floor_N` is of H^2.
     """
 
-    def find(operator: CurvatureProduct) -> Eigenspace:
+    def find(what: Operator) -> Eigenspace:
         return refresh(
-            operator,
+            what,
             warm,
             random_block,
             k=k,
@@ -46,31 +47,40 @@ def refresh_leading(
         )
 
     if order == "algebraic":
-        return find(product)
-    squared = find(lambda block_NWP: product(product(block_NWP)))
-    return _with_signs(product, squared, k=k, tolerance=tolerance)
+        return find(operator)
+    of_lanes = operator.of_lanes
+    squared = find(
+        Operator(
+            product=_twice(operator.product),
+            of_lanes=None if of_lanes is None else lambda rows: _twice(of_lanes(rows)),
+        )
+    )
+    return _with_signs(operator.product, squared, k=k, tolerance=tolerance)
 
 
-def _with_signs(product: CurvatureProduct, squared: Eigenspace, *, k: int, tolerance: float) -> Eigenspace:
+def _twice(product: CurvatureProduct) -> CurvatureProduct:
+    return lambda block_NWP: product(product(block_NWP))
+
+
+def _with_signs(
+    product: CurvatureProduct, squared: Eigenspace, *, k: int | Sequence[int], tolerance: float
+) -> Eigenspace:
     """Return the eigenpairs of H in the block that holds those of H^2, in descending order of magnitude."""
     basis = squared.basis_NWP
     images = product(basis)
-    projected = torch.bmm(basis, images.mT).double()
+    projected = inner(basis, images)
     finite = projected.isfinite().all(2, keepdim=True).all(1, keepdim=True)
     projected = torch.where(finite, projected, 0.0)
     values, vectors = torch.linalg.eigh(0.5 * (projected + projected.mT))
     descending = values.abs().argsort(dim=1, descending=True)
     values = values.gather(1, descending)
     vectors = vectors.gather(2, descending.unsqueeze(1).expand_as(vectors))
-    rotation = vectors.mT.to(basis.dtype)
+    rotation = vectors.mT.to(basis)
     basis, images = torch.bmm(rotation, basis), torch.bmm(rotation, images)
-    residuals = images.addcmul_(values.unsqueeze(2).to(basis.dtype), basis, value=-1)
+    residuals = images.addcmul_(values.unsqueeze(2).to(basis), basis, value=-1)
     values = torch.where(finite.squeeze(2), values, torch.nan)
-    space = replace(
-        squared,
-        basis_NWP=basis,
-        values_NW=values,
-        residuals_NW=torch.linalg.vector_norm(residuals, dim=2).double(),
-        products_N=2 * squared.products_N + basis.shape[1],
-    )
-    return replace(space, converged_N=relative_residual(space, k) <= tolerance)
+    products = 2 * squared.products_N + basis.shape[1]
+    norms, wanted = to_host(torch.linalg.vector_norm(residuals, dim=2)), Wanted(k, *values.shape)
+    space = pairs_of(basis, values, norms, wanted, tolerance, 0, squared.floor_N)
+    space.products_N = products
+    return space

@@ -1,7 +1,8 @@
 """How much memory a pack takes, as a function of its cells' shape: how many lanes a device has room for.
 
 A pack's peak is what its lanes keep from step to step and the largest of three activities: a step, a refresh
-of the Dominant subspaces, an evaluation. Each is counted in tensors of the sizes that the code allocates;
+of the Dominant subspaces, an evaluation; on a GPU, where they keep their memory to be replayed, all of them.
+Each is counted in tensors of the sizes that the code allocates;
 the model is held against measured peaks by a test, and errs on the side of too much.
 
 Shape legend: P parameters, W block width, A elements that one example leaves behind in a forward pass.
@@ -18,10 +19,11 @@ from trainers.canonical import dataset_entry
 from trainers.cell import Cell
 from trainers.chain import SAVED_BYTES, TANGENT_BYTES, chain_of
 from trainers.coordinates import WORTH_A_ROTATION
-from trainers.eigenspace import BLOCKS_IN_SEARCH_SPACE, block_width
+from trainers.eigenspace import block_width
 from trainers.evaluation import ACTIVATION_ELEMENTS
 from trainers.functional import PASS_BYTES
 from trainers.instruments import SOLVER
+from trainers.krylov import BLOCKS_IN_SEARCH_SPACE
 from trainers.lane import Lane
 from trainers.layers.dense import Dense, Flatten
 from trainers.models import MODELS
@@ -112,7 +114,9 @@ def footprint(cell: Cell, *, device_type: str = "cuda") -> Footprint:
             widest = max(widest, width)
     shared += BLOCKS_OF_A_REFRESH * widest * size
     evaluation = 3 * size + int(COPIES_OF_ACTIVATIONS * evaluated * features)
-    lane_bytes = FLOAT * (kept + max(step, refresh, evaluation)) + ORDERS * data.num_train
+    # What is replayed keeps its memory to itself.
+    peak = step + refresh + evaluation if device_type == "cuda" else max(step, refresh, evaluation)
+    lane_bytes = FLOAT * (kept + peak) + ORDERS * data.num_train
     return Footprint(shared_bytes=FLOAT * shared + (0 if laned else PASS_BYTES), lane_bytes=lane_bytes)
 
 

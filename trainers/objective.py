@@ -32,6 +32,9 @@ class Objective(Protocol):
 
     num_params: int
 
+    replayable: bool
+    """Whether nothing that `loss_and_gradient` does depends on more than its arguments' shapes."""
+
     def outputs(self, params_NP: Tensor, inputs_NBX: Tensor) -> Tensor:
         """Return the model's outputs, (N, B, C)."""
         ...

@@ -9,93 +9,183 @@ import torch
 from torch import Tensor
 
 from trainers.coordinates import Coordinates
-from trainers.eigenspace import Warm, block_width, relative_residual
+from trainers.eigenpairs import Warm
+from trainers.eigenspace import Operator, begin_block, block_width
 from trainers.history import EIGENSPACE_CONVERGED, EIGENSPACE_PRODUCTS, EIGENSPACE_RESIDUAL
 from trainers.instruments import Examples, Instruments, start_block
 from trainers.lane import Lane
 from trainers.magnitude import refresh_leading
+from trainers.objective import CurvatureProduct
+from trainers.optimizers import OPTIMIZERS
 from trainers.optimizers.dominant import Dominant, Subspace
+from trainers.replay import Recorded
 
 
-def refresh_dominant(
-    instruments: Instruments, lanes: Sequence[Lane], rows: Callable[[Sequence[Lane]], Tensor], step: int
-) -> None:
-    """Recompute the Dominant subspace of the lanes that are due, in groups of one block width and k.
+class Tracker:
+    """Recomputes Dominant subspaces.
 
     Args:
         instruments: What the products are of.
-        lanes: All lanes before update number `step`; those that do not project lose their subspace.
-        rows: Returns the weights (N, P) of some lanes.
-        step: The step.
     """
-    groups: dict[tuple[object, ...], list[Lane]] = {}
-    for lane in lanes:
-        if lane.num_steps == step:
-            continue
-        stage = lane.stage_at(step)
-        if not stage.projects or step == stage.start:
-            lane.block_WC = lane.values_W = None
-        if lane.refreshes_at(step):
-            kind = (stage.k, lane.block_WC is None, lane.cell.solver, lane.cell.holdout_seed)
-            groups.setdefault(kind, []).append(lane)
-    for members in groups.values():
-        _refresh_group(instruments, members, rows(members), step)
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
+        self._groups: dict[tuple[object, ...], _Group] = {}
+
+    def begin(
+        self, lanes: Sequence[Lane], rows: Callable[[Sequence[Lane]], Tensor], step: int
+    ) -> "list[_Group]":
+        """Begin to recompute the Dominant subspace of the lanes that are due, in groups of one block width.
+
+        A GPU is at it for a while; nothing about the lanes is changed before `finish`.
+
+        Args:
+            lanes: All lanes before update number `step`; those that do not project lose their subspace.
+            rows: Returns the weights (N, P) of some lanes.
+            step: The step.
+
+        Returns:
+            The groups, for `finish`.
+        """
+        due: dict[tuple[object, ...], list[Lane]] = {}
+        for lane in lanes:
+            if lane.num_steps == step:
+                continue
+            stage = lane.stage_at(step)
+            if not stage.projects or step == stage.start:
+                lane.block_WC = lane.values_W = None
+            if stage.projects and lane.refreshes_at(step):
+                assert stage.k is not None
+                examples = _examples(self._instruments, lane)
+                coordinates = _coordinates(examples, stage.k)
+                size = self._instruments.objective.num_params if coordinates is None else coordinates.size
+                width = block_width(stage.k, self._instruments.num_outputs, lane.cell.solver.guard, size)
+                kind = (width, lane.block_WC is None, lane.cell.solver, lane.cell.holdout_seed, coordinates)
+                due.setdefault(kind, []).append(lane)
+        alive = {id(lane) for lane in lanes}
+        self._groups = {key: group for key, group in self._groups.items() if group.members <= alive}
+        groups: list[_Group] = []
+        for kind, members in due.items():
+            key = (*kind, *map(id, members))
+            group = self._groups.get(key) or _Group(self._instruments, members, step)
+            if members[0].block_WC is not None:
+                self._groups[key] = group
+            group.launch(rows(members))
+            groups.append(group)
+        return groups
+
+    def finish(self, groups: "Sequence[_Group]", step: int) -> None:
+        """Give the lanes of groups that have begun their subspaces."""
+        for group in groups:
+            group.finish(step)
 
 
-def _refresh_group(instruments: Instruments, lanes: list[Lane], params_NP: Tensor, step: int) -> None:
-    cell, k = lanes[0].cell, lanes[0].stage_at(step).k
-    assert k is not None
-    solver, examples = cell.solver, _examples(instruments, lanes[0])
-    coordinates = _coordinates(examples, k)
-    size = params_NP.shape[1] if coordinates is None else coordinates.size
-    width = block_width(k, instruments.num_outputs, solver.guard, size)
+class _Group:
+    """Lanes with one block width, holdout and solver, that are refreshed together."""
 
-    def random_blocks() -> Tensor:
-        draws = [start_block(lane.cell.seed, "eigenspace", step) for lane in lanes]
-        return torch.stack([torch.randn(width, size, generator=draw) for draw in draws]).to(params_NP)
+    def __init__(self, instruments: Instruments, lanes: Sequence[Lane], step: int) -> None:
+        self._instruments, self._lanes = instruments, lanes
+        self.members = {id(lane) for lane in lanes}
+        self._solver = lanes[0].cell.solver
+        self._examples = _examples(instruments, lanes[0])
+        stage = lanes[0].stage_at(step)
+        assert stage.k is not None
+        self._coordinates = _coordinates(self._examples, stage.k)
+        # The first product of a refresh, and the inner products that follow, are most of it.
+        self._begin = Recorded(self._begin_at)
+        self._params_NP: Tensor | None = None
+        self._begun: tuple[CurvatureProduct, Tensor, Tensor] | None = None
 
-    blocks = [lane.block_WC for lane in lanes if lane.block_WC is not None]
-    warm = None
-    if blocks:
-        floors = torch.tensor([lane.floor for lane in lanes], dtype=torch.float64, device=params_NP.device)
-        block = blocks[0].unsqueeze(0) if len(blocks) == 1 else torch.stack(blocks)
-        warm = Warm(block_NWP=block, floor_N=floors)
-    space = refresh_leading(
-        solver.order,
-        instruments.objective.curvature(params_NP, *examples.for_lanes(len(lanes)), coordinates=coordinates),
-        warm,
-        random_blocks,
-        k=k,
-        tolerance=solver.tolerance,
-        max_products=solver.max_products,
-        max_cold_products=solver.max_cold_products,
-    )
-    residuals = relative_residual(space, k)
-    for row, lane in enumerate(lanes):
-        converged = bool(space.converged_N[row])
-        lane.block_WC, lane.values_W = _own(space.basis_NWP, row), space.values_NW[row].clone()
-        lane.floor = float(space.floor_N[row])
-        lane.refreshes += 1
-        lane.unconverged += not converged
-        lane.columns += int(space.products_N[row])
-        lane.history.add(
-            step,
-            {
-                EIGENSPACE_RESIDUAL: float(residuals[row]),
-                EIGENSPACE_PRODUCTS: float(space.products_N[row]),
-                EIGENSPACE_CONVERGED: float(converged),
-            },
+    def _product(self, params_NP: Tensor) -> CurvatureProduct:
+        return self._instruments.objective.curvature(
+            params_NP, *self._examples.for_lanes(len(params_NP)), coordinates=self._coordinates
         )
+
+    def _begin_at(self, params_NP: Tensor, block_NWC: Tensor) -> tuple[CurvatureProduct, Tensor, Tensor]:
+        product = self._product(params_NP)
+        return product, *begin_block(product, block_NWC)
+
+    def launch(self, params_NP: Tensor) -> None:
+        """Do the first product of a warm refresh at these weights."""
+        self._params_NP, self._begun = params_NP, None
+        if self._lanes[0].block_WC is not None and self._solver.order == "algebraic":
+            begin = self._begin if self._instruments.objective.replayable else self._begin_at
+            self._begun = begin(params_NP, self._block())
+
+    def _block(self) -> Tensor:
+        blocks = [lane.block_WC for lane in self._lanes if lane.block_WC is not None]
+        return blocks[0].unsqueeze(0) if len(blocks) == 1 else torch.stack(blocks)
+
+    def _operator(self, params_NP: Tensor) -> Operator:
+        def of_lanes(rows: Tensor) -> CurvatureProduct:
+            return self._product(params_NP[rows])
+
+        if self._begun is None:
+            return Operator(product=self._product(params_NP), of_lanes=of_lanes)
+        product, stacked, gram = self._begun
+        return Operator(product=product, of_lanes=of_lanes, begin=lambda _: (stacked, gram))
+
+    def finish(self, step: int) -> None:
+        """Recompute the lanes' subspaces."""
+        params_NP = self._params_NP
+        assert params_NP is not None, "nothing has been launched"
+        lanes = self._lanes
+        counts = [lane.stage_at(step).k or 0 for lane in lanes]
+        size = params_NP.shape[1] if self._coordinates is None else self._coordinates.size
+        width = block_width(counts[0], self._instruments.num_outputs, self._solver.guard, size)
+
+        def random_blocks() -> Tensor:
+            draws = [start_block(lane.cell.seed, "eigenspace", step) for lane in lanes]
+            return torch.stack([torch.randn(width, size, generator=draw) for draw in draws]).to(params_NP)
+
+        warm = None
+        if lanes[0].block_WC is not None:
+            floors = torch.tensor([lane.floor for lane in lanes], dtype=torch.float64)
+            warm = Warm(block_NWP=self._block(), floor_N=floors)
+        space = refresh_leading(
+            self._solver.order,
+            self._operator(params_NP),
+            warm,
+            random_blocks,
+            k=counts,
+            tolerance=self._solver.tolerance,
+            max_products=self._solver.max_products,
+            max_cold_products=self._solver.max_cold_products,
+        )
+        self._begun = self._params_NP = None
+        residuals, floors = space.relative_N.tolist(), space.floor_N.tolist()
+        products, converged = space.products_N.tolist(), space.converged_N.tolist()
+        for row, lane in enumerate(lanes):
+            lane.block_WC, lane.values_W = _own(space.basis_NWP, row), space.values_NW[row]
+            lane.floor = floors[row]
+            lane.refreshes += 1
+            lane.unconverged += not converged[row]
+            lane.columns += products[row]
+            lane.history.add(
+                step,
+                {
+                    EIGENSPACE_RESIDUAL: residuals[row],
+                    EIGENSPACE_PRODUCTS: float(products[row]),
+                    EIGENSPACE_CONVERGED: float(converged[row]),
+                },
+            )
 
 
 def dominant_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> Dominant | None:
     """Return the lanes' Dominant subspaces for update number `step`; `None` when no lane projects."""
-    sizes = [lane.stage_at(step).k or 0 for lane in lanes]
-    if not any(sizes):
+    stages = [lane.stage_at(step) for lane in lanes]
+    most = max(stage.k or 0 for stage in stages)
+    if not most:
         return None
+    inverts = any(OPTIMIZERS[stage.optimizer.name].dominant_only for stage in stages)
+    return Dominant(subspaces_of(instruments, lanes, step), most=most, inverts=inverts)
+
+
+def subspaces_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> list[Subspace | None]:
+    """Return each lane's Dominant subspace for update number `step`; `None` where it does not project."""
     subspaces: list[Subspace | None] = [None] * len(lanes)
-    for row, (lane, k) in enumerate(zip(lanes, sizes, strict=True)):
-        if k:
+    for row, lane in enumerate(lanes):
+        if k := lane.stage_at(step).k:
             assert lane.block_WC is not None and lane.values_W is not None
             coordinates = _coordinates(_examples(instruments, lane), k)
             held = k
@@ -104,7 +194,7 @@ def dominant_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> D
             subspaces[row] = Subspace(
                 basis_KC=lane.block_WC[:held], values_K=lane.values_W[:held], coordinates=coordinates
             )
-    return Dominant(subspaces=subspaces)
+    return subspaces
 
 
 def _held(values_K: Tensor, coordinates: Coordinates) -> int:
@@ -114,7 +204,8 @@ def _held(values_K: Tensor, coordinates: Coordinates) -> int:
     taken; those orthogonal to what is projected change nothing, so they need not be made.
     """
     left_out = coordinates.num_params - coordinates.size
-    return max(len(values_K) - int((values_K < 0).sum()), len(values_K) - left_out)
+    negative = sum(value < 0 for value in values_K.tolist())
+    return len(values_K) - min(negative, left_out)
 
 
 def _examples(instruments: Instruments, lane: Lane) -> Examples:
@@ -129,5 +220,6 @@ def _coordinates(examples: Examples, k: int) -> Coordinates | None:
 
 
 def _own(blocks_NWP: Tensor, row: int) -> Tensor:
-    """One lane's part in memory of its own."""
-    return blocks_NWP[0] if len(blocks_NWP) == 1 else blocks_NWP[row].clone()
+    """One lane's part, on a CPU in memory of its own: the bits of products depend on where it begins."""
+    alone = len(blocks_NWP) == 1 or blocks_NWP.device.type != "cpu"
+    return blocks_NWP[row] if alone else blocks_NWP[row].clone()

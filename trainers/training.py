@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainers.batches import Batches
 from trainers.canonical import dataset_entry
 from trainers.cell import SHAPE_FIELDS, Cell
 from trainers.checkpoint import LaneState
@@ -34,16 +35,12 @@ from trainers.instruments import Instruments
 from trainers.lane import OPTIMIZER, STAGE_START, Lane
 from trainers.losses import LOSSES
 from trainers.models import MODELS
-from trainers.models.dropout import masked_layers, masks_of_step
+from trainers.models.dropout import masked_layers
 from trainers.objective import build_objective, initial_parameters
-from trainers.optimizers.rules import build_rule
-from trainers.optimizers.update import Update
-from trainers.options import Choice
 from trainers.probes.measures import measure
 from trainers.probes.view import View
-from trainers.randomness import epoch_order
-from trainers.stepping import Steps
-from trainers.tracking import dominant_of, refresh_dominant
+from trainers.stepper import Losses, Stepper
+from trainers.tracking import Tracker, dominant_of
 
 MAX_STEPS_UNWATCHED = 64
 """Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
@@ -97,7 +94,6 @@ class Trainer:
 
         module = build().to(device=self._device, dtype=dtype)
         self._objective = build_objective(module, self._loss)
-        self._masked = masked_layers(module, shape)
         self._instruments = Instruments(
             objective=self._objective,
             train=self._train,
@@ -107,13 +103,16 @@ class Trainer:
         )
         self.lanes = [Lane.of(cell) for cell in cells]
         self._require_room_for_directions()
+        self._tracker = Tracker(self._instruments)
         self.step = 0
         self._active = list(self.lanes)
         self._params_NP = torch.stack(
             [initial_parameters(build, init=cell.init, seed=cell.seed) for cell in cells]
         ).to(device=self._device, dtype=dtype)
         self._ended_weights: dict[int, Tensor] = {}
-        self._orders: tuple[int, list[Lane], Tensor] | None = None
+        self._batches = Batches(len(self._train), self._device)
+        self._stepper = Stepper(self._instruments, self._batches, masked_layers(module, shape))
+        self._unwatched: Losses | None = None
 
     @staticmethod
     def _require_one_shape(cells: Sequence[Cell]) -> None:
@@ -198,6 +197,7 @@ class Trainer:
             id(lane): row for lane, row in zip(self.lanes, rows, strict=True) if lane.outcome is not None
         }
         self._params_NP = rows[[lane.outcome is None for lane in self.lanes]]
+        self._stepper.forget()
 
     @torch.no_grad()
     def advance(self, stop: int) -> None:
@@ -207,19 +207,33 @@ class Trainer:
         and continued gives the same record as an undisturbed run.
         """
         while self._active and self.step < stop:
+            # A GPU is at the steps for a while after they have been taken; meanwhile a refresh is made ready.
+            if self._device.type == "cpu" or any(
+                lane.begins_or_checks_at(self.step) for lane in self._active
+            ):
+                self._watch()
             self._begin_stages()
-            refresh_dominant(self._instruments, self._active, self._rows, self.step)
+            due = self._tracker.begin(self._active, self._rows, self.step)
+            if self._watch():
+                due = self._tracker.begin(self._active, self._rows, self.step)
+            if due:
+                self._tracker.finish(due, self.step)
+                self._stepper.renew_dominant(self._active, self.step)
             self._measure(self._active)
             if not self._active:
                 return
             nearest = min(lane.next_event(self.step) for lane in self._active)
-            self._take_steps(min(stop, nearest, self.step + MAX_STEPS_UNWATCHED))
+            nearest = min(stop, nearest, self.step + MAX_STEPS_UNWATCHED)
+            self._unwatched = self._stepper.take(self._active, self._params_NP, self.step, nearest)
+            self.step = nearest
+        self._watch()
         self._measure([lane for lane in self._active if lane.num_steps == self.step])
 
     def _rows(self, lanes: Sequence[Lane]) -> Tensor:
         if len(lanes) == len(self._active):
             return self._params_NP
-        return self._params_NP[[self._active.index(lane) for lane in lanes]]
+        row_of = {id(lane): row for row, lane in enumerate(self._active)}
+        return self._params_NP[[row_of[id(lane)] for lane in lanes]]
 
     def _end(self, ended: dict[int, Outcome]) -> None:
         """Take the lanes with an outcome (by id) out of the pack."""
@@ -234,6 +248,7 @@ class Trainer:
                 staying.append(row)
         self._params_NP = self._params_NP[staying]
         self._active = [self._active[row] for row in staying]
+        self._stepper.forget()
 
     def _measure(self, lanes: Sequence[Lane]) -> None:
         """Evaluate, probe and judge at the current step; lanes may end here."""
@@ -244,10 +259,11 @@ class Trainer:
             params = self._rows(full)
             loss, gradient = loss_and_gradient(self._objective, params, self._train)
             right = self._accuracies([lane for lane in full if lane.evaluates_at(step)])
-            norms = torch.linalg.vector_norm(gradient.double(), dim=1)
+            norms_N = torch.linalg.vector_norm(gradient.double(), dim=1).tolist()
+            losses_N = loss.tolist()
             for row, lane in enumerate(full):
-                losses[id(lane)] = float(loss[row])
-                values = {TRAIN_LOSS: float(loss[row]), GRAD_NORM: float(norms[row])}
+                losses[id(lane)] = losses_N[row]
+                values = {TRAIN_LOSS: losses_N[row], GRAD_NORM: norms_N[row]}
                 if id(lane) in right:
                     values[TEST_ACCURACY] = right[id(lane)]
                 if lane.evaluates_at(step):
@@ -258,8 +274,8 @@ class Trainer:
         judged = [lane for lane in lanes if lane.judges_at(step)]
         rest = [lane for lane in judged if id(lane) not in losses]
         if rest:
-            values_N = mean_loss(self._objective, self._rows(rest), self._train, self._loss)
-            losses |= {id(lane): float(value) for lane, value in zip(rest, values_N, strict=True)}
+            values_N = mean_loss(self._objective, self._rows(rest), self._train, self._loss).tolist()
+            losses |= {id(lane): value for lane, value in zip(rest, values_N, strict=True)}
         ended: dict[int, Outcome] = {}
         for lane in judged:
             last = step == lane.num_steps
@@ -288,8 +304,8 @@ class Trainer:
             # In memory of their own: on a CPU the bits of a product depend on where its vectors begin.
             params_P=params_P.clone(),
             gradient_P=gradient_P.clone(),
-            next_update=lambda: self._steps([row()], params_P.unsqueeze(0)).next_update(self.step)[0],
-            batch=lambda: self._batch(self.step)[row()],
+            next_update=lambda: self._stepper.next_update(self._active, row(), params_P, self.step),
+            batch=lambda: self._batches.at(self.step, self._active)[row()],
         )
 
     def _begin_stages(self) -> None:
@@ -308,79 +324,26 @@ class Trainer:
                 if self.step == stage.start and any(probe.name == "distance" for probe in lane.probes):
                     lane.remember(STAGE_START, {"weights": self._params_NP[row].clone()})
 
-    def _steps(self, rows: Sequence[int], params_NP: Tensor) -> Steps:
-        """Prepare the next steps of lanes with one base optimiser, whose weights are `params_NP`."""
-        lanes = [self._active[row] for row in rows]
-        stages = [lane.stage_at(self.step) for lane in lanes]
-        options = dict(stages[0].optimizer.options)
-        full_batch = stages[0].optimizer.name == "gd" or bool(options.get("full_batch"))
-        rule = build_rule(stages[0].optimizer.name, options)
-        fresh = rule.initial(params_NP)
-        kept = [lane.remembered(OPTIMIZER) for lane in lanes]
-        state = {
-            name: torch.stack([kept[row].get(name, start[row]) for row in range(len(lanes))])
-            for name, start in fresh.items()
-        }
+    def _watch(self) -> bool:
+        """Record the minibatch losses of the last steps; end lanes in which one is not finite, at its step.
 
-        def gradient_at(step: int, params_NP: Tensor) -> tuple[Tensor, Tensor]:
-            draw_masks = masks_of_step(self._masked, [lane.cell.seed for lane in lanes], step, params_NP)
-            if full_batch:
-                return loss_and_gradient(self._objective, params_NP, self._train, draw_masks)
-            indices = self._batch(step)
-            inputs, targets = self._train.select(indices if len(rows) == len(indices) else indices[rows])
-            masks = draw_masks(inputs.shape[1])
-            return self._objective.loss_and_gradient(params_NP, inputs, targets, masks)
-
-        update = Update(
-            rule=rule,
-            dom_rate_N1=params_NP.new_tensor([[stage.dom_rate] for stage in stages]),
-            bulk_rate_N1=params_NP.new_tensor([[stage.bulk_rate] for stage in stages]),
-            dominant=dominant_of(self._instruments, lanes, self.step),
-            project_gradient=options.get("project") == "gradient",
-        )
-        return Steps(params_NP=params_NP, state=state, update=update, gradient_at=gradient_at)
-
-    def _take_steps(self, stop: int) -> None:
-        """Do the updates up to `stop`; no event lies in between."""
-        groups: dict[Choice, list[int]] = {}
-        for row, lane in enumerate(self._active):
-            groups.setdefault(lane.stage_at(self.step).optimizer, []).append(row)
-        losses_SN = torch.empty(stop - self.step, len(self._active), dtype=torch.float64)
-        for rows in groups.values():
-            alone = len(groups) == 1
-            steps = self._steps(rows, self._params_NP if alone else self._params_NP[rows])
-            losses_SN[:, rows] = steps.advance(self.step, stop).double().cpu()
-            if not alone:
-                self._params_NP[rows] = steps.params_NP
-            for index, row in enumerate(rows):
-                state = {name: values[index] for name, values in steps.state.items()}
-                self._active[row].remember(OPTIMIZER, state)
-        start, self.step = self.step, stop
-        self._watch(start, losses_SN)
-
-    def _watch(self, start: int, losses_SN: Tensor) -> None:
-        """Record the minibatch losses and end the lanes in which one is not finite, at its step."""
-        ended: dict[int, Outcome] = {}
-        for lane, losses in zip(self._active, losses_SN.mT.tolist(), strict=True):
-            for offset, loss in enumerate(losses):
-                lane.history.add(start + offset, {BATCH_LOSS: loss})
-                outcome = lane.detector.judge_batch(loss, start + offset)
-                if outcome is not None:
-                    ended[id(lane)] = outcome
-                    break
+        Returns:
+            Whether a lane has ended.
+        """
+        if self._unwatched is None:
+            return False
+        start, ended = self._unwatched.start, dict[int, Outcome]()
+        for lane, losses in zip(self._active, self._unwatched.wait(), strict=True):
+            outcome = lane.detector.judge_batches(losses, start)
+            if outcome is not None:
+                ended[id(lane)] = outcome
+                losses = losses[: outcome.step + 1 - start]
+            lane.history.extend(start, BATCH_LOSS, losses)
+        self._unwatched = None
         for row, lane in enumerate(self._active):
             if id(lane) in ended:
                 # How far such weights ran on before anybody looked depends on when that was.
                 self._params_NP[row] = torch.nan
                 lane.remember(OPTIMIZER, {})
         self._end(ended)
-
-    def _batch(self, step: int) -> Tensor:
-        """Return the examples of each lane's batch, (N, B); a last partial batch of an epoch is left out."""
-        size = self._active[0].cell.batch_size
-        per_epoch = max(1, len(self._train) // size)
-        epoch, number = divmod(step, per_epoch)
-        if self._orders is None or self._orders[0] != epoch or self._orders[1] != self._active:
-            rows = [epoch_order(lane.cell.seed, epoch, len(self._train)) for lane in self._active]
-            self._orders = (epoch, list(self._active), torch.stack(rows).to(self._device))
-        return self._orders[2][:, number * size : (number + 1) * size]
+        return bool(ended)

@@ -4,15 +4,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.processes import ROOT
-from tests.integration.servers import RayHead
+from tests.integration.forked_workers import ROOT, WorkerForks
+from tests.integration.ray_head import RayHead
 
 
 @pytest.fixture(scope="session")
-def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHead]:
+def forks() -> Iterator[str]:
+    """Address of what forks Ray's workers."""
+    made = WorkerForks()
+    yield made.address
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def ray_head(tmp_path_factory: pytest.TempPathFactory, forks: str) -> Iterator[RayHead]:
     # Other tests hold Ray's authentication.
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
-    head = RayHead(tmp_path_factory.mktemp("ray"), cpus=1, environment=environment)
+    head = RayHead(tmp_path_factory.mktemp("ray"), cpus=1, environment=environment, forks=forks)
     head.start()
     yield head
     head.kill()

@@ -16,8 +16,8 @@ from typing import Any
 from sweep.cli import main
 from tests.forked import FORKED
 from tests.fresh_database import fresh_database
+from tests.integration.forked_workers import FORKS_VARIABLE, ROOT, take_forks
 
-ROOT = Path(__file__).parents[2]
 TAMPERING = Path(__file__).parent / "faults" / "tampering"
 TAMPERING_VARIABLE = "SHARPFLAT_TAMPERING"
 PATIENCE_SECONDS = 150.0
@@ -73,6 +73,8 @@ def _command(arguments: list[str], folder: Path, environment: dict[str, str], sa
     if TAMPERING_VARIABLE in os.environ:
         # As Python does at the start of Ray's workers, which find it on their path.
         runpy.run_path(str(TAMPERING / "sitecustomize.py"))
+    if FORKS_VARIABLE in os.environ:
+        take_forks(os.environ[FORKS_VARIABLE])
     sys.argv = ["sweep", *arguments]
     main()
 

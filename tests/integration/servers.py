@@ -20,15 +20,6 @@ import requests
 from pyarrow import fs
 
 START_SECONDS = 200.0
-RAY_WITHOUT_UNUSED_PARTS = """
-from ray._private.node import Node
-from ray.scripts.scripts import main
-for part in ("start_monitor", "start_log_monitor", "start_api_server", "start_ray_client_server"):
-    assert callable(getattr(Node, part))
-    setattr(Node, part, lambda *_, **__: None)
-main()
-"""
-"""Each of them is an interpreter of its own, which takes as long to start as many a test."""
 DATABASE_USER = "sharpflat"
 UNPRIVILEGED = "postgres"
 S3_ENVIRONMENT = {
@@ -123,22 +114,6 @@ class MlflowServer(Server):
             command += [option, value]
         environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         super().__init__(command, port, folder / "mlflow.log", environment)
-
-
-class RayHead(Server):
-    """A Ray of one node that drivers connect to."""
-
-    def __init__(self, folder: Path, *, cpus: int, environment: Mapping[str, str]) -> None:
-        port = free_port()
-        command = [sys.executable, "-c", RAY_WITHOUT_UNUSED_PARTS, "start", "--head", "--block"]
-        command += [f"--port={port}", f"--num-cpus={cpus}"]
-        command += ["--include-dashboard=false", "--disable-usage-stats"]
-        super().__init__(command, port, folder / "ray.log", environment)
-        self.address = f"127.0.0.1:{port}"
-
-    def _answers(self) -> bool:
-        assert self._process is not None and self._process.poll() is None, self._log.read_text()[-2000:]
-        return "Ray runtime started" in self._log.read_text()
 
 
 class PostgresCluster:

@@ -35,6 +35,8 @@ def home(tmp_path: Path) -> Iterator[Home]:
         ("run demo --set k=[]", "at least one value"),
         ("run demo --set base.model=mpl", "Did you mean 'mlp'"),
         ("run demo --set dataset=mnist", "MNIST"),
+        ("plan demo --set base.model=transformer", "'transformer' does not fit data set 'mnist-5k'"),
+        ("run demo --set base.model=transformer", "'transformer' does not fit data set 'mnist-5k'"),
         ("run tiny.yaml --tracking-uri http://127.0.0.1:9", "does not answer"),
         ("run tiny.yaml --tracking-uri folder", "--tracking-uri"),
         ("run tiny.yaml --storage a-file/x", "a file is in the way"),
@@ -74,8 +76,10 @@ def test_a_real_process_ends_with_two(command: str, said: str, home: Home) -> No
 
 
 def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home, ray: tuple[str, str]) -> None:
-    model = "model: {name: cnn, num_convolutions: 5, channels: 2}"
-    (home.folder / "deep.yaml").write_text(SPACE.replace("model: mlp", model))
-    output = home.run("run", "deep.yaml", "--max-failures", "0", *ray, code=1)
-    assert "failed" in output and "at most 4" in output
+    path = home.folder / "my_model.py"
+    path.write_text("from torch import nn\ndef build(shape, outputs):\n    return nn.Linear(3, outputs)\n")
+    model = f"model: {{name: file, path: '{path}'}}"
+    (home.folder / "mine.yaml").write_text(SPACE.replace("model: mlp", model))
+    output = home.run("run", "mine.yaml", "--max-failures", "0", *ray, code=1)
+    assert "failed" in output and "takes no inputs of shape (1, 28, 28)" in output
     assert "1 failed" in home.run("status", "tiny")

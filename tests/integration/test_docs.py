@@ -3,46 +3,59 @@
 import json
 import os
 import re
-import subprocess
-import sys
+import shlex
+import traceback
 from pathlib import Path
 
 import pytest
+import ray
 
+from sweep.cli import main
 from sweep.names import Status
 from sweep.record import load_record
+from tests.forked import FORKED
+from tests.integration.forked_workers import ROOT, take_forks
 
-PAGE = (Path(__file__).parents[2] / "docs" / "day.md").read_text()
+PAGE = (ROOT / "docs" / "day.md").read_text()
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"`([\w.]+\.(?:yaml|py))`")
 DOCTORS_ORDERS = ("sweep doctor",)
 """Says what is missing on a machine, so its code depends on the machine."""
 
-FOLLOWED = """
-import json, shlex, sys, traceback
-from pathlib import Path
-import ray
-from sweep.cli import main
-begin = ray.init
-ray.init = lambda **options: begin(**options, num_cpus=1, ignore_reinit_error=True)
-ray.shutdown = lambda: None
-for kind, text in json.loads(Path("steps.json").read_text()):
-    code = 0
-    try:
-        if kind == "command":
-            main(shlex.split(text)[1:])
-        elif kind == "python":
-            exec(compile(text, "<page>", "exec"), {})
-        else:
-            Path(kind).write_text(text)
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
-        code = "raised"
-    print(f"FOLLOWED {json.dumps([kind, text, code])}", flush=True)
-"""
-"""All in one process, with one Ray of one worker: imports and starts take longer than most commands."""
+FOLLOWED = "FOLLOWED "
+
+
+def follow(wanted: list[tuple[str, str]], folder: Path, environment: dict[str, str], forks: str) -> None:
+    """Do one step after the other, all in this process, with one Ray of one worker at a time.
+
+    Imports, and starts of Ray, take longer than most commands.
+    """
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, name in enumerate(("out", "err"), start=1):
+        with open(folder / name, "wb") as file:
+            os.dup2(file.fileno(), number)
+    take_forks(forks)
+    begin, end_of_ray = ray.init, ray.shutdown
+    ray.init = lambda **options: begin(**options, num_cpus=1, ignore_reinit_error=True)
+    ray.shutdown = lambda: None
+    for kind, text in wanted:
+        code: object = 0
+        try:
+            if kind == "command":
+                main(shlex.split(text)[1:])
+            elif kind == "python":
+                exec(compile(text, "<page>", "exec"), {})
+            else:
+                Path(kind).write_text(text)
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+            code = "raised"
+        print(FOLLOWED + json.dumps([kind, text, code]), flush=True)
+    end_of_ray()
 
 
 def steps() -> list[tuple[str, str]]:
@@ -85,24 +98,19 @@ def test_the_page_has_what_it_promises() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_every_command_of_the_page_works(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+def test_every_command_of_the_page_works(tmp_path: Path, forks: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for name in ("SWEEP_HOME", "MLFLOW_TRACKING_URI", "SWEEP_STORAGE"):
         environment.pop(name, None)
-    wanted = [[kind, text] for kind, text in steps()]
-    (tmp_path / "steps.json").write_text(json.dumps(wanted))
-    done = subprocess.run(
-        [sys.executable, "-c", FOLLOWED],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = [json.loads(line[9:]) for line in done.stdout.splitlines() if line.startswith("FOLLOWED ")]
-    assert [[kind, text] for kind, text, _ in said] == wanted, done.stderr[-2000:]
+    wanted = steps()
+    process = FORKED.Process(target=follow, args=(wanted, tmp_path, environment, forks))
+    process.start()
+    process.join()
+    out, err = ((tmp_path / name).read_text(errors="replace") for name in ("out", "err"))
+    said = [json.loads(line.removeprefix(FOLLOWED)) for line in out.splitlines() if line.startswith(FOLLOWED)]
+    assert [(kind, text) for kind, text, _ in said] == wanted, err[-2000:]
     wrong = [(text, code) for _, text, code in said if code and not text.startswith(DOCTORS_ORDERS)]
-    assert wrong == [], done.stdout[-2000:] + done.stderr[-2000:]
+    assert wrong == [], out[-2000:] + err[-2000:]
     assert (tmp_path / "results" / "reports" / "demo-smoke" / "report.html").is_file()
     assert (tmp_path / "mine.csv").is_file()
     assert (tmp_path / "results" / "reports" / "rings" / "figures" / "weights.png").is_file()

@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tests.integration.faults.matrix import SEED_VARIABLE
+from tests.integration.forked_workers import FORKS_VARIABLE
 from tests.integration.processes import PATIENCE_SECONDS, Home, wait_until
-from tests.integration.servers import RayHead
+from tests.integration.ray_head import RayHead
 
 SPACE = """
 name: little
@@ -44,8 +45,8 @@ KILLS = 2
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    made = Home(tmp_path / "a home")
+def home(tmp_path: Path, forks: str) -> Iterator[Home]:
+    made = Home(tmp_path / "a home", {FORKS_VARIABLE: forks})
     made.lay_database()
     (made.folder / "little.yaml").write_text(SPACE)
     yield made

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.trainers.tolerances import ANGLE_AT_DEFAULT_TOLERANCE
-from trainers.eigenspace import Eigenspace, Warm, block_width, refresh, relative_residual, solve
+from trainers.eigenpairs import Eigenspace, Warm
+from trainers.eigenspace import Operator, block_width, refresh, solve
 
 SIZE = 60
 K = 4
@@ -101,7 +102,7 @@ def test_a_budget_that_is_too_small_is_said_and_kept() -> None:
     space = solve(product, start(1), k=K, tolerance=1e-10, max_products=3)
     assert not space.converged_N.any()
     assert columns == [WIDTH] * 3
-    assert float(relative_residual(space, K)[0]) > 1e-10
+    assert float(space.relative_N[0]) > 1e-10
 
 
 def test_a_random_start_is_never_taken_for_a_converged_one() -> None:
@@ -183,6 +184,82 @@ def test_a_lane_does_not_depend_on_its_neighbours(dtype: torch.dtype) -> None:
         assert int(alone.products_N[0]) == int(together.products_N[lane]), name
         difference = projector(alone.basis_NWP[0, :K]) - projector(together.basis_NWP[lane, :K])
         assert difference.abs().max() < (1e-9 if dtype == torch.float64 else 1e-3), name
+
+
+def of_lanes(matrices: Tensor) -> tuple[Operator, list[int]]:
+    """An operator that can leave lanes out, and a list that collects the lanes of each product."""
+    lanes: list[int] = []
+
+    def product_of(rows: Tensor) -> Callable[[Tensor], Tensor]:
+        def product(block: Tensor) -> Tensor:
+            lanes.append(len(rows))
+            return torch.bmm(block, matrices[rows])
+
+        return product
+
+    return Operator(product=product_of(torch.arange(len(matrices))), of_lanes=product_of), lanes
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_lanes_that_have_ended_are_not_multiplied(dtype: torch.dtype) -> None:
+    matrices = torch.stack([matrix(SPECTRA[name], 3, dtype) for name in SPECTRA])
+    matrices[1, 3, 3] = torch.nan
+    operated, lanes = of_lanes(matrices)
+    block, settings = start(len(SPECTRA), dtype=dtype), {"k": K, "tolerance": 1e-3, "max_products": 30}
+    space = solve(operated, block, **settings)  # type: ignore[arg-type]
+    masked = solve(operated.product, block, **settings)  # type: ignore[arg-type]
+    assert space.products_N.tolist() == masked.products_N.tolist()
+    assert space.converged_N.tolist() == masked.converged_N.tolist()
+    assert lanes[0] == len(matrices) and lanes[1] < len(matrices)
+    num_blocks = (space.products_N[space.converged_N] // WIDTH).tolist()
+    assert sum(lanes) - lanes.count(len(matrices)) * len(matrices) < sum(num_blocks)
+    for lane in range(len(SPECTRA)):
+        if space.converged_N[lane]:
+            torch.testing.assert_close(space.values_NW[lane, :K], masked.values_NW[lane, :K])
+            difference = projector(space.basis_NWP[lane, :K]) - projector(masked.basis_NWP[lane, :K])
+            assert difference.abs().max() < (1e-9 if dtype == torch.float64 else 1e-3)
+
+
+def test_a_cold_restart_is_for_the_lanes_that_need_one() -> None:
+    matrices = torch.stack([matrix(SPECTRA["geometric"], seed) for seed in (1, 2, 3)])
+    good = solve(operator(matrices)[0], start(3), k=K, tolerance=1e-8, max_products=40)
+    block = good.basis_NWP.clone()
+    block[1] = start(1)[0]  # Far from anything, and one product is allowed.
+    operated, lanes = of_lanes(matrices)
+    space = refresh(
+        operated,
+        Warm(block_NWP=block, floor_N=torch.zeros(3, dtype=torch.float64)),
+        lambda: start(3),
+        k=K,
+        tolerance=1e-6,
+        max_products=1,
+        max_cold_products=40,
+    )
+    assert space.converged_N.all()
+    assert lanes[0] == 3 and set(lanes[1:]) == {1}
+    assert space.products_N.tolist() == [WIDTH, sum(lanes[1:]) * WIDTH + WIDTH, WIDTH]
+    for lane in range(3):
+        assert (
+            torch.linalg.matrix_norm(projector(space.basis_NWP[lane, :K]) - exact(matrices[lane]), 2) < 1e-5
+        )
+
+
+def test_lanes_may_be_after_different_numbers_of_pairs() -> None:
+    matrices = torch.stack([matrix(SPECTRA["geometric"], seed) for seed in (1, 2, 3)])
+    counts = [1, K, WIDTH]
+    together = solve(of_lanes(matrices)[0], start(3), k=counts, tolerance=1e-6, max_products=40)
+    for lane, k in enumerate(counts):
+        alone = solve(
+            operator(matrices[lane : lane + 1])[0],
+            start(3)[lane : lane + 1],
+            k=k,
+            tolerance=1e-6,
+            max_products=40,
+        )
+        assert int(alone.products_N[0]) == int(together.products_N[lane])
+        torch.testing.assert_close(alone.values_NW[0, :k], together.values_NW[lane, :k])
+        assert float(together.relative_N[lane]) == pytest.approx(float(alone.relative_N[0]))
+    assert len(set(together.products_N.tolist())) > 1
 
 
 def test_a_problem_smaller_than_the_block() -> None:

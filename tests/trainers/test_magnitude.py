@@ -11,7 +11,8 @@ from tests.trainers.test_eigenspace import start as start_block
 from tests.trainers.tolerances import PROBED_FLOAT64
 from trainers.canonical import canonical_form, cell_id
 from trainers.cell import Solver
-from trainers.eigenspace import Eigenspace, Warm
+from trainers.eigenpairs import Eigenspace, Warm
+from trainers.eigenspace import Operator
 from trainers.errors import ConfigError
 from trainers.magnitude import refresh_leading
 from trainers.randomness import holdout_indices
@@ -28,7 +29,7 @@ SPECTRA = {
 def found(matrices: Tensor, order: str = "magnitude", warm: Warm | None = None) -> Eigenspace:
     return refresh_leading(
         order,
-        operator(matrices)[0],
+        Operator(product=operator(matrices)[0]),
         warm,
         lambda: start_block(len(matrices)),
         k=K,

@@ -17,6 +17,8 @@ INF = float("inf")
 FEW_STEPS = 1e3
 """How much more than a shallow network a deep one with normalisation amplifies rounding."""
 
+DATA_OF = {"quadratic": Choice("signs"), "transformer": Choice.of("sst2-1k", vocabulary=7)}
+
 
 class Case:
     """A model with data of its shape, in float64."""
@@ -43,7 +45,7 @@ class Case:
         rate = 0.01
         return Cell(
             model=self.model,
-            dataset=Choice("signs") if self.toy else Choice("mnist-5k"),
+            dataset=DATA_OF.get(self.model.name, Choice("mnist-5k")),
             loss=Choice("output") if self.toy else Choice("cross_entropy"),
             seed=seed,
             batch_size=4,

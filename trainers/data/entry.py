@@ -42,9 +42,10 @@ class DatasetEntry:
         num_test: Test examples.
         input_shape: Shape of one example.
         num_outputs: Number of classes.
+        vocabulary: Where the inputs are token numbers, how many there are.
         options: Declared options (normalisation, labels).
-        sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs` and `digest`
-            that they change.
+        sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs`, `vocabulary`
+            and `digest` that they change.
     """
 
     load: Callable[[Path, Mapping[str, OptionValue]], Dataset]
@@ -53,6 +54,7 @@ class DatasetEntry:
     num_test: int
     input_shape: tuple[int, ...]
     num_outputs: int
+    vocabulary: int | None = None
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
     sizes: Callable[[Mapping[str, OptionValue]], Mapping[str, Any]] | None = None
 

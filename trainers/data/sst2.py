@@ -135,7 +135,7 @@ def numbers(sentence: Sequence[str], words: Mapping[str, int], length: int) -> l
 
 
 def _sizes(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
-    return {"input_shape": (options["length"],)}
+    return {"input_shape": (options["length"],), "vocabulary": options["vocabulary"]}
 
 
 def _load_all(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
@@ -159,6 +159,7 @@ SST2 = DatasetEntry(
     num_test=NUM_TEST,
     input_shape=(32,),
     num_outputs=2,
+    vocabulary=4096,
     options=_OPTIONS,
     sizes=_sizes,
 )
@@ -169,6 +170,7 @@ SST2_1K = DatasetEntry(
     num_test=NUM_TEST,
     input_shape=(32,),
     num_outputs=2,
+    vocabulary=4096,
     options=_OPTIONS,
     sizes=_sizes,
 )

@@ -55,6 +55,7 @@ def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
         "num_test": len(arrays["test_inputs"]),
         "input_shape": arrays["train_inputs"].shape[1:],
         "num_outputs": _num_outputs(arrays),
+        "vocabulary": _vocabulary(arrays),
     }
 
 
@@ -102,6 +103,14 @@ def _num_outputs(arrays: Mapping[str, np.ndarray]) -> int:
     if labels[0].ndim == 2:
         return labels[0].shape[1]
     return int(max(array.max() for array in labels)) + 1
+
+
+def _vocabulary(arrays: Mapping[str, np.ndarray]) -> int | None:
+    """Return how many token numbers there are, `None` where the inputs cannot be any."""
+    inputs = [arrays[f"{part}_inputs"] for part in ("train", "test")]
+    if any(array.ndim != 2 or (array < 0).any() or (array != np.floor(array)).any() for array in inputs):
+        return None
+    return int(max(array.max() for array in inputs)) + 1
 
 
 FILE = DatasetEntry(

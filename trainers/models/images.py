@@ -6,8 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from trainers.errors import ConfigError
 from trainers.models.dropout import Dropout
+from trainers.models.fitting import convnet_image, image
 from trainers.models.normalization import BatchNormalization
 from trainers.models.sequential import ACTIVATION_LAYERS
 from trainers.options import OptionValue
@@ -31,7 +31,8 @@ def vgg11(
         num_outputs: Width of the linear layer.
         options: `width`, by which all numbers of channels are multiplied, in 64ths; `activation`.
     """
-    num_channels, height, width = _image(input_shape, "vgg11")
+    image(input_shape, num_outputs, options)
+    num_channels, height, width = input_shape
     activation = ACTIVATION_LAYERS[str(options["activation"])]
     layers: list[nn.Module] = []
     for planned in VGG11_PLAN:
@@ -85,7 +86,8 @@ class ResNet8(nn.Module):
 
 def resnet8(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]) -> nn.Module:
     """Build ResNet8 with `channels` (16) in its first stage, see `ResNet8`."""
-    return ResNet8(_image(input_shape, "resnet8")[0], num_outputs, cast(int, options["channels"]))
+    image(input_shape, num_outputs, options)
+    return ResNet8(input_shape[0], num_outputs, cast(int, options["channels"]))
 
 
 def resnet18(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]) -> nn.Module:
@@ -95,7 +97,8 @@ def resnet18(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[st
     """
     from torchvision.models.resnet import BasicBlock, ResNet
 
-    num_channels, base = _image(input_shape, "resnet18")[0], cast(int, options["channels"])
+    image(input_shape, num_outputs, options)
+    num_channels, base = input_shape[0], cast(int, options["channels"])
 
     class Scaled(ResNet):
         def _make_layer(self, block: Any, planes: int, *args: Any, **kwargs: Any) -> nn.Sequential:
@@ -128,9 +131,8 @@ def convnet(
             second dense layer of 512; `dropout`, Keras's: a quarter after each pooling, half after each
             dense layer.
     """
-    num_channels, height, width = _image(input_shape, "convnet")
-    if min(height, width) < 10:
-        raise ConfigError(f"model 'convnet': expected images of at least 10 x 10, found {height} x {width}.")
+    convnet_image(input_shape, num_outputs, options)
+    num_channels, height, width = input_shape
     base, batch_norm = cast(int, options["channels"]), bool(options["batch_norm"])
     layers: list[nn.Module] = []
     for channels, padding in ((base, 1), (base, 0), (2 * base, 1), (2 * base, 0)):
@@ -150,11 +152,3 @@ def convnet(
         layers += [Dropout(0.5)] if options["dropout"] else []
         num_inputs = dense
     return nn.Sequential(*layers, nn.Linear(dense, num_outputs))
-
-
-def _image(input_shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
-    if len(input_shape) != 3:
-        raise ConfigError(
-            f"model {name!r}: expected images (channels, height, width), found inputs of shape {input_shape}."
-        )
-    return input_shape[0], input_shape[1], input_shape[2]

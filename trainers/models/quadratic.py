@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from trainers.errors import ConfigError
+from trainers.models.fitting import sign
 from trainers.options import OptionValue
 
 
@@ -27,6 +27,5 @@ def quadratic(
     input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]
 ) -> nn.Module:
     """Build the toy; its data set is `signs` and its loss `output`."""
-    if input_shape != (1,) or num_outputs != 1:
-        raise ConfigError("model 'quadratic': expected the data set 'signs', one number in and one out.")
+    sign(input_shape, num_outputs, options)
     return Quadratic(float(options["sharp"]), float(options["noise"]))  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import nn
 
-from trainers.errors import ConfigError
+from trainers.models.fitting import pooled_image
 from trainers.options import OptionValue
 
 ACTIVATION_LAYERS: dict[str, type[nn.Module]] = {
@@ -60,20 +60,11 @@ def cnn(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, Op
     Raises:
         ConfigError: The inputs are not images, or too small for so many poolings.
     """
-    if len(input_shape) != 3:
-        raise ConfigError(
-            f"model 'cnn': expected images (channels, height, width), found inputs of shape {input_shape}."
-        )
+    pooled_image(input_shape, num_outputs, options)
     num_convolutions = cast(int, options["num_convolutions"])
     channels = cast(int, options["channels"])
     activation = ACTIVATION_LAYERS[str(options["activation"])]
     num_channels, height, width = input_shape
-    most = min(height, width).bit_length() - 1
-    if num_convolutions > most:
-        raise ConfigError(
-            f"model.num_convolutions: found {num_convolutions}; each is followed by pooling that halves the "
-            f"image, and one of {height} x {width} pixels allows at most {most}."
-        )
     layers: list[nn.Module] = []
     for _ in range(num_convolutions):
         layers += [

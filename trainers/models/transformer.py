@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.errors import ConfigError
+from trainers.models.fitting import sequence
 from trainers.options import OptionValue
 
 PADDING = 0
@@ -92,15 +92,8 @@ def transformer(
     Raises:
         ConfigError: The inputs are no sequences, or the heads do not divide the hidden dimension.
     """
-    if len(input_shape) != 1:
-        raise ConfigError(
-            f"model 'transformer': expected sequences of token numbers, found inputs of shape {input_shape}."
-        )
+    sequence(input_shape, num_outputs, options)
     numbers = {name: cast(int, value) for name, value in options.items()}
-    if numbers["hidden"] % numbers["heads"]:
-        raise ConfigError(
-            f"model.heads: found {numbers['heads']}; must divide the hidden dimension, {numbers['hidden']}."
-        )
     return Transformer(
         length=input_shape[0],
         vocabulary=numbers["vocabulary"],

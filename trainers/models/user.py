@@ -78,4 +78,24 @@ def build(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, 
         refuse_memory(built)
     except ValueError as error:
         raise ConfigError(f"model: {path}: {error}") from error
+    _refuse_other_inputs(built, input_shape, path)
     return built
+
+
+def _refuse_other_inputs(module: "nn.Module", input_shape: tuple[int, ...], path: str) -> None:
+    """Say which inputs a module cannot take, where a shape that does not fit says it of its insides."""
+    import torch
+
+    modes = [(part, part.training) for part in module.modules()]
+    # Dropout would take random numbers from what is drawn next.
+    module.eval()
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, *input_shape))
+    except Exception as error:
+        raise ConfigError(
+            f"model: what {path} builds takes no inputs of shape {input_shape}, as the data has: {error!r}."
+        ) from error
+    finally:
+        for part, mode in modes:
+            part.training = mode

@@ -6,7 +6,6 @@ the coordinates of a holdout.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ class Subspace:
 
     Args:
         basis_KC: Orthonormal directions.
-        values_K: Their eigenvalues, float64.
+        values_K: Their eigenvalues, float64, on the host.
         coordinates: What the directions are given in; `None` where that is all parameters.
     """
 
@@ -29,76 +28,128 @@ class Subspace:
     coordinates: Coordinates | None
 
 
-@dataclass(frozen=True, kw_only=True)
 class Dominant:
     """The Dominant subspace of each lane.
 
     Args:
-        subspaces: Of each lane; `None` where it does not project.
+        subspaces: Of each lane; `None` where it does not project, which not all may be.
+        most: Directions that a lane has at most, now and after a refresh.
+        inverts: Whether `newton` will be asked for.
     """
 
-    subspaces: Sequence[Subspace | None]
+    def __init__(self, subspaces: Sequence[Subspace | None], *, most: int, inverts: bool = False) -> None:
+        self._subspaces, self._inverts = subspaces, inverts
+        self._together = self._one_tensor(most)
+        self._fill()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether `renew` puts subspaces where the last ones were, as the replay of a step asks for."""
+        return self._together is not None
+
+    def renew(self, subspaces: Sequence[Subspace | None]) -> None:
+        """Take over the subspaces of the same lanes after a refresh."""
+        self._subspaces = subspaces
+        self._fill()
 
     def directions(self, row: int) -> Tensor:
         """Return the orthonormal directions of a lane that projects, (K, P)."""
-        subspace = self.subspaces[row]
+        subspace = self._subspaces[row]
         assert subspace is not None
         return _lifted(subspace.basis_KC, subspace.coordinates)
 
-    def inverse_values(self) -> list[Tensor | None]:
-        """Return 1 / lambda_i for each direction of each lane, 0 where lambda_i <= 0."""
-        return [
-            None if subspace is None else torch.where(subspace.values_K > 0, 1 / subspace.values_K, 0.0)
-            for subspace in self.subspaces
-        ]
+    def scaled(self, vectors_NP: Tensor, scales_N1: Tensor) -> Tensor:
+        """Return s P v for each lane, (N, P); 0 for lanes that do not project."""
+        if self._together is not None:
+            return self._together.scaled(vectors_NP, scales_N1)
+        return self._one_by_one(vectors_NP, scales_N1)
 
-    def scaled(self, vectors_NP: Tensor, scales: Sequence[Tensor | None]) -> Tensor:
-        """Return sum_i s_i <u_i, v> u_i for each lane, (N, P).
+    def newton(self, vectors_NP: Tensor) -> Tensor:
+        """Return sum_i <u_i, v> / lambda_i u_i over lambda_i > 0 for each lane, (N, P)."""
+        assert self._inverts, "nobody said that this would be asked for"
+        if self._together is not None:
+            return self._together.scaled(vectors_NP, self._together.inverse_NK)
+        inverses = [None if one is None else _inverse(one.values_K) for one in self._subspaces]
+        return self._one_by_one(vectors_NP, inverses)
 
-        Args:
-            vectors_NP: The vectors v.
-            scales: For each lane s, of one element or (K_n,).
-        """
-        kinds = {id(subspace.coordinates) for subspace in self.subspaces if subspace is not None}
-        if vectors_NP.device.type != "cpu" and len(kinds) == 1:
-            return self._scaled_at_once(vectors_NP, scales)
+    def _one_by_one(self, vectors_NP: Tensor, scales: "Tensor | Sequence[Tensor | None]") -> Tensor:
         # Lane by lane, each from memory of its own: on a CPU the bits of one product for all lanes depend on
         # how many there are and on where in memory they begin.
         result = torch.zeros_like(vectors_NP)
-        for row, (subspace, scale) in enumerate(zip(self.subspaces, scales, strict=True)):
-            if subspace is None or scale is None:
+        for row, (subspace, scale) in enumerate(zip(self._subspaces, scales, strict=True)):
+            if subspace is None:
                 continue
+            assert scale is not None
             vector = vectors_NP if len(vectors_NP) == 1 else vectors_NP[row : row + 1].clone()
             inside = _restricted(vector, subspace.coordinates)
-            part = torch.mv(subspace.basis_KC, inside[0]) * scale.to(vector.dtype)
+            part = torch.mv(subspace.basis_KC, inside[0]) * scale.to(vector)
             spanned = torch.mv(subspace.basis_KC.mT, part).unsqueeze(0)
             result[row] = _lifted(spanned, subspace.coordinates)[0]
         return result
 
-    def _scaled_at_once(self, vectors_NP: Tensor, scales: Sequence[Tensor | None]) -> Tensor:
-        coordinates = self._known[0].coordinates
-        padded = torch.zeros(self._stacked.shape[:2], dtype=vectors_NP.dtype, device=vectors_NP.device)
-        for row, (subspace, scale) in enumerate(zip(self.subspaces, scales, strict=True)):
-            if subspace is not None and scale is not None:
-                padded[row, : len(subspace.basis_KC)] = scale
-        inside_NC = _restricted(vectors_NP, coordinates)
-        coefficients = torch.bmm(self._stacked, inside_NC.unsqueeze(2)) * padded.unsqueeze(2)
-        return _lifted(torch.bmm(coefficients.mT, self._stacked).squeeze(1), coordinates)
+    def _one_tensor(self, most: int) -> "_Together | None":
+        """Return room for all bases in one tensor, on a GPU and where they are in the same coordinates."""
+        known = [subspace for subspace in self._subspaces if subspace is not None]
+        kinds = {id(subspace.coordinates) for subspace in known}
+        if known[0].basis_KC.device.type == "cpu" or len(kinds) > 1:
+            return None
+        shape = (len(self._subspaces), most)
+        return _Together(
+            basis_NKC=known[0].basis_KC.new_zeros(*shape, known[0].basis_KC.shape[1]),
+            inverse_NK=known[0].basis_KC.new_zeros(shape),
+            coordinates=known[0].coordinates,
+        )
 
-    @property
-    def _known(self) -> list[Subspace]:
-        return [subspace for subspace in self.subspaces if subspace is not None]
+    def _fill(self) -> None:
+        if self._together is not None:
+            self._together.fill(self._subspaces)
+            if self._inverts:
+                self._together.fill_inverse(self._subspaces)
 
-    @cached_property
-    def _stacked(self) -> Tensor:
-        """All bases in one, with zero rows, (N, K, C)."""
-        known = [subspace.basis_KC for subspace in self._known]
-        widest = max(len(basis) for basis in known)
-        stacked = known[0].new_zeros(len(self.subspaces), widest, known[0].shape[1])
-        for row, subspace in enumerate(self.subspaces):
-            if subspace is not None:
-                stacked[row, : len(subspace.basis_KC)] = subspace.basis_KC
-        return stacked
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Together:
+    """All bases in one tensor, whose rows beyond a lane's directions are 0.
+
+    Args:
+        basis_NKC: Directions.
+        inverse_NK: 1 / lambda_i of each, 0 where lambda_i <= 0.
+        coordinates: Of all of them.
+    """
+
+    basis_NKC: Tensor
+    inverse_NK: Tensor
+    coordinates: Coordinates | None
+
+    def fill(self, subspaces: Sequence[Subspace | None]) -> None:
+        """Put bases in place."""
+        most = self.basis_NKC.shape[1]
+        bases = [subspace.basis_KC for subspace in subspaces if subspace is not None]
+        if len(bases) == len(subspaces) and all(len(basis) == most for basis in bases):
+            torch.stack(bases, out=self.basis_NKC)
+        else:
+            for row, subspace in enumerate(subspaces):
+                if subspace is not None:
+                    self.basis_NKC[row, : len(subspace.basis_KC)] = subspace.basis_KC
+                    self.basis_NKC[row, len(subspace.basis_KC) :] = 0
+
+    def fill_inverse(self, subspaces: Sequence[Subspace | None]) -> None:
+        """Put inverse eigenvalues in place."""
+        most = self.inverse_NK.shape[1]
+        known = [[] if subspace is None else subspace.values_K.tolist() for subspace in subspaces]
+        inverse = [[1 / value if value > 0 else 0.0 for value in values] for values in known]
+        padded = [values + [0.0] * (most - len(values)) for values in inverse]
+        self.inverse_NK.copy_(torch.tensor(padded, dtype=torch.float64))
+
+    def scaled(self, vectors_NP: Tensor, scales: Tensor) -> Tensor:
+        """Return sum_i s_i <u_i, v> u_i for each lane, s being (N, 1) or (N, K)."""
+        inside_NC = _restricted(vectors_NP, self.coordinates)
+        coefficients = torch.bmm(self.basis_NKC, inside_NC.unsqueeze(2)) * scales.unsqueeze(2)
+        return _lifted(torch.bmm(coefficients.mT, self.basis_NKC).squeeze(1), self.coordinates)
+
+
+def _inverse(values_K: Tensor) -> Tensor:
+    return torch.where(values_K > 0, 1 / values_K, 0.0)
 
 
 def _restricted(vectors_NP: Tensor, coordinates: Coordinates | None) -> Tensor:

@@ -33,9 +33,7 @@ class Rule(Protocol):
         """Return the loss (N,) at `params_NP`, and the gradient (N, P) that the direction starts from."""
         ...
 
-    def direction(
-        self, gradient_NP: Tensor, state: State, dominant: Dominant | None
-    ) -> tuple[Tensor, State]:
+    def direction(self, gradient_NP: Tensor, state: State, dominant: Dominant | None) -> tuple[Tensor, State]:
         """Return d (N, P) and the state after this step."""
         ...
 
@@ -51,9 +49,7 @@ class Plain:
         """Return loss and gradient at the weights."""
         return gradient_at(params_NP)
 
-    def direction(
-        self, gradient_NP: Tensor, state: State, dominant: Dominant | None
-    ) -> tuple[Tensor, State]:
+    def direction(self, gradient_NP: Tensor, state: State, dominant: Dominant | None) -> tuple[Tensor, State]:
         """Return the gradient."""
         return gradient_NP, state
 
@@ -82,9 +78,7 @@ class HeavyBall(Plain):
         """Return a velocity of 0."""
         return {"velocity": torch.zeros_like(params_NP)}
 
-    def direction(
-        self, gradient_NP: Tensor, state: State, dominant: Dominant | None
-    ) -> tuple[Tensor, State]:
+    def direction(self, gradient_NP: Tensor, state: State, dominant: Dominant | None) -> tuple[Tensor, State]:
         """Return the velocity."""
         velocity = gradient_NP.add(state["velocity"], alpha=self.beta)
         return velocity, {"velocity": velocity}
@@ -107,9 +101,7 @@ class Adam(Plain):
         count = torch.zeros(len(params_NP), 1, dtype=torch.float64, device=params_NP.device)
         return {"first": zero, "second": zero, "count": count}
 
-    def direction(
-        self, gradient_NP: Tensor, state: State, dominant: Dominant | None
-    ) -> tuple[Tensor, State]:
+    def direction(self, gradient_NP: Tensor, state: State, dominant: Dominant | None) -> tuple[Tensor, State]:
         """Return the bias-corrected ratio of the moments."""
         count = state["count"] + 1
         first = torch.lerp(gradient_NP, state["first"], self.beta1)
@@ -122,12 +114,10 @@ class Adam(Plain):
 class LowRankNewton(Plain):
     """d = H_top^{-1} g_top (GRD18 eq. 11); directions with lambda_i <= 0 are left out."""
 
-    def direction(
-        self, gradient_NP: Tensor, state: State, dominant: Dominant | None
-    ) -> tuple[Tensor, State]:
+    def direction(self, gradient_NP: Tensor, state: State, dominant: Dominant | None) -> tuple[Tensor, State]:
         """Return the Newton step in the Dominant subspace."""
         assert dominant is not None, "a Newton stage always projects"
-        return dominant.scaled(gradient_NP, dominant.inverse_values()), state
+        return dominant.newton(gradient_NP), state
 
 
 def build_rule(name: str, options: Mapping[str, OptionValue]) -> Rule:

@@ -16,7 +16,8 @@ from search_spaces import load_space_text
 from sweep.pack import Pack
 from sweep.storage import Storage
 from tests.integration.faults.records import assert_clean, cell_runs
-from tests.integration.processes import ROOT, TAMPERING, TAMPERING_VARIABLE, Home, Running
+from tests.integration.forked_workers import FORKS_VARIABLE, ROOT, WorkerForks
+from tests.integration.processes import TAMPERING, TAMPERING_VARIABLE, Home, Running
 from trainers.canonical import cell_id
 
 SPACE = """
@@ -59,6 +60,8 @@ class Grid:
         tracking_uri: MLflow; default: a database in the home.
         storage: The checkpoint store; default: a folder in the home.
         makes_database: Whether the first command makes MLflow's database, or finds an empty one in the home.
+        forks: Address of what forks Ray's workers; `None` lets Ray start them.
+        own_forks: Whether to have that in the home, so that `processes` knows the workers.
     """
 
     def __init__(
@@ -73,11 +76,16 @@ class Grid:
         tracking_uri: str | None = None,
         storage: Path | None = None,
         makes_database: bool = False,
+        forks: str | None = None,
+        own_forks: bool = False,
     ) -> None:
         environment = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
         if tampering:
             environment["PYTHONPATH"] = os.pathsep.join([str(TAMPERING), str(ROOT)])
             environment[TAMPERING_VARIABLE] = json.dumps(tampering)
+        self.forks = WorkerForks(_mark(folder)) if own_forks else None
+        if address := self.forks.address if self.forks else forks:
+            environment[FORKS_VARIABLE] = address
         self.home = Home(folder, environment)
         if tracking_uri is None and not makes_database:
             self.home.lay_database()
@@ -106,7 +114,7 @@ class Grid:
 
     def processes(self, what: str) -> list[int]:
         """Return the processes of this home whose command line begins with or contains `what`."""
-        mark = f"SWEEP_HOME={self.home.folder / 'results'}".encode()
+        mark = "=".join(*_mark(self.home.folder).items()).encode()
         found: list[int] = []
         for folder in Path("/proc").iterdir():
             if not folder.name.isdecimal():
@@ -197,10 +205,17 @@ class Grid:
     def close(self) -> None:
         """Kill every process of this home, whoever is its parent by now."""
         self.home.close()
+        if self.forks is not None:
+            self.forks.close()
         for pid in self.processes(""):
             if pid != os.getpid():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _mark(folder: Path) -> dict[str, str]:
+    """Return what the environment of every process of a home holds."""
+    return {"SWEEP_HOME": str(folder / "results")}
 
 
 _FINALS: dict[str, tuple[float, ...]] = {}

@@ -102,9 +102,11 @@ def test_two_sweeps_share_cells_at_once(make_grid: Callable[..., Grid], tracking
     assert first.attempts() == [1] * len(first.cells), "a shared cell was begun twice"
 
 
-def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(make_grid: Callable[..., Grid]) -> None:
+def test_a_driver_that_was_stopped_past_its_lease_writes_nothing_more(
+    make_grid: Callable[..., Grid], forks: str
+) -> None:
     # Each has a Ray of its own: in a common one the stopped driver's trial would keep its CPU.
-    grid = make_grid(tampering=SHORT_LEASE)
+    grid = make_grid(tampering=SHORT_LEASE, forks=forks)
     sleeper = grid.start()
     wait_for(grid.mid_training, sleeper)
     stop_between_transactions(grid, sleeper.pid)

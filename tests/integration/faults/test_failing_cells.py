@@ -1,6 +1,7 @@
 """A cell that raises, hangs or runs out of memory fails with its reason and log; the others go on."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.artifacts import load_text
@@ -22,10 +23,10 @@ base:
 axes:
   kind:
     choices:
-      raises: {model: {name: file, path: broken.py, function: raises}}
-      hangs: {model: {name: file, path: broken.py, function: hangs}}
-      hangs once: {model: {name: file, path: broken.py, function: hangs_once}}
-      killed: {model: {name: file, path: broken.py, function: killed}}
+      raises: {model: {name: file, path: BROKEN, function: raises}}
+      hangs: {model: {name: file, path: BROKEN, function: hangs}}
+      hangs once: {model: {name: file, path: BROKEN, function: hangs_once}}
+      killed: {model: {name: file, path: BROKEN, function: killed}}
       no memory: {model: {name: mlp, widths: [400000000]}}
       good: {}
 reports:
@@ -62,11 +63,14 @@ if MATRIX == 1:
     SPACE = "".join(line for line in SPACE.splitlines(keepends=True) if "hangs once" not in line)
 
 
-def test_cells_that_fail_in_every_way(make_grid: Callable[..., Grid]) -> None:
-    options = ["--max-failures", str(RETRIES), "--hang-after", "4"]
-    grid = make_grid(space=SPACE, steps=1000, options=options)
-    mark = str(grid.home.folder / "hung once")
-    (grid.home.folder / "broken.py").write_text(BROKEN.replace("MARK", repr(mark)))
+def test_cells_that_fail_in_every_way(
+    make_grid: Callable[..., Grid], ray: tuple[str, str], tmp_path: Path
+) -> None:
+    options = ["--max-failures", str(RETRIES), "--hang-after", "4", *ray]
+    broken = tmp_path / "broken.py"
+    broken.write_text(BROKEN.replace("MARK", repr(str(tmp_path / "hung once"))))
+    # That Ray has another working folder.
+    grid = make_grid(space=SPACE.replace("BROKEN", f"'{broken}'"), steps=1000, options=options)
     said = grid.finish(grid.start(), code=1)
     good = {"good", "hangs once"} if MATRIX > 1 else {"good"}
     assert grid.statuses() == {"failed": len(REASONS), "completed": len(good)}

@@ -18,7 +18,7 @@ DRIVER_KILLS = 20
 def test_ray_is_killed_and_then_workers_again_and_again(
     all_of_ray: bool, make_grid: Callable[..., Grid], draw: random.Random
 ) -> None:
-    grid = make_grid(options=["--max-failures", str(2 * WORKER_KILLS)])
+    grid = make_grid(options=["--max-failures", str(2 * WORKER_KILLS)], own_forks=True)
     process = grid.start()
     wait_at_random(grid, process, draw)
     before = grid.committed()
@@ -86,7 +86,8 @@ def ray_processes(grid: Grid, driver: Running, *, all_of_ray: bool) -> list[int]
     """Return the raylet, or everything that Ray has started."""
     if not all_of_ray:
         return grid.processes(RAYLET)
-    return [pid for pid in grid.processes("ray") if pid != driver.pid]
+    assert grid.forks is not None
+    return [pid for pid in grid.processes("ray") if pid not in (driver.pid, grid.forks.pid)]
 
 
 @pytest.mark.skipif(MATRIX == 1, reason="`make faults`; `make test` has integration/test_kill_and_resume.py")

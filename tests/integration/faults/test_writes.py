@@ -21,7 +21,7 @@ from tests.integration.faults.killed_writes import BEGUN, ENDED, RESUMED, SPACE,
 from tests.integration.faults.matrix import MATRIX
 from tests.integration.faults.records import DATABASE, assert_equal_records
 from tests.integration.faults.report import KILL
-from tests.integration.processes import ROOT
+from tests.integration.forked_workers import ROOT
 
 MOMENTS_OF_ONE_SEED = 6
 NOT_KILLED = 0

@@ -1,0 +1,125 @@
+"""What a solver knows about the leading eigenpairs of each lane, and when that is enough.
+
+All but the vectors is small, in float64 and on the host.
+
+Shape legend: N lanes, W block width, P parameters.
+"""
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LEAST_SCALE = 1e-2
+"""A k-th eigenvalue below this share of the first counts as this share: beyond the Hessian's rank it is 0."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Warm:
+    """What a refresh leaves for the next one.
+
+    Args:
+        block_NWP: The basis.
+        floor_N: The smallest eigenvalue that a Krylov space has seen, float64, on the host.
+    """
+
+    block_NWP: Tensor
+    floor_N: Tensor
+
+
+@dataclass(slots=True, kw_only=True)
+class Eigenspace:
+    """Ritz pairs of a block, with what is known about their accuracy; all but the basis is on the host.
+
+    Args:
+        basis_NWP: Orthonormal vectors, in descending order of Ritz value.
+        values_NW: Ritz values, float64.
+        residuals_NW: ||H x - theta x|| of each vector of the basis, float64: the residual of the Ritz vector
+            times the factor by which the last step reduced it.
+        relative_N: The largest of the leading k residuals over the magnitude of the k-th Ritz value, float64.
+        products_N: Columns multiplied by H, int64.
+        converged_N: Whether the leading k residuals met the tolerance.
+        floor_N: The smallest Ritz value of the largest search space so far, float64.
+    """
+
+    basis_NWP: Tensor
+    values_NW: Tensor
+    residuals_NW: Tensor
+    relative_N: Tensor
+    products_N: Tensor
+    converged_N: Tensor
+    floor_N: Tensor
+
+
+class Wanted:
+    """How many leading pairs each lane is after.
+
+    Args:
+        k: For all lanes, or for each.
+        lanes: N.
+        width: W.
+    """
+
+    def __init__(self, k: int | Sequence[int], lanes: int, width: int) -> None:
+        counts = torch.tensor([k] * lanes if isinstance(k, int) else k).unsqueeze(1)
+        self._others_NW = torch.arange(width) >= counts
+        self._last_N1 = counts - 1
+
+    def of_lanes(self, rows: Tensor) -> "Wanted":
+        """Return the same for some lanes."""
+        part = copy(self)
+        part._others_NW, part._last_N1 = self._others_NW[rows], self._last_N1[rows]
+        return part
+
+    def largest(self, values_NW: Tensor) -> Tensor:
+        """Return the largest of the leading values, which are not negative, (N,)."""
+        return values_NW.masked_fill(self._others_NW, 0.0).amax(1)
+
+    def sum(self, values_NW: Tensor) -> Tensor:
+        """Return the sum of the leading values, (N,)."""
+        return values_NW.masked_fill(self._others_NW, 0.0).sum(1)
+
+    def scale(self, values_NW: Tensor) -> Tensor:
+        """Return what residuals are held against: the k-th value, the one that is hardest to get right."""
+        least = LEAST_SCALE * values_NW[:, 0].abs()
+        last = values_NW.gather(1, self._last_N1).squeeze(1).abs()
+        return torch.maximum(last, least).clamp_min(torch.finfo(values_NW.dtype).tiny)
+
+
+def after_power_step(theta_NW: Tensor, norms_NW: Tensor, floor_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the residuals' norms after one step of power iteration, and what the step adds of a residual.
+
+    The step goes from x_i to x_i + r_i / theta_i = H x_i / theta_i. The images H x_i are there anyway, so it
+    costs no product. It shrinks the part of x_i along an eigenvector outside the block by lambda_j / theta_i,
+    and is not taken (0) where that is no less than 1.
+    """
+    norms = torch.where(theta_NW.isfinite(), norms_NW, torch.nan)
+    # A bound on the eigenvalues outside the block; Ritz values are off by at most the residual.
+    beyond = torch.maximum(theta_NW[:, -1].clamp_min(0.0) + norms.amax(1), -floor_N).unsqueeze(1)
+    helps = theta_NW > beyond
+    return norms * torch.where(helps, beyond / theta_NW, 1.0), torch.where(helps, 1 / theta_NW, 0.0)
+
+
+def pairs_of(
+    basis_NWP: Tensor,
+    theta_NW: Tensor,
+    norms_NW: Tensor,
+    wanted: Wanted,
+    tolerance: float,
+    products: int,
+    floor_N: Tensor,
+) -> Eigenspace:
+    """Return the pairs of a block, with a verdict on the leading ones."""
+    largest, scale = wanted.largest(norms_NW), wanted.scale(theta_NW)
+    converged = largest <= tolerance * scale
+    return Eigenspace(
+        basis_NWP=basis_NWP,
+        values_NW=theta_NW,
+        residuals_NW=norms_NW,
+        relative_N=largest / scale,
+        products_N=torch.full_like(converged, products, dtype=torch.int64),
+        converged_N=converged,
+        floor_N=floor_N.clone(),
+    )

@@ -1,0 +1,155 @@
+"""A pack taking steps: its lanes in groups of one base optimiser, prepared once for as long as a stage lasts.
+
+Shape legend: N lanes, P parameters, S steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trainers.batches import Batches
+from trainers.canonical import Stage
+from trainers.instruments import Instruments
+from trainers.lane import OPTIMIZER, Lane
+from trainers.models.dropout import MaskedLayer
+from trainers.optimizers.rules import build_rule
+from trainers.optimizers.update import Update
+from trainers.options import Choice
+from trainers.stepping import Examples, Steps
+from trainers.tracking import dominant_of, subspaces_of
+
+
+@dataclass(slots=True, kw_only=True)
+class Losses:
+    """The minibatch losses of steps that a GPU may still be at.
+
+    Args:
+        start: The first of the steps.
+        lanes: N.
+    """
+
+    start: int
+    lanes: int
+    _parts: list[tuple[Sequence[int], Tensor]] = field(default_factory=list[tuple[Sequence[int], Tensor]])
+    _copied: torch.cuda.Event | None = None
+
+    def add(self, rows: Sequence[int], losses_SN: Tensor) -> None:
+        """Add those of some lanes."""
+        self._parts.append((rows, losses_SN.to("cpu", non_blocking=True)))
+        if losses_SN.device.type == "cuda":
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def wait(self) -> list[list[float]]:
+        """Return the losses of each lane, once they are there."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        by_lane: list[list[float]] = [[] for _ in range(self.lanes)]
+        for rows, losses in self._parts:
+            for row, values in zip(rows, losses.double().mT.tolist(), strict=True):
+                by_lane[row] = values
+        return by_lane
+
+
+class Stepper:
+    """Prepares and takes the steps of a pack's lanes.
+
+    Args:
+        instruments: Model, loss and data.
+        batches: The lanes' minibatches.
+        masked: The model's layers of dropout.
+    """
+
+    def __init__(self, instruments: Instruments, batches: Batches, masked: Sequence[MaskedLayer]) -> None:
+        self._instruments, self._batches, self._masked = instruments, batches, masked
+        self._prepared: dict[tuple[int, ...], tuple[list[Stage], Steps]] = {}
+
+    def forget(self) -> None:
+        """Drop what is prepared: the lanes or their weights are others now."""
+        self._prepared.clear()
+
+    def renew_dominant(self, lanes: Sequence[Lane], step: int) -> None:
+        """Let the steps that are prepared, and go on, project with what a refresh has found."""
+        for rows, (stages, steps) in self._prepared.items():
+            members = [lanes[row] for row in rows]
+            dominant = steps.update.dominant
+            if dominant is not None and stages == [lane.stage_at(step) for lane in members]:
+                dominant.renew(subspaces_of(self._instruments, members, step))
+
+    def next_update(self, lanes: Sequence[Lane], row: int, params_P: Tensor, step: int) -> Tensor:
+        """Return what update number `step` would add to the weights of one lane, (P,)."""
+        return self._steps(lanes, [row], params_P.unsqueeze(0), step).next_update(step)[0]
+
+    def take(self, lanes: Sequence[Lane], params_NP: Tensor, start: int, stop: int) -> Losses:
+        """Do updates number `start` to `stop - 1` in place; no event lies in between.
+
+        Args:
+            lanes: Of the pack.
+            params_NP: Their weights; the same tensor each time, until `forget`.
+            start: The first update.
+            stop: The one after the last.
+        """
+        groups: dict[Choice, list[int]] = {}
+        for row, lane in enumerate(lanes):
+            groups.setdefault(lane.stage_at(start).optimizer, []).append(row)
+        self._prepare(lanes, list(groups.values()), params_NP, start)
+        losses = Losses(start=start, lanes=len(lanes))
+        for rows in groups.values():
+            steps = self._prepared[tuple(rows)][1]
+            losses.add(rows, steps.advance(start, stop))
+            if len(groups) > 1:
+                params_NP[rows] = steps.params_NP
+            for index, row in enumerate(rows):
+                state = {name: values[index] for name, values in steps.state.items()}
+                lanes[row].remember(OPTIMIZER, state)
+        return losses
+
+    def _prepare(self, lanes: Sequence[Lane], groups: list[list[int]], params_NP: Tensor, step: int) -> None:
+        """Prepare the steps of groups of lanes, and keep those whose lanes are still in the same stages."""
+        prepared: dict[tuple[int, ...], tuple[list[Stage], Steps]] = {}
+        for rows in groups:
+            stages = [lanes[row].stage_at(step) for row in rows]
+            before = self._prepared.pop(tuple(rows), None)
+            if before is None or before[0] != stages:
+                own = params_NP if len(groups) == 1 else params_NP[rows]
+                before = stages, self._steps(lanes, rows, own, step)
+            prepared[tuple(rows)] = before
+        self._prepared = prepared
+
+    def _steps(self, pack: Sequence[Lane], rows: Sequence[int], params_NP: Tensor, step: int) -> Steps:
+        """Prepare the next steps of lanes with one base optimiser, whose weights are `params_NP`."""
+        lanes = [pack[row] for row in rows]
+        stages = [lane.stage_at(step) for lane in lanes]
+        options = dict(stages[0].optimizer.options)
+        full_batch = stages[0].optimizer.name == "gd" or bool(options.get("full_batch"))
+        rule = build_rule(stages[0].optimizer.name, options)
+        fresh = rule.initial(params_NP)
+        kept = [lane.remembered(OPTIMIZER) for lane in lanes]
+        state = {
+            name: torch.stack([kept[row].get(name, start[row]) for row in range(len(lanes))])
+            for name, start in fresh.items()
+        }
+        pack = list(pack)
+        chosen = None if len(rows) == len(pack) else torch.tensor(rows, device=params_NP.device)
+
+        def batch(step: int) -> Tensor:
+            indices = self._batches.at(step, pack)
+            return indices if chosen is None else indices[chosen]
+
+        examples = Examples(
+            self._instruments.objective,
+            self._instruments.train,
+            batch=None if full_batch else batch,
+            masked=self._masked,
+            seeds=[lane.cell.seed for lane in lanes],
+        )
+        update = Update(
+            rule=rule,
+            dom_rate_N1=params_NP.new_tensor([[stage.dom_rate] for stage in stages]),
+            bulk_rate_N1=params_NP.new_tensor([[stage.bulk_rate] for stage in stages]),
+            dominant=dominant_of(self._instruments, lanes, step),
+            project_gradient=options.get("project") == "gradient",
+        )
+        return Steps(params_NP=params_NP, state=state, update=update, examples=examples)
