@@ -14,6 +14,7 @@ from search_spaces.reports import (
     PathSpec,
     ProfileSpec,
     Report,
+    SeparationSpec,
     SpectrumSpec,
     TableSpec,
 )
@@ -36,6 +37,8 @@ SEED = "seed"
 GRID = "grid"
 CURVATURE = "curvature"
 DENSITY = "spectrum"
+SKETCH = "sketch"
+ERROR = "_error"
 
 DEFAULT_DIMENSION = 10
 """Eigenvalues taken to be recorded where the probe leaves their number to the data set."""
@@ -164,8 +167,10 @@ def _axes_of(report: Report) -> Iterable[tuple[str, str]]:
             yield "columns", report.columns
         case CurvesSpec():
             yield from ((f"lines[{index}]", axis) for index, axis in enumerate(report.lines))
-            if report.panels is not None:
-                yield "panels", report.panels
+            yield from ((f"panels[{index}]", axis) for index, axis in enumerate(report.panels))
+        case SeparationSpec():
+            yield "between", report.between
+            yield from ((f"panels[{index}]", axis) for index, axis in enumerate(report.panels))
         case FinalsSpec():
             yield "x", report.x
             yield from ((f"lines[{index}]", axis) for index, axis in enumerate(report.lines))
@@ -183,14 +188,24 @@ def _check_metrics(spec: SpaceSpec, report: Report, grids: list[GridSpec], at: s
         case TableSpec():
             named, valid = (report.metric,), FINAL_METRICS
         case CurvesSpec():
-            named, valid = report.metrics, (*SERIES, *_probed_series(spec, grids))
+            named, valid = report.series(), (*SERIES, *_probed_series(spec, grids))
+            if report.error_bars and not any(
+                _fits(f"{metric}{ERROR}", series) for metric in named for series in valid
+            ):
+                raise ConfigError(f"{at}.error_bars: no shown series is an estimate with a recorded error.")
         case LevelsSpec():
             named, valid = report.series, (*SERIES, *_probed_series(spec, grids))
         case PathSpec():
             named, valid = (report.x, report.y), (*SERIES, *_probed_series(spec, grids))
-        case ProfileSpec() | DensitySpec():
+        case ProfileSpec() | DensitySpec() | SeparationSpec():
             probed = [series.partition("/")[0] for series in _probed_series(spec, grids)]
-            wanted = report.series.partition("/")[0] if isinstance(report, ProfileSpec) else DENSITY
+            match report:
+                case ProfileSpec():
+                    wanted = report.series.partition("/")[0]
+                case DensitySpec():
+                    wanted = DENSITY
+                case SeparationSpec():
+                    wanted = SKETCH
             if wanted not in probed:
                 raise ConfigError(
                     f"{at}: shows {wanted!r} series, which no shown grid measures; add the probe."

@@ -3,14 +3,18 @@
 The axis named `seed` is never a row, column or line: every report shows the mean and the spread over it.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from search_spaces.strict import Flag, StrictModel, Whole, complain, infinity
 
 AxisValue = float | int | str
 FilterValue = Annotated[AxisValue | None, BeforeValidator(infinity)]
+OVER = " over "
+"""Between two series: the quotient of what both recorded at a step ("energy/dom_h over energy/h")."""
+
 MAX_NAME = 100
 """A report's name is part of a file's, which systems limit to 255 bytes."""
 
@@ -65,18 +69,62 @@ class TableSpec(ReportSpec):
     percent: Flag = True
 
 
+def _axes(value: Any) -> Any:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+def _a_series(named: dict[str, str]) -> dict[str, str]:
+    if not named:
+        complain("found no series; the panel would show nothing.")
+    return named
+
+
 class CurvesSpec(ReportSpec):
     """Series against the step: a line per combination of `lines`, a panel per metric and value of `panels`.
 
-    Switch points (ends of phases but the last) are marked.
+    Switch points (ends of phases but the last) are marked. A metric may be a quotient, "A over B".
+
+    Attributes:
+        metrics: What is shown, a row of panels each.
+        together: Instead of `metrics`: heading of a panel to its series, label to metric. A label looks the
+            same in all panels.
+        error_bars: Whether bars show the standard error of an estimate, which its probe records as
+            `<series>_error`.
     """
 
     kind: Literal["curves"]
     metrics: tuple[str, ...] = ("train/loss",)
+    together: dict[str, Annotated[dict[str, str], AfterValidator(_a_series)]] = Field(
+        default_factory=dict[str, dict[str, str]]
+    )
     lines: tuple[str, ...] = ()
-    panels: str | None = None
+    panels: Annotated[tuple[str, ...], BeforeValidator(_axes)] = ()
     log_y: Flag = True
     max_step: Whole | None = Field(default=None, ge=1)
+    error_bars: Flag = False
+
+    @model_validator(mode="after")
+    def _shows_one_or_the_other(self) -> Self:
+        if self.together and self.metrics != CurvesSpec.model_fields["metrics"].default:
+            complain("found `metrics` and `together`; expected one of them.")
+        return self
+
+    def shown(self) -> tuple[str, ...]:
+        """Return every metric that is drawn."""
+        if self.together:
+            return tuple(dict.fromkeys(m for series in self.together.values() for m in series.values()))
+        return self.metrics
+
+    def series(self) -> tuple[str, ...]:
+        """Return every series that has to be recorded for it, those of the error bars left out."""
+        return tuple(dict.fromkeys(part for metric in self.shown() for part in series_of(metric)))
+
+
+def series_of(metric: str) -> Iterator[str]:
+    """Yield the series that a metric is made of: itself, or the two of "A over B"."""
+    yield from metric.split(OVER, 1)
 
 
 class FinalsSpec(ReportSpec):
@@ -122,6 +170,18 @@ class PathSpec(ReportSpec):
     panels: tuple[str, ...] = ()
 
 
+class SeparationSpec(ReportSpec):
+    """Distances of runs of one seed that differ in an axis, and of each from its start, against the step.
+
+    From the probe `sketch`, so they are estimates; a panel per combination of `panels`.
+    """
+
+    kind: Literal["separation"]
+    between: str
+    panels: tuple[str, ...] = ()
+    log_y: Flag = False
+
+
 class LevelsSpec(ReportSpec):
     """A table: mean and standard deviation of series over a window of steps; `rows` by `series`.
 
@@ -152,6 +212,7 @@ Report = Annotated[
     | SpectrumSpec
     | ProfileSpec
     | PathSpec
+    | SeparationSpec
     | LevelsSpec
     | DensitySpec,
     Field(discriminator="kind"),

@@ -17,7 +17,18 @@ MAX_COMPLAINTS = 5
 MAX_SHOWN = 80
 
 _COMPLAINT = "complaint"
-_UNION_TAGS = ("heatmap", "table", "curves", "finals", "spectrum", "profile", "path", "levels", "density")
+_UNION_TAGS = (
+    "heatmap",
+    "table",
+    "curves",
+    "finals",
+    "spectrum",
+    "profile",
+    "path",
+    "separation",
+    "levels",
+    "density",
+)
 _SCALARS = ("float", "int", "str")
 """The last part of pydantic's places where a value may be either."""
 

@@ -15,7 +15,7 @@ from search_spaces.search import RangeSpec
 from sweep import names
 from sweep.record import SEED_AXIS, CellOutcome, Record
 from sweep.report.canvas import caption
-from sweep.report.curves import Line, make_line
+from sweep.report.curve_lines import Line, make_line
 from sweep.report.heatmap import HeatmapData, heatmap_data
 from sweep.report.labels import axis_label, metric_label, plain, spaced
 from sweep.report.points import GRID_AXIS, axis_values, group
@@ -212,7 +212,7 @@ def _curves(
 
 
 def _series(record: Record) -> list[str]:
-    asked = [name for spec in record.reports if isinstance(spec, CurvesSpec) for name in spec.metrics]
+    asked = [name for spec in record.reports if isinstance(spec, CurvesSpec) for name in spec.series()]
     there = {name for outcome in record.outcomes.values() for name in outcome.metrics}
     return [name for name in dict.fromkeys((*FIRST_SERIES, *asked)) if name in there]
 

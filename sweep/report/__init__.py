@@ -17,6 +17,7 @@ from search_spaces.reports import (
     PathSpec,
     ProfileSpec,
     Report,
+    SeparationSpec,
     SpectrumSpec,
     TableSpec,
 )
@@ -30,6 +31,7 @@ from sweep.report.levels import levels_csv, levels_data, levels_markdown
 from sweep.report.path import draw_path
 from sweep.report.profile import draw_profile
 from sweep.report.search import draw_parallel, draw_search
+from sweep.report.separation import draw_separation
 from sweep.report.spectrum import draw_spectrum
 from sweep.report.summary import summary_csv
 from sweep.report.table import draw_table, table_csv, table_data, table_markdown
@@ -82,6 +84,8 @@ def _write(record: Record, spec: Report, folder: Path) -> list[ReportFile]:
             draw_profile(record, spec, figure)
         case PathSpec():
             draw_path(record, spec, figure)
+        case SeparationSpec():
+            draw_separation(record, spec, figure)
         case DensitySpec():
             draw_density(record, spec, figure)
         case LevelsSpec():

@@ -1,13 +1,13 @@
-"""Curves: a metric against the training step, one line per combination of axes, switch points marked.
+"""Curves, drawn: a metric against the training step, one line per combination of axes, switch points marked.
 
-The line of a place is the mean over its seeds at the steps that all of them recorded, the band their mean ±
-one standard deviation. A diverged run is drawn by itself up to its last finite value, where a cross ends it.
+The lines are those of `sweep.report.curve_lines`. A diverged run is drawn by itself up to its last finite
+value, where a cross ends it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,9 +17,10 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from search_spaces.reports import CurvesSpec
 from sweep.record import Record, Series
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
-from sweep.report.labels import combination, metric_label, plain
+from sweep.report.curve_lines import CurvePanel, CurvesData, Line, curves_data
+from sweep.report.labels import combination, plain
 from sweep.report.lines import Looks, choose_looks, draw_key
-from sweep.report.points import Key, fits, grid_names, group, ordered_keys, panel_keys, select, unshown_axes
+from sweep.report.points import ordered_keys, select
 
 PANEL, SMALL_PANEL = (4.3, 2.9), (3.2, 2.3)
 LEFT, BOTTOM, GAP, SHARED_GAP, ROW_GAP = 0.72, 0.5, 0.8, 0.5, 0.06
@@ -33,157 +34,22 @@ HEADROOM_LOG, HEADROOM_LINEAR = 8.0, 1.5
 # Least height of a panel, as a share of its values; that of a line that never changes.
 LEAST_SPAN, CONSTANT_SPAN = 1e-3, 0.2
 DECADE = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """The seeds of one combination of axes.
-
-    Args:
-        key: Values of the line's axes.
-        steps: Steps of the mean, shape (points,); empty when every seed diverged or nothing was recorded.
-        mean: Mean over the seeds, shape (points,); NaN where one is not finite.
-        std: Sample standard deviation, shape (points,); NaN for a single seed.
-        num_seeds: Seeds in the mean.
-        switches: Steps at which a phase ended and another began.
-        diverged: The seeds that diverged, each by itself and only as far as it was finite.
-    """
-
-    key: Key
-    steps: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    num_seeds: int
-    switches: tuple[int, ...]
-    diverged: tuple[Series, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurvePanel:
-    """The lines of one metric and one combination of panel axes."""
-
-    metric: str
-    key: Key
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurvesData:
-    """All panels, row by row: a row per metric; and what to call a line that has none of the axes."""
-
-    panel_axes: tuple[str, ...]
-    line_axes: tuple[str, ...]
-    panels: tuple[CurvePanel, ...]
-    fallback: Mapping[Key, str]
-
-
-def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
-    """Read the histories and arrange them in panels and lines."""
-    points = select(record, spec)
-    panel_axes = (spec.panels,) if spec.panels else ()
-    line_axes = (*spec.lines, *unshown_axes(record, points, (*panel_axes, *spec.lines)))
-    groups = group(record, points, (*panel_axes, *line_axes))
-    run_ids = [run for cells in groups.values() for cell in cells if (run := record.outcomes[cell].run_id)]
-    series = record.histories(run_ids, spec.metrics)
-    split = len(panel_axes)
-    panels = [
-        CurvePanel(
-            metric=metric,
-            key=panel,
-            lines=tuple(
-                line
-                for key in ordered_keys(groups)
-                if fits(key[:split], panel)
-                and (line := make_line(record, groups[key], metric, series, key[split:], spec.max_step))
-                is not None
-            ),
-        )
-        for metric in spec.metrics
-        for panel in panel_keys([key[:split] for key in groups])
-    ]
-    return CurvesData(
-        panel_axes=panel_axes,
-        line_axes=line_axes,
-        panels=tuple(panels),
-        fallback=grid_names(record, points, line_axes),
-    )
-
-
-def make_line(
-    record: Record,
-    cells: Sequence[str],
-    metric: str,
-    series: dict[tuple[str, str], Series],
-    key: Key,
-    max_step: int | None = None,
-) -> Line | None:
-    """Combine the seeds of one place; `None` when nothing was recorded."""
-    whole: list[Series] = []
-    diverged: list[Series] = []
-    switches: set[int] = set()
-    for cell in cells:
-        outcome = record.outcomes[cell]
-        if outcome.run_id is None:
-            continue
-        found = _up_to(series[outcome.run_id, metric], max_step)
-        if not found.steps.size:
-            continue
-        if outcome.diverged:
-            if (finite := _finite_part(found)).steps.size:
-                diverged.append(finite)
-        else:
-            whole.append(found)
-        switches |= {step for step in outcome.switch_steps if max_step is None or step <= max_step}
-    if not whole and not diverged:
-        return None
-    steps, mean, std = _combine(whole)
-    return Line(
-        key=key,
-        steps=steps,
-        mean=mean,
-        std=std,
-        num_seeds=len(whole),
-        switches=tuple(sorted(switches)),
-        diverged=tuple(diverged),
-    )
-
-
-def _up_to(series: Series, max_step: int | None) -> Series:
-    if max_step is None:
-        return series
-    keep = series.steps <= max_step
-    return Series(steps=series.steps[keep], values=series.values[keep])
-
-
-def _finite_part(series: Series) -> Series:
-    broken = np.flatnonzero(~np.isfinite(series.values))
-    stop = int(broken[0]) if broken.size else len(series.values)
-    return Series(steps=series.steps[:stop], values=series.values[:stop])
-
-
-def _combine(runs: Sequence[Series]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if not runs:
-        return np.array([], dtype=np.int64), np.array([]), np.array([])
-    steps = runs[0].steps
-    for run in runs[1:]:
-        steps = np.intersect1d(steps, run.steps, assume_unique=True)
-    values = np.stack([run.values[np.searchsorted(run.steps, steps)] for run in runs])
-    values = np.where(np.isfinite(values), values, math.nan)
-    spread = np.std(values, axis=0, ddof=1) if len(runs) > 1 else np.full(len(steps), math.nan)
-    return steps, np.mean(values, axis=0), spread
+MAX_BARS = 26
 
 
 def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
     """Draw the curves of a specification as a PNG."""
     data = curves_data(record, spec)
-    across = len(data.panels) // len(spec.metrics)
+    rows = len({panel.metric for panel in data.panels})
+    across = len(data.panels) // rows
     across = balanced(len(data.panels) if across == 1 else across, MAX_PANELS_IN_ROW)
     down = -(-len(data.panels) // across)
     panel_width, panel_height = SMALL_PANEL if across > 2 else PANEL
     # Panels of one metric share its axis, so only the first of a row needs its name.
-    same = len(data.panels) // len(spec.metrics) >= across > 1
+    same = len(data.panels) // rows >= across > 1
     gap = SHARED_GAP if same else GAP
-    keys = ordered_keys([line.key for panel in data.panels for line in panel.lines])
+    lines = [line for panel in data.panels for line in panel.lines]
+    keys = ordered_keys([line.key for line in lines])
     looks = choose_looks(data.line_axes, keys, data.fallback)
     marks = _marks(data)
     key_width = max(looks.width, 1.35 if marks else 0.0)
@@ -196,13 +62,15 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
     heading = PANEL_TITLE if data.panel_axes else PANEL_TOP
     step_height = BOTTOM + panel_height + heading
     height = down * step_height + (down - 1) * ROW_GAP
-    banded = any(line.num_seeds > 1 for panel in data.panels for line in panel.lines)
+    notes = ["band: ± one standard deviation"] if any(line.num_seeds > 1 for line in lines) else []
+    if any(np.isfinite(line.error).any() for line in lines):
+        notes.append("bars: ± the standard error of the estimate")
     with house_style():
         canvas = Canvas(
             width=width,
             height=height,
             title=spec.title or spec.name,
-            caption=caption(record, select(record, spec), "band: ± one standard deviation" if banded else ""),
+            caption=caption(record, select(record, spec), "; ".join(notes)),
         )
         for index, panel in enumerate(data.panels):
             row, column = divmod(index, across)
@@ -238,7 +106,7 @@ def _draw_panel(
     axes: Axes, panel: CurvePanel, looks: Looks, spec: CurvesSpec, together: Sequence[Line]
 ) -> None:
     """Draw one panel; its limits fit the lines of all panels of the metric, so that they can be compared."""
-    label = metric_label(panel.metric)
+    label = panel.label
     logarithmic = spec.log_y and label.positive
     axes.set_xlabel("training step")
     axes.set_ylabel(label.text)
@@ -265,6 +133,7 @@ def _draw_panel(
             axes.fill_between(
                 line.steps, np.maximum(mean - std, floor), mean + std, color=look.colour, alpha=BAND, lw=0
             )
+        _draw_error_bars(axes, line, label.scale, look.colour, logarithmic=logarithmic)
         for run in line.diverged:
             values = masked(run.values * label.scale, logarithmic)
             axes.plot(run.steps, values, color=look.colour, ls=look.style, lw=0.8, alpha=0.8)
@@ -282,6 +151,16 @@ def _draw_panel(
         axes.yaxis.set_minor_formatter(NullFormatter() if wide else FuncFormatter(numbers))
     last = max((int(steps[-1]) for line in together for steps in _all_steps(line)), default=1)
     axes.set_xlim(0, max(spec.max_step or last, 1))
+
+
+def _draw_error_bars(axes: Axes, line: Line, scale: float, colour: Any, *, logarithmic: bool) -> None:
+    known = np.flatnonzero(np.isfinite(line.error))
+    if known.size:
+        chosen = known[:: -(-known.size // MAX_BARS)]
+        axes.errorbar(
+            line.steps[chosen], masked(line.mean[chosen] * scale, logarithmic), line.error[chosen] * scale,
+            fmt="none", ecolor=colour, elinewidth=0.8, capsize=1.6,
+        )  # fmt: skip
 
 
 def _minor_label(value: float, _position: int | None) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search_spaces.reports import AxisValue
+from search_spaces.reports import AxisValue, series_of
 from sweep import names
 
 INFINITY = "∞"
@@ -92,8 +92,7 @@ _METRICS = {
     "energy/dom_h": MetricLabel(text=r"$\|H\|_{S_k}^2$"),
     "energy/dom_h_o": MetricLabel(text=r"$\|H_o\|_{S_k}^2$"),
     "energy/dom_h_f": MetricLabel(text=r"$\|H_f\|_{S_k}^2$"),
-    "eigenvector/ipr_1": MetricLabel(text="IPR of the first eigenvector"),
-    "eigenvector/ipr_null_1": MetricLabel(text="IPR, null model"),
+    "eigenvector/ipr_i": MetricLabel(text="IPR of eigenvector $i$"),
     "eigenvector/ipr_random": MetricLabel(text="IPR, random vector"),
     "eigenvector/displacement_random": MetricLabel(text="displacement, random vectors", positive=False),
     "overlap/train": MetricLabel(text="overlap of $g$ and $Hg$", positive=False),
@@ -107,6 +106,7 @@ _METRICS = {
 _NUMBERED = (
     (r"subspace/(top|next)_(\d+|i)_since_(\d+)", r"overlap of the \1 \2, since step \3"),
     (r"eigenvector/displacement_1_since_(\d+)", r"displacement since step \1"),
+    (r"eigenvector/displacement_null_(\d+)", r"displacement in the null model, \1"),
     (r"distance/since_(\d+)", r"distance since step \1"),
 )
 """Series whose names hold numbers: a pattern, and how such a one is written. All of them may be 0."""
@@ -114,9 +114,13 @@ _NUMBERED = (
 
 def metric_label(metric: str) -> MetricLabel:
     """Return how a metric is written; an unlisted one by its own name."""
+    if len(parts := tuple(series_of(metric))) > 1:
+        return MetricLabel(text=" / ".join(metric_label(part).text for part in parts), positive=False)
     if metric.startswith("curvature/lambda_"):
         index = metric.rpartition("_")[2]
         return MetricLabel(text=rf"eigenvalue $\lambda_{{{index}}}$", positive=False)
+    if found := re.fullmatch(r"eigenvector/ipr_(null_)?(\d+)", metric):
+        return MetricLabel(text=f"IPR of eigenvector {found[2]}{', null model' if found[1] else ''}")
     for pattern, text in _NUMBERED:
         if found := re.fullmatch(pattern, metric):
             return MetricLabel(text=found.expand(text), positive=False)
@@ -201,5 +205,6 @@ def combination(axes: Sequence[str], values: Sequence[AxisValue | None]) -> str:
         if value is None:
             continue
         # A word says what it is by itself ("Bulk-SGD"); a number needs its axis.
-        parts.append(value if isinstance(value, str) else f"{axis_label(axis).short} = {plain(value)}")
+        word = value.upper() if value in INITIALISMS else value
+        parts.append(word if isinstance(word, str) else f"{axis_label(axis).short} = {plain(word)}")
     return ", ".join(parts)

@@ -13,7 +13,7 @@ from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
 from sweep.report.curves import masked
 from sweep.report.labels import combination
-from sweep.report.lines import PALETTE
+from sweep.report.lines import LEGEND_CHARACTER, LEGEND_HANDLE, PALETTE, LineStyle
 from sweep.report.points import Key, select
 
 WIDTH, HEIGHT, LEFT, BOTTOM, GAP, TITLE, LEGEND = 3.7, 2.8, 0.72, 0.5, 0.7, 0.26, 1.35
@@ -23,12 +23,16 @@ STEP_COLOURS = "viridis"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PanelLine:
-    """A line: x and the mean y over the seeds, shape (points,); `std` is NaN for a single seed."""
+    """A line: x and the mean y over the seeds, shape (points,); `std` is NaN for a single seed.
+
+    `style` keeps lines apart that lie on each other.
+    """
 
     label: str
     x: np.ndarray
     mean: np.ndarray
     std: np.ndarray
+    style: LineStyle = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,9 @@ def draw_panels(
     across = balanced(len(data.panels), MAX_IN_ROW)
     down = -(-len(data.panels) // across)
     step_height = BOTTOM + HEIGHT + TITLE
-    width = LEFT + across * WIDTH + (across - 1) * GAP + LEGEND
+    longest = max((len(line.label) for panel in data.panels for line in panel.lines), default=0)
+    legend = max(LEGEND, longest * LEGEND_CHARACTER + LEGEND_HANDLE)
+    width = LEFT + across * WIDTH + (across - 1) * GAP + legend
     banded = any(np.isfinite(line.std).any() for panel in data.panels for line in panel.lines)
     with house_style():
         canvas = Canvas(
@@ -113,7 +119,7 @@ def draw_panels(
             for line, colour in zip(panel.lines, colours, strict=True):
                 marker = "o" if mark_points and len(line.x) <= SMALL else ""
                 # Names have no order, so nothing leads from one to the next.
-                style = "" if panel.ticks else "-"
+                style = "" if panel.ticks else line.style
                 mean = masked(line.mean, log_y)
                 axes.plot(line.x, mean, color=colour, ls=style, marker=marker, ms=3.5, label=line.label)
                 if np.isfinite(line.std).any():

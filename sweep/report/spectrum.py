@@ -18,7 +18,8 @@ from matplotlib.lines import Line2D
 from search_spaces.reports import SpectrumSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
-from sweep.report.curves import Line, make_line, masked
+from sweep.report.curve_lines import Line, make_line
+from sweep.report.curves import masked
 from sweep.report.labels import combination, metric_label, spaced
 from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
 

@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 
 from sweep import names
 from sweep.record import Series
+from sweep.report.curve_lines import combined
 from sweep.verdicts.runs import Run, Untestable
 
 Options = Mapping[str, Any]
@@ -37,7 +38,7 @@ def level(run: Run, options: Options, switch: int | None) -> float:
     series = run.series(options["series"])
     for name, combine in (("over", np.divide), ("minus", np.subtract)):
         if options[name] is not None:
-            series = _together(series, run.series(options[name]), combine)
+            series = combined(series, run.series(options[name]), combine)
     return _reduced(series, run, options, switch)
 
 
@@ -216,13 +217,6 @@ POOLED: dict[str, OfRuns] = {"range_over_seeds": range_over_seeds}
 
 MAY_DIVERGE = ("spike", "final", "share_below", *OF_RUNS, *POOLED)
 """Statistics that know what to make of a diverged run; others need the whole of it."""
-
-
-def _together(one: Series, other: Series, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Series:
-    steps, here, there = np.intersect1d(one.steps, other.steps, assume_unique=True, return_indices=True)
-    # 0 / 0 before the window is no matter; within it the statistic is NaN, which lies in no band.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return Series(steps=steps, values=combine(one.values[here], other.values[there]))
 
 
 def _reduced(series: Series, run: Run, options: Options, switch: int | None) -> float:

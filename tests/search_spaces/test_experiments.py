@@ -30,7 +30,7 @@ SIZES = {
     "zs25-fig5": 3,
     "zs25-fig6": 3,
     "zs25-fig7": 3,
-    "say25-fig1": 75,
+    "say25-fig1": 93,
     "say25-fig4": 24,
     "say25-fig6": 6,
     "say25-fig9": 9,

@@ -23,7 +23,7 @@ def named_series(space: Space) -> set[str]:
     for report in space.reports:
         match report:
             case CurvesSpec():
-                named |= set(report.metrics)
+                named |= set(report.series())
             case LevelsSpec():
                 named |= set(report.series)
             case PathSpec():

@@ -8,7 +8,8 @@ import pytest
 from search_spaces.reports import HeatmapSpec, TableSpec
 from sweep import names
 from sweep.report.canvas import balanced
-from sweep.report.curves import Line, y_limits
+from sweep.report.curve_lines import Line
+from sweep.report.curves import y_limits
 from sweep.report.labels import combination, metric_label, number, plain, spaced, spread
 from sweep.report.points import grid_names
 from tests.sweep.report.conftest import Store
@@ -86,6 +87,12 @@ def test_series_with_numbers_in_their_names_are_written_in_words(series: str, te
     assert (metric_label(series).text, metric_label(series).positive) == (text, False)
 
 
+def test_ratios_of_all_eigenvectors_may_be_logarithmic() -> None:
+    assert metric_label("eigenvector/ipr_15").text == "IPR of eigenvector 15"
+    assert metric_label("eigenvector/ipr_null_2").text == "IPR of eigenvector 2, null model"
+    assert all(metric_label(f"eigenvector/ipr_{name}").positive for name in ("15", "null_2", "random", "i"))
+
+
 def test_a_line_that_never_changes_is_read_by_its_value() -> None:
     def limits(values: list[float]) -> tuple[float, float]:
         points = np.array(values)
@@ -102,6 +109,7 @@ def test_a_line_that_never_changes_is_read_by_its_value() -> None:
 
 def test_combinations_leave_absent_axes_out() -> None:
     assert combination(["method", "k", "lr"], ["Bulk-SGD", None, 0.1]) == r"Bulk-SGD, $\eta$ = 0.1"
+    assert combination(["optimizer"], ["gd"]) == "GD"
 
 
 def test_spaced_labels_end_with_the_last() -> None:

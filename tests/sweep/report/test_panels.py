@@ -30,12 +30,16 @@ from tests.sweep.report.stored_sweep import StoredCell, grid
 STEPS = 100
 
 
-def recorded(store: Store, by_seed: Sequence[Mapping[str, Sequence[tuple[int, float]]]]) -> Record:
-    """Store one cell a seed, each with a Parquet history in two parts, as the recorder links them."""
-    points = grid("main", {"seed": list(range(len(by_seed)))})
+def recorded(
+    store: Store,
+    by_seed: Sequence[Mapping[str, Sequence[tuple[int, float]]]],
+    axes: Mapping[str, Sequence[object]] | None = None,
+) -> Record:
+    """Store one cell a seed, or a place of `axes`, with a history in two parts, as the recorder has them."""
+    points = grid("main", axes or {"seed": list(range(len(by_seed)))})
     cells = {
-        point[2]: StoredCell(status=Status.COMPLETED, params={"num_steps": STEPS, "seed": seed})
-        for seed, point in enumerate(points)
+        point[2]: StoredCell(status=Status.COMPLETED, params={"num_steps": STEPS, "seed": point[1]["seed"]})
+        for point in points
     }
     record = store.record(points, cells)
     for point, history in zip(points, by_seed, strict=True):

@@ -16,7 +16,8 @@ from sweep.names import Status
 from sweep.record import CellOutcome, Record, load_record
 from sweep.report import make_report
 from sweep.report.canvas import caption
-from sweep.report.curves import curves_data, leaving_point
+from sweep.report.curve_lines import curves_data
+from sweep.report.curves import leaving_point
 from sweep.report.finals import finals_data
 from sweep.report.heatmap import colour_scale, heatmap_data, readable
 from sweep.report.labels import metric_label
@@ -285,7 +286,7 @@ def test_curves_stop_at_max_step(store: Store) -> None:
 def test_a_line_without_the_panel_axis_is_in_every_panel(store: Store) -> None:
     points = grid("switch", {"method": ["Dom", "Bulk"], "switch_step": [10, 20]}) + grid("sgd", {})
     cells = {cell: ended(0.1, seed=0) for _, _, cell in points}
-    spec = CurvesSpec(kind="curves", name="c", lines=("switch_step",), panels="method")
+    spec = CurvesSpec(kind="curves", name="c", lines=("switch_step",), panels=("method",))
     data = curves_data(store.record(points, cells), spec)
     assert [(panel.key, [line.key for line in panel.lines]) for panel in data.panels] == [
         (("Dom",), [(None,), (10,), (20,)]),

@@ -1,0 +1,243 @@
+"""Curves, as plain data: the mean over the seeds of a metric, or of a quotient of two, against the step.
+
+The line of a place is the mean over its seeds at the steps that all of them recorded, with their sample
+standard deviation and, of estimates, the standard error that their probe recorded.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from search_spaces.reports import CurvesSpec, series_of
+from sweep.record import Record, Series
+from sweep.report.labels import MetricLabel, metric_label
+from sweep.report.points import Key, fits, grid_names, group, ordered_keys, panel_keys, select, unshown_axes
+
+SERIES_AXIS = "series"
+"""Pseudo-axis of the lines of `together`: their labels."""
+
+ERROR = "_error"
+"""What is behind the name of the series that holds an estimate's standard error."""
+
+Histories = dict[tuple[str, str], Series]
+"""(run, metric) to its series."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """The seeds of one combination of axes.
+
+    Args:
+        key: Values of the line's axes.
+        steps: Steps of the mean, shape (points,); empty when every seed diverged or nothing was recorded.
+        mean: Mean over the seeds, shape (points,); NaN where one is not finite.
+        std: Sample standard deviation, shape (points,); NaN for a single seed.
+        num_seeds: Seeds in the mean.
+        switches: Steps at which a phase ended and another began.
+        diverged: The seeds that diverged, each by itself and only as far as it was finite.
+        error: Standard error of the mean as an estimate, shape (points,); NaN where none was recorded.
+    """
+
+    key: Key
+    steps: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    num_seeds: int
+    switches: tuple[int, ...]
+    diverged: tuple[Series, ...]
+    error: np.ndarray = field(default_factory=lambda: np.array([]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePanel:
+    """The lines of one metric, or of one heading of `together`, and one combination of panel axes."""
+
+    metric: str
+    label: MetricLabel
+    key: Key
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvesData:
+    """All panels, row by row: a row per metric; and what to call a line that has none of the axes."""
+
+    panel_axes: tuple[str, ...]
+    line_axes: tuple[str, ...]
+    panels: tuple[CurvePanel, ...]
+    fallback: Mapping[Key, str]
+
+
+def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
+    """Read the histories and arrange them in panels and lines."""
+    points = select(record, spec)
+    panel_axes = spec.panels
+    line_axes = (*spec.lines, *unshown_axes(record, points, (*panel_axes, *spec.lines)))
+    groups = group(record, points, (*panel_axes, *line_axes))
+    run_ids = [run for cells in groups.values() for cell in cells if (run := record.outcomes[cell].run_id)]
+    series, errors = _read(record, run_ids, spec)
+    split = len(panel_axes)
+    shown = spec.together or {metric: {"": metric} for metric in spec.metrics}
+    panels = [
+        CurvePanel(
+            metric=heading,
+            label=_panel_label(heading, named),
+            key=panel,
+            lines=tuple(
+                line
+                for text, metric in named.items()
+                for key in ordered_keys(groups)
+                if fits(key[:split], panel)
+                and (
+                    line := make_line(
+                        record,
+                        groups[key],
+                        metric,
+                        series,
+                        (*key[split:], text) if text else key[split:],
+                        spec.max_step,
+                        errors,
+                    )
+                )
+                is not None
+            ),
+        )
+        for heading, named in shown.items()
+        for panel in panel_keys([key[:split] for key in groups])
+    ]
+    fallback = grid_names(record, points, line_axes)
+    if spec.together:
+        labels = dict.fromkeys(text for named in shown.values() for text in named)
+        fallback = {(*key, text): name for key, name in fallback.items() for text in labels}
+        line_axes = (*line_axes, SERIES_AXIS)
+    return CurvesData(
+        panel_axes=panel_axes,
+        line_axes=line_axes,
+        panels=tuple(panels),
+        fallback=fallback,
+    )
+
+
+def _panel_label(heading: str, named: Mapping[str, str]) -> MetricLabel:
+    labels = [metric_label(metric) for metric in named.values()]
+    if set(named) == {""}:
+        return labels[0]
+    return MetricLabel(text=heading, scale=labels[0].scale, positive=all(label.positive for label in labels))
+
+
+def _read(record: Record, run_ids: Sequence[str], spec: CurvesSpec) -> tuple[Histories, Histories]:
+    """Read every metric that is shown, quotients taken, and the standard errors of those that have one."""
+    plain = spec.series()
+    bars = [f"{name}{ERROR}" for name in plain] if spec.error_bars else []
+    recorded = record.histories(run_ids, [*plain, *bars])
+    series: Histories = {}
+    errors: Histories = {}
+    for run in run_ids:
+        for metric in spec.shown():
+            parts = [recorded[run, name] for name in series_of(metric)]
+            series[run, metric] = parts[0] if len(parts) == 1 else combined(parts[0], parts[1], np.divide)
+            if spec.error_bars:
+                known = [recorded[run, f"{name}{ERROR}"] for name in series_of(metric)]
+                errors[run, metric] = _error(series[run, metric], parts, known)
+    return series, errors
+
+
+def _error(value: Series, parts: Sequence[Series], errors: Sequence[Series]) -> Series:
+    """Return the standard error of a metric: that of its parts, relative to them, in quadrature."""
+    total = np.zeros(len(value.steps))
+    known = np.zeros(len(value.steps), dtype=bool)
+    for part, error in zip(parts, errors, strict=True):
+        relative = combined(error, part, np.divide)
+        _, here, there = np.intersect1d(value.steps, relative.steps, assume_unique=True, return_indices=True)
+        total[here] += relative.values[there] ** 2
+        known[here] = True
+    return Series(steps=value.steps[known], values=(np.abs(value.values) * np.sqrt(total))[known])
+
+
+def combined(one: Series, other: Series, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Series:
+    """Combine two series at the steps that both recorded."""
+    steps, here, there = np.intersect1d(one.steps, other.steps, assume_unique=True, return_indices=True)
+    # 0 / 0 is NaN, which is drawn as a gap and lies in no band.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Series(steps=steps, values=combine(one.values[here], other.values[there]))
+
+
+def make_line(
+    record: Record,
+    cells: Sequence[str],
+    metric: str,
+    series: Histories,
+    key: Key,
+    max_step: int | None = None,
+    errors: Histories | None = None,
+) -> Line | None:
+    """Combine the seeds of one place; `None` when nothing was recorded."""
+    whole: list[Series] = []
+    bars: list[Series] = []
+    diverged: list[Series] = []
+    switches: set[int] = set()
+    for cell in cells:
+        outcome = record.outcomes[cell]
+        if outcome.run_id is None:
+            continue
+        found = _up_to(series[outcome.run_id, metric], max_step)
+        if not found.steps.size:
+            continue
+        if outcome.diverged:
+            if (finite := _finite_part(found)).steps.size:
+                diverged.append(finite)
+        else:
+            whole.append(found)
+            bars += [errors[outcome.run_id, metric]] if errors else []
+        switches |= {step for step in outcome.switch_steps if max_step is None or step <= max_step}
+    if not whole and not diverged:
+        return None
+    steps, mean, std = _combine(whole)
+    return Line(
+        key=key,
+        steps=steps,
+        mean=mean,
+        std=std,
+        num_seeds=len(whole),
+        switches=tuple(sorted(switches)),
+        diverged=tuple(diverged),
+        error=_error_of_mean(steps, bars),
+    )
+
+
+def _error_of_mean(steps: np.ndarray, errors: Sequence[Series]) -> np.ndarray:
+    """Return the standard error of a mean of independent estimates, where all of them have one."""
+    squares = np.zeros(len(steps)) if errors else np.full(len(steps), math.nan)
+    for error in errors:
+        one = np.full(len(steps), math.nan)
+        _, here, there = np.intersect1d(steps, error.steps, assume_unique=True, return_indices=True)
+        one[here] = error.values[there]
+        squares += one**2
+    return np.sqrt(squares) / max(len(errors), 1)
+
+
+def _up_to(series: Series, max_step: int | None) -> Series:
+    if max_step is None:
+        return series
+    keep = series.steps <= max_step
+    return Series(steps=series.steps[keep], values=series.values[keep])
+
+
+def _finite_part(series: Series) -> Series:
+    broken = np.flatnonzero(~np.isfinite(series.values))
+    stop = int(broken[0]) if broken.size else len(series.values)
+    return Series(steps=series.steps[:stop], values=series.values[:stop])
+
+
+def _combine(runs: Sequence[Series]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if not runs:
+        return np.array([], dtype=np.int64), np.array([]), np.array([])
+    steps = runs[0].steps
+    for run in runs[1:]:
+        steps = np.intersect1d(steps, run.steps, assume_unique=True)
+    values = np.stack([run.values[np.searchsorted(run.steps, steps)] for run in runs])
+    values = np.where(np.isfinite(values), values, math.nan)
+    spread = np.std(values, axis=0, ddof=1) if len(runs) > 1 else np.full(len(steps), math.nan)
+    return steps, np.mean(values, axis=0), spread
