@@ -62,8 +62,8 @@ class Tracker:
                 width = block_width(stage.k, self._instruments.num_outputs, lane.cell.solver.guard, size)
                 kind = (width, lane.block_WC is None, lane.cell.solver, lane.cell.holdout_seed, coordinates)
                 due.setdefault(kind, []).append(lane)
-        alive = {id(lane) for lane in lanes}
-        self._groups = {key: group for key, group in self._groups.items() if group.members <= alive}
+        alive = {id(lane) for lane in lanes if step < lane.num_steps}
+        self._groups = {key: group for key, group in self._groups.items() if group.serves(alive, step)}
         groups: list[_Group] = []
         for kind, members in due.items():
             key = (*kind, *map(id, members))
@@ -85,16 +85,22 @@ class _Group:
 
     def __init__(self, instruments: Instruments, lanes: Sequence[Lane], step: int) -> None:
         self._instruments, self._lanes = instruments, lanes
-        self.members = {id(lane) for lane in lanes}
+        self._stages = [lane.stage_at(step) for lane in lanes]
         self._solver = lanes[0].cell.solver
         self._examples = _examples(instruments, lanes[0])
-        stage = lanes[0].stage_at(step)
-        assert stage.k is not None
-        self._coordinates = _coordinates(self._examples, stage.k)
+        assert self._stages[0].k is not None
+        self._coordinates = _coordinates(self._examples, self._stages[0].k)
         # The first product of a refresh, and the inner products that follow, are most of it.
         self._begin = Recorded(self._begin_at)
         self._params_NP: Tensor | None = None
         self._begun: tuple[CurvatureProduct, Tensor, Tensor] | None = None
+
+    def serves(self, alive: set[int], step: int) -> bool:
+        """Whether all of its lanes train on (by id), in the stages in which it was made."""
+        return all(
+            id(lane) in alive and lane.stage_at(step) == stage
+            for lane, stage in zip(self._lanes, self._stages, strict=True)
+        )
 
     def _product(self, params_NP: Tensor) -> CurvatureProduct:
         return self._instruments.objective.curvature(
@@ -130,7 +136,7 @@ class _Group:
         params_NP = self._params_NP
         assert params_NP is not None, "nothing has been launched"
         lanes = self._lanes
-        counts = [lane.stage_at(step).k or 0 for lane in lanes]
+        counts = [stage.k or 0 for stage in self._stages]
         size = params_NP.shape[1] if self._coordinates is None else self._coordinates.size
         width = block_width(counts[0], self._instruments.num_outputs, self._solver.guard, size)
 
