@@ -1,12 +1,13 @@
 """Panels of lines against something other than the step: profiles, paths and densities are drawn with it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from search_spaces.reports import ReportSpec
 from sweep.record import Record
@@ -18,6 +19,7 @@ from sweep.report.points import Key, select
 
 WIDTH, HEIGHT, LEFT, BOTTOM, GAP, TITLE, LEGEND = 3.7, 2.8, 0.72, 0.5, 0.7, 0.26, 1.35
 MAX_IN_ROW, BAND, SMALL = 3, 0.16, 40
+MOST_POWERS = 3
 STEP_COLOURS = "viridis"
 
 
@@ -127,7 +129,7 @@ def draw_panels(
                     axes.fill_between(line.x, low, line.mean + line.std, color=colour, alpha=BAND, lw=0)
             if panel.linear_below is not None:
                 axes.set_xscale("symlog", linthresh=panel.linear_below)
-                axes.xaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=panel.linear_below))
+                axes.xaxis.set_major_locator(FixedLocator(_symmetric_ticks(panel)))
             if panel.whole:
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if panel.ticks:
@@ -135,6 +137,16 @@ def draw_panels(
             if column == across - 1 or index == len(data.panels) - 1:
                 axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
         canvas.save(path)
+
+
+def _symmetric_ticks(panel: Panel) -> list[float]:
+    """Return 0 and powers of ten to both sides, from where they have room beside 0; every second of many."""
+    assert panel.linear_below is not None
+    largest = max(float(np.abs(line.x).max()) for line in panel.lines)
+    first, last = (math.floor(math.log10(value)) for value in (panel.linear_below, largest))
+    powers = [10.0**exponent for exponent in range(first + 1, last + 1)]
+    powers = powers if len(powers) <= MOST_POWERS else powers[1::2]
+    return [*(-power for power in reversed(powers)), 0.0, *powers]
 
 
 def _colours(count: int, *, in_order: bool) -> list[tuple[float, ...] | str]:

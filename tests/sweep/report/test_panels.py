@@ -20,6 +20,7 @@ from sweep.report.curves import _minor_label, _sparse_label
 from sweep.report.density import density_data, quadrature
 from sweep.report.labels import grid_label
 from sweep.report.levels import levels_csv, levels_data, levels_markdown
+from sweep.report.panels import Panel, PanelLine, _symmetric_ticks
 from sweep.report.path import path_data
 from sweep.report.profile import profile_data
 from sweep.report.spectrum import draw_spectrum, spectrum_data
@@ -82,6 +83,14 @@ def test_a_profile_is_by_index_and_averaged_over_the_seeds(store: Store) -> None
     assert last.mean.tolist() == [10.0, 20.0, 100.0]
     few = profile_data(recorded(store, histories), spec.model_copy(update={"at_most": 2}))
     assert few.panels[0].lines[0].x.tolist() == [1, 2]
+
+
+def test_ticks_to_both_sides_leave_zero_its_room() -> None:
+    x = np.array([-0.3, 0.0, 8.0])
+    line = PanelLine(label="", x=x, mean=x, std=x)
+    ticks = [_symmetric_ticks(Panel(key=(), lines=(line,), linear_below=unit)) for unit in (2e-3, 2e-5)]
+    assert ticks[0] == [-1.0, -0.1, -0.01, 0.0, 0.01, 0.1, 1.0]
+    assert ticks[1] == [-1e-1, -1e-3, 0.0, 1e-3, 1e-1], "every second of many"
 
 
 def test_names_stand_where_a_profile_has_no_numbers(store: Store) -> None:
