@@ -42,6 +42,10 @@ TUNING, RESULTS = "eigenspace_tuning", "eigenspace_refresh"
 SETTLING, TUNING_REFRESHES = 3, 4
 SOLVER = Solver()
 
+PAUSE = 0.2
+"""Seconds before each timing. SciPy's and torch's linear algebra have threads of their own, which go on
+waiting actively after a call: without a pause each solver shares the cores with those of the one before."""
+
 
 class Tracker:
     """The project's tracker, warm from refresh to refresh, in the holdout's coordinates as in training."""
@@ -216,9 +220,11 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
                     return tracker()
                 return peers[name].solve(problem, tuned["peers"][name]["setting"], last)
 
+            time.sleep(PAUSE)
             spent, answers[name] = timed(solve, device)
             measured[name].seconds.append(spent)
         if floor is not None:
+            time.sleep(PAUSE)
             floors.append(seconds_of(floor, device))
         unconverged += not tracker.converged
         exact = problem.reference(tracker.basis.sum(0))
