@@ -33,7 +33,7 @@ class Objective(Protocol):
     num_params: int
 
     replayable: bool
-    """Whether nothing that `loss_and_gradient` does depends on more than its arguments' shapes."""
+    """Whether which operations a gradient or a product consists of depends on its arguments' shapes alone."""
 
     def outputs(self, params_NP: Tensor, inputs_NBX: Tensor) -> Tensor:
         """Return the model's outputs, (N, B, C)."""
