@@ -2,8 +2,8 @@
 
 Everything here is of the size of a search space, in float64 and in the host's memory, whatever device the
 vectors are on: a GPU takes longer to start one such operation than the host to do it, and every decision that
-follows from the numbers is the host's. Many eigenproblems at once are the exception. What is of the size of the
-parameters is in `trainers.eigenspace` and `trainers.krylov`, but for the inner products that lead here.
+follows from the numbers is the host's. Many eigenproblems at once are the exception. What is of the size of
+the parameters is in `trainers.eigenspace` and `trainers.krylov`, but for the inner products that lead here.
 Lanes with entries that are not finite get NaN values and zero vectors, no error.
 
 Shape legend: N lanes, M and W vectors of a basis, P parameters.
