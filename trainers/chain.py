@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.coordinates import Coordinates, coordinates_of
-from trainers.layers import Layer, Saved
+from trainers.layers import Layer, Saved, Stacked, Sums
 from trainers.layers.activation import GELU, RELU, SOFTPLUS, TANH
 from trainers.layers.convolution import Convolution, MaxPool
 from trainers.layers.dense import Dense, Flatten
@@ -31,6 +31,10 @@ from trainers.objective import CurvatureProduct, Part
 TANGENT_BYTES = {"cpu": 40 * 2**20, "cuda": 192 * 2**20}
 """Budget for one lane's tangents of one chunk of examples: what a processor's cache holds much of, and what
 fills a GPU. Chunks are a function of one lane's shapes, so that sums do not depend on its neighbours."""
+
+DIRECTIONS = {"cpu": 16, "cuda": 64}
+"""Most directions of one pass; more are taken in equal parts. 24 of a wide network at a time are slower on a
+processor than 12 and 12, whose tangents a cache holds while all examples share each matrix product."""
 
 SAVED_BYTES = 2 * 2**30
 """Budget for keeping the linearised forward pass of all chunks; beyond it, each product computes it again."""
@@ -187,9 +191,14 @@ class ChainObjective:
                 parts.append(own)
         return self._loss.value(values, targets_NBC), torch.cat(parts[::-1], 1)
 
-    def _linearise(self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor) -> _Linearised:
+    def _linearise(
+        self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, share: float
+    ) -> _Linearised:
+        """Return a pass over one chunk, its gradients times the chunk's share of the examples."""
         outputs, saved = self._forward(params_NP, inputs_NBX)
         grad = self._loss.gradient(outputs, targets_NBC)
+        if share != 1:
+            grad.mul_(share)
         grads = [grad]
         for index in reversed(range(1, len(self._layers))):
             _, before = self._layers[index].backward(
@@ -205,17 +214,16 @@ class ChainObjective:
         layers: Sequence[Layer],
         params_NP: Tensor,
         point: _Linearised,
-        directions_NRD: Tensor,
+        stacked: Sequence[Stacked],
         part: Part,
-        into_NRD: Tensor,
-    ) -> None:
-        spans = _spans(layers)
+        share: float,
+        sums: Sequence[Sums],
+    ) -> list[Sums]:
+        """Return each layer's `sums` with this chunk's product, times its share of the examples."""
         tangents: Tensor | None = None
         kept: list[Saved] = []
-        for layer, own, span, saved in zip(layers, self._spans, spans, point.saved, strict=True):
-            tangents, tangent_saved = layer.tangent(
-                params_NP[:, own], saved, directions_NRD[..., span], tangents
-            )
+        for layer, span, saved, own in zip(layers, self._spans, point.saved, stacked, strict=True):
+            tangents, tangent_saved = layer.tangent(params_NP[:, span], saved, own, tangents)
             kept.append(tangent_saved)
         assert tangents is not None
         if part == "functional":
@@ -223,18 +231,23 @@ class ChainObjective:
         else:
             outward = self._loss.output_hessian(point.outputs, tangents.transpose(1, 2))
             back = outward.transpose(1, 2).contiguous()
+            if share != 1:
+                back.mul_(share)
+        added: list[Sums] = []
         for index in reversed(range(len(layers))):
             assert back is not None
-            back = layers[index].backward_tangent(
+            total, back = layers[index].backward_tangent(
                 params_NP[:, self._spans[index]],
                 point.saved[index],
-                directions_NRD[..., spans[index]],
+                stacked[index],
                 kept[index],
                 None if part == "gauss_newton" else point.grads[index],
                 back,
-                into_NRD[..., spans[index]],
+                sums[index],
                 need_input=index > 0,
             )
+            added.append(total)
+        return added[::-1]
 
     @torch.no_grad()
     def curvature(
@@ -264,36 +277,41 @@ class ChainObjective:
         if coordinates is not None:
             first = cast(Dense, layers[0])
             layers = (Dense(coordinates.inputs_BS.shape[1], first.num_outputs, first.bias), *layers[1:])
+        spans = _spans(layers)
         points: dict[int, _Linearised] = {}
 
-        def linearise(chunk: slice) -> _Linearised:
-            point = self._linearise(params_NP, inputs_NBX[:, chunk], targets_NBC[:, chunk])
+        def linearised(chunk: slice) -> _Linearised:
+            size = chunk.stop - chunk.start
+            point = points.get(chunk.start)
+            if point is not None and point.outputs.shape[1] == size:
+                return point
+            point = self._linearise(params_NP, inputs_NBX[:, chunk], targets_NBC[:, chunk], size / total)
             if coordinates is not None:
                 point.saved[0] = coordinates.inputs_BS[chunk].expand(lanes, -1, -1)
+            if keep:
+                points[chunk.start] = point
             return point
 
         @torch.no_grad()
         def product(directions_NRD: Tensor) -> Tensor:
-            per_example = features * directions_NRD.shape[1] * params_NP.element_size()
-            num_chunks = -(-total * per_example // TANGENT_BYTES[params_NP.device.type])
-            size = -(-total // num_chunks)
+            device, total_directions = params_NP.device.type, directions_NRD.shape[1]
+            num_directions = _part(total_directions, DIRECTIONS[device])
+            per_example = features * num_directions * params_NP.element_size()
+            size = -(-total // -(-total * per_example // TANGENT_BYTES[device]))
             result = torch.empty_like(directions_NRD)
-            partial = result if size == total else torch.empty_like(result)
-            for start in range(0, total, size):
-                chunk = slice(start, min(total, start + size))
-                point = points.get(start)
-                if point is None or point.outputs.shape[1] != chunk.stop - start:
-                    point = linearise(chunk)
-                    if keep:
-                        points[start] = point
-                self._product(layers, params_NP, point, directions_NRD, part, partial)
-                if partial is result:
-                    continue
-                share = (chunk.stop - start) / total
-                if start == 0:
-                    torch.mul(partial, share, out=result)
-                else:
-                    result.add_(partial, alpha=share)
+            for first in range(0, total_directions, num_directions):
+                rows = slice(first, first + num_directions)
+                stacked = [
+                    layer.stack(directions_NRD[:, rows, span], need_input=index > 0)
+                    for index, (layer, span) in enumerate(zip(layers, spans, strict=True))
+                ]
+                sums: list[Sums] = [None] * len(layers)
+                for start in range(0, total, size):
+                    chunk = slice(start, min(total, start + size))
+                    share = (chunk.stop - start) / total
+                    sums = self._product(layers, params_NP, linearised(chunk), stacked, part, share, sums)
+                for layer, span, of_layer in zip(layers, spans, sums, strict=True):
+                    layer.collect(of_layer, result[:, rows, span])
             return result
 
         return product
@@ -309,6 +327,11 @@ class ChainObjective:
             size += values.numel()
         self._sizes[inputs_NBX.shape[2:]] = 2 * size
         return 2 * size
+
+
+def _part(total: int, most: int) -> int:
+    """Return the size of equal parts of at most `most`."""
+    return -(-total // -(-total // most))
 
 
 def _spans(layers: Sequence[Layer]) -> list[slice]:

@@ -32,7 +32,7 @@ base:
   phases: [{lr: 0.05, until: 400}, {lr: 0.05, until: 2400}]
 axes:
   alpha_dom: [1, .inf]
-  beta_bulk: [2, 0.0001]
+  beta_bulk: [2, 0.0001]  # What diverges ends at once: not first, where one has to be in training.
   seed: [0, 1]
 reports:
   - {kind: heatmap, name: heatmap, x: alpha_dom, y: beta_bulk}
@@ -165,8 +165,7 @@ def test_lanes_give_the_same_bits(home: Home, undisturbed: Home, ray: tuple[str,
 
 @pytest.mark.parametrize("how", ["SIGINT", "stop"])
 def test_stopped_cleanly_and_resumed(how: str, home: Home, undisturbed: Home, ray: tuple[str, str]) -> None:
-    # Asking through MLflow takes longer than a little cell; what is asked there is not resumed here. The cells that diverge,
-    # and end at once, come last.
+    # Asking through MLflow takes longer than a little cell; what is asked there is not resumed here.
     longer = ("--set", "num_steps=400000") if how == "stop" else ()
     process = home.start("run", "little.yaml", *longer, *COMMITS, *ray)
     assert wait_until(lambda: bool(home.cells_in_mid_training()), process)

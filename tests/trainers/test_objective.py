@@ -107,14 +107,19 @@ def test_the_functional_product_is_the_hessian_less_gauss_newton(module: str, lo
 
 @pytest.mark.parametrize("module", ["mlp-relu", "cnn-tanh"])
 @pytest.mark.parametrize("saved_bytes", [0, 2**30])
-def test_chunks_over_examples_add_up(module: str, saved_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("part", ["hessian", "gauss_newton", "functional"])
+def test_chunks_of_examples_and_of_directions_add_up(
+    module: str, saved_bytes: int, part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
     problem = build_problem(module, "mse")
+    at = (problem.params_NP, problem.inputs_NBX, problem.targets_NBC)
     whole = objectives(problem)[0]
     block = directions(problem, 3)
-    expected = whole.curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)(block)
+    expected = whole.curvature(*at, part=part)(block)
     monkeypatch.setitem(chain.TANGENT_BYTES, "cpu", 1)
+    monkeypatch.setitem(chain.DIRECTIONS, "cpu", 2)
     monkeypatch.setattr(chain, "SAVED_BYTES", saved_bytes)
-    product = objectives(problem)[0].curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)
+    product = objectives(problem)[0].curvature(*at, part=part)
     for _ in range(2):
         torch.testing.assert_close(product(block), expected, **EXACT)
 

@@ -9,7 +9,8 @@ A layer owns four maps. With parameters w, input x, output y = f(w, x) and a los
 
 A chain of them gives gradients, and products of the Hessian (or its Gauss-Newton part) with a whole block of
 directions at the cost of its matrix products and nothing else: no graph is recorded, and the linearised
-forward pass is computed once for the block.
+forward pass is computed once for the block. Over many examples a product goes chunk by chunk; what does not
+depend on the chunk is done once (`stack`, `collect`), and products add to what earlier chunks have given.
 
 Shape legend: N lanes, B examples, R directions, F features, Q parameters of one layer. Tangents have the
 directions after the examples, (N, B, R, ...): a dense layer then needs no transposition of its inputs.
@@ -21,6 +22,12 @@ from torch import Tensor
 
 Saved = Any
 """What a layer keeps from `forward` or `tangent` for the passes that follow; private to the layer."""
+
+Stacked = Any
+"""A block of directions as a layer's products read it; private to the layer."""
+
+Sums = Any
+"""The tangents of a layer's gradient, added up over the chunks so far, as its products give them."""
 
 
 class Layer(Protocol):
@@ -41,8 +48,12 @@ class Layer(Protocol):
         """Return the gradients in the parameters (N, Q) and in the inputs (`None` where there are none)."""
         ...
 
+    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
+        """Arrange a block of directions for the products with every chunk."""
+        ...
+
     def tangent(
-        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+        self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
     ) -> tuple[Tensor, Saved]:
         """Return the outputs' tangents (N, B, R, ...); `tangents` is `None` for the input of the network."""
         ...
@@ -51,17 +62,21 @@ class Layer(Protocol):
         self,
         params_NQ: Tensor,
         saved: Saved,
-        directions_NRQ: Tensor,
+        stacked: Stacked,
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
-        into_NRQ: Tensor,
+        sums: Sums,
         *,
         need_input: bool,
-    ) -> Tensor | None:
-        """Write the tangents of the parameters' gradient (N, R, Q) and return the inputs', (N, B, R, ...).
+    ) -> tuple[Sums, Tensor | None]:
+        """Return `sums` with this chunk's tangents of the parameters' gradient; the inputs' (N, B, R, ...).
 
-        Without `grad_NBF` the terms that hold second derivatives of the network are left out, which gives
-        the Gauss-Newton product.
+        `sums` is `None` for the first chunk, and is changed for those that follow. Without `grad_NBF` the
+        terms that hold second derivatives of the network are left out, which gives the Gauss-Newton product.
         """
+        ...
+
+    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
+        """Write the sums over all chunks as rows of parameters, (N, R, Q)."""
         ...

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.layers import Saved
+from trainers.layers import Saved, Stacked, Sums
 
 Derivatives = tuple[Tensor, Callable[[], Tensor] | None]
 """phi'(x), and a function that returns phi''(x), `None` where that is 0 everywhere."""
@@ -38,8 +38,11 @@ class Activation:
         """Return phi'(x) g."""
         return None, self.derivatives(*saved)[0] * grad_NBF
 
+    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
+        """No parameters, no directions."""
+
     def tangent(
-        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+        self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
     ) -> tuple[Tensor, Saved]:
         """Return phi'(x) x', in the place of x' where phi'' does not ask for it: new memory costs more."""
         assert tangents is not None, "a network does not begin with an activation"
@@ -52,20 +55,23 @@ class Activation:
         self,
         params_NQ: Tensor,
         saved: Saved,
-        directions_NRQ: Tensor,
+        stacked: Stacked,
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
-        into_NRQ: Tensor,
+        sums: Sums,
         *,
         need_input: bool,
-    ) -> Tensor | None:
+    ) -> tuple[Sums, Tensor | None]:
         """Return phi'(x) g' + phi''(x) x' g, in the place of g'."""
         first, second = self.derivatives(*saved)
         result = grad_tangents.mul_(first.unsqueeze(2))
         if grad_NBF is not None and second is not None:
             result.addcmul_((second() * grad_NBF).unsqueeze(2), tangent_saved)
-        return result
+        return None, result
+
+    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
+        """No parameters, nothing to write."""
 
 
 def _relu(inputs: Tensor, outputs: Tensor) -> Derivatives:

@@ -11,9 +11,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.layers import Saved
+from trainers.layers import Saved, Stacked, Sums
 
 _backward = torch.ops.aten.convolution_backward.default
+
+
+@dataclass(frozen=True, slots=True)
+class _Directions:
+    """A block of directions W', b' as kernels.
+
+    Args:
+        forward: (N R out, in, size, size).
+        backward: (N out, R in, size, size).
+        bias: (N R out,), `None` without one.
+        count: R.
+    """
+
+    forward: Tensor
+    backward: Tensor
+    bias: Tensor | None
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +94,24 @@ class Convolution:
         grad_inputs = _channels_to_lanes(self._transposed(grad, weight, lanes), lanes) if need_input else None
         return torch.cat(grads, 1), grad_inputs
 
+    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
+        """Lay the directions out as kernels, once as output channels and once as input channels."""
+        lanes, num_directions = directions_NRQ.shape[:2]
+        weight = self._weight(directions_NRQ)
+        shape = (lanes * self.num_outputs, num_directions * self.num_inputs, self.size, self.size)
+        return _Directions(
+            forward=weight.flatten(0, 2),
+            backward=weight.transpose(1, 2).reshape(shape),
+            bias=directions_NRQ[..., self._num_weights :].reshape(-1) if self.bias else None,
+            count=num_directions,
+        )
+
     def tangent(
-        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+        self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
     ) -> tuple[Tensor, Saved]:
         """Return x * W' + b' + x' * W, (N, B, R, C, H, W)."""
-        lanes, num_directions = directions_NRQ.shape[:2]
-        stacked = self._weight(directions_NRQ).flatten(0, 2)
-        bias = directions_NRQ[..., self._num_weights :].reshape(-1) if self.bias else None
-        out = F.conv2d(saved, stacked, bias, padding=self.padding, groups=lanes)
+        lanes, num_directions = params_NQ.shape[0], stacked.count
+        out = F.conv2d(saved, stacked.forward, stacked.bias, padding=self.padding, groups=lanes)
         out = _channels_to_lanes(out, lanes).unflatten(2, (num_directions, self.num_outputs))
         if tangents is None:
             return out, None
@@ -96,43 +123,43 @@ class Convolution:
         self,
         params_NQ: Tensor,
         saved: Saved,
-        directions_NRQ: Tensor,
+        stacked: Stacked,
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
-        into_NRQ: Tensor,
+        sums: Sums,
         *,
         need_input: bool,
-    ) -> Tensor | None:
-        """Write and return the tangents of both gradients; `grad_tangents` is (N, B, R, C, H, W)."""
-        lanes, num_directions = directions_NRQ.shape[:2]
-        stacked = self._weight(directions_NRQ).flatten(0, 2)
+    ) -> tuple[Sums, Tensor | None]:
+        """Add and return the tangents of both gradients; `grad_tangents` is (N, B, R, C, H, W)."""
+        lanes, num_directions = params_NQ.shape[0], stacked.count
         grad_stacked = _lanes_to_channels(grad_tangents.flatten(2, 3))
-        weight_part = self._weight_gradient(grad_stacked, saved, stacked, lanes)
-        into_NRQ[..., : self._num_weights] = weight_part.reshape(lanes, num_directions, self._num_weights)
+        own = grad_tangents.new_empty(lanes, num_directions, self.num_params)
+        weight_part = self._weight_gradient(grad_stacked, saved, stacked.forward, lanes)
+        own[..., : self._num_weights] = weight_part.reshape(lanes, num_directions, self._num_weights)
         if self.bias:
-            into_NRQ[..., self._num_weights :] = grad_tangents.sum((1, 4, 5))
-        across = (
-            self._weight(directions_NRQ)
-            .transpose(1, 2)
-            .reshape(lanes * self.num_outputs, num_directions * self.num_inputs, self.size, self.size)
-        )
+            own[..., self._num_weights :] = grad_tangents.sum((1, 4, 5))
         grad = None if grad_NBF is None else _lanes_to_channels(grad_NBF)
         if grad is not None and tangent_saved is not None:
             inputs = _lanes_to_channels(tangent_saved.flatten(2, 3))
-            mixed = self._weight_gradient(grad, inputs, across, lanes).view(
+            mixed = self._weight_gradient(grad, inputs, stacked.backward, lanes).view(
                 lanes, self.num_outputs, num_directions, self.num_inputs, self.size, self.size
             )
-            self._weight(into_NRQ).add_(mixed.transpose(1, 2))
+            self._weight(own).add_(mixed.transpose(1, 2))
+        own = own if sums is None else sums.add_(own)
         if not need_input:
-            return None
+            return own, None
         weight = self._weight(params_NQ).flatten(0, 1)
         through = self._transposed(_lanes_to_channels(grad_tangents.flatten(1, 2)), weight, lanes)
         grad_inputs = _channels_to_lanes(through, lanes).unflatten(1, (-1, num_directions))
         if grad is not None:
-            extra = _channels_to_lanes(self._transposed(grad, across, lanes), lanes)
+            extra = _channels_to_lanes(self._transposed(grad, stacked.backward, lanes), lanes)
             grad_inputs = grad_inputs + extra.unflatten(2, (num_directions, self.num_inputs))
-        return grad_inputs
+        return own, grad_inputs
+
+    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
+        """Write the rows, which are what has been added up."""
+        into_NRQ.copy_(sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +182,11 @@ class MaxPool:
         indices, image = saved
         return None, _scatter(grad_NBF, indices, image)
 
+    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
+        """No parameters, no directions."""
+
     def tangent(
-        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+        self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
     ) -> tuple[Tensor, Saved]:
         """Pick each tangent where the maximum stands."""
         assert tangents is not None, "a network does not begin with pooling"
@@ -168,17 +198,20 @@ class MaxPool:
         self,
         params_NQ: Tensor,
         saved: Saved,
-        directions_NRQ: Tensor,
+        stacked: Stacked,
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
-        into_NRQ: Tensor,
+        sums: Sums,
         *,
         need_input: bool,
-    ) -> Tensor | None:
+    ) -> tuple[Sums, Tensor | None]:
         """Put each gradient's tangent where the maximum stood."""
         indices, image = saved
-        return _scatter(grad_tangents, indices.unsqueeze(2).expand(grad_tangents.shape), image)
+        return None, _scatter(grad_tangents, indices.unsqueeze(2).expand(grad_tangents.shape), image)
+
+    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
+        """No parameters, nothing to write."""
 
 
 def _scatter(values: Tensor, indices: Tensor, image: torch.Size) -> Tensor:

@@ -5,7 +5,39 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.layers import Saved
+from trainers.layers import Saved, Stacked, Sums
+
+
+@dataclass(frozen=True, slots=True)
+class _Directions:
+    """A block of directions W', b' as matrices.
+
+    Args:
+        forward: (N, R outputs, inputs).
+        backward: (N, outputs, R inputs), `None` for a first layer.
+        bias: (N, 1, R outputs), `None` without one.
+        count: R.
+    """
+
+    forward: Tensor
+    backward: Tensor | None
+    bias: Tensor | None
+    count: int
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Tangents of the gradient in W and b.
+
+    Args:
+        weight: From g', (N, R outputs, inputs).
+        mixed: From x', (N, outputs, R inputs); `None` for a first layer and for Gauss-Newton products.
+        bias: (N, R, outputs), `None` without one.
+    """
+
+    weight: Tensor | None = None
+    mixed: Tensor | None = None
+    bias: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,56 +79,78 @@ class Dense:
         grad_inputs = torch.bmm(grad_NBF, self._weight(params_NQ)) if need_input else None
         return torch.cat(grads, 1), grad_inputs
 
+    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
+        """Lay the directions out as matrices, once beside the outputs and once beside the inputs."""
+        lanes, num_directions = directions_NRQ.shape[:2]
+        weight = self._weight(directions_NRQ)
+        across = weight.transpose(1, 2)
+        return _Directions(
+            forward=weight.reshape(lanes, num_directions * self.num_outputs, self.num_inputs),
+            backward=across.reshape(lanes, self.num_outputs, -1) if need_input else None,
+            bias=self._bias(directions_NRQ).reshape(lanes, 1, -1) if self.bias else None,
+            count=num_directions,
+        )
+
     def tangent(
-        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+        self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
     ) -> tuple[Tensor, Saved]:
         """Return x W'^T + b' + x' W^T."""
-        lanes, num_directions = directions_NRQ.shape[:2]
-        batch = saved.shape[1]
-        stacked = self._weight(directions_NRQ).reshape(
-            lanes, num_directions * self.num_outputs, self.num_inputs
-        )
-        if self.bias:
-            bias = self._bias(directions_NRQ).reshape(lanes, 1, num_directions * self.num_outputs)
-            out = torch.baddbmm(bias, saved, stacked.mT)
+        lanes, batch = saved.shape[:2]
+        if stacked.bias is None:
+            out = torch.bmm(saved, stacked.forward.mT)
         else:
-            out = torch.bmm(saved, stacked.mT)
-        out = out.view(lanes, batch * num_directions, self.num_outputs)
+            out = torch.baddbmm(stacked.bias, saved, stacked.forward.mT)
+        out = out.view(lanes, batch * stacked.count, self.num_outputs)
         if tangents is not None:
-            flat = tangents.reshape(lanes, batch * num_directions, self.num_inputs)
+            flat = tangents.reshape(lanes, batch * stacked.count, self.num_inputs)
             out.baddbmm_(flat, self._weight(params_NQ).mT)
-        return out.view(lanes, batch, num_directions, self.num_outputs), tangents
+        return out.view(lanes, batch, stacked.count, self.num_outputs), tangents
 
     def backward_tangent(
         self,
         params_NQ: Tensor,
         saved: Saved,
-        directions_NRQ: Tensor,
+        stacked: Stacked,
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
-        into_NRQ: Tensor,
+        sums: Sums,
         *,
         need_input: bool,
-    ) -> Tensor | None:
-        """Write g'^T x + g^T x' and the sum of g', and return g' W + g W'."""
+    ) -> tuple[Sums, Tensor | None]:
+        """Add g'^T x + g^T x' and the sum of g', and return g' W + g W'."""
         lanes, batch, num_directions, _ = grad_tangents.shape
         out, inp = self.num_outputs, self.num_inputs
-        weight_part = torch.bmm(grad_tangents.reshape(lanes, batch, num_directions * out).mT, saved)
-        self._weight(into_NRQ).copy_(weight_part.view(lanes, num_directions, out, inp))
+        before = _Sums() if sums is None else sums
+        beside = grad_tangents.reshape(lanes, batch, num_directions * out)
+        before.weight = _plus_product(before.weight, beside.mT, saved)
         if grad_NBF is not None and tangent_saved is not None:
-            mixed = torch.bmm(grad_NBF.mT, tangent_saved.reshape(lanes, batch, num_directions * inp))
-            self._weight(into_NRQ).add_(mixed.view(lanes, out, num_directions, inp).transpose(1, 2))
+            inputs = tangent_saved.reshape(lanes, batch, num_directions * inp)
+            before.mixed = _plus_product(before.mixed, grad_NBF.mT, inputs)
         if self.bias:
-            self._bias(into_NRQ).copy_(grad_tangents.sum(1))
+            bias = grad_tangents.sum(1)
+            before.bias = bias if before.bias is None else before.bias.add_(bias)
         if not need_input:
-            return None
+            return before, None
         flat = grad_tangents.reshape(lanes, batch * num_directions, out)
         grad_inputs = torch.bmm(flat, self._weight(params_NQ)).view(lanes, batch, num_directions * inp)
         if grad_NBF is not None:
-            across = self._weight(directions_NRQ).transpose(1, 2).reshape(lanes, out, num_directions * inp)
-            grad_inputs.baddbmm_(grad_NBF, across)
-        return grad_inputs.view(lanes, batch, num_directions, inp)
+            grad_inputs.baddbmm_(grad_NBF, stacked.backward)
+        return before, grad_inputs.view(lanes, batch, num_directions, inp)
+
+    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
+        """Write the weights' rows, the two parts of each added, and the biases'."""
+        shape = (into_NRQ.shape[1], self.num_outputs, self.num_inputs)
+        self._weight(into_NRQ).copy_(sums.weight.unflatten(1, shape[:2]))
+        if sums.mixed is not None:
+            self._weight(into_NRQ).add_(sums.mixed.unflatten(2, shape[::2]).transpose(1, 2))
+        if sums.bias is not None:
+            self._bias(into_NRQ).copy_(sums.bias)
+
+
+def _plus_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """Return left right + total, in the place of total."""
+    return torch.bmm(left, right) if total is None else total.baddbmm_(left, right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +169,11 @@ class Flatten:
         """Restore the shape of one example."""
         return None, grad_NBF.unflatten(-1, saved)
 
+    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
+        """No parameters, no directions."""
+
     def tangent(
-        self, params_NQ: Tensor, saved: Saved, directions_NRQ: Tensor, tangents: Tensor | None
+        self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
     ) -> tuple[Tensor, Saved]:
         """Return (N, B, R, F)."""
         assert tangents is not None, "a chain drops a leading Flatten"
@@ -126,13 +183,16 @@ class Flatten:
         self,
         params_NQ: Tensor,
         saved: Saved,
-        directions_NRQ: Tensor,
+        stacked: Stacked,
         tangent_saved: Saved,
         grad_NBF: Tensor | None,
         grad_tangents: Tensor,
-        into_NRQ: Tensor,
+        sums: Sums,
         *,
         need_input: bool,
-    ) -> Tensor | None:
+    ) -> tuple[Sums, Tensor | None]:
         """Restore the shape of one example."""
-        return grad_tangents.unflatten(-1, saved)
+        return None, grad_tangents.unflatten(-1, saved)
+
+    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
+        """No parameters, nothing to write."""
