@@ -17,6 +17,8 @@ from sweep.names import Status
 from sweep.record import SEED_AXIS, CellOutcome, Record, Series
 from sweep.report.points import GRID_AXIS, value_of
 
+SWITCH_AXIS = "switch_step"
+
 NO_SERIES = Series(steps=np.array([], dtype=np.int64), values=np.array([]))
 
 
@@ -49,10 +51,15 @@ class Run:
 
     @property
     def switch_step(self) -> int | None:
-        """The step at which the last phase began, resolved where it was a condition."""
+        """The step at which the last phase began, resolved where it was a condition; `None` without a switch.
+
+        A switch at step 0 leaves no phase before it, so the cell knows of none; its axis does.
+        """
         if (met := self.outcome.metrics.get(names.FINAL_SWITCH_STEP)) is not None:
             return int(met)
-        return self.outcome.switch_steps[-1] if self.outcome.switch_steps else None
+        if self.outcome.switch_steps:
+            return self.outcome.switch_steps[-1]
+        return 0 if self.axes.get(SWITCH_AXIS) == 0 else None
 
     @property
     def ended(self) -> bool:

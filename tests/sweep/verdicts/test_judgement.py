@@ -104,6 +104,16 @@ def test_a_plain_run_is_measured_where_its_partner_switched() -> None:
     assert only(spec, *runs).verdict is Verdict.REPRODUCED
 
 
+def test_a_switch_at_the_first_step_is_a_switch() -> None:
+    """Its cell has one phase, as that of a plain run; a grid over switch points often begins with it."""
+    spec = claim(statistic={**X, "start": 0, "stop": 21, "unit": "after_switch"}, band={"at_most": 3})
+    ramp = {"x": series([float(i) for i in range(11)])}
+    judged = only(spec, run(ramp, switch_step=0), run(ramp, switch_step=20, switch=20))
+    assert judged.verdict is Verdict.REPRODUCED
+    assert list(judged.by_seed.values()) == [2.0]
+    assert "there is no switch" in only(spec, run(ramp)).note
+
+
 @pytest.mark.parametrize(
     ("runs", "reason"),
     [
