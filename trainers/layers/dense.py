@@ -141,9 +141,11 @@ class Dense:
     def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
         """Write the weights' rows, the two parts of each added, and the biases'."""
         shape = (into_NRQ.shape[1], self.num_outputs, self.num_inputs)
-        self._weight(into_NRQ).copy_(sums.weight.unflatten(1, shape[:2]))
-        if sums.mixed is not None:
-            self._weight(into_NRQ).add_(sums.mixed.unflatten(2, shape[::2]).transpose(1, 2))
+        rows, into = sums.weight.unflatten(1, shape[:2]), self._weight(into_NRQ)
+        if sums.mixed is None:
+            into.copy_(rows)
+        else:
+            torch.add(rows, sums.mixed.unflatten(2, shape[::2]).transpose(1, 2), out=into)
         if sums.bias is not None:
             self._bias(into_NRQ).copy_(sums.bias)
 
