@@ -121,22 +121,22 @@ class Dense:
         """Add g'^T x + g^T x' and the sum of g', and return g' W + g W'."""
         lanes, batch, num_directions, _ = grad_tangents.shape
         out, inp = self.num_outputs, self.num_inputs
-        before = _Sums() if sums is None else sums
+        added = _Sums() if sums is None else sums
         beside = grad_tangents.reshape(lanes, batch, num_directions * out)
-        before.weight = _plus_product(before.weight, beside.mT, saved)
+        added.weight = _plus_product(added.weight, beside.mT, saved)
         if grad_NBF is not None and tangent_saved is not None:
             inputs = tangent_saved.reshape(lanes, batch, num_directions * inp)
-            before.mixed = _plus_product(before.mixed, grad_NBF.mT, inputs)
+            added.mixed = _plus_product(added.mixed, grad_NBF.mT, inputs)
         if self.bias:
             bias = grad_tangents.sum(1)
-            before.bias = bias if before.bias is None else before.bias.add_(bias)
+            added.bias = bias if added.bias is None else added.bias.add_(bias)
         if not need_input:
-            return before, None
+            return added, None
         flat = grad_tangents.reshape(lanes, batch * num_directions, out)
         grad_inputs = torch.bmm(flat, self._weight(params_NQ)).view(lanes, batch, num_directions * inp)
         if grad_NBF is not None:
             grad_inputs.baddbmm_(grad_NBF, stacked.backward)
-        return before, grad_inputs.view(lanes, batch, num_directions, inp)
+        return added, grad_inputs.view(lanes, batch, num_directions, inp)
 
     def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
         """Write the weights' rows, the two parts of each added, and the biases'."""
