@@ -2,13 +2,14 @@
 
 import pytest
 
-from tests.trainers.models_small import YOURS, case_names
+from tests.trainers.models_small import TOKENS, YOURS, case_names
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("a model of your own")
     group.addoption("--model", metavar="FILE", help="a file whose build(input_shape, num_outputs) is tried")
     group.addoption("--input-shape", metavar="N,N,N", help="shape of one small example, such as 3,8,8")
+    group.addoption("--tokens", metavar="N", type=int, help="its inputs are token numbers below N")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -16,6 +17,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if not (shape := config.getoption("--input-shape", None)):
             raise pytest.UsageError("--model needs --input-shape, such as 3,8,8.")
         YOURS["your own"] = ({"path": path}, tuple(int(size) for size in shape.split(",")))
+        if tokens := config.getoption("--tokens", None):
+            TOKENS["your own"] = tokens
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from trainers.models import MODELS
 from trainers.options import Choice
@@ -47,6 +48,10 @@ YOURS: dict[str, tuple[dict[str, object], tuple[int, ...]]] = {}
 """A model from the command line; alone then (see `conftest.py`)."""
 
 
+TOKENS: dict[str, int] = {"transformer": 7}
+"""Models whose inputs are token numbers, with how many tokens there are."""
+
+
 def case_names() -> list[str]:
     """Return what the contract suites go through: the table, or a model of somebody's own."""
     return sorted(YOURS or MODELS)
@@ -63,6 +68,13 @@ def small_choice(name: str, folder: Path) -> tuple[Choice, tuple[int, ...]]:
         path.write_text(USER_FILE)
         options = {"path": str(path)}
     return Choice.of(name, **options), shape
+
+
+def small_inputs(name: str, *shape: int, draw: torch.Generator) -> Tensor:
+    """Return float64 inputs of a model: normal, or token numbers."""
+    if name in TOKENS:
+        return torch.randint(0, TOKENS[name], shape, generator=draw).double()
+    return torch.randn(shape, generator=draw, dtype=torch.float64)
 
 
 def build_model(choice: Choice, shape: tuple[int, ...], num_outputs: int) -> nn.Module:

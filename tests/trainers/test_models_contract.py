@@ -7,7 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tests.trainers.models_small import SMALL, USER_FILE, YOURS, build_model, case_names, small_choice
+from tests.trainers.models_small import (
+    SMALL,
+    USER_FILE,
+    YOURS,
+    build_model,
+    case_names,
+    small_choice,
+    small_inputs,
+)
 from tests.trainers.tolerances import DEEP_SUMS_FLOAT64, FINITE_DIFFERENCES_FLOAT64, SUMS_FLOAT64
 from trainers import functional
 from trainers.functional import FunctionalObjective
@@ -30,9 +38,7 @@ class Case:
         self.num_outputs = 1 if name == "quadratic" else 3
         self.module = self.fresh(shape).double()
         draw = torch.Generator().manual_seed(3)
-        self.inputs = torch.randn(LANES, BATCH, *shape, generator=draw, dtype=torch.float64)
-        if name == "transformer":
-            self.inputs = torch.randint(0, 7, (LANES, BATCH, *shape), generator=draw).double()
+        self.inputs = small_inputs(name, LANES, BATCH, *shape, draw=draw)
         labels = torch.randint(0, self.num_outputs, (LANES, BATCH), generator=draw)
         self.targets = nn.functional.one_hot(labels, self.num_outputs).double()
         self.params = torch.stack(

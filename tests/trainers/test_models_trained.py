@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainers.models_small import small_choice
+from tests.trainers.models_small import small_choice, small_inputs
 from tests.trainers.tolerances import TRAJECTORY
 from trainers.cell import Cell, Phase
 from trainers.data import Dataset
@@ -26,11 +26,9 @@ class Case:
     def __init__(self, name: str, folder: Path) -> None:
         self.model, shape = small_choice(name, folder)
         draw = torch.Generator().manual_seed(0)
-        inputs = torch.randn(NUM_EXAMPLES, *shape, generator=draw, dtype=torch.float64)
+        inputs = small_inputs(name, NUM_EXAMPLES, *shape, draw=draw)
         labels = torch.randint(0, 10, (NUM_EXAMPLES,), generator=draw)
         self.toy = name == "quadratic"
-        if name == "transformer":
-            inputs = torch.randint(0, 7, (NUM_EXAMPLES, *shape), generator=draw).double()
         if self.toy:
             inputs, labels = inputs.sign(), torch.zeros(NUM_EXAMPLES, 1, dtype=torch.float64)
         self.data = Dataset(
