@@ -133,11 +133,12 @@ def _plain_pooling(layer: nn.MaxPool2d) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Linearised:
-    """A forward and a backward pass over one chunk, kept for the products that follow."""
+    """A forward and a backward pass over one chunk, which is a share of all examples, for later products."""
 
     saved: list[Saved]
     grads: list[Tensor]
     outputs: Tensor
+    share: float
 
 
 class ChainObjective:
@@ -207,7 +208,7 @@ class ChainObjective:
             assert before is not None
             grad = before
             grads.append(grad)
-        return _Linearised(saved=saved, grads=grads[::-1], outputs=outputs)
+        return _Linearised(saved=saved, grads=grads[::-1], outputs=outputs, share=share)
 
     def _product(
         self,
@@ -216,7 +217,6 @@ class ChainObjective:
         point: _Linearised,
         stacked: Sequence[Stacked],
         part: Part,
-        share: float,
         sums: Sequence[Sums],
     ) -> list[Sums]:
         """Return each layer's `sums` with this chunk's product, times its share of the examples."""
@@ -231,8 +231,8 @@ class ChainObjective:
         else:
             outward = self._loss.output_hessian(point.outputs, tangents.transpose(1, 2))
             back = outward.transpose(1, 2).contiguous()
-            if share != 1:
-                back.mul_(share)
+            if point.share != 1:
+                back.mul_(point.share)
         added: list[Sums] = []
         for index in reversed(range(len(layers))):
             assert back is not None
@@ -308,8 +308,7 @@ class ChainObjective:
                 sums: list[Sums] = [None] * len(layers)
                 for start in range(0, total, size):
                     chunk = slice(start, min(total, start + size))
-                    share = (chunk.stop - start) / total
-                    sums = self._product(layers, params_NP, linearised(chunk), stacked, part, share, sums)
+                    sums = self._product(layers, params_NP, linearised(chunk), stacked, part, sums)
                 for layer, span, of_layer in zip(layers, spans, sums, strict=True):
                     layer.collect(of_layer, result[:, rows, span])
             return result

@@ -13,12 +13,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
-from matplotlib.transforms import Transform
 
 from search_spaces.reports import AxisValue, FinalsSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
-from sweep.report.labels import axis_label, metric_label, plain
+from sweep.report.labels import apart, axis_label, metric_label, plain
 from sweep.report.lines import Looks, choose_looks, draw_key
 from sweep.report.points import Key, axis_values, grid_names, group, ordered_keys, select, unshown_axes
 from sweep.report.states import Pool, State, pool
@@ -190,18 +189,8 @@ def _set_x_scale(axes: Axes, values: tuple[AxisValue, ...], positions: list[floa
         else:
             axes.set_xscale("symlog", linthresh=min(positive))
     if wide or len(positions) <= MAX_TICKS:
-        ticks = _apart(positions, axes.xaxis.get_transform())
+        ordered = sorted(positions)
+        places = axes.xaxis.get_transform().transform(np.array(ordered, dtype=np.float64))
+        ticks = [ordered[index] for index in apart(places.tolist(), MAX_TICKS)]
         axes.set_xticks(ticks, [plain(tick) for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _apart(positions: list[float], scale: Transform) -> list[float]:
-    """Return the ends, and of what lies between what has room for a label of its own; ascending."""
-    places = scale.transform(np.sort(np.array(positions, dtype=np.float64)))
-    least = (places[-1] - places[0]) / MAX_TICKS
-    chosen = [0]
-    for index in range(1, len(places) - 1):
-        if places[index] - places[chosen[-1]] >= least and places[-1] - places[index] >= least:
-            chosen.append(index)
-    ordered = sorted(positions)
-    return [ordered[index] for index in dict.fromkeys([*chosen, len(places) - 1])]

@@ -192,6 +192,20 @@ def spaced(count: int, most: int) -> list[int]:
     return chosen
 
 
+def apart(places: Sequence[float], most: int) -> list[int]:
+    """Return indices of ascending places that have room for a label of their own, the two ends among them.
+
+    Room is a `most`-th of the way from end to end.
+    """
+    last = len(places) - 1
+    room = (places[last] - places[0]) / most
+    chosen = [0]
+    for index in range(1, last):
+        if places[index] - places[chosen[-1]] >= room and places[last] - places[index] >= room:
+            chosen.append(index)
+    return [*chosen, last] if last else chosen
+
+
 def grid_label(name: str) -> str:
     """Write the name of a grid in words, initialisms in capitals: "first-200-sgd" is "first 200 SGD"."""
     words = name.replace("_", " ").replace("-", " ").split()

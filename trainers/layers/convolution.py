@@ -22,13 +22,13 @@ class _Directions:
 
     Args:
         forward: (N R out, in, size, size).
-        backward: (N out, R in, size, size).
+        backward: (N out, R in, size, size), `None` for a first layer.
         bias: (N R out,), `None` without one.
         count: R.
     """
 
     forward: Tensor
-    backward: Tensor
+    backward: Tensor | None
     bias: Tensor | None
     count: int
 
@@ -101,7 +101,7 @@ class Convolution:
         shape = (lanes * self.num_outputs, num_directions * self.num_inputs, self.size, self.size)
         return _Directions(
             forward=weight.flatten(0, 2),
-            backward=weight.transpose(1, 2).reshape(shape),
+            backward=weight.transpose(1, 2).reshape(shape) if need_input else None,
             bias=directions_NRQ[..., self._num_weights :].reshape(-1) if self.bias else None,
             count=num_directions,
         )

@@ -10,7 +10,7 @@ from sweep import names
 from sweep.report.canvas import balanced
 from sweep.report.curve_lines import Line
 from sweep.report.curves import y_limits
-from sweep.report.labels import combination, metric_label, number, plain, spaced, spread
+from sweep.report.labels import apart, combination, metric_label, number, plain, spaced, spread
 from sweep.report.points import grid_names
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, grid
@@ -110,6 +110,13 @@ def test_a_line_that_never_changes_is_read_by_its_value() -> None:
 def test_combinations_leave_absent_axes_out() -> None:
     assert combination(["method", "k", "lr"], ["Bulk-SGD", None, 0.1]) == r"Bulk-SGD, $\eta$ = 0.1"
     assert combination(["optimizer"], ["gd"]) == "GD"
+
+
+def test_labels_stay_apart_and_the_ends_have_theirs() -> None:
+    assert apart([0, 1, 2, 3], 3) == [0, 1, 2, 3]
+    assert apart([0, 5, 6, 7, 9.5, 10], 4) == [0, 1, 5]
+    assert apart([0, 1, 5, 10], 10) == [0, 1, 2, 3]
+    assert apart([3], 10) == [0]
 
 
 def test_spaced_labels_end_with_the_last() -> None:
