@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from trainers.coordinates import Coordinates, coordinates_of
 from trainers.layers import Layer, Saved, Stacked, Sums
-from trainers.layers.activation import GELU, RELU, SOFTPLUS, TANH
+from trainers.layers.activation import GELU, RELU, SOFTPLUS, TANH, Activation
 from trainers.layers.convolution import Convolution, MaxPool
 from trainers.layers.dense import Dense, Flatten
 from trainers.losses import Loss
@@ -133,10 +133,20 @@ def _plain_pooling(layer: nn.MaxPool2d) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Linearised:
-    """A forward and a backward pass over one chunk, which is a share of all examples, for later products."""
+    """A forward and a backward pass over one chunk, which is a share of all examples, for later products.
+
+    Args:
+        saved: By the layers.
+        grads: In the layers' outputs.
+        gates: Of the activations that the dense layers before and after them apply; `None` for all other
+            layers, and one more for where there is none.
+        outputs: The network's.
+        share: Of all examples.
+    """
 
     saved: list[Saved]
     grads: list[Tensor]
+    gates: list[Tensor | None]
     outputs: Tensor
     share: float
 
@@ -208,7 +218,18 @@ class ChainObjective:
             assert before is not None
             grad = before
             grads.append(grad)
-        return _Linearised(saved=saved, grads=grads[::-1], outputs=outputs, share=share)
+        return _Linearised(
+            saved=saved, grads=grads[::-1], gates=self._gates(saved), outputs=outputs, share=share
+        )
+
+    def _gates(self, saved: list[Saved]) -> list[Tensor | None]:
+        """Return what the tangents of an activation between two dense layers are multiplied by."""
+        gates: list[Tensor | None] = [None] * (len(self._layers) + 1)
+        for index, layer in enumerate(self._layers[1:-1], 1):
+            around = self._layers[index - 1], self._layers[index + 1]
+            if isinstance(layer, Activation) and all(isinstance(one, Dense) for one in around):
+                gates[index] = layer.gate(saved[index])
+        return gates
 
     def _product(
         self,
@@ -222,8 +243,15 @@ class ChainObjective:
         """Return each layer's `sums` with this chunk's product, times its share of the examples."""
         tangents: Tensor | None = None
         kept: list[Saved] = []
-        for layer, span, saved, own in zip(layers, self._spans, point.saved, stacked, strict=True):
-            tangents, tangent_saved = layer.tangent(params_NP[:, span], saved, own, tangents)
+        for index, (layer, span) in enumerate(zip(layers, self._spans, strict=True)):
+            at = params_NP[:, span], point.saved[index], stacked[index], tangents
+            if point.gates[index] is not None:
+                kept.append(None)
+                continue
+            if isinstance(layer, Dense):
+                tangents, tangent_saved = layer.tangent(*at, gate=point.gates[index + 1])
+            else:
+                tangents, tangent_saved = layer.tangent(*at)
             kept.append(tangent_saved)
         assert tangents is not None
         if part == "functional":
@@ -235,8 +263,12 @@ class ChainObjective:
                 back.mul_(point.share)
         added: list[Sums] = []
         for index in reversed(range(len(layers))):
+            layer = layers[index]
+            if point.gates[index] is not None:
+                added.append(None)
+                continue
             assert back is not None
-            total, back = layers[index].backward_tangent(
+            at = (
                 params_NP[:, self._spans[index]],
                 point.saved[index],
                 stacked[index],
@@ -244,8 +276,12 @@ class ChainObjective:
                 None if part == "gauss_newton" else point.grads[index],
                 back,
                 sums[index],
-                need_input=index > 0,
             )
+            if isinstance(layer, Dense):
+                gate = point.gates[index - 1] if index else None
+                total, back = layer.backward_tangent(*at, need_input=index > 0, gate=gate)
+            else:
+                total, back = layer.backward_tangent(*at, need_input=index > 0)
             added.append(total)
         return added[::-1]
 

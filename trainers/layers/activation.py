@@ -38,6 +38,11 @@ class Activation:
         """Return phi'(x) g."""
         return None, self.derivatives(*saved)[0] * grad_NBF
 
+    def gate(self, saved: Saved) -> Tensor | None:
+        """Return phi'(x) where that is all there is to both tangents, phi'' being 0; `None` elsewhere."""
+        first, second = self.derivatives(*saved)
+        return first if second is None else None
+
     def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
         """No parameters, no directions."""
 

@@ -1,11 +1,24 @@
 """The dense layer y = x W^T + b, and flattening."""
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from trainers.layers import Saved, Stacked, Sums
+
+
+@cache
+def _tensor_cores(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    """Return the products for tensor cores where there are some."""
+    if device.type != "cuda" or dtype != torch.float32 or find_spec("triton") is None:
+        return None
+    from trainers.layers import tensor_cores
+
+    return tensor_cores if tensor_cores.serve(device) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +27,7 @@ class _Directions:
 
     Args:
         forward: (N, R outputs, inputs).
-        backward: (N, outputs, R inputs), `None` for a first layer.
+        backward: (N, outputs, R inputs), for tensor cores (N, R, inputs, outputs); `None` for a first layer.
         bias: (N, 1, R outputs), `None` without one.
         count: R.
     """
@@ -31,7 +44,8 @@ class _Sums:
 
     Args:
         weight: From g', (N, R outputs, inputs).
-        mixed: From x', (N, outputs, R inputs); `None` for a first layer and for Gauss-Newton products.
+        mixed: From x', (N, outputs, R inputs), from tensor cores (N, R inputs, outputs); `None` for a first
+            layer and for Gauss-Newton products.
         bias: (N, R, outputs), `None` without one.
     """
 
@@ -83,19 +97,45 @@ class Dense:
         """Lay the directions out as matrices, once beside the outputs and once beside the inputs."""
         lanes, num_directions = directions_NRQ.shape[:2]
         weight = self._weight(directions_NRQ)
-        across = weight.transpose(1, 2)
+        backward = None
+        if need_input and _tensor_cores(weight.device, weight.dtype):
+            backward = weight.mT.contiguous()
+        elif need_input:
+            backward = weight.transpose(1, 2).reshape(lanes, self.num_outputs, -1)
         return _Directions(
             forward=weight.reshape(lanes, num_directions * self.num_outputs, self.num_inputs),
-            backward=across.reshape(lanes, self.num_outputs, -1) if need_input else None,
+            backward=backward,
             bias=self._bias(directions_NRQ).reshape(lanes, 1, -1) if self.bias else None,
             count=num_directions,
         )
 
     def tangent(
-        self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
+        self,
+        params_NQ: Tensor,
+        saved: Saved,
+        stacked: Stacked,
+        tangents: Tensor | None,
+        *,
+        gate: Tensor | None = None,
     ) -> tuple[Tensor, Saved]:
-        """Return x W'^T + b' + x' W^T."""
+        """Return x W'^T + b' + x' W^T, times the gate (N, B, outputs)."""
         lanes, batch = saved.shape[:2]
+        if cores := _tensor_cores(saved.device, saved.dtype):
+            out = saved.new_empty(lanes, batch, stacked.count, self.num_outputs)
+            if tangents is None:
+                pair = saved.unsqueeze(1), stacked.forward.mT.unsqueeze(1)
+                cores.multiply(out.flatten(2).unsqueeze(1), pair, bias_NRJ=stacked.bias, scale_NMS=gate)
+                return out, tangents
+            directions = stacked.forward.unflatten(1, (stacked.count, self.num_outputs))
+            weight = self._weight(params_NQ).contiguous().unsqueeze(1).expand_as(directions)
+            cores.multiply(
+                out.transpose(1, 2),
+                (saved.unsqueeze(1).expand(-1, stacked.count, -1, -1), directions.mT),
+                (tangents.transpose(1, 2), weight.mT),
+                bias_NRJ=None if stacked.bias is None else stacked.bias.view(lanes, stacked.count, -1),
+                scale_NMS=gate,
+            )
+            return out, tangents
         if stacked.bias is None:
             out = torch.bmm(saved, stacked.forward.mT)
         else:
@@ -104,7 +144,7 @@ class Dense:
         if tangents is not None:
             flat = tangents.reshape(lanes, batch * stacked.count, self.num_inputs)
             out.baddbmm_(flat, self._weight(params_NQ).mT)
-        return out.view(lanes, batch, stacked.count, self.num_outputs), tangents
+        return _gated(out.view(lanes, batch, stacked.count, self.num_outputs), gate), tangents
 
     def backward_tangent(
         self,
@@ -117,26 +157,45 @@ class Dense:
         sums: Sums,
         *,
         need_input: bool,
+        gate: Tensor | None = None,
     ) -> tuple[Sums, Tensor | None]:
-        """Add g'^T x + g^T x' and the sum of g', and return g' W + g W'."""
+        """Add g'^T x + g^T x' and the sum of g', and return g' W + g W', times the gate (N, B, inputs)."""
         lanes, batch, num_directions, _ = grad_tangents.shape
         out, inp = self.num_outputs, self.num_inputs
         added = _Sums() if sums is None else sums
+        cores = _tensor_cores(saved.device, saved.dtype)
         beside = grad_tangents.reshape(lanes, batch, num_directions * out)
-        added.weight = _plus_product(added.weight, beside.mT, saved)
-        if grad_NBF is not None and tangent_saved is not None:
-            inputs = tangent_saved.reshape(lanes, batch, num_directions * inp)
-            added.mixed = _plus_product(added.mixed, grad_NBF.mT, inputs)
+        mixed = grad_NBF is not None and tangent_saved is not None
+        inputs = tangent_saved.reshape(lanes, batch, num_directions * inp) if mixed else None
+        if cores:
+            added.weight = _plus(added.weight, cores.sums_over(beside, saved))
+            if inputs is not None:
+                added.mixed = _plus(added.mixed, cores.sums_over(inputs, grad_NBF))
+        else:
+            added.weight = _plus_product(added.weight, beside.mT, saved)
+            if inputs is not None and grad_NBF is not None:
+                added.mixed = _plus_product(added.mixed, grad_NBF.mT, inputs)
         if self.bias:
-            bias = grad_tangents.sum(1)
-            added.bias = bias if added.bias is None else added.bias.add_(bias)
+            added.bias = _plus(added.bias, grad_tangents.sum(1))
         if not need_input:
             return added, None
+        if cores:
+            grad_inputs = saved.new_empty(lanes, batch, num_directions, inp)
+            shape = (lanes, num_directions, out, inp)
+            # Contiguous along the outputs, over which both are summed.
+            weight = self._weight(params_NQ).mT.contiguous().mT.unsqueeze(1).expand(shape)
+            second = None
+            if grad_NBF is not None:
+                grads = grad_NBF.contiguous().unsqueeze(1).expand(-1, num_directions, -1, -1)
+                second = grads, stacked.backward.mT
+            into, pair = grad_inputs.transpose(1, 2), (grad_tangents.transpose(1, 2), weight)
+            cores.multiply(into, pair, second, scale_NMS=gate)
+            return added, grad_inputs
         flat = grad_tangents.reshape(lanes, batch * num_directions, out)
         grad_inputs = torch.bmm(flat, self._weight(params_NQ)).view(lanes, batch, num_directions * inp)
         if grad_NBF is not None:
             grad_inputs.baddbmm_(grad_NBF, stacked.backward)
-        return added, grad_inputs.view(lanes, batch, num_directions, inp)
+        return added, _gated(grad_inputs.view(lanes, batch, num_directions, inp), gate)
 
     def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
         """Write the weights' rows, the two parts of each added, and the biases'."""
@@ -144,10 +203,22 @@ class Dense:
         rows, into = sums.weight.unflatten(1, shape[:2]), self._weight(into_NRQ)
         if sums.mixed is None:
             into.copy_(rows)
+        elif _tensor_cores(rows.device, rows.dtype):
+            torch.add(rows, sums.mixed.unflatten(1, shape[::2]).mT, out=into)
         else:
             torch.add(rows, sums.mixed.unflatten(2, shape[::2]).transpose(1, 2), out=into)
         if sums.bias is not None:
             self._bias(into_NRQ).copy_(sums.bias)
+
+
+def _gated(tangents_NBRF: Tensor, gate_NBF: Tensor | None) -> Tensor:
+    """Return the tangents times the gate, in their place: new memory costs more."""
+    return tangents_NBRF if gate_NBF is None else tangents_NBRF.mul_(gate_NBF.unsqueeze(2))
+
+
+def _plus(total: Tensor | None, more: Tensor) -> Tensor:
+    """Return total + more, in the place of total."""
+    return more if total is None else total.add_(more)
 
 
 def _plus_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
