@@ -33,6 +33,7 @@ class Coordinates:
     Args:
         inputs_BS: The examples' inputs in coordinates of their span.
         kept_S: Which inputs the coordinates are, int64; `None` with a rotation.
+        places_C: The parameters that the compressed ones are, int64; `None` with a rotation.
         rotation_SF: Orthonormal rows; `None` where the coordinates are inputs.
         num_inputs: F.
         num_outputs: O.
@@ -41,6 +42,7 @@ class Coordinates:
 
     inputs_BS: Tensor
     kept_S: Tensor | None
+    places_C: Tensor | None
     rotation_SF: Tensor | None
     num_inputs: int
     num_outputs: int
@@ -53,26 +55,29 @@ class Coordinates:
 
     def restrict(self, vectors_RP: Tensor) -> Tensor:
         """Return E^T v for each row, (R, C)."""
+        if self.places_C is not None:
+            return vectors_RP.gather(1, self.places_C.expand(len(vectors_RP), -1))
+        assert self.rotation_SF is not None
         weights, rest = self._split(vectors_RP, self.num_inputs)
-        if self.rotation_SF is not None:
-            inside = torch.matmul(weights.flatten(0, 1), self.rotation_SF.mT)
-        else:
-            assert self.kept_S is not None
-            inside = weights.gather(2, self.kept_S.expand(*weights.shape[:2], -1))
-        return torch.cat([inside.reshape(len(vectors_RP), -1), rest], 1)
+        inside = torch.matmul(weights.flatten(0, 1), self.rotation_SF.mT)
+        return torch.cat([inside.view(len(vectors_RP), -1), rest], 1)
 
     def lift(self, vectors_RC: Tensor) -> Tensor:
         """Return E v for each row, (R, P)."""
-        lifted = vectors_RC.new_zeros(len(vectors_RC), self.num_params)
+        if self.places_C is not None:
+            lifted = vectors_RC.new_zeros(len(vectors_RC), self.num_params)
+            return lifted.scatter_(1, self.places_C.expand(len(vectors_RC), -1), vectors_RC)
+        assert self.rotation_SF is not None
         weights, rest = self._split(vectors_RC, self.inputs_BS.shape[1])
-        into, rest_into = self._split(lifted, self.num_inputs)
-        if self.rotation_SF is not None:
-            into.copy_(torch.matmul(weights.flatten(0, 1), self.rotation_SF).view(into.shape))
+        lifted = torch.matmul(weights.flatten(0, 1), self.rotation_SF)
+        return torch.cat([lifted.view(len(vectors_RC), -1), rest], 1)
+
+    def add_lifted(self, into_RP: Tensor, vectors_RC: Tensor) -> None:
+        """Add E v of each row, in place."""
+        if self.places_C is None:
+            into_RP.add_(self.lift(vectors_RC))
         else:
-            assert self.kept_S is not None
-            into.scatter_(2, self.kept_S.expand(weights.shape), weights)
-        rest_into.copy_(rest)
-        return lifted
+            into_RP.index_add_(1, self.places_C, vectors_RC)
 
     def _split(self, vectors: Tensor, num_inputs: int) -> tuple[Tensor, Tensor]:
         """Return views (R, O, inputs) of the first layer's weights and (R, ...) of all that follows."""
@@ -97,6 +102,7 @@ def coordinates_of(inputs_BF: Tensor, *, num_outputs: int, num_params: int) -> C
         return Coordinates(
             inputs_BS=triangle.mT.to(inputs_BF.dtype).contiguous(),
             kept_S=None,
+            places_C=None,
             rotation_SF=rotation.mT.to(inputs_BF.dtype).contiguous(),
             num_inputs=num_inputs,
             num_outputs=num_outputs,
@@ -110,8 +116,17 @@ def coordinates_of(inputs_BF: Tensor, *, num_outputs: int, num_params: int) -> C
     return Coordinates(
         inputs_BS=inputs_BF[:, kept].contiguous(),
         kept_S=kept,
+        places_C=_places(kept, num_inputs=num_inputs, num_outputs=num_outputs, num_params=num_params),
         rotation_SF=None,
         num_inputs=num_inputs,
         num_outputs=num_outputs,
         num_params=num_params,
     )
+
+
+def _places(kept_S: Tensor, *, num_inputs: int, num_outputs: int, num_params: int) -> Tensor:
+    """Return the parameters that are left when the first layer keeps some of its inputs."""
+    outputs = torch.arange(num_outputs, device=kept_S.device)
+    weights = (outputs.unsqueeze(1) * num_inputs + kept_S).flatten()
+    rest = torch.arange(num_outputs * num_inputs, num_params, device=kept_S.device)
+    return torch.cat([weights, rest])

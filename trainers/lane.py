@@ -44,6 +44,7 @@ class Lane:
         block_WC: The tracked eigenspace's block, in the holdout's coordinates where it has some; `None`
             outside projecting stages.
         values_W: Its eigenvalues, float64, on the host.
+        num_held: How many of its directions span the Dominant subspace; `None` where nobody has counted.
         floor: The smallest eigenvalue known of the tracked eigenspace's Hessian.
         memory: What the base optimiser, a condition and the probes keep from step to step, by name.
         switches: The steps at which conditions have ended stages.
@@ -62,6 +63,7 @@ class Lane:
     history: HistoryBuffer = field(default_factory=HistoryBuffer)
     block_WC: Tensor | None = None
     values_W: Tensor | None = None
+    num_held: int | None = None
     floor: float = 0.0
     memory: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     switches: list[int] = field(default_factory=list[int])
@@ -214,6 +216,7 @@ class Lane:
             self.block_WC = tensors.pop(EIGENSPACE, None)
             values = tensors.pop(EIGENVALUES, None)
             self.values_W = None if values is None else values.cpu()
+            self.num_held = None
             self.memory = tensors
             self.stages, self.switches = stages(self.cell), []
             for switch in scalars["switches"]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainers.coordinates import Coordinates
-from trainers.eigenpairs import Warm
+from trainers.eigenpairs import Eigenspace, Warm
 from trainers.eigenspace import Operator, begin_block, block_width
 from trainers.history import EIGENSPACE_CONVERGED, EIGENSPACE_PRODUCTS, EIGENSPACE_RESIDUAL
 from trainers.instruments import Examples, Instruments, start_block
@@ -19,6 +19,7 @@ from trainers.objective import CurvatureProduct
 from trainers.optimizers import OPTIMIZERS
 from trainers.optimizers.dominant import Dominant, Subspace
 from trainers.replay import Recorded
+from trainers.rows import together
 
 
 class Tracker:
@@ -53,7 +54,7 @@ class Tracker:
                 continue
             stage = lane.stage_at(step)
             if not stage.projects or step == stage.start:
-                lane.block_WC = lane.values_W = None
+                lane.block_WC = lane.values_W = lane.num_held = None
             if stage.projects and lane.refreshes_at(step):
                 assert stage.k is not None
                 examples = _examples(self._instruments, lane)
@@ -79,6 +80,11 @@ class Tracker:
         for group in groups:
             group.finish(step)
 
+    def note(self, groups: "Sequence[_Group]", step: int) -> None:
+        """Record what finishing them took: later, when a GPU has something to do meanwhile."""
+        for group in groups:
+            group.note(step)
+
 
 class _Group:
     """Lanes with one block width, holdout and solver, that are refreshed together."""
@@ -94,6 +100,7 @@ class _Group:
         self._begin = Recorded(self._begin_at)
         self._params_NP: Tensor | None = None
         self._begun: tuple[CurvatureProduct, Tensor, Tensor] | None = None
+        self._found: Eigenspace | None = None
 
     def serves(self, alive: set[int], step: int) -> bool:
         """Whether all of its lanes train on (by id), in the stages in which it was made."""
@@ -119,8 +126,7 @@ class _Group:
             self._begun = begin(params_NP, self._block())
 
     def _block(self) -> Tensor:
-        blocks = [lane.block_WC for lane in self._lanes if lane.block_WC is not None]
-        return blocks[0].unsqueeze(0) if len(blocks) == 1 else torch.stack(blocks)
+        return together([lane.block_WC for lane in self._lanes if lane.block_WC is not None])
 
     def _operator(self, params_NP: Tensor) -> Operator:
         def of_lanes(rows: Tensor) -> CurvatureProduct:
@@ -159,11 +165,25 @@ class _Group:
             max_cold_products=self._solver.max_cold_products,
         )
         self._begun = self._params_NP = None
-        residuals, floors = space.relative_N.tolist(), space.floor_N.tolist()
-        products, converged = space.products_N.tolist(), space.converged_N.tolist()
+        self._found = space
+        held = _held(space.values_NW, counts, self._coordinates, self._solver.order)
+        floors = space.floor_N.tolist()
+        blocks, values = space.basis_NWP.unbind(0), space.values_NW.unbind(0)
+        if len(lanes) > 1 and params_NP.device.type == "cpu":
+            # In memory of their own: on a CPU the bits of products depend on where they begin.
+            blocks = tuple(block.clone() for block in blocks)
         for row, lane in enumerate(lanes):
-            lane.block_WC, lane.values_W = _own(space.basis_NWP, row), space.values_NW[row]
-            lane.floor = floors[row]
+            lane.block_WC, lane.values_W = blocks[row], values[row]
+            lane.num_held, lane.floor = held[row], floors[row]
+
+    def note(self, step: int) -> None:
+        """Record the last refresh."""
+        space = self._found
+        assert space is not None, "nothing has been finished"
+        self._found = None
+        residuals, products = space.relative_N.tolist(), space.products_N.tolist()
+        converged = space.converged_N.tolist()
+        for row, lane in enumerate(self._lanes):
             lane.refreshes += 1
             lane.unconverged += not converged[row]
             lane.columns += products[row]
@@ -194,24 +214,32 @@ def subspaces_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> 
         if k := lane.stage_at(step).k:
             assert lane.block_WC is not None and lane.values_W is not None
             coordinates = _coordinates(_examples(instruments, lane), k)
-            held = k
-            if coordinates is not None and lane.cell.solver.order == "algebraic":
-                held = _held(lane.values_W[:k], coordinates)
+            if lane.num_held is None:
+                values = lane.values_W.unsqueeze(0)
+                lane.num_held = _held(values, [k], coordinates, lane.cell.solver.order)[0]
             subspaces[row] = Subspace(
-                basis_KC=lane.block_WC[:held], values_K=lane.values_W[:held], coordinates=coordinates
+                block_WC=lane.block_WC,
+                values_W=lane.values_W,
+                count=lane.num_held,
+                coordinates=coordinates,
             )
     return subspaces
 
 
-def _held(values_K: Tensor, coordinates: Coordinates) -> int:
-    """Return how many of the Hessian's k largest eigenpairs lie in the coordinates.
+def _held(
+    values_NW: Tensor, counts: Sequence[int], coordinates: Coordinates | None, order: str
+) -> list[int]:
+    """Return how many of the Hessian's k largest eigenpairs of each lane lie in the coordinates.
 
     What the coordinates leave out is null, so it comes before negative eigenvalues. Any null vectors may be
     taken; those orthogonal to what is projected change nothing, so they need not be made.
     """
+    if coordinates is None or order != "algebraic":
+        return list(counts)
     left_out = coordinates.num_params - coordinates.size
-    negative = sum(value < 0 for value in values_K.tolist())
-    return len(values_K) - min(negative, left_out)
+    wanted = torch.arange(values_NW.shape[1]) < torch.tensor(counts).unsqueeze(1)
+    negative = ((values_NW < 0) & wanted).sum(1).tolist()
+    return [count - min(below, left_out) for count, below in zip(counts, negative, strict=True)]
 
 
 def _examples(instruments: Instruments, lane: Lane) -> Examples:
@@ -224,8 +252,3 @@ def _coordinates(examples: Examples, k: int) -> Coordinates | None:
     coordinates = examples.coordinates
     return None if coordinates is None or coordinates.size < k else coordinates
 
-
-def _own(blocks_NWP: Tensor, row: int) -> Tensor:
-    """One lane's part, on a CPU in memory of its own: the bits of products depend on where it begins."""
-    alone = len(blocks_NWP) == 1 or blocks_NWP.device.type != "cpu"
-    return blocks_NWP[row] if alone else blocks_NWP[row].clone()

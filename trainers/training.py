@@ -221,10 +221,12 @@ class Trainer:
                 self._stepper.renew_dominant(self._active, self.step)
             self._measure(self._active)
             if not self._active:
+                self._tracker.note(due, self.step)
                 return
             nearest = min(lane.next_event(self.step) for lane in self._active)
             nearest = min(stop, nearest, self.step + MAX_STEPS_UNWATCHED)
             self._unwatched = self._stepper.take(self._active, self._params_NP, self.step, nearest)
+            self._tracker.note(due, self.step)
             self.step = nearest
         self._watch()
         self._measure([lane for lane in self._active if lane.num_steps == self.step])

@@ -11,21 +11,34 @@ import torch
 from torch import Tensor
 
 from trainers.coordinates import Coordinates
+from trainers.rows import together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subspace:
-    """One lane's.
+    """One lane's: the first of a block's directions.
 
     Args:
-        basis_KC: Orthonormal directions.
-        values_K: Their eigenvalues, float64, on the host.
+        block_WC: Orthonormal directions.
+        values_W: Their eigenvalues, float64, on the host.
+        count: How many of them span the subspace, K.
         coordinates: What the directions are given in; `None` where that is all parameters.
     """
 
-    basis_KC: Tensor
-    values_K: Tensor
+    block_WC: Tensor
+    values_W: Tensor
+    count: int
     coordinates: Coordinates | None
+
+    @property
+    def basis_KC(self) -> Tensor:
+        """The directions that span the subspace."""
+        return self.block_WC[: self.count]
+
+    @property
+    def values_K(self) -> Tensor:
+        """Their eigenvalues."""
+        return self.values_W[: self.count]
 
 
 class Dominant:
@@ -58,11 +71,12 @@ class Dominant:
         assert subspace is not None
         return _lifted(subspace.basis_KC, subspace.coordinates)
 
-    def scaled(self, vectors_NP: Tensor, scales_N1: Tensor) -> Tensor:
-        """Return s P v for each lane, (N, P); 0 for lanes that do not project."""
+    def add_scaled(self, into_NP: Tensor, vectors_NP: Tensor, scales_N1: Tensor) -> None:
+        """Add s P v for each lane, in place; 0 for lanes that do not project."""
         if self._together is not None:
-            return self._together.scaled(vectors_NP, scales_N1)
-        return self._one_by_one(vectors_NP, scales_N1)
+            self._together.add_scaled(into_NP, vectors_NP, scales_N1)
+        else:
+            into_NP.add_(self._one_by_one(vectors_NP, scales_N1))
 
     def newton(self, vectors_NP: Tensor) -> Tensor:
         """Return sum_i <u_i, v> / lambda_i u_i over lambda_i > 0 for each lane, (N, P)."""
@@ -91,12 +105,12 @@ class Dominant:
         """Return room for all bases in one tensor, on a GPU and where they are in the same coordinates."""
         known = [subspace for subspace in self._subspaces if subspace is not None]
         kinds = {id(subspace.coordinates) for subspace in known}
-        if known[0].basis_KC.device.type == "cpu" or len(kinds) > 1:
+        if known[0].block_WC.device.type == "cpu" or len(kinds) > 1:
             return None
         shape = (len(self._subspaces), most)
         return _Together(
-            basis_NKC=known[0].basis_KC.new_zeros(*shape, known[0].basis_KC.shape[1]),
-            inverse_NK=known[0].basis_KC.new_zeros(shape),
+            basis_NKC=known[0].block_WC.new_zeros(*shape, known[0].block_WC.shape[1]),
+            inverse_NK=known[0].block_WC.new_zeros(shape),
             coordinates=known[0].coordinates,
         )
 
@@ -124,14 +138,14 @@ class _Together:
     def fill(self, subspaces: Sequence[Subspace | None]) -> None:
         """Put bases in place."""
         most = self.basis_NKC.shape[1]
-        bases = [subspace.basis_KC for subspace in subspaces if subspace is not None]
-        if len(bases) == len(subspaces) and all(len(basis) == most for basis in bases):
-            torch.stack(bases, out=self.basis_NKC)
+        full = [subspace for subspace in subspaces if subspace is not None and subspace.count == most]
+        if len(full) == len(subspaces):
+            self.basis_NKC.copy_(together([subspace.block_WC for subspace in full])[:, :most])
         else:
             for row, subspace in enumerate(subspaces):
                 if subspace is not None:
-                    self.basis_NKC[row, : len(subspace.basis_KC)] = subspace.basis_KC
-                    self.basis_NKC[row, len(subspace.basis_KC) :] = 0
+                    self.basis_NKC[row, : subspace.count] = subspace.basis_KC
+                    self.basis_NKC[row, subspace.count :] = 0
 
     def fill_inverse(self, subspaces: Sequence[Subspace | None]) -> None:
         """Put inverse eigenvalues in place."""
@@ -143,9 +157,21 @@ class _Together:
 
     def scaled(self, vectors_NP: Tensor, scales: Tensor) -> Tensor:
         """Return sum_i s_i <u_i, v> u_i for each lane, s being (N, 1) or (N, K)."""
+        return _lifted(self._inside(vectors_NP, scales), self.coordinates)
+
+    def add_scaled(self, into_NP: Tensor, vectors_NP: Tensor, scales: Tensor) -> None:
+        """Add what `scaled` returns, in place."""
+        inside_NC = self._inside(vectors_NP, scales)
+        if self.coordinates is None:
+            into_NP.add_(inside_NC)
+        else:
+            self.coordinates.add_lifted(into_NP, inside_NC)
+
+    def _inside(self, vectors_NP: Tensor, scales: Tensor) -> Tensor:
+        """Return it in the coordinates, (N, C)."""
         inside_NC = _restricted(vectors_NP, self.coordinates)
         coefficients = torch.bmm(self.basis_NKC, inside_NC.unsqueeze(2)) * scales.unsqueeze(2)
-        return _lifted(torch.bmm(coefficients.mT, self.basis_NKC).squeeze(1), self.coordinates)
+        return torch.bmm(coefficients.mT, self.basis_NKC).squeeze(1)
 
 
 def _inverse(values_K: Tensor) -> Tensor:

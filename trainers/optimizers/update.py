@@ -64,4 +64,4 @@ class Update:
         target_NP.addcmul_(direction_NP, bulk_N1)
         if self.dominant is None:
             return
-        target_NP.add_(self.dominant.scaled(direction_NP, dom_N1 - bulk_N1))
+        self.dominant.add_scaled(target_NP, direction_NP, dom_N1 - bulk_N1)
