@@ -34,7 +34,8 @@ from torch import Tensor
 from trainers.eigenpairs import Eigenspace, Wanted, Warm, after_power_step, pairs_of
 from trainers.krylov import RANK_TOLERANCE, SearchSpace, orthonormalise
 from trainers.objective import CurvatureProduct
-from trainers.ritz import device_inner, inverse_factor, rayleigh_ritz, to_host
+from trainers.replay import Arriving
+from trainers.ritz import device_inner, inverse_factor, place_of, rayleigh_ritz
 
 WIDTH_MULTIPLE = 4
 """Blocks are this wide or a multiple: inner products of 14 rows take twice as long as those of 16."""
@@ -99,13 +100,14 @@ def solve(
         stacked, gram = begin_block(operator.product, start_NWP)
     else:
         stacked, gram = operator.begin(start_NWP)
-    gram = to_host(gram)
+    gram = gram.to(place_of(stacked), torch.float64)
     state = _one_block(stacked, gram, floor_N, wanted, tolerance)
     if bool(state.converged_N.all()):
         return state
     rows = _going_on(state)
     if len(rows) == 0:
         return state
+    gram = gram.cpu()
     product, images = operator.product, stacked[:, width:]
     if len(rows) < lanes and operator.of_lanes is not None:
         product = operator.of_lanes(rows)
@@ -224,7 +226,7 @@ def _one_block(
 
     Args:
         stacked_NMP: The block and its images.
-        gram_NMM: Their inner products, on the host; made symmetric.
+        gram_NMM: Their inner products, float64; made symmetric.
         floor_N: See `solve`.
         wanted: How many pairs.
         tolerance: See `solve`.
@@ -240,8 +242,11 @@ def _one_block(
     residual = torch.cat([-theta.unsqueeze(2) * coefficients.mT, coefficients.mT], 2)
     squares = (torch.bmm(residual, gram) * residual).sum(2).clamp_min(0.0)
     norms = (squares + ROUNDING[stacked.dtype] * theta.square()).sqrt()
-    norms, scale = after_power_step(theta, norms, floor_N)
+    norms, scale = after_power_step(theta, norms, floor_N.to(theta.device))
     moved = torch.addcmul(vectors, scale.unsqueeze(2), residual)
     whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
+    found = Arriving(torch.cat([theta, norms], 1))
     basis = torch.bmm(whole.to(stacked), stacked)
+    # The device is at the basis while the host goes on with the rest.
+    theta, norms = found.get().split(width, 1)
     return pairs_of(basis, theta, norms, wanted, tolerance, width, floor_N)

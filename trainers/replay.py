@@ -1,6 +1,6 @@
-"""CUDA graphs: a sequence of small operations recorded once and started at once from then on.
+"""What keeps a GPU from waiting for the host: operations recorded once, and copies that nobody waits for yet.
 
-A GPU does a small operation in less time than the host takes to start it, so that what consists of dozens of
+A CUDA graph is a sequence of small operations recorded once and started at once from then on. A GPU does a small operation in less time than the host takes to start it, so that what consists of dozens of
 them waits for the host. Recorded operations read and write the memory that they were recorded with.
 """
 
@@ -11,6 +11,27 @@ import torch
 from torch import Tensor
 
 Result = TypeVar("Result")
+
+
+class Arriving:
+    """A tensor on its way to the host, while the device goes on with what it is told next.
+
+    Args:
+        tensor: What is copied.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._copied: torch.cuda.Event | None = None
+        self._tensor = tensor.to("cpu", non_blocking=True)
+        if tensor.device.type == "cuda":
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def get(self) -> Tensor:
+        """Return it, once it is there."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._tensor
 
 
 class Recording(Generic[Result]):

@@ -1,9 +1,9 @@
 """Rayleigh-Ritz in a basis that is known by its small matrices, for all lanes at once.
 
-Everything here is of the size of a search space, in float64 and in the host's memory, whatever device the
-vectors are on: a GPU takes longer to start one such operation than the host to do it, and every decision that
-follows from the numbers is the host's. Many eigenproblems at once are the exception. What is of the size of
-the parameters is in `trainers.eigenspace` and `trainers.krylov`, but for the inner products that lead here.
+Everything here is of the size of a search space and in float64. Of few lanes it is in the host's memory,
+whatever device the vectors are on: a GPU takes longer to start one such operation than the host to do it. Of
+many it is where the vectors are (`place_of`). What is of the size of the parameters is in
+`trainers.eigenspace` and `trainers.krylov`, but for the inner products that lead here.
 Lanes with entries that are not finite get NaN values and zero vectors, no error.
 
 Shape legend: N lanes, M and W vectors of a basis, P parameters.
@@ -13,6 +13,8 @@ import math
 
 import torch
 from torch import Tensor
+
+from trainers.layers.products import tensor_cores_for
 
 MATRICES_FOR_A_GPU = 16
 """So many eigenproblems take a GPU less time than the host: any number 0.2 ms on an H100, 25 us each here."""
@@ -34,6 +36,8 @@ def device_inner(left_NMP: Tensor, right_NWP: Tensor) -> Tensor:
     """
     if left_NMP.device.type == "cpu":
         return torch.bmm(left_NMP, right_NWP.mT)
+    if cores := tensor_cores_for(left_NMP):
+        return cores.inner(left_NMP, right_NWP, PIECE).sum(1, dtype=torch.float64)
     left = _in_pieces(left_NMP)
     right = left if right_NWP is left_NMP else _in_pieces(right_NWP)
     products = torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT)
@@ -50,6 +54,12 @@ def _in_pieces(rows_NMP: Tensor) -> Tensor:
         pieces[:, whole, :, :rest] = rows_NMP[:, :, whole * PIECE :]
         pieces[:, whole, :, rest:] = 0
     return pieces
+
+
+def place_of(vectors_NMP: Tensor) -> torch.device:
+    """Return where the small matrices of these vectors are best dealt with."""
+    many = len(vectors_NMP) >= MATRICES_FOR_A_GPU
+    return vectors_NMP.device if many else torch.device("cpu")
 
 
 def to_host(small: Tensor) -> Tensor:
@@ -116,4 +126,4 @@ def _all_finite(values: Tensor) -> bool:
 def _eigh_of_all(matrix_NMM: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     where = device if len(matrix_NMM) >= MATRICES_FOR_A_GPU else matrix_NMM.device
     values, vectors = torch.linalg.eigh(matrix_NMM.to(where))
-    return values.cpu(), vectors.cpu()
+    return values.to(matrix_NMM.device), vectors.to(matrix_NMM.device)

@@ -17,6 +17,7 @@ from trainers.models.dropout import MaskedLayer
 from trainers.optimizers.rules import build_rule
 from trainers.optimizers.update import Update
 from trainers.options import Choice
+from trainers.replay import Arriving
 from trainers.stepping import Examples, Steps
 from trainers.tracking import dominant_of, subspaces_of
 
@@ -32,23 +33,17 @@ class Losses:
 
     start: int
     lanes: int
-    _parts: list[tuple[Sequence[int], Tensor]] = field(default_factory=list[tuple[Sequence[int], Tensor]])
-    _copied: torch.cuda.Event | None = None
+    _parts: list[tuple[Sequence[int], Arriving]] = field(default_factory=list[tuple[Sequence[int], Arriving]])
 
     def add(self, rows: Sequence[int], losses_SN: Tensor) -> None:
         """Add those of some lanes."""
-        self._parts.append((rows, losses_SN.to("cpu", non_blocking=True)))
-        if losses_SN.device.type == "cuda":
-            self._copied = torch.cuda.Event()
-            self._copied.record()
+        self._parts.append((rows, Arriving(losses_SN)))
 
     def wait(self) -> list[list[float]]:
         """Return the losses of each lane, once they are there."""
-        if self._copied is not None:
-            self._copied.synchronize()
         by_lane: list[list[float]] = [[] for _ in range(self.lanes)]
         for rows, losses in self._parts:
-            for row, values in zip(rows, losses.double().mT.tolist(), strict=True):
+            for row, values in zip(rows, losses.get().double().mT.tolist(), strict=True):
                 by_lane[row] = values
         return by_lane
 

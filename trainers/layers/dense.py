@@ -1,24 +1,12 @@
 """The dense layer y = x W^T + b, and flattening."""
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from trainers.layers import Saved, Stacked, Sums
-
-
-@cache
-def _tensor_cores(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
-    """Return the products for tensor cores where there are some."""
-    if device.type != "cuda" or dtype != torch.float32 or find_spec("triton") is None:
-        return None
-    from trainers.layers import tensor_cores
-
-    return tensor_cores if tensor_cores.serve(device) else None
+from trainers.layers.products import tensor_cores_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +86,7 @@ class Dense:
         lanes, num_directions = directions_NRQ.shape[:2]
         weight = self._weight(directions_NRQ)
         backward = None
-        if need_input and _tensor_cores(weight.device, weight.dtype):
+        if need_input and tensor_cores_for(weight):
             backward = weight.mT.contiguous()
         elif need_input:
             backward = weight.transpose(1, 2).reshape(lanes, self.num_outputs, -1)
@@ -120,7 +108,7 @@ class Dense:
     ) -> tuple[Tensor, Saved]:
         """Return x W'^T + b' + x' W^T, times the gate (N, B, outputs)."""
         lanes, batch = saved.shape[:2]
-        if cores := _tensor_cores(saved.device, saved.dtype):
+        if cores := tensor_cores_for(saved):
             out = saved.new_empty(lanes, batch, stacked.count, self.num_outputs)
             if tangents is None:
                 pair = saved.unsqueeze(1), stacked.forward.mT.unsqueeze(1)
@@ -163,7 +151,7 @@ class Dense:
         lanes, batch, num_directions, _ = grad_tangents.shape
         out, inp = self.num_outputs, self.num_inputs
         added = _Sums() if sums is None else sums
-        cores = _tensor_cores(saved.device, saved.dtype)
+        cores = tensor_cores_for(saved)
         beside = grad_tangents.reshape(lanes, batch, num_directions * out)
         mixed = grad_NBF is not None and tangent_saved is not None
         inputs = tangent_saved.reshape(lanes, batch, num_directions * inp) if mixed else None
@@ -203,7 +191,7 @@ class Dense:
         rows, into = sums.weight.unflatten(1, shape[:2]), self._weight(into_NRQ)
         if sums.mixed is None:
             into.copy_(rows)
-        elif _tensor_cores(rows.device, rows.dtype):
+        elif tensor_cores_for(rows):
             torch.add(rows, sums.mixed.unflatten(1, shape[::2]).mT, out=into)
         else:
             torch.add(rows, sums.mixed.unflatten(2, shape[::2]).transpose(1, 2), out=into)

@@ -180,11 +180,6 @@ def _kernel(
     tl.store(into + n * into_n + r * into_r + rows[:, None] * (into_m * UNIT) + columns[None, :], total, mask=here)
 
 
-def serve(device: torch.device) -> bool:
-    """Whether a GPU has tensor cores for these products."""
-    return torch.cuda.get_device_capability(device) >= (8, 0)
-
-
 def multiply(
     into_NRMJ: Tensor,
     pair: Pair,
@@ -298,6 +293,14 @@ def sums_over(tall_NKM: Tensor, short_NKJ: Tensor) -> Tensor:
     # Tensor cores want the second operand along the sum.
     multiply(into, (tall_NKM.mT.unsqueeze(1), _along(short_NKJ).unsqueeze(1)), part=part)
     return into.squeeze(1) if into.shape[1] == 1 else into.sum(1)
+
+
+def inner(left_NMK: Tensor, right_NWK: Tensor, part: int) -> Tensor:
+    """Return the inner products of rows over parts of so many elements each, (N, parts, M, W)."""
+    lanes, rows, depth = left_NMK.shape
+    into = left_NMK.new_empty(lanes, -(-depth // part), rows, right_NWK.shape[1])
+    pair = left_NMK.unsqueeze(1), right_NWK.unsqueeze(1).mT
+    return multiply(into, pair, part=part, tiles=NARROW)
 
 
 def _along(matrix_NKJ: Tensor) -> Tensor:
