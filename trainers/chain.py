@@ -191,15 +191,13 @@ class ChainObjective:
         """Return the mean loss of each lane (N,) and its gradient (N, P)."""
         assert not masks, "no layer of a chain is one of dropout"
         values, saved = self._forward(params_NP, inputs_NBX)
-        grad: Tensor | None = self._loss.gradient(values, targets_NBC)
+        grad = self._loss.gradient(values, targets_NBC)
         parts: list[Tensor] = []
         for index in reversed(range(len(self._layers))):
-            assert grad is not None
-            own, grad = self._layers[index].backward(
-                params_NP[:, self._spans[index]], saved[index], grad, need_input=index > 0
-            )
-            if own is not None:
-                parts.append(own)
+            at = params_NP[:, self._spans[index]], saved[index], grad
+            parts += reversed(self._layers[index].gradient(*at))
+            if index > 0:
+                grad = self._layers[index].backward(*at)
         return self._loss.value(values, targets_NBC), torch.cat(parts[::-1], 1)
 
     def _linearise(
@@ -212,11 +210,7 @@ class ChainObjective:
             grad.mul_(share)
         grads = [grad]
         for index in reversed(range(1, len(self._layers))):
-            _, before = self._layers[index].backward(
-                params_NP[:, self._spans[index]], saved[index], grad, need_input=True
-            )
-            assert before is not None
-            grad = before
+            grad = self._layers[index].backward(params_NP[:, self._spans[index]], saved[index], grad)
             grads.append(grad)
         return _Linearised(
             saved=saved, grads=grads[::-1], gates=self._gates(saved), outputs=outputs, share=share

@@ -1,11 +1,12 @@
 """Layers with a lane dimension, and their first- and second-order derivatives written out.
 
-A layer owns four maps. With parameters w, input x, output y = f(w, x) and a loss gradient g in y:
+A layer owns five maps. With parameters w, input x, output y = f(w, x) and a loss gradient g in y:
 
     forward           y
-    backward          (g . df/dw,  g . df/dx)
+    gradient          g . df/dw
+    backward          g . df/dx
     tangent           the directional derivative of forward along (w', x')
-    backward_tangent  the directional derivative of backward along (w', x', g')
+    backward_tangent  the directional derivative of gradient and backward along (w', x', g')
 
 A chain of them gives gradients, and products of the Hessian (or its Gauss-Newton part) with a whole block of
 directions at the cost of its matrix products and nothing else: no graph is recorded, and the linearised
@@ -31,7 +32,7 @@ Sums = Any
 
 
 class Layer(Protocol):
-    """The four maps of one layer."""
+    """The maps of one layer."""
 
     @property
     def num_params(self) -> int:
@@ -42,10 +43,12 @@ class Layer(Protocol):
         """Return the outputs (N, B, ...) and what the other maps need."""
         ...
 
-    def backward(
-        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients in the parameters (N, Q) and in the inputs (`None` where there are none)."""
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradient in the parameters, as parts that follow each other, (N, ...) each."""
+        ...
+
+    def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
+        """Return the gradient in the inputs."""
         ...
 
     def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:

@@ -32,11 +32,13 @@ class Activation:
         outputs = self.value(inputs_NBF)
         return outputs, (inputs_NBF, outputs)
 
-    def backward(
-        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
+        """No parameters, no gradient."""
+        return ()
+
+    def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Return phi'(x) g."""
-        return None, self.derivatives(*saved)[0] * grad_NBF
+        return self.derivatives(*saved)[0] * grad_NBF
 
     def gate(self, saved: Saved) -> Tensor | None:
         """Return phi'(x) where that is all there is to both tangents, phi'' being 0; `None` elsewhere."""

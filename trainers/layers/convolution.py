@@ -81,18 +81,19 @@ class Convolution:
         out = F.conv2d(merged, weight, bias, padding=self.padding, groups=lanes)
         return _channels_to_lanes(out, lanes), merged
 
-    def backward(
-        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients in weights and bias, and in the inputs."""
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients in weights and bias."""
         lanes = params_NQ.shape[0]
         weight = self._weight(params_NQ).flatten(0, 1)
-        grad = _lanes_to_channels(grad_NBF)
-        grads = [self._weight_gradient(grad, saved, weight, lanes).reshape(lanes, self._num_weights)]
-        if self.bias:
-            grads.append(grad_NBF.sum((1, 3, 4)))
-        grad_inputs = _channels_to_lanes(self._transposed(grad, weight, lanes), lanes) if need_input else None
-        return torch.cat(grads, 1), grad_inputs
+        own = self._weight_gradient(_lanes_to_channels(grad_NBF), saved, weight, lanes)
+        own = own.reshape(lanes, self._num_weights)
+        return (own, grad_NBF.sum((1, 3, 4))) if self.bias else (own,)
+
+    def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
+        """Return the gradient in the inputs."""
+        lanes = params_NQ.shape[0]
+        weight = self._weight(params_NQ).flatten(0, 1)
+        return _channels_to_lanes(self._transposed(_lanes_to_channels(grad_NBF), weight, lanes), lanes)
 
     def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
         """Lay the directions out as kernels, once as output channels and once as input channels."""
@@ -175,12 +176,14 @@ class MaxPool:
         lead = inputs_NBF.shape[:3]
         return out.unflatten(0, lead), (indices.unflatten(0, lead), inputs_NBF.shape[-2:])
 
-    def backward(
-        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
+        """No parameters, no gradient."""
+        return ()
+
+    def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Put each gradient where its maximum stood."""
         indices, image = saved
-        return None, _scatter(grad_NBF, indices, image)
+        return _scatter(grad_NBF, indices, image)
 
     def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
         """No parameters, no directions."""

@@ -71,15 +71,14 @@ class Dense:
             return torch.bmm(inputs_NBF, weight_T), inputs_NBF
         return torch.baddbmm(self._bias(params_NQ).unsqueeze(1), inputs_NBF, weight_T), inputs_NBF
 
-    def backward(
-        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return g^T x beside the sum of g, and g W."""
-        grads = [torch.bmm(grad_NBF.mT, saved).flatten(1)]
-        if self.bias:
-            grads.append(grad_NBF.sum(1))
-        grad_inputs = torch.bmm(grad_NBF, self._weight(params_NQ)) if need_input else None
-        return torch.cat(grads, 1), grad_inputs
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
+        """Return g^T x and the sum of g."""
+        weight = torch.bmm(grad_NBF.mT, saved).flatten(1)
+        return (weight, grad_NBF.sum(1)) if self.bias else (weight,)
+
+    def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
+        """Return g W."""
+        return torch.bmm(grad_NBF, self._weight(params_NQ))
 
     def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
         """Lay the directions out as matrices, once beside the outputs and once beside the inputs."""
@@ -224,11 +223,13 @@ class Flatten:
         """Return (N, B, F)."""
         return inputs_NBF.flatten(2), inputs_NBF.shape[2:]
 
-    def backward(
-        self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, *, need_input: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
+        """No parameters, no gradient."""
+        return ()
+
+    def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Restore the shape of one example."""
-        return None, grad_NBF.unflatten(-1, saved)
+        return grad_NBF.unflatten(-1, saved)
 
     def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
         """No parameters, no directions."""

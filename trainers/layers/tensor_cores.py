@@ -82,7 +82,14 @@ def _add_product(
     return total
 
 
-@triton.jit
+_RUNTIME = (
+    "into_n into_r into_m left_n left_r left_s right_n right_r right_s left2_n left2_r left2_s right2_n right2_r "
+    "right2_s bias_n bias_r scale_n scale_m scale_columns num_rows num_columns num_parts depth last_depth depth2"
+).split()
+"""Numbers that the kernel is not compiled anew for."""
+
+
+@triton.jit(do_not_specialize=_RUNTIME)
 def _kernel(
     into,
     into_n,
