@@ -37,7 +37,7 @@ def device_inner(left_NMP: Tensor, right_NWP: Tensor) -> Tensor:
     if left_NMP.device.type == "cpu":
         return torch.bmm(left_NMP, right_NWP.mT)
     if cores := tensor_cores_for(left_NMP):
-        return cores.inner(left_NMP, right_NWP, PIECE).sum(1, dtype=torch.float64)
+        return cores.inner(left_NMP, right_NWP)
     left = _in_pieces(left_NMP)
     right = left if right_NWP is left_NMP else _in_pieces(right_NWP)
     products = torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT)

@@ -234,7 +234,7 @@ def _held(
     What the coordinates leave out is null, so it comes before negative eigenvalues. Any null vectors may be
     taken; those orthogonal to what is projected change nothing, so they need not be made.
     """
-    if coordinates is None or order != "algebraic":
+    if coordinates is None or order != "algebraic" or float(values_NW[:, max(counts) - 1].min()) >= 0:
         return list(counts)
     left_out = coordinates.num_params - coordinates.size
     wanted = torch.arange(values_NW.shape[1]) < torch.tensor(counts).unsqueeze(1)

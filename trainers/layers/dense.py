@@ -14,8 +14,9 @@ class _Directions:
     """A block of directions W', b' as matrices.
 
     Args:
-        forward: (N, R outputs, inputs).
-        backward: (N, outputs, R inputs), for tensor cores (N, R, inputs, outputs); `None` for a first layer.
+        forward: (N, R outputs, inputs), for tensor cores in halves, (2, N, R, outputs, inputs).
+        backward: (N, outputs, R inputs), for tensor cores in halves, (2, N, R, inputs, outputs); `None` for a
+            first layer.
         bias: (N, 1, R outputs), `None` without one.
         count: R.
     """
@@ -84,17 +85,14 @@ class Dense:
         """Lay the directions out as matrices, once beside the outputs and once beside the inputs."""
         lanes, num_directions = directions_NRQ.shape[:2]
         weight = self._weight(directions_NRQ)
-        backward = None
-        if need_input and tensor_cores_for(weight):
-            backward = weight.mT.contiguous()
-        elif need_input:
-            backward = weight.transpose(1, 2).reshape(lanes, self.num_outputs, -1)
-        return _Directions(
-            forward=weight.reshape(lanes, num_directions * self.num_outputs, self.num_inputs),
-            backward=backward,
-            bias=self._bias(directions_NRQ).reshape(lanes, 1, -1) if self.bias else None,
-            count=num_directions,
-        )
+        if cores := tensor_cores_for(weight):
+            forward = cores.halves(weight)
+            backward = cores.halves(weight.mT) if need_input else None
+        else:
+            forward = weight.reshape(lanes, num_directions * self.num_outputs, self.num_inputs)
+            backward = weight.transpose(1, 2).reshape(lanes, self.num_outputs, -1) if need_input else None
+        bias = self._bias(directions_NRQ).reshape(lanes, 1, -1) if self.bias else None
+        return _Directions(forward=forward, backward=backward, bias=bias, count=num_directions)
 
     def tangent(
         self,
@@ -110,15 +108,14 @@ class Dense:
         if cores := tensor_cores_for(saved):
             out = saved.new_empty(lanes, batch, stacked.count, self.num_outputs)
             if tangents is None:
-                pair = saved.unsqueeze(1), stacked.forward.mT.unsqueeze(1)
+                pair = saved.unsqueeze(1), stacked.forward.flatten(2, 3).unsqueeze(2)
                 cores.multiply(out.flatten(2).unsqueeze(1), pair, bias_NRJ=stacked.bias, scale_NMS=gate)
                 return out, tangents
-            directions = stacked.forward.unflatten(1, (stacked.count, self.num_outputs))
-            weight = self._weight(params_NQ).contiguous().unsqueeze(1).expand_as(directions)
+            weight = cores.halves(self._weight(params_NQ)).unsqueeze(2)
             cores.multiply(
                 out.transpose(1, 2),
-                (saved.unsqueeze(1).expand(-1, stacked.count, -1, -1), directions.mT),
-                (tangents.transpose(1, 2), weight.mT),
+                (saved.unsqueeze(1).expand(-1, stacked.count, -1, -1), stacked.forward),
+                (tangents.transpose(1, 2), weight.expand_as(stacked.forward)),
                 bias_NRJ=None if stacked.bias is None else stacked.bias.view(lanes, stacked.count, -1),
                 scale_NMS=gate,
             )
@@ -168,15 +165,13 @@ class Dense:
             return added, None
         if cores:
             grad_inputs = saved.new_empty(lanes, batch, num_directions, inp)
-            shape = (lanes, num_directions, out, inp)
-            # Contiguous along the outputs, over which both are summed.
-            weight = self._weight(params_NQ).mT.contiguous().mT.unsqueeze(1).expand(shape)
+            weight = cores.halves(self._weight(params_NQ).mT).unsqueeze(2)
+            pair = grad_tangents.transpose(1, 2), weight.expand(-1, -1, num_directions, -1, -1)
             second = None
             if grad_NBF is not None:
                 grads = grad_NBF.contiguous().unsqueeze(1).expand(-1, num_directions, -1, -1)
-                second = grads, stacked.backward.mT
-            into, pair = grad_inputs.transpose(1, 2), (grad_tangents.transpose(1, 2), weight)
-            cores.multiply(into, pair, second, scale_NMS=gate)
+                second = grads, stacked.backward
+            cores.multiply(grad_inputs.transpose(1, 2), pair, second, scale_NMS=gate)
             return added, grad_inputs
         flat = grad_tangents.reshape(lanes, batch * num_directions, out)
         grad_inputs = torch.bmm(flat, self._weight(params_NQ)).view(lanes, batch, num_directions * inp)

@@ -1,12 +1,13 @@
 """Batched matrix products on a GPU's tensor cores, with the error of float32.
 
 Tensor cores multiply numbers of 11 bits. Here each float32 is the sum of two of them, and a product takes three
-of theirs: big big + big small + small big, added up in float32 (Ootomo & Yokota 2022, "Recovering single
-precision accuracy from Tensor Cores", eq. 24). The error is that of float32 products, at up to twice their rate.
+of theirs, small big + big small + big big (Ootomo & Yokota 2022, "Recovering single precision accuracy from
+Tensor Cores", eq. 24). They add up with less care than float32 asks for, so they only do for a few dozen
+terms, whose sums are then added in float32. The error is that of float32 products, at up to twice their rate.
 What a product of the Hessian would otherwise do in passes of their own over its largest tensors, adding a
 second product or a bias, and multiplying by a derivative, is done before a result is written.
 
-Shape legend: N lanes, R directions or parts of a sum, M rows, K summed over, J columns.
+Shape legend: N lanes, R directions or parts of a sum, M rows, J columns, K what is summed over.
 """
 
 from collections.abc import Sequence
@@ -19,27 +20,48 @@ import triton.language as tl
 from torch import Tensor
 
 Pair = tuple[Tensor, Tensor]
-"""Left (N, R, M, K) and right (N, R, K, J), each contiguous along one of its last two axes."""
+"""Left (N, R, M, K), contiguous along one of its last two axes; right (2, N, R, J, K) from `halves`, or
+(N, R, J, K) as it is, contiguous along K, which takes longer."""
 
 WIDEST = 4
 """Elements of the widest load, of 16 bytes."""
 
+LEAST_PART = 128
+"""Sums over fewer are not cut into parts."""
+
+INNER_PART = 512
+"""Elements of a part of an inner product."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """How a product is cut: elements of a tile, groups of 32 threads, and tiles that are loaded ahead."""
+    """How a product is cut: elements of a tile, groups of 32 threads, and tiles that are loaded ahead.
+
+    With so few registers a thread, a multiprocessor is at two tiles at a time.
+    """
 
     rows: int
     columns: int
     depth: int
     warps: int
     stages: int
+    registers: int | None = None
 
 
-LEAST_DEPTH = 128
-"""Sums over fewer are not cut into parts."""
+LARGE, SMALL, NARROW = Tiles(128, 64, 32, 8, 3, 128), Tiles(64, 64, 32, 4, 3), Tiles(32, 32, 64, 4, 3)
 
-LARGE, SMALL, NARROW = Tiles(128, 64, 32, 4, 3), Tiles(64, 64, 32, 4, 4), Tiles(32, 32, 64, 4, 3)
+_NUMBERS = (
+    "into_n into_r into_m left_n left_r left_s right_n right_r right_j right_h left2_n left2_r left2_s right2_n "
+    "right2_r right2_j right2_h bias_n bias_r scale_n scale_m scale_columns num_rows num_columns num_parts depth "
+    "last_depth depth2 size outer inner"
+).split()
+"""What the kernels are not compiled anew for."""
+
+
+@triton.jit
+def _big_half(numbers):
+    """Round to 11 bits, which is what tensor cores read of a float32."""
+    return ((numbers.to(tl.int32, bitcast=True) + 4096) & -8192).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -49,16 +71,17 @@ def _add_product(
     right,
     left_stride,
     right_stride,
+    half,
     depth,
     rows,
     columns,
     in_rows,
     in_columns,
     LEFT_BY_ROWS: tl.constexpr,
-    RIGHT_BY_COLUMNS: tl.constexpr,
+    HALVES: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """Add left (M, K) right (K, J) to a tile; the strides are those of the axes that are not contiguous."""
+    """Add left (M, K) times the transpose of right (J, K) to a tile."""
     inner = tl.arange(0, DEPTH)
     if LEFT_BY_ROWS:
         left += rows[:, None] * left_stride + inner[None, :]
@@ -66,30 +89,27 @@ def _add_product(
     else:
         left += rows[:, None] + inner[None, :] * left_stride
         left_step = DEPTH * left_stride
-    if RIGHT_BY_COLUMNS:
-        right += inner[:, None] + columns[None, :] * right_stride
-        right_step = DEPTH
-    else:
-        right += inner[:, None] * right_stride + columns[None, :]
-        right_step = DEPTH * right_stride
+    right += inner[:, None] + columns[None, :] * right_stride
     for first in range(0, depth, DEPTH):
         inside = inner < depth - first
-        here = tl.load(left, mask=in_rows[:, None] & inside[None, :], other=0.0)
-        there = tl.load(right, mask=inside[:, None] & in_columns[None, :], other=0.0)
-        total = tl.dot(here, there, total, input_precision="tf32x3")
+        in_left = in_rows[:, None] & inside[None, :]
+        in_right = inside[:, None] & in_columns[None, :]
+        here = tl.load(left, mask=in_left, other=0.0)
+        there = tl.load(right, mask=in_right, other=0.0)
+        if HALVES:
+            small_there = tl.load(right + half, mask=in_right, other=0.0)
+            big = _big_half(here)
+            part = tl.dot(here - big, there, input_precision="tf32")
+            part = tl.dot(big, small_there, part, input_precision="tf32")
+            total += tl.dot(big, there, part, input_precision="tf32")
+        else:
+            total = tl.dot(here, there, total, input_precision="tf32x3")
         left += left_step
-        right += right_step
+        right += DEPTH
     return total
 
 
-_RUNTIME = (
-    "into_n into_r into_m left_n left_r left_s right_n right_r right_s left2_n left2_r left2_s right2_n right2_r "
-    "right2_s bias_n bias_r scale_n scale_m scale_columns num_rows num_columns num_parts depth last_depth depth2"
-).split()
-"""Numbers that the kernel is not compiled anew for."""
-
-
-@triton.jit(do_not_specialize=_RUNTIME)
+@triton.jit(do_not_specialize=_NUMBERS[:-3])
 def _kernel(
     into,
     into_n,
@@ -102,7 +122,8 @@ def _kernel(
     right,
     right_n,
     right_r,
-    right_s,
+    right_j,
+    right_h,
     left2,
     left2_n,
     left2_r,
@@ -110,7 +131,8 @@ def _kernel(
     right2,
     right2_n,
     right2_r,
-    right2_s,
+    right2_j,
+    right2_h,
     bias,
     bias_n,
     bias_r,
@@ -126,9 +148,8 @@ def _kernel(
     depth2,
     UNIT: tl.constexpr,
     LEFT_BY_ROWS: tl.constexpr,
-    RIGHT_BY_COLUMNS: tl.constexpr,
     LEFT2_BY_ROWS: tl.constexpr,
-    RIGHT2_BY_COLUMNS: tl.constexpr,
+    HALVES: tl.constexpr,
     TWO: tl.constexpr,
     BIAS: tl.constexpr,
     SCALE: tl.constexpr,
@@ -152,14 +173,15 @@ def _kernel(
         left + n * left_n + r * left_r,
         right + n * right_n + r * right_r,
         left_s * UNIT,
-        right_s * UNIT,
+        right_j * UNIT,
+        right_h.to(tl.int64) * UNIT,
         tl.where(part == num_parts - 1, last_depth, depth) * UNIT,
         rows,
         columns,
         in_rows,
         in_columns,
         LEFT_BY_ROWS,
-        RIGHT_BY_COLUMNS,
+        HALVES,
         DEPTH,
     )
     if TWO:
@@ -168,23 +190,56 @@ def _kernel(
             left2 + n * left2_n + r * left2_r,
             right2 + n * right2_n + r * right2_r,
             left2_s * UNIT,
-            right2_s * UNIT,
+            right2_j * UNIT,
+            right2_h.to(tl.int64) * UNIT,
             depth2 * UNIT,
             rows,
             columns,
             in_rows,
             in_columns,
             LEFT2_BY_ROWS,
-            RIGHT2_BY_COLUMNS,
+            HALVES,
             DEPTH,
         )
     if BIAS:
         total += tl.load(bias + n * bias_n + r * bias_r + columns, mask=in_columns, other=0.0)[None, :]
     here = in_rows[:, None] & in_columns[None, :]
     if SCALE:
-        factors = scale + n * scale_n + rows[:, None] * (scale_m * UNIT) + columns[None, :] % (scale_columns * UNIT)
-        total *= tl.load(factors, mask=here, other=0.0)
+        factor = columns[None, :] % (scale_columns * UNIT)
+        total *= tl.load(scale + n * scale_n + rows[:, None] * (scale_m * UNIT) + factor, mask=here, other=0.0)
     tl.store(into + n * into_n + r * into_r + rows[:, None] * (into_m * UNIT) + columns[None, :], total, mask=here)
+
+
+@triton.jit(do_not_specialize=_NUMBERS[-3:])
+def _split(big, small, numbers, size, outer, inner, INNER: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr):
+    """Write the two halves of rows of `size` numbers; the row (i, j) of the numbers is at i outer + j inner."""
+    row = tl.program_id(1).to(tl.int64)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    here = at < size * UNIT
+    start = (row // INNER * outer + row % INNER * inner) * UNIT
+    found = tl.load(numbers + start + at, mask=here)
+    top = _big_half(found)
+    tl.store(big + row * size * UNIT + at, top, mask=here)
+    tl.store(small + row * size * UNIT + at, found - top, mask=here)
+
+
+def halves(matrices: Tensor) -> Tensor:
+    """Return numbers of 11 bits, (2, ...), whose sums are these but for 2^-22 of them.
+
+    Args:
+        matrices: (N, J, K) or (N, R, J, K); copied once where the last two axes are not contiguous.
+    """
+    if not matrices[(0,) * (matrices.dim() - 2)].is_contiguous():
+        matrices = matrices.contiguous()
+    size = matrices.shape[-2] * matrices.shape[-1]
+    lanes, inner = matrices.shape[0], 1 if matrices.dim() == 3 else matrices.shape[1]
+    strides = matrices.stride(0), 0 if matrices.dim() == 3 else matrices.stride(1)
+    both = matrices.new_empty(2, *matrices.shape)
+    unit = _unit([size, *strides], [matrices])
+    grid = (-(-size // 1024), lanes * inner)
+    numbers = [number // unit for number in (size, *strides)]
+    _split[grid](both[0], both[1], matrices, *numbers, INNER=inner, UNIT=unit, BLOCK=1024)
+    return both
 
 
 def multiply(
@@ -197,12 +252,12 @@ def multiply(
     part: int | None = None,
     tiles: Tiles | None = None,
 ) -> Tensor:
-    """Write (left right + second left right + bias) * scale and return where.
+    """Write (left right^T + second left right^T + bias) * scale and return where.
 
     Args:
         into_NRMJ: Overwritten; contiguous along its last axis.
         pair: Left and right.
-        second: Another pair, with a K of its own.
+        second: Another pair, with a K of its own; its right one is of the same kind.
         bias_NRJ: Of each column; contiguous along its last axis.
         scale_NMS: Factors, the same for all R; column j takes number j modulo S.
         part: With operands of R = 1, the R results are sums over so many of K each, the last over the rest.
@@ -213,43 +268,43 @@ def multiply(
         count = lanes * results * -(-rows // LARGE.rows) * -(-columns // LARGE.columns)
         tiles = LARGE if count >= _processors(into_NRMJ.device) else SMALL
     depth = pair[0].shape[3]
-    size = depth if part is None else part
-    last_depth = depth if part is None else depth - (results - 1) * part
+    size, last = (depth, depth) if part is None else (part, depth - (results - 1) * part)
     depth2 = 0 if second is None else second[0].shape[3]
-    both = (*pair, *(pair if second is None else second))
-    operands = [_strides(operand, axis, part) for operand, axis in zip(both, (3, 2, 3, 2), strict=True)]
-    assert into_NRMJ.stride(3) == 1
-    place = into_NRMJ.stride()[:3]
-    at_bias, at_scale = (0, 0), (0, 0, 0)
-    if bias_NRJ is not None:
-        at_bias = (bias_NRJ.stride(0), bias_NRJ.stride(1))
-    if scale_NMS is not None:
-        assert scale_NMS.stride(2) == 1
-        at_scale = (scale_NMS.stride(0), scale_NMS.stride(1), scale_NMS.shape[2])
-    counts = (rows, columns, size, last_depth, depth2)
-    tensors = [into_NRMJ, *pair, *(second or ()), bias_NRJ, scale_NMS]
-    unit = _unit(
-        [*place, *(number for operand in operands for number in operand[0]), *at_bias, *at_scale, *counts],
-        [tensor.storage_offset() for tensor in tensors if tensor is not None],
-    )
+    lefts, rights = zip(pair, second or pair, strict=True)
+    by_rows = [left.stride(3) == 1 for left in lefts]
+    numbers: list[int] = [*into_NRMJ.stride()[:3]]
+    tensors = [into_NRMJ]
+    for left, right, along in zip(lefts, rights, by_rows, strict=True):
+        assert left.stride(3 if along else 2) == 1 and right.stride(-1) == 1 and into_NRMJ.stride(3) == 1
+        halved = right.dim() == 5
+        n, r, j = right.stride()[-4:-1]
+        numbers += [left.stride(0), left.stride(1) if part is None else part * left.stride(3)]
+        numbers += [left.stride(2 if along else 3), n, r if part is None else part, j]
+        numbers += [right.stride(0) if halved else 0]
+        tensors += [left, right]
+    bias = into_NRMJ if bias_NRJ is None else bias_NRJ
+    scale = into_NRMJ if scale_NMS is None else scale_NMS
+    numbers += [0, 0] if bias_NRJ is None else [bias.stride(0), bias.stride(1)]
+    numbers += [0, 0, 0] if scale_NMS is None else [scale.stride(0), scale.stride(1), scale.shape[2]]
+    counts = [rows, columns, size, last, depth2]
+    unit = _unit([*numbers, *counts], [*tensors, bias, scale])
+    units = iter([number // unit for number in numbers])
 
-    def units(numbers: Sequence[int]) -> list[int]:
-        return [number // unit for number in numbers]
+    def some(count: int) -> list[int]:
+        return [next(units) for _ in range(count)]
 
-    arguments: list[object] = [into_NRMJ, *units(place)]
-    for tensor, (strides, _) in zip(both, operands, strict=True):
-        arguments += [tensor, *units(strides)]
-    arguments += [into_NRMJ if bias_NRJ is None else bias_NRJ, *units(at_bias)]
-    arguments += [into_NRMJ if scale_NMS is None else scale_NMS, *units(at_scale)]
-    arguments += [rows // unit, columns // unit, results, *units(counts[2:])]
+    arguments: list[object] = [into_NRMJ, *some(3)]
+    for left, right in zip(lefts, rights, strict=True):
+        arguments += [left, *some(3), right, *some(4)]
+    arguments += [bias, *some(2), scale, *some(3)]
+    arguments += [rows // unit, columns // unit, results, size // unit, last // unit, depth2 // unit]
     grid = (-(-rows // tiles.rows) * -(-columns // tiles.columns), lanes * results)
     _kernel[grid](
         *arguments,
         UNIT=unit,
-        LEFT_BY_ROWS=operands[0][1],
-        RIGHT_BY_COLUMNS=not operands[1][1],
-        LEFT2_BY_ROWS=operands[2][1],
-        RIGHT2_BY_COLUMNS=not operands[3][1],
+        LEFT_BY_ROWS=by_rows[0],
+        LEFT2_BY_ROWS=by_rows[1],
+        HALVES=pair[1].dim() == 5,
         TWO=second is not None,
         BIAS=bias_NRJ is not None,
         SCALE=scale_NMS is not None,
@@ -258,35 +313,9 @@ def multiply(
         DEPTH=min(tiles.depth, max(16, triton.next_power_of_2(max(depth, depth2)))),
         num_warps=tiles.warps,
         num_stages=tiles.stages,
+        maxnreg=tiles.registers,
     )
     return into_NRMJ
-
-
-def _strides(operand: Tensor, axis: int, part: int | None) -> tuple[tuple[int, int, int], bool]:
-    """Return an operand's strides but for its contiguous axis, and whether that is the last one.
-
-    With a part, the second stride is that from part to part along an axis.
-    """
-    n, r, first, second = operand.stride()
-    if part is not None:
-        r = part * operand.stride(axis)
-    if second == 1:
-        return (n, r, first), True
-    assert first == 1, "an operand is contiguous along one of its last two axes"
-    return (n, r, second), False
-
-
-def _unit(numbers: Sequence[int], offsets: Sequence[int]) -> int:
-    """Return the widest load that all strides, counts and places allow."""
-    unit = WIDEST
-    while any(number % unit for number in (*numbers, *offsets)):
-        unit //= 2
-    return unit
-
-
-@cache
-def _processors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def sums_over(tall_NKM: Tensor, short_NKJ: Tensor) -> Tensor:
@@ -294,24 +323,34 @@ def sums_over(tall_NKM: Tensor, short_NKJ: Tensor) -> Tensor:
     lanes, depth, rows = tall_NKM.shape
     columns = short_NKJ.shape[2]
     tiles = lanes * -(-rows // LARGE.rows) * -(-columns // LARGE.columns)
-    parts = max(1, min(depth // LEAST_DEPTH, 4 * _processors(tall_NKM.device) // tiles))
+    parts = max(1, min(depth // LEAST_PART, 4 * _processors(tall_NKM.device) // tiles))
     part = -(-depth // (parts * WIDEST)) * WIDEST
     into = tall_NKM.new_empty(lanes, -(-depth // part), rows, columns)
-    # Tensor cores want the second operand along the sum.
-    multiply(into, (tall_NKM.mT.unsqueeze(1), _along(short_NKJ).unsqueeze(1)), part=part)
+    # One copy will do where all lanes share one matrix.
+    own = short_NKJ[:1] if short_NKJ.stride(0) == 0 else short_NKJ
+    right = halves(own.mT.contiguous()).expand(2, lanes, columns, depth).unsqueeze(2)
+    multiply(into, (tall_NKM.mT.unsqueeze(1), right), part=part)
     return into.squeeze(1) if into.shape[1] == 1 else into.sum(1)
 
 
-def inner(left_NMK: Tensor, right_NWK: Tensor, part: int) -> Tensor:
-    """Return the inner products of rows over parts of so many elements each, (N, parts, M, W)."""
+def inner(left_NMK: Tensor, right_NWK: Tensor) -> Tensor:
+    """Return the inner products of rows, (N, M, W) float64, of parts that are added in float64."""
     lanes, rows, depth = left_NMK.shape
-    into = left_NMK.new_empty(lanes, -(-depth // part), rows, right_NWK.shape[1])
-    pair = left_NMK.unsqueeze(1), right_NWK.unsqueeze(1).mT
-    return multiply(into, pair, part=part, tiles=NARROW)
+    into = left_NMK.new_empty(lanes, -(-depth // INNER_PART), rows, right_NWK.shape[1])
+    multiply(into, (left_NMK.unsqueeze(1), right_NWK.unsqueeze(1)), part=INNER_PART, tiles=NARROW)
+    return into.sum(1, dtype=torch.float64)
 
 
-def _along(matrix_NKJ: Tensor) -> Tensor:
-    """Return the same matrices, contiguous along K; one copy where all lanes share one."""
-    shared = matrix_NKJ.stride(0) == 0
-    copy = (matrix_NKJ[:1] if shared else matrix_NKJ).mT.contiguous().mT
-    return copy.expand_as(matrix_NKJ)
+def _unit(numbers: Sequence[int], tensors: Sequence[Tensor]) -> int:
+    """Return the widest load that all strides, counts and places allow."""
+    unit = WIDEST
+    while any(number % unit for number in numbers) or any(
+        tensor.data_ptr() % (unit * tensor.element_size()) for tensor in tensors
+    ):
+        unit //= 2
+    return unit
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
