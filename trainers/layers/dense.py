@@ -32,10 +32,10 @@ class _Sums:
     """Tangents of the gradient in W and b.
 
     Args:
-        weight: From g', (N, R outputs, inputs).
+        weight: From g', (N, R outputs, inputs); from tensor cores with the biases' in one more column, if any.
         mixed: From x', (N, outputs, R inputs), from tensor cores (N, R inputs, outputs); `None` for a first
             layer and for Gauss-Newton products.
-        bias: (N, R, outputs), `None` without one.
+        bias: (N, R, outputs), `None` without one and from tensor cores.
     """
 
     weight: Tensor | None = None
@@ -152,15 +152,15 @@ class Dense:
         mixed = grad_NBF is not None and tangent_saved is not None
         inputs = tangent_saved.reshape(lanes, batch, num_directions * inp) if mixed else None
         if cores:
-            added.weight = _plus(added.weight, cores.sums_over(beside, saved))
+            added.weight = _plus(added.weight, cores.sums_over(beside, saved, plain_too=self.bias))
             if inputs is not None:
                 added.mixed = _plus(added.mixed, cores.sums_over(inputs, grad_NBF))
         else:
             added.weight = _plus_product(added.weight, beside.mT, saved)
             if inputs is not None and grad_NBF is not None:
                 added.mixed = _plus_product(added.mixed, grad_NBF.mT, inputs)
-        if self.bias:
-            added.bias = _plus(added.bias, grad_tangents.sum(1))
+            if self.bias:
+                added.bias = _plus(added.bias, grad_tangents.sum(1))
         if not need_input:
             return added, None
         if cores:
@@ -182,15 +182,18 @@ class Dense:
     def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
         """Write the weights' rows, the two parts of each added, and the biases'."""
         shape = (into_NRQ.shape[1], self.num_outputs, self.num_inputs)
-        rows, into = sums.weight.unflatten(1, shape[:2]), self._weight(into_NRQ)
+        both, into = sums.weight.unflatten(1, shape[:2]), self._weight(into_NRQ)
+        rows, bias = both[..., : self.num_inputs], sums.bias
+        if self.bias and bias is None:
+            bias = both[..., self.num_inputs]
         if sums.mixed is None:
             into.copy_(rows)
         elif tensor_cores_for(rows):
             torch.add(rows, sums.mixed.unflatten(1, shape[::2]).mT, out=into)
         else:
             torch.add(rows, sums.mixed.unflatten(2, shape[::2]).transpose(1, 2), out=into)
-        if sums.bias is not None:
-            self._bias(into_NRQ).copy_(sums.bias)
+        if bias is not None:
+            self._bias(into_NRQ).copy_(bias)
 
 
 def _gated(tangents_NBRF: Tensor, gate_NBF: Tensor | None) -> Tensor:

@@ -318,17 +318,24 @@ def multiply(
     return into_NRMJ
 
 
-def sums_over(tall_NKM: Tensor, short_NKJ: Tensor) -> Tensor:
-    """Return the products tall^T short, (N, M, J), summed in as many parts as keep the device busy."""
+def sums_over(tall_NKM: Tensor, short_NKJ: Tensor, *, plain_too: bool = False) -> Tensor:
+    """Return the products tall^T short, (N, M, J), summed in as many parts as keep the device busy.
+
+    With `plain_too` the sums of `tall` alone stand in column J, with a few columns of 0 behind it.
+    """
     lanes, depth, rows = tall_NKM.shape
-    columns = short_NKJ.shape[2]
+    # One copy will do where all lanes share one matrix.
+    right = (short_NKJ[:1] if short_NKJ.stride(0) == 0 else short_NKJ).mT
+    if plain_too:
+        ones = right.new_zeros(1, WIDEST, 1)
+        ones[0, 0] = 1
+        right = torch.cat([right, ones.expand(len(right), WIDEST, depth)], 1)
+    columns = right.shape[1]
     tiles = lanes * -(-rows // LARGE.rows) * -(-columns // LARGE.columns)
     parts = max(1, min(depth // LEAST_PART, 4 * _processors(tall_NKM.device) // tiles))
     part = -(-depth // (parts * WIDEST)) * WIDEST
     into = tall_NKM.new_empty(lanes, -(-depth // part), rows, columns)
-    # One copy will do where all lanes share one matrix.
-    own = short_NKJ[:1] if short_NKJ.stride(0) == 0 else short_NKJ
-    right = halves(own.mT.contiguous()).expand(2, lanes, columns, depth).unsqueeze(2)
+    right = halves(right.contiguous()).expand(2, lanes, columns, depth).unsqueeze(2)
     multiply(into, (tall_NKM.mT.unsqueeze(1), right), part=part)
     return into.squeeze(1) if into.shape[1] == 1 else into.sum(1)
 
