@@ -72,6 +72,7 @@ class Lane:
     unconverged: int = 0
     columns: int = 0
     outcome: Outcome | None = None
+    _stage: Stage | None = None
 
     @classmethod
     def of(cls, cell: Cell) -> "Lane":
@@ -101,7 +102,10 @@ class Lane:
 
     def stage_at(self, step: int) -> Stage:
         """Return the stage that does update number `step`."""
-        return next(stage for stage in self.stages if step < stage.stop)
+        # Asked for a dozen times a refresh of each lane.
+        if self._stage is None or not self._stage.start <= step < self._stage.stop:
+            self._stage = next(stage for stage in self.stages if step < stage.stop)
+        return self._stage
 
     def end_stage(self, step: int) -> None:
         """Note that the condition of the stage that is under way has been met."""
@@ -109,6 +113,7 @@ class Lane:
         ended = replace(self.stages[index], stop=step, condition=None)
         following = replace(self.stages[index + 1], start=step)
         self.stages = (*self.stages[:index], ended, following, *self.stages[index + 2 :])
+        self._stage = None
         self.switches.append(step)
 
     def remembered(self, prefix: str) -> dict[str, Tensor]:
@@ -218,7 +223,7 @@ class Lane:
             self.values_W = None if values is None else values.cpu()
             self.num_held = None
             self.memory = tensors
-            self.stages, self.switches = stages(self.cell), []
+            self.stages, self.switches, self._stage = stages(self.cell), [], None
             for switch in scalars["switches"]:
                 self.end_stage(int(switch))
             return weights

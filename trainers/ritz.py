@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from trainers.layers.products import tensor_cores_for
+from trainers import kernels
 
 MATRICES_FOR_A_GPU = 16
 """So many eigenproblems take a GPU less time than the host: any number 0.2 ms on an H100, 25 us each here."""
@@ -36,8 +36,10 @@ def device_inner(left_NMP: Tensor, right_NWP: Tensor) -> Tensor:
     """
     if left_NMP.device.type == "cpu":
         return torch.bmm(left_NMP, right_NWP.mT)
-    if cores := tensor_cores_for(left_NMP):
-        return cores.inner(left_NMP, right_NWP)
+    if kernels.serve(left_NMP):
+        from trainers.kernels.products import inner as on_tensor_cores
+
+        return on_tensor_cores(left_NMP, right_NWP)
     left = _in_pieces(left_NMP)
     right = left if right_NWP is left_NMP else _in_pieces(right_NWP)
     products = torch.bmm(left.flatten(0, 1), right.flatten(0, 1).mT)

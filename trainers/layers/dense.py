@@ -6,41 +6,15 @@ import torch
 from torch import Tensor
 
 from trainers.layers import Saved, Stacked, Sums
-from trainers.layers.products import tensor_cores_for
+from trainers.layers.dense_products import Matrices, products_for
 
 
 @dataclass(frozen=True, slots=True)
-class _Directions:
-    """A block of directions W', b' as matrices.
+class _Stacked:
+    """A block of directions: W' arranged for products, and b', (N, R, outputs), `None` without one."""
 
-    Args:
-        forward: (N, R outputs, inputs), for tensor cores in halves, (2, N, R, outputs, inputs).
-        backward: (N, outputs, R inputs), for tensor cores in halves, (2, N, R, inputs, outputs); `None` for a
-            first layer.
-        bias: (N, 1, R outputs), `None` without one.
-        count: R.
-    """
-
-    forward: Tensor
-    backward: Tensor | None
+    matrices: Matrices
     bias: Tensor | None
-    count: int
-
-
-@dataclass(slots=True)
-class _Sums:
-    """Tangents of the gradient in W and b.
-
-    Args:
-        weight: From g', (N, R outputs, inputs); from tensor cores with the biases' in one more column, if any.
-        mixed: From x', (N, outputs, R inputs), from tensor cores (N, R inputs, outputs); `None` for a first
-            layer and for Gauss-Newton products.
-        bias: (N, R, outputs), `None` without one and from tensor cores.
-    """
-
-    weight: Tensor | None = None
-    mixed: Tensor | None = None
-    bias: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +56,12 @@ class Dense:
         return torch.bmm(grad_NBF, self._weight(params_NQ))
 
     def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
-        """Lay the directions out as matrices, once beside the outputs and once beside the inputs."""
-        lanes, num_directions = directions_NRQ.shape[:2]
+        """Arrange the directions."""
         weight = self._weight(directions_NRQ)
-        if cores := tensor_cores_for(weight):
-            forward = cores.halves(weight)
-            backward = cores.halves(weight.mT) if need_input else None
-        else:
-            forward = weight.reshape(lanes, num_directions * self.num_outputs, self.num_inputs)
-            backward = weight.transpose(1, 2).reshape(lanes, self.num_outputs, -1) if need_input else None
-        bias = self._bias(directions_NRQ).reshape(lanes, 1, -1) if self.bias else None
-        return _Directions(forward=forward, backward=backward, bias=bias, count=num_directions)
+        return _Stacked(
+            matrices=products_for(weight).stack(weight, need_input=need_input),
+            bias=self._bias(directions_NRQ) if self.bias else None,
+        )
 
     def tangent(
         self,
@@ -104,31 +73,9 @@ class Dense:
         gate: Tensor | None = None,
     ) -> tuple[Tensor, Saved]:
         """Return x W'^T + b' + x' W^T, times the gate (N, B, outputs)."""
-        lanes, batch = saved.shape[:2]
-        if cores := tensor_cores_for(saved):
-            out = saved.new_empty(lanes, batch, stacked.count, self.num_outputs)
-            if tangents is None:
-                pair = saved.unsqueeze(1), stacked.forward.flatten(2, 3).unsqueeze(2)
-                cores.multiply(out.flatten(2).unsqueeze(1), pair, bias_NRJ=stacked.bias, scale_NMS=gate)
-                return out, tangents
-            weight = cores.halves(self._weight(params_NQ)).unsqueeze(2)
-            cores.multiply(
-                out.transpose(1, 2),
-                (saved.unsqueeze(1).expand(-1, stacked.count, -1, -1), stacked.forward),
-                (tangents.transpose(1, 2), weight.expand_as(stacked.forward)),
-                bias_NRJ=None if stacked.bias is None else stacked.bias.view(lanes, stacked.count, -1),
-                scale_NMS=gate,
-            )
-            return out, tangents
-        if stacked.bias is None:
-            out = torch.bmm(saved, stacked.forward.mT)
-        else:
-            out = torch.baddbmm(stacked.bias, saved, stacked.forward.mT)
-        out = out.view(lanes, batch * stacked.count, self.num_outputs)
-        if tangents is not None:
-            flat = tangents.reshape(lanes, batch * stacked.count, self.num_inputs)
-            out.baddbmm_(flat, self._weight(params_NQ).mT)
-        return _gated(out.view(lanes, batch, stacked.count, self.num_outputs), gate), tangents
+        weight = self._weight(params_NQ)
+        products = products_for(weight)
+        return products.tangent(saved, stacked.matrices, stacked.bias, tangents, weight, gate), tangents
 
     def backward_tangent(
         self,
@@ -144,71 +91,17 @@ class Dense:
         gate: Tensor | None = None,
     ) -> tuple[Sums, Tensor | None]:
         """Add g'^T x + g^T x' and the sum of g', and return g' W + g W', times the gate (N, B, inputs)."""
-        lanes, batch, num_directions, _ = grad_tangents.shape
-        out, inp = self.num_outputs, self.num_inputs
-        added = _Sums() if sums is None else sums
-        cores = tensor_cores_for(saved)
-        beside = grad_tangents.reshape(lanes, batch, num_directions * out)
-        mixed = grad_NBF is not None and tangent_saved is not None
-        inputs = tangent_saved.reshape(lanes, batch, num_directions * inp) if mixed else None
-        if cores:
-            added.weight = _plus(added.weight, cores.sums_over(beside, saved, plain_too=self.bias))
-            if inputs is not None:
-                added.mixed = _plus(added.mixed, cores.sums_over(inputs, grad_NBF))
-        else:
-            added.weight = _plus_product(added.weight, beside.mT, saved)
-            if inputs is not None and grad_NBF is not None:
-                added.mixed = _plus_product(added.mixed, grad_NBF.mT, inputs)
-            if self.bias:
-                added.bias = _plus(added.bias, grad_tangents.sum(1))
+        weight = self._weight(params_NQ)
+        products = products_for(weight)
+        sums = products.add(sums, grad_tangents, saved, grad_NBF, tangent_saved, bias=self.bias)
         if not need_input:
-            return added, None
-        if cores:
-            grad_inputs = saved.new_empty(lanes, batch, num_directions, inp)
-            weight = cores.halves(self._weight(params_NQ).mT).unsqueeze(2)
-            pair = grad_tangents.transpose(1, 2), weight.expand(-1, -1, num_directions, -1, -1)
-            second = None
-            if grad_NBF is not None:
-                grads = grad_NBF.contiguous().unsqueeze(1).expand(-1, num_directions, -1, -1)
-                second = grads, stacked.backward
-            cores.multiply(grad_inputs.transpose(1, 2), pair, second, scale_NMS=gate)
-            return added, grad_inputs
-        flat = grad_tangents.reshape(lanes, batch * num_directions, out)
-        grad_inputs = torch.bmm(flat, self._weight(params_NQ)).view(lanes, batch, num_directions * inp)
-        if grad_NBF is not None:
-            grad_inputs.baddbmm_(grad_NBF, stacked.backward)
-        return added, _gated(grad_inputs.view(lanes, batch, num_directions, inp), gate)
+            return sums, None
+        return sums, products.backward(grad_tangents, weight, grad_NBF, stacked.matrices, gate)
 
     def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
         """Write the weights' rows, the two parts of each added, and the biases'."""
-        shape = (into_NRQ.shape[1], self.num_outputs, self.num_inputs)
-        both, into = sums.weight.unflatten(1, shape[:2]), self._weight(into_NRQ)
-        rows, bias = both[..., : self.num_inputs], sums.bias
-        if self.bias and bias is None:
-            bias = both[..., self.num_inputs]
-        if sums.mixed is None:
-            into.copy_(rows)
-        elif tensor_cores_for(rows):
-            torch.add(rows, sums.mixed.unflatten(1, shape[::2]).mT, out=into)
-        else:
-            torch.add(rows, sums.mixed.unflatten(2, shape[::2]).transpose(1, 2), out=into)
-        if bias is not None:
-            self._bias(into_NRQ).copy_(bias)
-
-
-def _gated(tangents_NBRF: Tensor, gate_NBF: Tensor | None) -> Tensor:
-    """Return the tangents times the gate, in their place: new memory costs more."""
-    return tangents_NBRF if gate_NBF is None else tangents_NBRF.mul_(gate_NBF.unsqueeze(2))
-
-
-def _plus(total: Tensor | None, more: Tensor) -> Tensor:
-    """Return total + more, in the place of total."""
-    return more if total is None else total.add_(more)
-
-
-def _plus_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """Return left right + total, in the place of total."""
-    return torch.bmm(left, right) if total is None else total.baddbmm_(left, right)
+        bias = self._bias(into_NRQ) if self.bias else None
+        products_for(into_NRQ).collect(sums, self._weight(into_NRQ), bias)
 
 
 @dataclass(frozen=True, slots=True)

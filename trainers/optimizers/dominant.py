@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainers import kernels
 from trainers.coordinates import Coordinates
 from trainers.rows import together
 
@@ -161,6 +162,12 @@ class _Together:
 
     def add_scaled(self, into_NP: Tensor, vectors_NP: Tensor, scales: Tensor) -> None:
         """Add what `scaled` returns, in place."""
+        places = None if self.coordinates is None else self.coordinates.places_C
+        if kernels.serve(into_NP) and (self.coordinates is None or places is not None):
+            from trainers.kernels.projection import add_projection
+
+            add_projection(into_NP, self.basis_NKC, vectors_NP, scales, places)
+            return
         inside_NC = self._inside(vectors_NP, scales)
         if self.coordinates is None:
             into_NP.add_(inside_NC)

@@ -1,0 +1,54 @@
+"""Curvature products of dense networks on tensor cores against the library's in float64."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainers.kernels.conftest import DEVICE
+from tests.trainers.kernels.test_products import drawn, error
+from tests.trainers.tolerances import PRODUCTS_FLOAT32
+from trainers import chain, kernels
+from trainers.chain import ChainObjective, chain_of
+from trainers.losses import CrossEntropy, Loss, MeanSquaredError
+from trainers.objective import Part
+
+
+MSE, CROSS_ENTROPY = MeanSquaredError(0.5), CrossEntropy()
+
+
+@pytest.mark.parametrize(
+    "activation, loss, part, chunks, bias",
+    [
+        (nn.ReLU, MSE, "hessian", 1, True),
+        (nn.Tanh, CROSS_ENTROPY, "hessian", 3, True),
+        (nn.Tanh, MSE, "gauss_newton", 1, False),
+        (nn.ReLU, CROSS_ENTROPY, "gauss_newton", 3, True),
+        (nn.Tanh, CROSS_ENTROPY, "functional", 1, True),
+        (nn.ReLU, MSE, "functional", 3, False),
+    ],
+)
+def test_products_are_those_of_the_library(
+    activation: Any, loss: Loss, part: Part, chunks: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(30, 12, bias), activation(), nn.Linear(12, 8, bias), activation(), nn.Linear(8, 5)]
+    objective = ChainObjective(chain_of(nn.Sequential(nn.Flatten(), *layers)) or (), loss)
+    params, examples = 0.5 * drawn(2, objective.num_params), drawn(40, 30)
+    examples[:, ::3] = 0
+    labels = torch.arange(80, device=DEVICE).view(2, 40) * 7 % 5
+    targets = nn.functional.one_hot(labels, 5).float()
+    if chunks > 1:
+        monkeypatch.setattr(chain, "TANGENT_BYTES", {DEVICE: 20_000})
+    for reduced in (False, True):
+        given = objective.coordinates(examples) if reduced else None
+        wide = objective.coordinates(examples.double()) if reduced else None
+        size = objective.num_params if given is None else given.size
+        block = drawn(2, 4, size)
+        at = params, examples.expand(2, -1, -1), targets
+        monkeypatch.setattr(kernels, "serve", lambda tensor: False)
+        exact = objective.curvature(*(item.double() for item in at), part=part, coordinates=wide)(block.double())
+        monkeypatch.setattr(kernels, "serve", lambda tensor: tensor.dtype == torch.float32)
+        found = objective.curvature(*at, part=part, coordinates=given)(block)
+        assert error(found, exact) < PRODUCTS_FLOAT32
