@@ -1,7 +1,8 @@
 """What keeps a GPU from waiting for the host: operations recorded once, and copies that nobody waits for yet.
 
-A CUDA graph is a sequence of small operations recorded once and started at once from then on. A GPU does a small operation in less time than the host takes to start it, so that what consists of dozens of
-them waits for the host. Recorded operations read and write the memory that they were recorded with.
+A CUDA graph is a sequence of small operations recorded once and started at once from then on. A GPU does a
+small operation in less time than the host takes to start it, so that what consists of dozens of them waits
+for the host. Recorded operations read and write the memory that they were recorded with.
 """
 
 from collections.abc import Callable

@@ -16,8 +16,11 @@ from torch import Tensor
 
 from trainers import kernels
 
-MATRICES_FOR_A_GPU = 16
-"""So many eigenproblems take a GPU less time than the host: any number 0.2 ms on an H100, 25 us each here."""
+EIGENPROBLEMS_FOR_A_GPU = 16
+"""So many take a GPU less time than the host: any number 0.2 ms on an H100, 25 us each on the host."""
+
+LANES_FOR_A_GPU = 64
+"""Of so many lanes everything else is better done there too, for all that each operation takes to start."""
 
 PIECE = 1024
 """Parameters of a piece of an inner product on a GPU."""
@@ -60,7 +63,7 @@ def _in_pieces(rows_NMP: Tensor) -> Tensor:
 
 def place_of(vectors_NMP: Tensor) -> torch.device:
     """Return where the small matrices of these vectors are best dealt with."""
-    many = len(vectors_NMP) >= MATRICES_FOR_A_GPU
+    many = len(vectors_NMP) >= LANES_FOR_A_GPU
     return vectors_NMP.device if many else torch.device("cpu")
 
 
@@ -126,6 +129,6 @@ def _all_finite(values: Tensor) -> bool:
 
 
 def _eigh_of_all(matrix_NMM: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    where = device if len(matrix_NMM) >= MATRICES_FOR_A_GPU else matrix_NMM.device
+    where = device if len(matrix_NMM) >= EIGENPROBLEMS_FOR_A_GPU else matrix_NMM.device
     values, vectors = torch.linalg.eigh(matrix_NMM.to(where))
     return values.to(matrix_NMM.device), vectors.to(matrix_NMM.device)

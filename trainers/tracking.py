@@ -226,9 +226,7 @@ def subspaces_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> 
     return subspaces
 
 
-def _held(
-    values_NW: Tensor, counts: Sequence[int], coordinates: Coordinates | None, order: str
-) -> list[int]:
+def _held(values_NW: Tensor, counts: Sequence[int], coordinates: Coordinates | None, order: str) -> list[int]:
     """Return how many of the Hessian's k largest eigenpairs of each lane lie in the coordinates.
 
     What the coordinates leave out is null, so it comes before negative eigenvalues. Any null vectors may be
@@ -251,4 +249,3 @@ def _coordinates(examples: Examples, k: int) -> Coordinates | None:
     """Return the coordinates to track k directions in: none where those are too few for so many."""
     coordinates = examples.coordinates
     return None if coordinates is None or coordinates.size < k else coordinates
-

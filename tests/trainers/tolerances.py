@@ -51,7 +51,7 @@ WHOLE_SPACE_FLOAT64 = 1e-6
 """Eigenvectors of a tracker whose block is the whole space of a small Hessian, against `eigh`."""
 
 HALVES = 1e-6
-"""Relative error (norms) of a matrix product in halves on tensor cores; measured 1e-7 to 3e-7, as in float32."""
+"""Relative error (norms) of a matrix product in halves; measured 1e-7 to 3e-7, as in float32."""
 
 PRODUCTS_FLOAT32 = 2e-6
 """The same of a Hessian product of a small network in float32; measured 6e-7."""

@@ -1,4 +1,4 @@
-"""Programs for a GPU, for what its libraries take several passes over memory for or leave its fastest units idle.
+"""Programs for a GPU, where its libraries take more passes over memory, or leave its fastest units idle.
 
 They compute what the library's operations compute, to the error of float32, and serve float32 on GPUs with
 tensor cores where Triton is installed; everything else goes to the library.

@@ -1,8 +1,8 @@
 """Batched matrix products on a GPU's tensor cores, with the error of float32.
 
-Tensor cores multiply numbers of 11 bits. Here each float32 is the sum of two of them, and a product takes three
-of theirs, small big + big small + big big (Ootomo & Yokota 2022, "Recovering single precision accuracy from
-Tensor Cores", eq. 24). They add up with less care than float32 asks for, so they only do for a few dozen
+Tensor cores multiply numbers of 11 bits. Here each float32 is the sum of two of them, and a product takes
+three of theirs, small big + big small + big big (Ootomo & Yokota 2022, "Recovering single precision accuracy
+from Tensor Cores", eq. 24). They add up with less care than float32 asks for, so they only do for a few dozen
 terms, whose sums are then added in float32. The error is that of float32 products, at up to twice their rate.
 What a product of the Hessian would otherwise do in passes of their own over its largest tensors, adding a
 second product or a bias, and multiplying by a derivative, is done before a result is written.
@@ -13,11 +13,16 @@ Shape legend: N lanes, R directions or parts of a sum, M rows, J columns, K what
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
+
+from trainers.kernels import programs
+
+_product: Any = programs.product
+_split: Any = programs.split
 
 Pair = tuple[Tensor, Tensor]
 """Left (N, R, M, K), contiguous along one of its last two axes; right (2, N, R, J, K) from `halves`, or
@@ -49,178 +54,6 @@ class Tiles:
 
 
 LARGE, SMALL, NARROW = Tiles(128, 64, 32, 8, 3, 128), Tiles(64, 64, 32, 4, 3), Tiles(32, 32, 64, 4, 3)
-
-_NUMBERS = (
-    "into_n into_r into_m left_n left_r left_s right_n right_r right_j right_h left2_n left2_r left2_s right2_n "
-    "right2_r right2_j right2_h bias_n bias_r scale_n scale_m scale_columns num_rows num_columns num_parts depth "
-    "last_depth depth2 size outer inner"
-).split()
-"""What the kernels are not compiled anew for."""
-
-
-@triton.jit
-def _big_half(numbers):
-    """Round to 11 bits, which is what tensor cores read of a float32."""
-    return ((numbers.to(tl.int32, bitcast=True) + 4096) & -8192).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _add_product(
-    total,
-    left,
-    right,
-    left_stride,
-    right_stride,
-    half,
-    depth,
-    rows,
-    columns,
-    in_rows,
-    in_columns,
-    LEFT_BY_ROWS: tl.constexpr,
-    HALVES: tl.constexpr,
-    DEPTH: tl.constexpr,
-):
-    """Add left (M, K) times the transpose of right (J, K) to a tile."""
-    inner = tl.arange(0, DEPTH)
-    if LEFT_BY_ROWS:
-        left += rows[:, None] * left_stride + inner[None, :]
-        left_step = DEPTH
-    else:
-        left += rows[:, None] + inner[None, :] * left_stride
-        left_step = DEPTH * left_stride
-    right += inner[:, None] + columns[None, :] * right_stride
-    for first in range(0, depth, DEPTH):
-        inside = inner < depth - first
-        in_left = in_rows[:, None] & inside[None, :]
-        in_right = inside[:, None] & in_columns[None, :]
-        here = tl.load(left, mask=in_left, other=0.0)
-        there = tl.load(right, mask=in_right, other=0.0)
-        if HALVES:
-            small_there = tl.load(right + half, mask=in_right, other=0.0)
-            big = _big_half(here)
-            part = tl.dot(here - big, there, input_precision="tf32")
-            part = tl.dot(big, small_there, part, input_precision="tf32")
-            total += tl.dot(big, there, part, input_precision="tf32")
-        else:
-            total = tl.dot(here, there, total, input_precision="tf32x3")
-        left += left_step
-        right += DEPTH
-    return total
-
-
-@triton.jit(do_not_specialize=_NUMBERS[:-3])
-def _kernel(
-    into,
-    into_n,
-    into_r,
-    into_m,
-    left,
-    left_n,
-    left_r,
-    left_s,
-    right,
-    right_n,
-    right_r,
-    right_j,
-    right_h,
-    left2,
-    left2_n,
-    left2_r,
-    left2_s,
-    right2,
-    right2_n,
-    right2_r,
-    right2_j,
-    right2_h,
-    bias,
-    bias_n,
-    bias_r,
-    scale,
-    scale_n,
-    scale_m,
-    scale_columns,
-    num_rows,
-    num_columns,
-    num_parts,
-    depth,
-    last_depth,
-    depth2,
-    UNIT: tl.constexpr,
-    LEFT_BY_ROWS: tl.constexpr,
-    LEFT2_BY_ROWS: tl.constexpr,
-    HALVES: tl.constexpr,
-    TWO: tl.constexpr,
-    BIAS: tl.constexpr,
-    SCALE: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr,
-):
-    """Compute one tile. Strides and counts come divided by UNIT, which tells the compiler how they align."""
-    column_tiles = tl.cdiv(num_columns * UNIT, COLUMNS)
-    tile = tl.program_id(0)
-    rows = tile // column_tiles * ROWS + tl.arange(0, ROWS)
-    columns = tile % column_tiles * COLUMNS + tl.arange(0, COLUMNS)
-    in_rows = rows < num_rows * UNIT
-    in_columns = columns < num_columns * UNIT
-    part = tl.program_id(1) % num_parts
-    n = (tl.program_id(1) // num_parts).to(tl.int64) * UNIT
-    r = part.to(tl.int64) * UNIT
-    total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    total = _add_product(
-        total,
-        left + n * left_n + r * left_r,
-        right + n * right_n + r * right_r,
-        left_s * UNIT,
-        right_j * UNIT,
-        right_h.to(tl.int64) * UNIT,
-        tl.where(part == num_parts - 1, last_depth, depth) * UNIT,
-        rows,
-        columns,
-        in_rows,
-        in_columns,
-        LEFT_BY_ROWS,
-        HALVES,
-        DEPTH,
-    )
-    if TWO:
-        total = _add_product(
-            total,
-            left2 + n * left2_n + r * left2_r,
-            right2 + n * right2_n + r * right2_r,
-            left2_s * UNIT,
-            right2_j * UNIT,
-            right2_h.to(tl.int64) * UNIT,
-            depth2 * UNIT,
-            rows,
-            columns,
-            in_rows,
-            in_columns,
-            LEFT2_BY_ROWS,
-            HALVES,
-            DEPTH,
-        )
-    if BIAS:
-        total += tl.load(bias + n * bias_n + r * bias_r + columns, mask=in_columns, other=0.0)[None, :]
-    here = in_rows[:, None] & in_columns[None, :]
-    if SCALE:
-        factor = columns[None, :] % (scale_columns * UNIT)
-        total *= tl.load(scale + n * scale_n + rows[:, None] * (scale_m * UNIT) + factor, mask=here, other=0.0)
-    tl.store(into + n * into_n + r * into_r + rows[:, None] * (into_m * UNIT) + columns[None, :], total, mask=here)
-
-
-@triton.jit(do_not_specialize=_NUMBERS[-3:])
-def _split(big, small, numbers, size, outer, inner, INNER: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr):
-    """Write the two halves of rows of `size` numbers; the row (i, j) of the numbers is at i outer + j inner."""
-    row = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    here = at < size * UNIT
-    start = (row // INNER * outer + row % INNER * inner) * UNIT
-    found = tl.load(numbers + start + at, mask=here)
-    top = _big_half(found)
-    tl.store(big + row * size * UNIT + at, top, mask=here)
-    tl.store(small + row * size * UNIT + at, found - top, mask=here)
 
 
 def halves(matrices: Tensor) -> Tensor:
@@ -299,7 +132,7 @@ def multiply(
     arguments += [bias, *some(2), scale, *some(3)]
     arguments += [rows // unit, columns // unit, results, size // unit, last // unit, depth2 // unit]
     grid = (-(-rows // tiles.rows) * -(-columns // tiles.columns), lanes * results)
-    _kernel[grid](
+    _product[grid](
         *arguments,
         UNIT=unit,
         LEFT_BY_ROWS=by_rows[0],

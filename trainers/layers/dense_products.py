@@ -77,7 +77,7 @@ class _Matrices:
 
 @dataclass(slots=True)
 class _Sums:
-    """From g', (N, R O, I); from x', (N, O, R I), `None` for a first layer and Gauss-Newton products; of b."""
+    """From g', (N, R O, I); from x', (N, O, R I), `None` for first layers and Gauss-Newton products; of b."""
 
     weight: Tensor | None = None
     mixed: Tensor | None = None

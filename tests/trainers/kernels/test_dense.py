@@ -14,7 +14,6 @@ from trainers.chain import ChainObjective, chain_of
 from trainers.losses import CrossEntropy, Loss, MeanSquaredError
 from trainers.objective import Part
 
-
 MSE, CROSS_ENTROPY = MeanSquaredError(0.5), CrossEntropy()
 
 
@@ -48,7 +47,9 @@ def test_products_are_those_of_the_library(
         block = drawn(2, 4, size)
         at = params, examples.expand(2, -1, -1), targets
         monkeypatch.setattr(kernels, "serve", lambda tensor: False)
-        exact = objective.curvature(*(item.double() for item in at), part=part, coordinates=wide)(block.double())
+        exact = objective.curvature(*(item.double() for item in at), part=part, coordinates=wide)(
+            block.double()
+        )
         monkeypatch.setattr(kernels, "serve", lambda tensor: tensor.dtype == torch.float32)
         found = objective.curvature(*at, part=part, coordinates=given)(block)
         assert error(found, exact) < PRODUCTS_FLOAT32

@@ -1,4 +1,4 @@
-"""Matrix products of halves: the error of float32, whatever the shapes, strides and what else is asked for."""
+"""Matrix products of halves: the error of float32, whatever the shapes, strides and what else is added."""
 
 import pytest
 import torch
