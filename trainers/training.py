@@ -216,6 +216,10 @@ class Trainer:
             due = self._tracker.begin(self._active, self._rows, self.step)
             if self._watch():
                 due = self._tracker.begin(self._active, self._rows, self.step)
+            # No later than what the lanes that are left after measuring would say.
+            going_on = [lane for lane in self._active if self.step < lane.num_steps]
+            nearest = min((lane.next_event(self.step) for lane in going_on), default=stop)
+            nearest = min(stop, nearest, self.step + MAX_STEPS_UNWATCHED)
             if due:
                 self._tracker.finish(due, self.step)
                 self._stepper.renew_dominant(self._active, self.step)
@@ -223,8 +227,6 @@ class Trainer:
             if not self._active:
                 self._tracker.note(due, self.step)
                 return
-            nearest = min(lane.next_event(self.step) for lane in self._active)
-            nearest = min(stop, nearest, self.step + MAX_STEPS_UNWATCHED)
             self._unwatched = self._stepper.take(self._active, self._params_NP, self.step, nearest)
             self._tracker.note(due, self.step)
             self.step = nearest

@@ -1,11 +1,13 @@
 """Programs for a GPU, where its libraries take more passes over memory, or leave its fastest units idle.
 
 They compute what the library's operations compute, to the error of float32, and serve float32 on GPUs with
-tensor cores where Triton is installed; everything else goes to the library.
+tensor cores where Triton is installed and can compile; everything else goes to the library.
 """
 
+import warnings
 from functools import cache
 from importlib.util import find_spec
+from subprocess import SubprocessError
 
 import torch
 from torch import Tensor
@@ -21,4 +23,14 @@ def serve(tensor: Tensor) -> bool:
 
 @cache
 def _serve(device: torch.device) -> bool:
-    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY
+    if find_spec("triton") is None or torch.cuda.get_device_capability(device) < FIRST_CAPABILITY:
+        return False
+    from trainers.kernels.products import halves
+
+    try:
+        halves(torch.zeros(1, 4, 4, device=device))
+    except (RuntimeError, OSError, ImportError, SubprocessError) as error:
+        # Triton wants a C compiler and Python's headers; not every machine has them.
+        warnings.warn(f"the GPU's libraries are used, which take longer: {error}", stacklevel=2)
+        return False
+    return True
