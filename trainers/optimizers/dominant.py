@@ -158,7 +158,9 @@ class _Together:
 
     def scaled(self, vectors_NP: Tensor, scales: Tensor) -> Tensor:
         """Return sum_i s_i <u_i, v> u_i for each lane, s being (N, 1) or (N, K)."""
-        return _lifted(self._inside(vectors_NP, scales), self.coordinates)
+        inside_NC = _restricted(vectors_NP, self.coordinates)
+        coefficients = torch.bmm(self.basis_NKC, inside_NC.unsqueeze(2)) * scales.unsqueeze(2)
+        return _lifted(torch.bmm(coefficients.mT, self.basis_NKC).squeeze(1), self.coordinates)
 
     def add_scaled(self, into_NP: Tensor, vectors_NP: Tensor, scales: Tensor) -> None:
         """Add what `scaled` returns, in place."""
@@ -168,17 +170,7 @@ class _Together:
 
             add_projection(into_NP, self.basis_NKC, vectors_NP, scales, places)
             return
-        inside_NC = self._inside(vectors_NP, scales)
-        if self.coordinates is None:
-            into_NP.add_(inside_NC)
-        else:
-            self.coordinates.add_lifted(into_NP, inside_NC)
-
-    def _inside(self, vectors_NP: Tensor, scales: Tensor) -> Tensor:
-        """Return it in the coordinates, (N, C)."""
-        inside_NC = _restricted(vectors_NP, self.coordinates)
-        coefficients = torch.bmm(self.basis_NKC, inside_NC.unsqueeze(2)) * scales.unsqueeze(2)
-        return torch.bmm(coefficients.mT, self.basis_NKC).squeeze(1)
+        into_NP.add_(self.scaled(vectors_NP, scales))
 
 
 def _inverse(values_K: Tensor) -> Tensor:
