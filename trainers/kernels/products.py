@@ -31,6 +31,9 @@ Pair = tuple[Tensor, Tensor]
 WIDEST = 4
 """Elements of the widest load, of 16 bytes."""
 
+BLOCK = 1024
+"""Numbers that are split at a time."""
+
 LEAST_PART = 128
 """Sums over fewer are not cut into parts."""
 
@@ -69,9 +72,9 @@ def halves(matrices: Tensor) -> Tensor:
     strides = matrices.stride(0), 0 if matrices.dim() == 3 else matrices.stride(1)
     both = matrices.new_empty(2, *matrices.shape)
     unit = _unit([size, *strides], [matrices])
-    grid = (-(-size // 1024), lanes * inner)
+    grid = (-(-size // BLOCK) * lanes * inner,)
     numbers = [number // unit for number in (size, *strides)]
-    _split[grid](both[0], both[1], matrices, *numbers, INNER=inner, UNIT=unit, BLOCK=1024)
+    _split[grid](both[0], both[1], matrices, *numbers, INNER=inner, UNIT=unit, BLOCK=BLOCK)
     return both
 
 
@@ -106,15 +109,16 @@ def multiply(
     lefts, rights = zip(pair, second or pair, strict=True)
     by_rows = [left.stride(3) == 1 for left in lefts]
     numbers: list[int] = [*into_NRMJ.stride()[:3]]
-    tensors = [into_NRMJ]
+    tensors, farthest = [into_NRMJ], rows * into_NRMJ.stride(2)
+    assert into_NRMJ.stride(3) == 1
     for left, right, along in zip(lefts, rights, by_rows, strict=True):
-        assert left.stride(3 if along else 2) == 1 and right.stride(-1) == 1 and into_NRMJ.stride(3) == 1
-        halved = right.dim() == 5
+        assert left.stride(3 if along else 2) == 1 and right.stride(-1) == 1
+        across = left.stride(2 if along else 3)
         n, r, j = right.stride()[-4:-1]
-        numbers += [left.stride(0), left.stride(1) if part is None else part * left.stride(3)]
-        numbers += [left.stride(2 if along else 3), n, r if part is None else part, j]
-        numbers += [right.stride(0) if halved else 0]
+        numbers += [left.stride(0), left.stride(1) if part is None else part * left.stride(3), across]
+        numbers += [n, r if part is None else part, j, right.stride(0) if right.dim() == 5 else 0]
         tensors += [left, right]
+        farthest = max(farthest, rows * across if along else 0, columns * j)
     bias = into_NRMJ if bias_NRJ is None else bias_NRJ
     scale = into_NRMJ if scale_NMS is None else scale_NMS
     numbers += [0, 0] if bias_NRJ is None else [bias.stride(0), bias.stride(1)]
@@ -131,10 +135,11 @@ def multiply(
         arguments += [left, *some(3), right, *some(4)]
     arguments += [bias, *some(2), scale, *some(3)]
     arguments += [rows // unit, columns // unit, results, size // unit, last // unit, depth2 // unit]
-    grid = (-(-rows // tiles.rows) * -(-columns // tiles.columns), lanes * results)
+    grid = (-(-rows // tiles.rows) * -(-columns // tiles.columns) * lanes * results,)
     _product[grid](
         *arguments,
         UNIT=unit,
+        LONG=farthest >= 2**31,
         LEFT_BY_ROWS=by_rows[0],
         LEFT2_BY_ROWS=by_rows[1],
         HALVES=pair[1].dim() == 5,

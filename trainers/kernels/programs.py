@@ -106,6 +106,7 @@ def product(
     last_depth,
     depth2,
     UNIT: tl.constexpr,
+    LONG: tl.constexpr,
     LEFT_BY_ROWS: tl.constexpr,
     LEFT2_BY_ROWS: tl.constexpr,
     HALVES: tl.constexpr,
@@ -117,14 +118,19 @@ def product(
     DEPTH: tl.constexpr,
 ):
     """Compute one tile. Strides and counts come divided by UNIT, which tells the compiler how they align."""
+    # One axis of programs: a GPU has room for few along any other.
     column_tiles = tl.cdiv(num_columns * UNIT, COLUMNS)
-    tile = tl.program_id(0)
+    tiles = tl.cdiv(num_rows * UNIT, ROWS) * column_tiles
+    tile, batch = tl.program_id(0) % tiles, tl.program_id(0) // tiles
     rows = tile // column_tiles * ROWS + tl.arange(0, ROWS)
     columns = tile % column_tiles * COLUMNS + tl.arange(0, COLUMNS)
+    if LONG:
+        rows = rows.to(tl.int64)
+        columns = columns.to(tl.int64)
     in_rows = rows < num_rows * UNIT
     in_columns = columns < num_columns * UNIT
-    part = tl.program_id(1) % num_parts
-    n = (tl.program_id(1) // num_parts).to(tl.int64) * UNIT
+    part = batch % num_parts
+    n = (batch // num_parts).to(tl.int64) * UNIT
     r = part.to(tl.int64) * UNIT
     total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     total = _add_product(
@@ -165,12 +171,10 @@ def product(
     here = in_rows[:, None] & in_columns[None, :]
     if SCALE:
         factor = columns[None, :] % (scale_columns * UNIT)
-        total *= tl.load(
-            scale + n * scale_n + rows[:, None] * (scale_m * UNIT) + factor, mask=here, other=0.0
-        )
-    tl.store(
-        into + n * into_n + r * into_r + rows[:, None] * (into_m * UNIT) + columns[None, :], total, mask=here
-    )
+        scale += n * scale_n + rows[:, None] * (scale_m * UNIT)
+        total *= tl.load(scale + factor, mask=here, other=0.0)
+    into += n * into_n + r * into_r + rows[:, None] * (into_m * UNIT)
+    tl.store(into + columns[None, :], total, mask=here)
 
 
 @triton.jit(do_not_specialize=["size", "outer", "inner"])
@@ -178,8 +182,9 @@ def split(
     big, small, numbers, size, outer, inner, INNER: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Write the halves of rows of `size` numbers; row (i, j) of the numbers is at i outer + j inner."""
-    row = tl.program_id(1).to(tl.int64)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    blocks = tl.cdiv(size * UNIT, BLOCK)
+    row = (tl.program_id(0) // blocks).to(tl.int64)
+    at = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     here = at < size * UNIT
     start = (row // INNER * outer + row % INNER * inner) * UNIT
     found = tl.load(numbers + start + at, mask=here)

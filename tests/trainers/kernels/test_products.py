@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainers.kernels.conftest import DEVICE
+from tests.trainers.kernels.conftest import DEVICE, GPU
 from tests.trainers.tolerances import HALVES
 
 SHAPES = [(2, 3, 36, 52, 24), (1, 2, 130, 33, 70), (2, 1, 5, 300, 10), (3, 1, 129, 16, 65)]
@@ -81,6 +81,28 @@ def test_inner_products_of_rows() -> None:
 
     left, right = drawn(2, 24, 2050), drawn(2, 12, 2050)
     assert error(inner(left, right), left.double() @ right.double().mT) < 10 * HALVES
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="needs a CUDA device: Triton's interpreter takes an hour")
+def test_more_programs_than_a_second_axis_has_room_for() -> None:
+    from trainers.kernels.products import halves, inner, sums_over
+
+    many = drawn(70_000, 4, 1100)
+    exact = many.double() @ many.double().mT
+    assert error(inner(many, many), exact) < 10 * HALVES
+    assert torch.equal(halves(many).sum(0), many)
+    assert error(sums_over(many.mT, many.mT), exact) < HALVES
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="needs a CUDA device with 20 GiB")
+def test_rows_that_32_bits_do_not_count() -> None:
+    from trainers.kernels.products import inner
+
+    long = torch.zeros(1, 24, 100_000_000, device=DEVICE)
+    long[0, :, -24:] = torch.eye(24, device=DEVICE)
+    assert torch.equal(inner(long, long)[0], torch.eye(24, dtype=torch.float64, device=DEVICE))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy interprets, and warns of what is tested
