@@ -25,9 +25,9 @@ def serve(tensor: Tensor) -> bool:
 def _serve(device: torch.device) -> bool:
     if find_spec("triton") is None or torch.cuda.get_device_capability(device) < FIRST_CAPABILITY:
         return False
-    from trainers.kernels.products import halves
-
     try:
+        from trainers.kernels.products import halves
+
         halves(torch.zeros(1, 4, 4, device=device))
     except (RuntimeError, OSError, ImportError, SubprocessError) as error:
         # Triton wants a C compiler and Python's headers; not every machine has them.

@@ -74,7 +74,9 @@ def halves(matrices: Tensor) -> Tensor:
     unit = _unit([size, *strides], [matrices])
     grid = (-(-size // BLOCK) * lanes * inner,)
     numbers = [number // unit for number in (size, *strides)]
-    _split[grid](both[0], both[1], matrices, *numbers, INNER=inner, UNIT=unit, BLOCK=BLOCK)
+    _split[grid](
+        both[0], both[1], matrices, *numbers, INNER=inner, UNIT=unit, BLOCK=BLOCK, **programs.OPTIONS
+    )
     return both
 
 
@@ -152,6 +154,7 @@ def multiply(
         num_warps=tiles.warps,
         num_stages=tiles.stages,
         maxnreg=tiles.registers,
+        **programs.OPTIONS,
     )
     return into_NRMJ
 

@@ -7,6 +7,10 @@ of them is compiled for: a program is compiled once for each kind of call and ke
 
 import triton
 import triton.language as tl
+from triton import knobs
+
+OPTIONS = {} if knobs.runtime.interpret else {"enable_fp_fusion": True}
+"""Of every program: said, because versions of Triton differ in what they take for granted."""
 
 PRODUCT_NUMBERS = [
     *(f"{what}_{axis}" for what, axes in (("into", "nrm"), ("bias", "nr"), ("scale", "nm")) for axis in axes),

@@ -38,7 +38,7 @@ def add_projection(
     num_parts = -(-size // (block * BLOCKS))
     parts = basis_NKC.new_empty(lanes, num_parts, most)
     unit = next(unit for unit in (4, 2, 1) if size % unit == 0)
-    given = dict(UNIT=unit, PLACES=places_C is not None, MOST=most, BLOCK=block)
+    given = dict(UNIT=unit, PLACES=places_C is not None, MOST=most, BLOCK=block, **programs.OPTIONS)
     places = basis_NKC if places_C is None else places_C
     _coefficients[num_parts, lanes](
         parts, basis_NKC, vectors_NP, places, count, size // unit, vectors_NP.stride(0), num_parts,
