@@ -1,8 +1,14 @@
 """The contract suites of the models on a model of your own: `--model my_model.py --input-shape 3,8,8`."""
 
+import os
+
 import pytest
+import torch
 
 from tests.trainers.models_small import TOKENS, YOURS, case_names
+
+collect_ignore = [] if torch.cuda.is_available() or "TRITON_INTERPRET" in os.environ else ["kernels"]
+"""Triton decides when it is imported whether it interprets: those tests want a process of their own."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

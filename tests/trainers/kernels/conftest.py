@@ -1,6 +1,8 @@
-"""The programs for a GPU run on one where there is one; elsewhere Triton interprets them on the host."""
+"""The programs for a GPU run on one where there is one; elsewhere Triton interprets them on the host.
 
-import os
+Without a GPU these tests are run by `tests/trainers/test_kernels.py`, or with `TRITON_INTERPRET=1`.
+"""
+
 from importlib.util import find_spec
 
 import pytest
@@ -8,10 +10,6 @@ import torch
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
-
-if not GPU:
-    # Triton reads it when it is imported, so not in a fixture.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,21 @@
+"""The programs for a GPU, interpreted on the host in a process of their own where there is no GPU."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU tests/trainers/kernels runs by itself")
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+def test_the_programs_in_the_interpreter() -> None:
+    command = [sys.executable, "-m", "pytest", "tests/trainers/kernels", "-q", "-p", "no:cacheprovider"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+    print(done.stdout[-3000:])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "passed" in done.stdout and "failed" not in done.stdout
