@@ -7,7 +7,6 @@ tensor cores where Triton is installed and can compile; everything else goes to 
 import warnings
 from functools import cache
 from importlib.util import find_spec
-from subprocess import SubprocessError
 
 import torch
 from torch import Tensor
@@ -26,11 +25,23 @@ def _serve(device: torch.device) -> bool:
     if find_spec("triton") is None or torch.cuda.get_device_capability(device) < FIRST_CAPABILITY:
         return False
     try:
-        from trainers.kernels.products import halves
-
-        halves(torch.zeros(1, 4, 4, device=device))
-    except (RuntimeError, OSError, ImportError, SubprocessError) as error:
-        # Triton wants a C compiler and Python's headers; not every machine has them.
+        _try_out(device)
+    except Exception as error:
+        # Triton wants a C compiler and Python's headers, and fails in as many ways as there are versions of it.
+        # Nothing depends on it.
         warnings.warn(f"the GPU's libraries are used, which take longer: {error}", stacklevel=2)
         return False
     return True
+
+
+def _try_out(device: torch.device) -> None:
+    """Compile each program once, and see that it computes what can be told beforehand."""
+    from trainers.kernels.products import inner, sums_over
+    from trainers.kernels.projection import add_projection
+
+    ones, row = torch.ones(1, 64, 64, device=device), torch.ones(1, 64, device=device)
+    into = row.clone()
+    add_projection(into, ones, row, row[:, :1], None)
+    found = sums_over(ones, ones), inner(ones, ones), into
+    if not all(bool((one == value).all()) for one, value in zip(found, (64, 64, 1 + 64**2), strict=True)):
+        raise RuntimeError("Triton's programs give wrong numbers on this GPU.")
