@@ -27,7 +27,7 @@ def _serve(device: torch.device) -> bool:
     try:
         _try_out(device)
     except Exception as error:
-        # Triton wants a C compiler and Python's headers, and fails in as many ways as there are versions of it.
+        # Triton wants a C compiler and Python's headers, and fails in as many ways as it has versions.
         # Nothing depends on it.
         warnings.warn(f"the GPU's libraries are used, which take longer: {error}", stacklevel=2)
         return False
