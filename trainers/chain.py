@@ -1,7 +1,6 @@
 """A sequential model as a chain of laned layers, and its objective.
 
-`chain_of` recognises an `nn.Sequential` of known layers and answers `None` for anything else. The chain's
-parameters lie in the order of `module.named_parameters()`, so both objectives read one flat vector.
+Its parameters lie in the order of `module.named_parameters()`, so both objectives read one flat vector.
 
 The Hessian product follows Pearlmutter (1994): differentiate the forward and the backward pass along the
 directions. With f the outputs, g the loss gradient in them and A its Hessian in them,
@@ -11,19 +10,19 @@ directions. With f the outputs, g the loss gradient in them and A its Hessian in
 Leaving out the latter gives the Gauss-Newton product J^T A J v, and g' = 0 the functional one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainers.coordinates import Coordinates, coordinates_of
 from trainers.layers import Layer, Saved, Stacked, Sums
-from trainers.layers.activation import GELU, RELU, SOFTPLUS, TANH, Activation
-from trainers.layers.convolution import Convolution, MaxPool
+from trainers.layers.activation import Activation
 from trainers.layers.dense import Dense, Flatten
+from trainers.layers.pooling import Maxima
 from trainers.losses import Loss
 from trainers.models.dropout import Masks
 from trainers.objective import CurvatureProduct, Part
@@ -38,97 +37,6 @@ processor than 12 and 12, whose tangents a cache holds while all examples share 
 
 SAVED_BYTES = 2 * 2**30
 """Budget for keeping the linearised forward pass of all chunks; beyond it, each product computes it again."""
-
-KNOWN_LAYERS = (
-    nn.Linear,
-    nn.Conv2d,
-    nn.MaxPool2d,
-    nn.Flatten,
-    nn.ReLU,
-    nn.Tanh,
-    nn.GELU,
-    nn.Softplus,
-)
-
-
-def chain_of(module: nn.Module) -> "tuple[Layer, ...] | None":
-    """Return the laned layers of a sequential module, or `None` where a layer is not known.
-
-    A subclass may compute anything, so only the very classes of `torch.nn` count as known.
-    """
-    if type(module) is not nn.Sequential:
-        return None
-    layers: list[Layer] = []
-    for child in cast("Sequence[nn.Module]", module):
-        layer = _layer_of(child) if type(child) in KNOWN_LAYERS else None
-        if layer is None:
-            return None
-        layers.append(layer)
-    num_params = sum(layer.num_params for layer in layers)
-    if num_params == 0 or num_params != sum(parameter.numel() for parameter in module.parameters()):
-        # Nothing to train, or a layer that occurs twice and so has its parameters only once.
-        return None
-    leading = layers[1:] if isinstance(layers[0], Flatten) else layers
-    if not leading or not isinstance(leading[0], (Dense, Convolution)):
-        return None
-    return tuple(layers)
-
-
-def _layer_of(child: nn.Module) -> Layer | None:
-    match child:
-        case nn.Linear():
-            return Dense(child.in_features, child.out_features, _has_bias(child))
-        case nn.Conv2d() if _plain_convolution(child):
-            return Convolution(
-                child.in_channels,
-                child.out_channels,
-                child.kernel_size[0],
-                cast("tuple[int, ...]", child.padding)[0],
-                _has_bias(child),
-            )
-        case nn.MaxPool2d() if _plain_pooling(child):
-            return MaxPool(cast(int, child.kernel_size))
-        case nn.Flatten(start_dim=1, end_dim=-1):
-            return Flatten()
-        case nn.ReLU():
-            return RELU
-        case nn.Tanh():
-            return TANH
-        case nn.GELU(approximate="none"):
-            return GELU
-        case nn.Softplus(beta=1, threshold=20):
-            return SOFTPLUS
-        case _:
-            return None
-
-
-def _has_bias(layer: nn.Linear | nn.Conv2d) -> bool:
-    # torch declares it as always there.
-    return cast("Tensor | None", layer.bias) is not None
-
-
-def _plain_convolution(layer: nn.Conv2d) -> bool:
-    padding = layer.padding
-    return (
-        layer.stride == (1, 1)
-        and layer.dilation == (1, 1)
-        and layer.groups == 1
-        and layer.padding_mode == "zeros"
-        and layer.kernel_size[0] == layer.kernel_size[1]
-        and not isinstance(padding, str)
-        and padding[0] == padding[1]
-    )
-
-
-def _plain_pooling(layer: nn.MaxPool2d) -> bool:
-    return (
-        isinstance(layer.kernel_size, int)
-        and layer.stride == layer.kernel_size
-        and layer.padding == 0
-        and layer.dilation == 1
-        and not layer.ceil_mode
-        and not layer.return_indices
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +59,19 @@ class _Linearised:
     share: float
 
 
+@dataclass(frozen=True, slots=True)
+class ExampleSizes:
+    """Bytes that one example takes in one lane.
+
+    Args:
+        tangent_bytes: Of one direction's tangents, forward and back.
+        kept_bytes: Of what a linearised pass keeps.
+    """
+
+    tangent_bytes: int
+    kept_bytes: int
+
+
 class ChainObjective:
     """`Objective` of a chain of laned layers. One pass at a time; not for concurrent use by threads."""
 
@@ -161,8 +82,9 @@ class ChainObjective:
         self._layers = layers[1:] if self._flatten_first else layers
         self._loss = loss
         self._spans = _spans(self._layers)
+        self._reactivated = _reactivated(self._layers)
         self.num_params = self._spans[-1].stop
-        self._sizes: dict[torch.Size, int] = {}
+        self._sizes: dict[torch.Size, ExampleSizes] = {}
 
     def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:
         """Return coordinates for products on these examples; `None` where they would not be cheaper."""
@@ -238,6 +160,8 @@ class ChainObjective:
         tangents: Tensor | None = None
         kept: list[Saved] = []
         for index, (layer, span) in enumerate(zip(layers, self._spans, strict=True)):
+            if tangents is not None and self._reactivated[index]:
+                tangents = tangents.clone()
             at = params_NP[:, span], point.saved[index], stacked[index], tangents
             if point.gates[index] is not None:
                 kept.append(None)
@@ -301,8 +225,8 @@ class ChainObjective:
         """
         params_NP = params_NP.clone()
         lanes, total = inputs_NBX.shape[:2]
-        features = self._activation_size(params_NP, inputs_NBX)
-        keep = features * total * params_NP.element_size() * lanes <= SAVED_BYTES
+        sizes = self._example_sizes(params_NP, inputs_NBX)
+        keep = sizes.kept_bytes * total * lanes <= SAVED_BYTES
         layers = self._layers
         if coordinates is not None:
             first = cast(Dense, layers[0])
@@ -323,12 +247,12 @@ class ChainObjective:
             return point
 
         @torch.no_grad()
-        def product(directions_NRD: Tensor) -> Tensor:
+        def product(directions_NRD: Tensor, /, into_NRP: Tensor | None = None) -> Tensor:
             device, total_directions = params_NP.device.type, directions_NRD.shape[1]
             num_directions = _part(total_directions, DIRECTIONS[device])
-            per_example = features * num_directions * params_NP.element_size()
+            per_example = sizes.tangent_bytes * num_directions
             size = -(-total // -(-total * per_example // TANGENT_BYTES[device]))
-            result = torch.empty_like(directions_NRD)
+            result = torch.empty_like(directions_NRD) if into_NRP is None else into_NRP
             for first in range(0, total_directions, num_directions):
                 rows = slice(first, first + num_directions)
                 stacked = [
@@ -345,17 +269,48 @@ class ChainObjective:
 
         return product
 
-    def _activation_size(self, params_NP: Tensor, inputs_NBX: Tensor) -> int:
-        """Return the elements that one example's forward pass leaves behind, over the layers."""
-        if inputs_NBX.shape[2:] in self._sizes:
-            return self._sizes[inputs_NBX.shape[2:]]
-        values = inputs_NBX[:1, :1].flatten(2) if self._flatten_first else inputs_NBX[:1, :1]
-        size = 0
-        for layer, span in zip(self._layers, self._spans, strict=True):
-            values, _ = layer.forward(params_NP[:1, span], values)
-            size += values.numel()
-        self._sizes[inputs_NBX.shape[2:]] = 2 * size
-        return 2 * size
+    def _example_sizes(self, params_NP: Tensor, inputs_NBX: Tensor) -> ExampleSizes:
+        shape = inputs_NBX.shape[2:]
+        if shape not in self._sizes:
+            self._sizes[shape] = example_sizes(self._layers, params_NP[:1], inputs_NBX[:1, :1])
+        return self._sizes[shape]
+
+
+@torch.no_grad()
+def example_sizes(layers: Sequence[Layer], params_1P: Tensor, inputs_11X: Tensor) -> ExampleSizes:
+    """Return what one example of one lane takes, with or without a leading `Flatten`."""
+    values = inputs_11X.flatten(2) if isinstance(layers[0], (Flatten, Dense)) else inputs_11X
+    tangents, kept = 0, dict[int, int]()
+    for layer, span in zip(layers, _spans(layers), strict=True):
+        values, saved = layer.forward(params_1P[:, span], values)
+        tangents += 2 * values.nbytes
+        # Layers share what they save.
+        kept |= {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in _tensors_in(saved)}
+    # A gradient of each output besides, which is half of the tangents.
+    return ExampleSizes(tangent_bytes=tangents, kept_bytes=sum(kept.values()) + tangents // 2)
+
+
+def _tensors_in(saved: Saved) -> Iterator[Tensor]:
+    match saved:
+        case Tensor():
+            yield saved
+        case Maxima():
+            yield saved.indices
+        case tuple():
+            for part in cast("tuple[Saved, ...]", saved):
+                yield from _tensors_in(part)
+        case _:
+            return
+
+
+def _reactivated(layers: Sequence[Layer]) -> list[bool]:
+    """Return which layers are activations of an activation, which keeps the tangents they would overwrite."""
+    found: list[bool] = []
+    before: Layer | None = None
+    for layer in layers:
+        found.append(isinstance(layer, Activation) and isinstance(before, Activation))
+        before = before if isinstance(layer, Flatten) else layer
+    return found
 
 
 def _part(total: int, most: int) -> int:

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from trainers.eigenpairs import Eigenspace, Wanted, Warm, after_power_step, pairs_of
 from trainers.krylov import RANK_TOLERANCE, SearchSpace, orthonormalise
-from trainers.objective import CurvatureProduct
+from trainers.objective import BlockProduct, CurvatureProduct
 from trainers.replay import Arriving
 from trainers.ritz import device_inner, inverse_factor, place_of, rayleigh_ritz
 
@@ -64,13 +64,13 @@ class Operator:
         begin: What `begin_block` does with the product, where there is a faster way to it.
     """
 
-    product: CurvatureProduct
-    of_lanes: Callable[[Tensor], CurvatureProduct] | None = None
+    product: BlockProduct
+    of_lanes: Callable[[Tensor], BlockProduct] | None = None
     begin: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
 
 def solve(
-    operator: Operator | CurvatureProduct,
+    operator: Operator | BlockProduct,
     start_NWP: Tensor,
     *,
     k: int | Sequence[int],
@@ -97,7 +97,8 @@ def solve(
     if floor_N is None:
         floor_N = torch.zeros(lanes, dtype=torch.float64)
     if operator.begin is None:
-        stacked, gram = begin_block(operator.product, start_NWP)
+        stacked = torch.cat([start_NWP, operator.product(start_NWP)], 1)
+        gram = device_inner(stacked, stacked)
     else:
         stacked, gram = operator.begin(start_NWP)
     gram = gram.to(place_of(stacked), torch.float64)
@@ -138,7 +139,10 @@ def solve(
 
 def begin_block(product: CurvatureProduct, block_NWP: Tensor) -> tuple[Tensor, Tensor]:
     """Return [X; H X], (N, 2 W, P), and the inner products of its rows, (N, 2 W, 2 W), on the device."""
-    stacked = torch.cat([block_NWP, product(block_NWP)], 1)
+    lanes, width, size = block_NWP.shape
+    stacked = block_NWP.new_empty(lanes, 2 * width, size)
+    stacked[:, :width] = block_NWP
+    product(block_NWP, into_NRP=stacked[:, width:])
     return stacked, device_inner(stacked, stacked)
 
 
@@ -148,7 +152,7 @@ def _going_on(state: Eigenspace) -> Tensor:
 
 
 def refresh(
-    operator: Operator | CurvatureProduct,
+    operator: Operator | BlockProduct,
     warm: "Warm | None",
     random_block: Callable[[], Tensor],
     *,
@@ -197,8 +201,8 @@ def refresh(
 
 
 def _of_lanes_in(
-    of_lanes: Callable[[Tensor], CurvatureProduct], rows: Tensor
-) -> Callable[[Tensor], CurvatureProduct]:
+    of_lanes: Callable[[Tensor], BlockProduct], rows: Tensor
+) -> Callable[[Tensor], BlockProduct]:
     return lambda inside: of_lanes(rows[inside])
 
 

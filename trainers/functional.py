@@ -128,11 +128,12 @@ class FunctionalObjective:
         }[part]
 
         @torch.no_grad()
-        def product(directions_NRP: Tensor) -> Tensor:
+        def product(directions_NRP: Tensor, /, into_NRP: Tensor | None = None) -> Tensor:
             over_directions: Callable[..., Tensor] = vmap(
                 one_lane, in_dims=(None, None, None, 0), chunk_size=at_once
             )
-            total = torch.zeros_like(directions_NRP)
+            total = torch.empty_like(directions_NRP) if into_NRP is None else into_NRP
+            total.zero_()
             for piece in pieces:
                 examples = inputs_NBX[:, piece], targets_NBC[:, piece]
                 share = (piece.stop - piece.start) / inputs_NBX.shape[1]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainers.eigenpairs import Eigenspace, Wanted, Warm, pairs_of
 from trainers.eigenspace import Operator, refresh
-from trainers.objective import CurvatureProduct
+from trainers.objective import BlockProduct
 from trainers.ritz import inner, to_host
 
 
@@ -58,12 +58,12 @@ def refresh_leading(
     return _with_signs(operator.product, squared, k=k, tolerance=tolerance)
 
 
-def _twice(product: CurvatureProduct) -> CurvatureProduct:
+def _twice(product: BlockProduct) -> BlockProduct:
     return lambda block_NWP: product(product(block_NWP))
 
 
 def _with_signs(
-    product: CurvatureProduct, squared: Eigenspace, *, k: int | Sequence[int], tolerance: float
+    product: BlockProduct, squared: Eigenspace, *, k: int | Sequence[int], tolerance: float
 ) -> Eigenspace:
     """Return the eigenpairs of H in the block that holds those of H^2, in descending order of magnitude."""
     basis = squared.basis_NWP

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainers.canonical import dataset_entry
 from trainers.cell import Cell
-from trainers.chain import SAVED_BYTES, TANGENT_BYTES, chain_of
+from trainers.chain import SAVED_BYTES, TANGENT_BYTES, ExampleSizes, example_sizes
 from trainers.coordinates import WORTH_A_ROTATION
 from trainers.eigenspace import block_width
 from trainers.evaluation import ACTIVATION_ELEMENTS
@@ -26,6 +26,7 @@ from trainers.instruments import SOLVER
 from trainers.krylov import BLOCKS_IN_SEARCH_SPACE
 from trainers.lane import Lane
 from trainers.layers.dense import Dense, Flatten
+from trainers.layers.recognition import chain_of
 from trainers.models import MODELS
 
 FLOAT = 4
@@ -95,7 +96,8 @@ def footprint(cell: Cell, *, device_type: str = "cuda") -> Footprint:
     kept = size * (1 + max(OPTIMIZER_VECTORS.get(rule, 0) for rule in rules))
     step = VECTORS_OF_A_STEP * size + batch * (inputs + int(COPIES_OF_ACTIVATIONS * features))
     refresh, shared = 0, (data.num_train + data.num_test) * (inputs + data.num_outputs)
-    laned = chain_of(module) is not None
+    chain = chain_of(module)
+    laned = chain is not None
     projecting = [stage.k for stage in lane.stages if stage.projects and stage.k is not None]
     if projecting:
         examples = cell.holdout_size or data.num_train
@@ -103,8 +105,10 @@ def footprint(cell: Cell, *, device_type: str = "cuda") -> Footprint:
         block = width * _tracked_size(module, inputs, examples, size)
         kept += block
         refresh = size + BLOCKS_OF_A_REFRESH * block
-        if laned:
-            refresh += _product_elements(2 * features, examples, width, device_type)
+        if chain is not None:
+            at_zero = torch.zeros(1, size), torch.zeros(1, 1, *data.input_shape)
+            sizes = example_sizes(chain, *at_zero)
+            refresh += _product_bytes(sizes, features, examples, width, device_type) // FLOAT
     widest = 0
     for probe in lane.probes:
         if "k" in probe.options:
@@ -152,8 +156,9 @@ def _tracked_size(module: nn.Module, inputs: int, examples: int, size: int) -> i
     return size
 
 
-def _product_elements(features: int, examples: int, width: int, device_type: str) -> int:
-    """Return what one lane's linearised pass and the tangents of one chunk of examples take."""
-    budget = TANGENT_BYTES[device_type] // FLOAT
-    chunk = -(-examples // max(1, -(-examples * features * width // budget)))
-    return features * min(examples, SAVED_BYTES // (FLOAT * features)) + chunk * features * width
+def _product_bytes(sizes: ExampleSizes, features: int, examples: int, width: int, device_type: str) -> int:
+    """Return what one lane's linearised pass takes, and one chunk of examples on its way."""
+    tangents = sizes.tangent_bytes * width
+    chunk = -(-examples // max(1, -(-examples * tangents // TANGENT_BYTES[device_type])))
+    passing = tangents + int(FLOAT * COPIES_OF_ACTIVATIONS * features)
+    return sizes.kept_bytes * min(examples, SAVED_BYTES // sizes.kept_bytes) + chunk * passing

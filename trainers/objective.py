@@ -19,8 +19,16 @@ from trainers.losses import Loss
 from trainers.models.dropout import Masks
 from trainers.randomness import derived_seed
 
-CurvatureProduct = Callable[[Tensor], Tensor]
+BlockProduct = Callable[[Tensor], Tensor]
 """Maps a block of directions (N, R, P) to its products (N, R, P)."""
+
+
+class CurvatureProduct(Protocol):
+    """A `BlockProduct` that can write where it is told to: a block's worth of memory is slow to copy."""
+
+    def __call__(self, directions_NRP: Tensor, /, into_NRP: Tensor | None = None) -> Tensor:
+        """Return the products, in `into_NRP` where it is given."""
+        ...
 
 
 Part = Literal["hessian", "gauss_newton", "functional"]
@@ -67,8 +75,9 @@ class Objective(Protocol):
 
 def build_objective(module: nn.Module, loss: Loss) -> Objective:
     """Choose the implementation for a module: laned layers where every layer is known, else `torch.func`."""
-    from trainers.chain import ChainObjective, chain_of
+    from trainers.chain import ChainObjective
     from trainers.functional import FunctionalObjective
+    from trainers.layers.recognition import chain_of
 
     chain = chain_of(module)
     return FunctionalObjective(module, loss) if chain is None else ChainObjective(chain, loss)

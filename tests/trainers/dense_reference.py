@@ -81,6 +81,37 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (1, 4, 4),
     ),
+    "cnn-softplus": (
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 3, 3, bias=False),
+            nn.Softplus(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(3, 2, 1),
+            nn.Tanh(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(2, 3),
+        ),
+        (2, 6, 7),
+    ),
+    "cnn-gelu-large-patches": (
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 2, 3, padding=1), nn.GELU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3)
+        ),
+        (4, 4, 4),
+    ),
+    "cnn-pooled-first": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Tanh(), nn.Flatten(), nn.ReLU(), nn.Linear(2, 3)
+        ),
+        (1, 4, 4),
+    ),
+    "activations-in-a-row": (
+        lambda: nn.Sequential(
+            nn.Linear(6, 5), nn.Tanh(), nn.Softplus(), nn.Flatten(), nn.ReLU(), nn.GELU(), nn.Linear(5, 3)
+        ),
+        (6,),
+    ),
 }
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainers.tolerances import SUMS_FLOAT64
-from trainers.chain import ChainObjective, chain_of
+from trainers.chain import ChainObjective
 from trainers.coordinates import ALIGNMENT, Coordinates
+from trainers.layers.recognition import chain_of
 from trainers.losses import LOSSES
 
 INPUTS, OUTPUTS = 40, 3

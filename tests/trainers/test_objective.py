@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from tests.trainers.dense_reference import MODULES, Problem, build_problem
 from tests.trainers.tolerances import FINITE_DIFFERENCES_FLOAT64, SUMS_FLOAT64
 from trainers import chain
-from trainers.chain import ChainObjective, chain_of
+from trainers.chain import ChainObjective
 from trainers.functional import FunctionalObjective
+from trainers.layers.recognition import chain_of
 from trainers.objective import Objective, Part, build_objective
 
 EXACT = SUMS_FLOAT64

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from trainers.layers import Saved, Stacked, Sums
 
 Derivatives = tuple[Tensor, Callable[[], Tensor] | None]
-"""phi'(x), and a function that returns phi''(x), `None` where that is 0 everywhere."""
+"""phi'(x), and a function that returns phi''(x), `None` where that is 0 everywhere; or phi''(x) / phi'(x)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,13 @@ class Activation:
     Args:
         value: phi.
         derivatives: From x and y, phi'(x) and a way to phi''(x).
+        relative: Whether that is a way to phi''(x) / phi'(x), which is bounded: then phi''(x) x' comes from
+            y' = phi'(x) x', which is kept anyway, and x' makes room for it.
     """
 
     value: Callable[[Tensor], Tensor]
     derivatives: Callable[[Tensor, Tensor], Derivatives]
+    relative: bool = False
     num_params: int = 0
 
     def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
@@ -51,11 +54,12 @@ class Activation:
     def tangent(
         self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
     ) -> tuple[Tensor, Saved]:
-        """Return phi'(x) x', in the place of x' where phi'' does not ask for it: new memory costs more."""
+        """Return phi'(x) x', in the place of x' where phi'' does not ask for x': new memory costs more."""
         assert tangents is not None, "a network does not begin with an activation"
         first, second = self.derivatives(*saved)
-        if second is None:
-            return tangents.mul_(first.unsqueeze(2)), None
+        if second is None or self.relative:
+            outputs = tangents.mul_(first.unsqueeze(2))
+            return outputs, None if second is None else outputs
         return first.unsqueeze(2) * tangents, tangents
 
     def backward_tangent(
@@ -71,11 +75,17 @@ class Activation:
         need_input: bool,
     ) -> tuple[Sums, Tensor | None]:
         """Return phi'(x) g' + phi''(x) x' g, in the place of g'."""
+        return None, self.tangent_of_gradient(saved, tangent_saved, grad_NBF, grad_tangents)
+
+    def tangent_of_gradient(
+        self, saved: Saved, tangent_saved: Saved, grad_NBF: Tensor | None, grad_tangents: Tensor
+    ) -> Tensor:
+        """See `backward_tangent`."""
         first, second = self.derivatives(*saved)
         result = grad_tangents.mul_(first.unsqueeze(2))
         if grad_NBF is not None and second is not None:
             result.addcmul_((second() * grad_NBF).unsqueeze(2), tangent_saved)
-        return None, result
+        return result
 
     def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
         """No parameters, nothing to write."""
@@ -87,12 +97,12 @@ def _relu(inputs: Tensor, outputs: Tensor) -> Derivatives:
 
 def _tanh(inputs: Tensor, outputs: Tensor) -> Derivatives:
     first = 1 - outputs.square()
-    return first, lambda: -2 * outputs * first
+    return first, lambda: -2 * outputs
 
 
 def _softplus(inputs: Tensor, outputs: Tensor) -> Derivatives:
     first = inputs.sigmoid()
-    return first, lambda: first * (1 - first)
+    return first, lambda: 1 - first
 
 
 def _gelu(inputs: Tensor, outputs: Tensor) -> Derivatives:
@@ -102,6 +112,6 @@ def _gelu(inputs: Tensor, outputs: Tensor) -> Derivatives:
 
 
 RELU = Activation(torch.relu, _relu)
-TANH = Activation(torch.tanh, _tanh)
-SOFTPLUS = Activation(F.softplus, _softplus)
+TANH = Activation(torch.tanh, _tanh, relative=True)
+SOFTPLUS = Activation(F.softplus, _softplus, relative=True)
 GELU = Activation(F.gelu, _gelu)

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution and max pooling.
+"""Two-dimensional convolution.
 
 Lanes of a convolution are its groups: (N, B, C, H, W) becomes (B, N C, H, W), which costs nothing for N = 1.
 Directions are extra output channels (through W'), extra examples (through x') or extra input channels (in the
@@ -55,6 +55,11 @@ class Convolution:
     def num_params(self) -> int:
         """Weights and biases."""
         return self._num_weights + self.bias * self.num_outputs
+
+    @property
+    def patch_size(self) -> int:
+        """Inputs that one output sees."""
+        return self.num_inputs * self.size * self.size
 
     def _weight(self, params: Tensor) -> Tensor:
         return params[..., : self._num_weights].unflatten(-1, self._kernel)
@@ -118,7 +123,7 @@ class Convolution:
             return out, None
         merged = _lanes_to_channels(tangents.flatten(1, 2))
         extra = self._convolve(merged, self._weight(params_NQ).flatten(0, 1), lanes)
-        return out + _channels_to_lanes(extra, lanes).unflatten(1, (-1, num_directions)), tangents
+        return out.add_(_channels_to_lanes(extra, lanes).unflatten(1, (-1, num_directions))), tangents
 
     def backward_tangent(
         self,
@@ -155,71 +160,12 @@ class Convolution:
         grad_inputs = _channels_to_lanes(through, lanes).unflatten(1, (-1, num_directions))
         if grad is not None:
             extra = _channels_to_lanes(self._transposed(grad, stacked.backward, lanes), lanes)
-            grad_inputs = grad_inputs + extra.unflatten(2, (num_directions, self.num_inputs))
+            grad_inputs.add_(extra.unflatten(2, (num_directions, self.num_inputs)))
         return own, grad_inputs
 
     def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
         """Write the rows, which are what has been added up."""
         into_NRQ.copy_(sums)
-
-
-@dataclass(frozen=True, slots=True)
-class MaxPool:
-    """Non-overlapping max pooling with a square window; rows and columns that do not fill one are dropped."""
-
-    size: int
-    num_params: int = 0
-
-    def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
-        """Return the maxima; the positions of the first maximum of each window are saved."""
-        out, indices = F.max_pool2d(inputs_NBF.flatten(0, 2), self.size, return_indices=True)
-        lead = inputs_NBF.shape[:3]
-        return out.unflatten(0, lead), (indices.unflatten(0, lead), inputs_NBF.shape[-2:])
-
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
-        """No parameters, no gradient."""
-        return ()
-
-    def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
-        """Put each gradient where its maximum stood."""
-        indices, image = saved
-        return _scatter(grad_NBF, indices, image)
-
-    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
-        """No parameters, no directions."""
-
-    def tangent(
-        self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
-    ) -> tuple[Tensor, Saved]:
-        """Pick each tangent where the maximum stands."""
-        assert tangents is not None, "a network does not begin with pooling"
-        indices, _ = saved
-        spread = indices.unsqueeze(2).expand(*tangents.shape[:4], *indices.shape[-2:])
-        return tangents.flatten(-2).gather(-1, spread.flatten(-2)).unflatten(-1, indices.shape[-2:]), None
-
-    def backward_tangent(
-        self,
-        params_NQ: Tensor,
-        saved: Saved,
-        stacked: Stacked,
-        tangent_saved: Saved,
-        grad_NBF: Tensor | None,
-        grad_tangents: Tensor,
-        sums: Sums,
-        *,
-        need_input: bool,
-    ) -> tuple[Sums, Tensor | None]:
-        """Put each gradient's tangent where the maximum stood."""
-        indices, image = saved
-        return None, _scatter(grad_tangents, indices.unsqueeze(2).expand(grad_tangents.shape), image)
-
-    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
-        """No parameters, nothing to write."""
-
-
-def _scatter(values: Tensor, indices: Tensor, image: torch.Size) -> Tensor:
-    out = values.new_zeros(*values.shape[:-2], image[0] * image[1])
-    return out.scatter_(-1, indices.flatten(-2), values.flatten(-2)).unflatten(-1, image)
 
 
 def _lanes_to_channels(tensor: Tensor) -> Tensor:

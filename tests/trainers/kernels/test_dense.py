@@ -10,7 +10,8 @@ from tests.trainers.kernels.conftest import DEVICE
 from tests.trainers.kernels.test_products import drawn, error
 from tests.trainers.tolerances import PRODUCTS_FLOAT32
 from trainers import chain, kernels
-from trainers.chain import ChainObjective, chain_of
+from trainers.chain import ChainObjective
+from trainers.layers.recognition import chain_of
 from trainers.losses import CrossEntropy, Loss, MeanSquaredError
 from trainers.objective import Part
 
