@@ -26,6 +26,7 @@ from trainers.probes import PROBES
 
 Count = Annotated[int, Strict(), Field(ge=1)]
 Index = Annotated[int, Strict(), Field(ge=0)]
+AtLeastOne = Annotated[float, Strict(), BeforeValidator(infinity), Field(ge=1, allow_inf_nan=False)]
 Positive = Annotated[float, Strict(), BeforeValidator(infinity), Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Strict(), Field(ge=0, lt=1)]
 Divisor = Annotated[float, Strict(), BeforeValidator(infinity), Field(gt=0)]
@@ -152,7 +153,7 @@ class BaseSpec(StrictModel):
     refresh_every: Count = 10
     solver: SolverSpec = Field(default_factory=SolverSpec)
     init: InitName = "pytorch"
-    divergence_factor: Positive = 10.0
+    divergence_factor: AtLeastOne = 10.0
     divergence_every: Count = 100
     evaluate_every: Count = 100
     probes: tuple[ProbeChoice, ...] = ()

@@ -29,7 +29,7 @@ from trainers.checkpoint import LaneState, decode, encode
 from trainers.data import Dataset
 from trainers.errors import CheckpointError
 from trainers.history import TEST_ACCURACY, TRAIN_LOSS, History
-from trainers.lane import Lane
+from trainers.lane import OWN_FINALS, Lane
 from trainers.training import Trainer
 
 SECONDS_BETWEEN_LOOKS = 0.25
@@ -92,6 +92,8 @@ class Pack:
         self._attempts = [storage.begin_attempt(address) for address in self._ids]
         self.trainer = Trainer(cells, data_folder=data_folder, data=data, device=device)
         self._manifests: list[Manifest | None] = [None] * len(cells)
+        self._common: int | None = None
+        """The last step of which every lane that trains has a state in the store."""
         self._origins: dict[int, Manifest] = {}
         self._forked_from: dict[int, dict[str, Any]] = {}
         self._steps_a_look = 1
@@ -121,6 +123,7 @@ class Pack:
         self.trainer.restore(states)
         for index, state in enumerate(states):
             self._adopt(index, state)
+        self._common = common
 
     def _starting_point(
         self, index: int, max_step: int | None, report: Callable[[str], None]
@@ -258,7 +261,9 @@ class Pack:
 
     def commit(self) -> list[Committed]:
         """Make every lane's progress durable; a lane that had ended before is left as it is."""
-        return [self._commit_lane(index, lane) for index, lane in enumerate(self.trainer.lanes)]
+        committed = [self._commit_lane(index, lane) for index, lane in enumerate(self.trainer.lanes)]
+        self._common = self.trainer.step
+        return committed
 
     def _commit_lane(self, index: int, lane: Lane) -> Committed:
         address, attempt, previous = self._ids[index], self._attempts[index], self._manifests[index]
@@ -288,7 +293,9 @@ class Pack:
                 outcome=outcome,
                 summary=self._summary(index, state.step),
             )
-            self._storage.prune(address, keep=2 if outcome is None else 1)
+            # A lane that leaves its state is ahead of the others: the pack goes on from what all have.
+            needed = self._common if outcome is None else None
+            self._storage.prune(address, keep=2 if outcome is None else 1, needed=needed)
         self._publish_end(index)
         status = "running" if lane.outcome is None else lane.outcome.status
         return Committed(
@@ -314,7 +321,7 @@ def _has_ended(state: LaneState) -> bool:
 
 def relabelled(state: LaneState, address: str) -> LaneState:
     """Return another cell's state as the state of the cell `address`, which has not ended there."""
-    return replace(state, cell_id=address, scalars={**state.scalars, "outcome": None})
+    return replace(state, cell_id=address, scalars={**state.scalars, "outcome": None, OWN_FINALS: {}})
 
 
 def table_of(history: History) -> pa.Table:
@@ -338,10 +345,11 @@ def joined(earlier: pa.Table, later: pa.Table) -> pa.Table:
 def finals_of(lane: Lane, step: int) -> dict[str, float]:
     """Return the final metrics of a lane as they stand."""
     finals = {FINAL_STEPS: float(step)}
-    if TRAIN_LOSS in lane.finals:
-        finals[FINAL_TRAIN_LOSS] = lane.finals[TRAIN_LOSS]
-    if TEST_ACCURACY in lane.finals:
-        finals[FINAL_TEST_ACCURACY] = lane.finals[TEST_ACCURACY]
+    last = lane.finals | lane.own_finals
+    if TRAIN_LOSS in last:
+        finals[FINAL_TRAIN_LOSS] = last[TRAIN_LOSS]
+    if TEST_ACCURACY in last:
+        finals[FINAL_TEST_ACCURACY] = last[TEST_ACCURACY]
     finals[FINAL_PEAK_LOSS] = lane.detector.peak
     if lane.refreshes:
         finals[EIGENSPACE_UNCONVERGED] = lane.unconverged / lane.refreshes

@@ -97,7 +97,9 @@ def _reduced(phases: tuple[Phase, ...], num_outputs: int, num_train: int) -> tup
         if phase.last <= start and not conditional:
             continue
         stage = _stage(phase, before, start, num_outputs, num_train)
-        if before is not None and before.rule == stage.rule and stage.carry == _has_state(stage.optimizer):
+        same = before is not None and before.rule == stage.rule and stage.carry == _has_state(stage.optimizer)
+        if before is not None and same and stage.condition is None:
+            # A condition of the one before decides nothing then; that of this one counts from its start.
             reduced.pop()
             stage = replace(stage, start=before.start, carry=before.carry)
         reduced.append(stage)

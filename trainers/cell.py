@@ -116,7 +116,9 @@ class Solver:
 
     Args:
         tolerance: A refresh has converged when every residual norm ||H u_i - lambda_i u_i||, i <= k, is at
-            most `tolerance` times |lambda_k|.
+            most `tolerance` times |lambda_k|, or times |lambda_1| / 100 where that is more: beyond the
+            Hessian's rank lambda_k is 0. So what lies below a hundredth of the sharpness is found less well
+            than `tolerance` says.
         guard: Least number of vectors carried beyond max(k, number of outputs).
         max_products: Budget of block products of one warm refresh.
         max_cold_products: Budget of block products of a cold start.
@@ -173,9 +175,10 @@ class Cell:
         holdout_seed: Seeds the choice of that subset.
         refresh_every: Period T in steps at which the Dominant subspace is recomputed while a phase projects.
         solver: Accuracy of the eigenspace tracker.
-        init: "pytorch" (each layer's default), "xavier" or "kaiming" (normal weights, zero bias).
+        init: "pytorch" (each layer's default), "xavier" or "kaiming" (normal weights, zero bias; what else
+            has one axis, as a normalisation's scale, is left as it is).
         divergence_factor: The run has diverged when the full training loss exceeds this multiple of its
-            initial value (or is not finite).
+            initial value (or is not finite); at least 1.
         divergence_every: Period in steps at which the full training loss is held against that rule.
         evaluate_every: Period in steps of the evaluation points; recorded, not part of the trajectory.
         probes: Further measurements; recorded, not part of the trajectory.
@@ -207,6 +210,11 @@ class Cell:
         whole("holdout_seed", self.holdout_seed, minimum=0)
         whole("refresh_every", self.refresh_every, minimum=1)
         positive("divergence_factor", self.divergence_factor, finite=True)
+        if self.divergence_factor < 1:
+            raise ConfigError(
+                f"divergence_factor: expected at least 1, found {self.divergence_factor!r}: a loss below its "
+                "initial value is no divergence."
+            )
         whole("divergence_every", self.divergence_every, minimum=1)
         whole("evaluate_every", self.evaluate_every, minimum=1)
         if self.init not in INITIALISATIONS:

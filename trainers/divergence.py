@@ -4,7 +4,8 @@ The papers show diverged cells without defining them. This rule belongs to the t
 
 - the minibatch loss or the full training loss is not finite, at once;
 - the full training loss, measured every `divergence_every` steps, exceeds `divergence_factor` times its value
-  at step 0;
+  at step 0 (of a loss that begins below 0, as one's own may, by `divergence_factor` - 1 times its magnitude;
+  of one that begins at 0 there is no multiple);
 - at the end, the full training loss is above its value at step 0.
 """
 
@@ -59,7 +60,7 @@ class DivergenceDetector:
         if self.initial_loss > 0 and not last:
             # A longer run need not be judged where this one ends.
             self.peak = max(self.peak, loss / self.initial_loss)
-        if loss > self.factor * self.initial_loss:
+        if self.initial_loss != 0 and loss > self._limit(self.initial_loss):
             reason = f"the training loss exceeds {self.factor:g} times its initial value"
             return Outcome(status="diverged", reason=reason, step=step)
         if last and loss > self.initial_loss:
@@ -67,3 +68,6 @@ class DivergenceDetector:
                 status="diverged", reason="the final training loss is above its initial value", step=step
             )
         return None
+
+    def _limit(self, initial: float) -> float:
+        return self.factor * initial if initial > 0 else initial + (self.factor - 1) * -initial

@@ -38,7 +38,8 @@ class Eigenspace:
         values_NW: Ritz values, float64.
         residuals_NW: ||H x - theta x|| of each vector of the basis, float64: the residual of the Ritz vector
             times the factor by which the last step reduced it.
-        relative_N: The largest of the leading k residuals over the magnitude of the k-th Ritz value, float64.
+        relative_N: The largest of the leading k residuals over the magnitude of the k-th Ritz value, or over
+            `LEAST_SCALE` times that of the first where that is more, float64.
         products_N: Columns multiplied by H, int64.
         converged_N: Whether the leading k residuals met the tolerance.
         floor_N: The smallest Ritz value of the largest search space so far, float64.
@@ -82,7 +83,7 @@ class Wanted:
         return values_NW.masked_fill(self._others_NW, 0.0).sum(1)
 
     def scale(self, values_NW: Tensor) -> Tensor:
-        """Return what residuals are held against: the k-th value, the one that is hardest to get right."""
+        """Return what residuals are held against: the k-th value, the hardest to get right, or the least."""
         least = LEAST_SCALE * values_NW[:, 0].abs()
         last = values_NW.gather(1, self._last_N1).squeeze(1).abs()
         return torch.maximum(last, least).clamp_min(torch.finfo(values_NW.dtype).tiny)

@@ -7,7 +7,8 @@ A block Krylov method with Rayleigh-Ritz and thick restarts. It starts from the 
    residuals r_i = H x_i - theta_i x_i.
 2. H x_i / theta_i is one step of power iteration that costs nothing further. It is what is returned; its
    residual is smaller by the ratio of a bound on the eigenvalues outside the block to theta_i.
-3. Until that residual is at most tolerance |theta_k| for all i <= k, append the orthonormalised residuals of
+3. Until that residual is at most tolerance |theta_k| (or tolerance |theta_1| / 100, if that is more) for all
+   i <= k, append the orthonormalised residuals of
    the whole block to the search space, multiply them by H, and repeat Rayleigh-Ritz in the larger space.
 
 Residuals of a Rayleigh-Ritz block span the next block of the Krylov space (Saad, Numerical Methods for Large
@@ -15,6 +16,11 @@ Eigenvalue Problems, 2011, chapter 6), so one warm block and p products search t
 The block carries guard vectors beyond k: convergence depends on the gap behind the block, and inside the
 Dominant subspace there is none (lambda_2 / lambda_1 is near 1 on MNIST). The small eigenproblems are solved
 in float64.
+
+Residuals say how good the pairs are that were found, not that no other has overtaken them. An eigenvector
+that is orthogonal to the block up to rounding enters it only as fast as products amplify that rounding, or as
+the Hessian's own motion turns it into the block: one whose eigenvalue alone grows from below the block, with
+all eigenvectors fast, is found some refreshes late. A cold start, at each phase, looks everywhere.
 
 Most refreshes end with their first block, so that one is done in three passes over memory: all inner products
 of [X; H X] at once, small algebra, and one product that forms the result (`_one_block`).
@@ -84,7 +90,7 @@ def solve(
         operator: The operator.
         start_NWP: Start block, of full rank; need not be orthonormal.
         k: How many leading pairs must meet the tolerance; of each lane, where they differ.
-        tolerance: On ||r_i|| / |theta_k| of the returned basis.
+        tolerance: On ||r_i|| / |theta_k| of the returned basis; see `Eigenspace.relative_N`.
         max_products: Budget of block products, at least 1.
         floor_N: The smallest eigenvalue as far as it is known, float64 on the host; 0 where it is not.
 

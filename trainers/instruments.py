@@ -34,7 +34,8 @@ class Leading:
     Args:
         basis_KP: Orthonormal rows, by descending eigenvalue.
         values_K: Eigenvalues, float64, on the host.
-        residual: The largest ||H u - lambda u|| over the magnitude of the last eigenvalue.
+        residual: The largest ||H u - lambda u|| over the magnitude of the last eigenvalue, or over that of a
+            hundredth of the first where it is more.
         converged: Whether that met the tolerance.
         products: Columns multiplied by H.
     """

@@ -23,6 +23,9 @@ SWITCH = "switch/"
 STAGE_START = "stage/"
 """Beginnings of names in a lane's memory: of its base optimiser, its condition, its distance probes."""
 
+OWN_FINALS = "own_finals"
+"""What a state says about its cell's end alone."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledProbe:
@@ -48,7 +51,8 @@ class Lane:
         floor: The smallest eigenvalue known of the tracked eigenspace's Hessian.
         memory: What the base optimiser, a condition and the probes keep from step to step, by name.
         switches: The steps at which conditions have ended stages.
-        finals: Last finite value of the final metrics.
+        finals: Last finite value of the final metrics at evaluation points.
+        own_finals: Those at its own end where that is none: a longer run is not evaluated there.
         refreshes: Eigenspace refreshes so far.
         unconverged: Those of them that did not converge.
         columns: Hessian products (columns) of those refreshes.
@@ -68,6 +72,7 @@ class Lane:
     memory: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     switches: list[int] = field(default_factory=list[int])
     finals: dict[str, float] = field(default_factory=dict[str, float])
+    own_finals: dict[str, float] = field(default_factory=dict[str, float])
     refreshes: int = 0
     unconverged: int = 0
     columns: int = 0
@@ -169,11 +174,12 @@ class Lane:
             events.append(step + stage.condition.every - since % stage.condition.every)
         return min(events)
 
-    def note_finals(self, values: dict[str, float]) -> None:
-        """Remember the last finite loss and accuracy of an evaluation point."""
+    def note_finals(self, values: dict[str, float], step: int) -> None:
+        """Remember the finite ones of loss and accuracy at an evaluation point, or at the lane's end."""
+        noted = self.finals if step % self.cell.evaluate_every == 0 else self.own_finals
         for name in (TRAIN_LOSS, TEST_ACCURACY):
             if name in values and math.isfinite(values[name]):
-                self.finals[name] = values[name]
+                noted[name] = values[name]
 
     def state(self, step: int, weights_P: Tensor) -> LaneState:
         """Return everything that is needed to go on bitwise."""
@@ -184,6 +190,7 @@ class Lane:
             "initial_loss": self.detector.initial_loss,
             "peak": number_to_json(self.detector.peak),
             "finals": {name: number_to_json(value) for name, value in self.finals.items()},
+            OWN_FINALS: {name: number_to_json(value) for name, value in self.own_finals.items()},
             "floor": self.floor,
             "switches": list(self.switches),
             "refreshes": self.refreshes,
@@ -210,6 +217,8 @@ class Lane:
             # Of a state that was written before peaks were kept, the peak from here on is known.
             self.detector.peak = number_from_json(scalars.get("peak", 1.0))
             self.finals = {name: number_from_json(value) for name, value in scalars["finals"].items()}
+            own = scalars.get(OWN_FINALS, {})
+            self.own_finals = {name: number_from_json(value) for name, value in own.items()}
             self.floor = float(scalars["floor"])
             self.refreshes = int(scalars["refreshes"])
             self.unconverged = int(scalars["unconverged"])

@@ -97,10 +97,11 @@ def initial_parameters(build: Callable[[], nn.Module], *, init: str, seed: int) 
         module = build()
         if init != "pytorch":
             scheme = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_}[init]
-            for parameter in module.parameters():
+            for name, parameter in module.named_parameters():
                 if parameter.dim() > 1:
                     scheme(parameter)
-                else:
+                elif name.endswith("bias"):
+                    # What else has one axis, a normalisation's scale, stays: at 0 nothing would pass it.
                     nn.init.zeros_(parameter)
     parts = [parameter.detach().reshape(-1) for parameter in module.parameters()]
     if not parts:

@@ -70,6 +70,9 @@ class Stepper:
         for rows, (stages, steps) in self._prepared.items():
             members = [lanes[row] for row in rows]
             dominant = steps.update.dominant
+            if any(lane.num_steps == step for lane in members):
+                # It ends here, and with it what is prepared.
+                continue
             if dominant is not None and stages == [lane.stage_at(step) for lane in members]:
                 dominant.renew(subspaces_of(self._instruments, members, step))
 

@@ -271,7 +271,7 @@ class Trainer:
                 if id(lane) in right:
                     values[TEST_ACCURACY] = right[id(lane)]
                 if lane.evaluates_at(step):
-                    lane.note_finals(values)
+                    lane.note_finals(values, step)
                 if due := lane.probes_at(step):
                     values |= measure(self._view(lane, params[row], gradient[row]), due)
                 lane.history.add(step, values, evaluation=True)

@@ -265,20 +265,21 @@ class Storage:
         wanted = [part for part in manifest.parts if part.stop >= from_step]
         return join_parts([decode_part(self.read_part(part), part.stored.file) for part in wanted])
 
-    def prune(self, cell_id: str, keep: int = 2) -> int:
+    def prune(self, cell_id: str, keep: int = 2, *, needed: int | None = None) -> int:
         """Remove what is `superfluous`; returns the bytes freed."""
-        doomed = self.superfluous(cell_id, keep)
+        doomed = self.superfluous(cell_id, keep, needed=needed)
         for file in doomed:
             self._files.delete(file)
         return sum(doomed.values())
 
-    def superfluous(self, cell_id: str, keep: int = 2) -> dict[str, int]:
+    def superfluous(self, cell_id: str, keep: int = 2, *, needed: int | None = None) -> dict[str, int]:
         """Return the files that the newest `keep` readable commits make superfluous, with their sizes.
 
         The newest are those of the latest steps, and those of the latest attempt and before it: where files
         of the former are damaged, an attempt begins at an earlier step. Parts that a kept manifest lists
         stay. Files of a commit that is being written (of a later step, or a later attempt than the newest
-        kept one) stay too. Once the cell has ended, parts that nothing lists are removed.
+        kept one) stay too, and so does the commit of the step `needed`. Once the cell has ended, parts that
+        nothing lists are removed.
         """
         commits = self._commits(cell_id)
         readable = list(self.manifests(cell_id))
@@ -289,6 +290,7 @@ class Storage:
             *readable[:keep],
             *[one for one in readable if one.attempt == latest.attempt][:keep],
             *[one for one in readable if one.step <= latest.step][:keep],
+            *[one for one in readable if one.step == needed][:1],
         ]
         oldest = min(kept, key=lambda one: (one.step, one.attempt))
         ended = newest.outcome is not None

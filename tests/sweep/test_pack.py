@@ -255,6 +255,35 @@ def test_training_pauses_for_a_commit_at_a_rung(tmp_path: Path, data: Dataset) -
     assert pack.finished
 
 
+def test_a_killed_pack_goes_on_from_what_all_lanes_have(tmp_path: Path, data: Dataset) -> None:
+    storage, first = Storage.open(tmp_path), cell(sgd(STEPS))
+    cells, leaves = [first, dataclasses.replace(first, seed=1)], [[20, 30, 40], []]
+    pack = Pack(cells, storage, leaves=leaves, data_folder=Path("unused"), data=data)
+    pack.trainer.advance(10)
+    pack.commit()
+    for step in leaves[0]:
+        pack.trainer.advance(step)
+        pack._leave()
+    del pack
+    again = Pack(cells, storage, leaves=leaves, data_folder=Path("unused"), data=data)
+    assert again.trainer.step == 10
+    again.train(10.0)
+    again.commit()
+    # What all have moved on, and the states before are superfluous again.
+    assert [manifest.step for manifest in storage.manifests(cell_id(first))] == [STEPS]
+
+
+def test_the_finals_of_a_diverged_run_do_not_depend_on_shorter_ones(tmp_path: Path, data: Dataset) -> None:
+    short = cell(sgd(15))
+    diverging = cell(sgd(15), Phase(lr=1e9, until=STEPS))
+    alone, after = Storage.open(tmp_path / "alone"), Storage.open(tmp_path / "after")
+    run(diverging, alone, data)
+    run(short, after, data)
+    assert run(diverging, after, data)._forked_from
+    assert result(diverging, after)[2] == result(diverging, alone)[2]
+    assert result(short, after)[2]["final/train_loss"] != result(diverging, after)[2]["final/train_loss"]
+
+
 def test_only_the_named_lane_is_stopped(tmp_path: Path, data: Dataset, reference: dict[str, Storage]) -> None:
     stopped, other = CELLS["bulk"], CELLS["sgd"]
     storage = Storage.open(tmp_path)

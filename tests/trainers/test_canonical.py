@@ -239,6 +239,24 @@ def test_stages() -> None:
     assert [stage.projects for stage in found] == [False, True, True]
 
 
+def test_a_condition_counts_from_the_start_of_its_own_phase() -> None:
+    first = Condition(chi_above=0.5, at_most=40)
+    second = Condition(chi_above=0.1, at_most=90, every=3)
+    later = Phase(lr=0.1, until=100, alpha_dom=INF)
+
+    def starts(*phases: Phase) -> list[int]:
+        return [stage.start for stage in stages(cell(*phases, later))]
+
+    assert starts(Phase(lr=0.1, until=60), Phase(lr=0.1, until=second)) == [0, 60, 90]
+    assert starts(Phase(lr=0.1, until=first), Phase(lr=0.1, until=second)) == [0, 40, 90]
+    assert not same(
+        cell(Phase(lr=0.1, until=60), Phase(lr=0.1, until=second), later),
+        cell(Phase(lr=0.1, until=second), later),
+    )
+    # One that only a step follows, with the same rule, decides nothing.
+    assert starts(Phase(lr=0.1, until=first), Phase(lr=0.1, until=60)) == [0, 60]
+
+
 def test_a_prefix_is_what_a_shorter_run_goes_through() -> None:
     long = cell(dataclasses.replace(SGD, until=40), dataclasses.replace(BULK, until=100))
     assert trajectory_id(long, until=40) == trajectory_id(cell(dataclasses.replace(SGD, until=40)))

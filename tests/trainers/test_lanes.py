@@ -54,6 +54,19 @@ def test_a_lane_equals_the_cell_alone(model: Choice, dtype: torch.dtype) -> None
     assert statuses == ["completed", "completed", "completed", "diverged", "completed"]
 
 
+def test_a_lane_may_end_where_another_is_refreshed() -> None:
+    data, cells = made_data(), [small_cell(bulk(20)), small_cell(bulk(40), seed=1)]
+    together = Trainer(cells, data=data)
+    together.advance(40)
+    for index, cell in enumerate(cells):
+        alone = Trainer([cell], data=data)
+        alone.advance(40)
+        assert alone.lanes[0].outcome == together.lanes[index].outcome
+        torch.testing.assert_close(
+            alone.weights(0), together.weights(index), rtol=0, atol=TRAJECTORY[torch.float32]
+        )
+
+
 def test_a_pack_resumes_with_ended_lanes() -> None:
     data = made_data()
     cells = pack(Choice.of("mlp", widths=(8,)), probes=False)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainers.models_small import USER_FILE
+from tests.trainers.models_small import SMALL, USER_FILE
 from trainers.canonical import cell_id
 from trainers.cell import Cell, Phase
 from trainers.errors import ConfigError
 from trainers.models import ACTIVATIONS, MODELS
 from trainers.models.normalization import BatchNormalization
 from trainers.models.sequential import ACTIVATION_LAYERS
+from trainers.objective import initial_parameters
 from trainers.options import Choice, OptionValue
 
 MNIST = (1, 28, 28)
@@ -222,3 +223,17 @@ def test_a_model_file_is_addressed_by_its_content(tmp_path: Path) -> None:
     assert address("one.py", USER_FILE) != address("three.py", USER_FILE + "# changed")
     with pytest.raises(ConfigError, match="name the Python file"):
         cell_id(Cell(model=Choice("file"), dataset=Choice("mnist-5k"), phases=(Phase(lr=0.1, until=3),)))
+
+
+@pytest.mark.parametrize("name", ["resnet8", "transformer"])
+def test_an_initialisation_leaves_the_scale_of_what_normalises(name: str) -> None:
+    choice, shape = SMALL[name]
+    torch.manual_seed(0)
+    module = build(name, shape, num_outputs=3, **choice)
+    vector = initial_parameters(lambda: build(name, shape, 3, **choice), init="kaiming", seed=0)
+    nn.utils.vector_to_parameters(vector, module.parameters())
+    for part, parameter in module.named_parameters():
+        if parameter.dim() == 1:
+            assert torch.equal(parameter, torch.full_like(parameter, not part.endswith("bias"))), part
+    inputs = torch.randint(1, 7, (6, *shape)).float()
+    assert float(module(inputs).detach().std(0).min()) > 0
