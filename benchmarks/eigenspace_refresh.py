@@ -8,8 +8,9 @@ Every row is a network on a trajectory of SGD or Bulk-SGD at lr 0.05, after 100 
 all solvers see the same weights, one after another in one process, in an order that rotates. What is timed is
 all that a solver does to get its basis: building the gradient graph or linearising, products, small algebra.
 Errors are against float64 ARPACK: of the projected minibatch gradient (relative), and the sine of the largest
-principal angle. `--tune` climbs each peer's ladder of settings until its median error is not above the
-tracker's, and keeps them in `results/eigenspace_tuning.json`; rows land one by one in
+principal angle. `--tune` finds the loosest setting on each peer's ladder whose median error is not above the
+tracker's, beginning where the last row with this k ended, and keeps them in
+`results/eigenspace_tuning.json`; rows land one by one in
 `results/eigenspace_refresh.json`, so a run may be cut short and continued. A row ends after `--refreshes`, or
 after `--seconds`, and says how many.
 """
@@ -17,7 +18,7 @@ after `--seconds`, and says how many.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from benchmarks.command import surroundings
 from benchmarks.environment import read_results, write_results
-from benchmarks.peers import Answer, installed
+from benchmarks.peers import Answer, Peer, installed
 from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of, floor_product
 from benchmarks.timing import finish, median_ratio, seconds_of
 from trainers.cell import Solver
@@ -164,17 +165,49 @@ class Course:
         return error_of(basis, exact, self.problem.gradient())
 
 
-def tune(row: Row, device: str) -> dict[str, Any]:
-    """Return the cheapest setting of each peer whose median error is not above the tracker's."""
+def loosest(
+    ladder: Sequence[float], hint: float | None, errors_of: Callable[[float], list[float]], bound: float
+) -> dict[str, float]:
+    """Return the loosest setting of a ladder whose median error is at most `bound`, or the tightest.
+
+    Errors fall along the ladder, so that it is climbed or descended from the hint, from where it is near.
+    """
+    found: dict[int, float] = {}
+
+    def suffices(rung: int) -> bool:
+        if rung not in found:
+            found[rung] = statistics.median(errors_of(ladder[rung]))
+        return found[rung] <= bound
+
+    rung = ladder.index(hint) if hint in ladder else 0
+    while rung > 0 and suffices(rung):
+        rung -= 1
+    while not suffices(rung) and rung + 1 < len(ladder):
+        rung += 1
+    return {"setting": ladder[rung], "error_median": found[rung]}
+
+
+def tune(row: Row, device: str, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the cheapest setting of each peer whose median error is not above the tracker's.
+
+    Args:
+        row: The row.
+        device: Torch device.
+        before: What was found for other rows, by key: where to begin.
+    """
+    hints: dict[str, Any] = {}
+    for key, found in before.items():
+        if f"/k={row.k}/" in key:
+            hints |= found["peers"]
     course = Course(row, device)
     points: list[tuple[int, Tensor, Tensor, Tensor]] = []
     own: list[float] = []
     for _ in range(TUNING_REFRESHES if row.holdout_size < 5000 else 2):
-        before = course.tracker.block
+        last = course.tracker.block
         course.tracker()
         exact = course.problem.reference(course.tracker.basis.sum(0))
         own.append(course.errors(course.tracker.basis, exact).projected)
-        points.append((course.problem.step, course.problem.params, exact, before))
+        points.append((course.problem.step, course.problem.params, exact, last))
         course.next()
     bound = statistics.median(own)
     settings: dict[str, Any] = {}
@@ -184,15 +217,17 @@ def tune(row: Row, device: str) -> dict[str, Any]:
             # One algorithm over one operator to rounding: the setting is that of the first.
             settings[name] = dict(shared)
             continue
-        for setting in peer.ladder(row.k):
+
+        def errors_of(setting: float, peer: Peer = peer) -> list[float]:
             errors: list[float] = []
-            for step, params, exact, before in points:
+            for step, params, exact, last in points:
                 course.problem.step, course.problem.params = step, params
-                found = peer.solve(course.problem, setting, before)
+                found = peer.solve(course.problem, setting, last)
                 errors.append(course.errors(found.basis, exact).projected)
-            settings[name] = {"setting": setting, "error_median": statistics.median(errors)}
-            if statistics.median(errors) <= bound:
-                break
+            return errors
+
+        hint = hints.get(name, {}).get("setting")
+        settings[name] = loosest(peer.ladder(row.k), hint, errors_of, bound)
         if name.startswith("ARPACK") and peer.counts:
             shared = settings[name]
     return {"tracker_error_median": bound, "peers": settings}
@@ -292,7 +327,7 @@ def main() -> None:
         if arguments.filter not in row.key or (there and not arguments.again):
             continue
         if arguments.tune:
-            found = tune(row, arguments.device)
+            found = tune(row, arguments.device, results.get("rows", {}))
         else:
             tuned = read_results(TUNING)["rows"][row.key]
             found = measure(row, tuned, arguments.refreshes, arguments.seconds, arguments.device)
