@@ -22,6 +22,7 @@ from sweep.names import (
     FINAL_TEST_ACCURACY,
     FINAL_TRAIN_LOSS,
 )
+from sweep.packs import pack_name
 from sweep.storage import Manifest, Storage
 from trainers.canonical import cell_id
 from trainers.cell import Cell
@@ -87,6 +88,7 @@ class Pack:
         self._environment = environment or {}
         self._cells = list(cells)
         self._ids = [cell_id(cell) for cell in cells]
+        self._name = pack_name(self._ids)
         self._leaves = [sorted(steps) for steps in leaves] or [[] for _ in cells]
         self._left: list[set[int]] = [set() for _ in cells]
         self._attempts = [storage.begin_attempt(address) for address in self._ids]
@@ -174,6 +176,7 @@ class Pack:
             **self._environment,
             "train_seconds": round(self._train_seconds, 3),
             "lanes": len(self._cells),
+            "pack": self._name,
         }
         summary = {"finals": finals_of(self.trainer.lanes[index], step), "environment": environment}
         return summary | ({"forked_from": forked_from} if forked_from else {})

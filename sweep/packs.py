@@ -1,10 +1,12 @@
 """Packs: which cells are trained together, as the lanes of one trial.
 
 Lanes go in lockstep, so the cells of a pack have one shape and begin at one step. A cell begins at its own
-newest commit or at the state that it forks from. Since whoever leaves a state is at an earlier step than
-those that wait for it, no pack waits for a later one, and waiting never goes in circles.
+newest commit or at the state that it forks from. On a GPU the last bits of a lane depend on how many are
+beside it, so what was one pack is one again when it goes on. Since whoever leaves a state is at an earlier
+step than those that wait for it, no pack waits for a later one, and waiting never goes in circles.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +37,11 @@ class PackPlan:
             "leaves": [list(steps) for steps in self.leaves],
             "pauses": list(self.pauses),
         }
+
+
+def pack_name(cell_ids: Sequence[str]) -> str:
+    """Return a name for the pack of these cells, whatever their order."""
+    return hashlib.sha256(" ".join(sorted(cell_ids)).encode()).hexdigest()[:12]
 
 
 def pack_of(cell_ids: Sequence[str], cells: Mapping[str, Cell], sharing: Mapping[str, Sharing]) -> PackPlan:
@@ -74,6 +81,7 @@ def make_packs(
     *,
     lanes: int,
     committed: Mapping[str, int] | None = None,
+    formed: Mapping[str, str] | None = None,
 ) -> list[tuple[str, ...]]:
     """Group cells into packs of at most `lanes`, in the order in which their first cells come.
 
@@ -82,13 +90,14 @@ def make_packs(
         sharing: What the cells take from each other, see `still_waiting`.
         lanes: Most cells of a pack.
         committed: The step of each cell's newest commit, where it has one.
+        formed: The name of the pack that made it, where cells are to stay with those of theirs.
     """
     groups: dict[tuple[object, ...], list[list[str]]] = {}
     packs: list[list[str]] = []
     for cell_id, cell in cells.items():
         start = sharing[cell_id].start
         begins = max((committed or {}).get(cell_id, 0), start.step if start is not None else 0)
-        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), begins)
+        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), begins, (formed or {}).get(cell_id))
         group = groups.setdefault(key, [])
         if not group or len(group[-1]) == lanes:
             group.append([])

@@ -74,6 +74,7 @@ class Recorder:
         self._wanted: dict[str, Wanted] = {}
         self._refused: dict[str, str] = {}
         self._committed: dict[str, int] = {}
+        self._packs: dict[str, str] = {}
         self._busy: str | None = None
         self._away: str | None = None
         self._answered = time.monotonic()
@@ -198,6 +199,9 @@ class Recorder:
             newest, _ = self._storage.latest(cell_id)
             if newest is not None:
                 self._committed[cell_id] = newest.step
+                attempt = newest.summary.get("environment", {})
+                if attempt.get("lanes", 1) > 1 and "pack" in attempt:
+                    self._packs[cell_id] = attempt["pack"]
             if newest is not None and newest.outcome is not None:
                 done.add(cell_id)
                 publish_end(self._storage, self._describe(cell_id)[0], newest)
@@ -221,6 +225,11 @@ class Recorder:
     def committed(self) -> Mapping[str, int]:
         """The step of the newest commit of each cell that has one, as `reconcile` found them."""
         return self._committed
+
+    @property
+    def packs(self) -> Mapping[str, str]:
+        """The name of the pack that made each of these commits, where it had several lanes."""
+        return self._packs
 
     # The thread.
 

@@ -111,7 +111,8 @@ class Training:
         sharing = plan_sharing(cells)
         committed = recorder.committed
         waiting = still_waiting(sharing, committed)
-        packs = make_packs(cells, waiting, lanes=lanes, committed=committed)
+        formed = recorder.packs if options.gpus_per_trial else None
+        packs = make_packs(cells, waiting, lanes=lanes, committed=committed, formed=formed)
         retention = Retention(self._storage, cells, sharing)
         cluster = Cluster(options.address, cpus=options.cpus)
         try:

@@ -11,6 +11,7 @@ import torch
 
 from sweep.forks import fork_at
 from sweep.pack import Pack
+from sweep.packs import pack_name
 from sweep.reopening import reopen_stored
 from sweep.storage import Storage
 from trainers.canonical import cell_id
@@ -267,6 +268,10 @@ def test_a_killed_pack_goes_on_from_what_all_lanes_have(tmp_path: Path, data: Da
     del pack
     again = Pack(cells, storage, leaves=leaves, data_folder=Path("unused"), data=data)
     assert again.trainer.step == 10
+    newest, _ = storage.latest(cell_id(first))
+    assert newest is not None and newest.summary["environment"]["pack"] == pack_name(
+        list(map(cell_id, cells))
+    )
     again.train(10.0)
     again.commit()
     # What all have moved on, and the states before are superfluous again.

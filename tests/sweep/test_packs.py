@@ -31,6 +31,18 @@ def test_cells_of_one_shape_and_start_are_lanes() -> None:
     ]
 
 
+def test_what_was_one_pack_is_one_again() -> None:
+    cells = named(*(cell(sgd(100), seed=seed) for seed in range(6)))
+    sharing, committed = plan_sharing(cells), dict.fromkeys(["0", "2", "3", "4", "5"], 30)
+    # 1 has ended; 0 and 2 were beside it, 3 and 4 in the next one, 5 alone.
+    formed = {"0": "a", "2": "a", "3": "b", "4": "b"}
+    del cells["1"]
+    alike = make_packs(cells, sharing, lanes=3, committed=committed)
+    assert alike == [("0", "2", "3"), ("4", "5")]
+    again = make_packs(cells, sharing, lanes=3, committed=committed, formed=formed)
+    assert again == [("0", "2"), ("3", "4"), ("5",)]
+
+
 def test_what_waits_is_not_with_what_it_waits_for() -> None:
     cells = named(
         cell(sgd(500)), *(cell(sgd(step), bulk(500)) for step in (10, 20)), cell(sgd(20), bulk(500, 3))

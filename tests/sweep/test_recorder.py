@@ -368,6 +368,24 @@ def test_a_run_that_a_lost_driver_left_is_shown_as_interrupted(
     assert found.run_status == "KILLED"
 
 
+@pytest.mark.parametrize(("lanes", "expected"), [(3, {CELL_ID: "abc"}), (1, {})])
+def test_the_pack_that_made_a_commit_is_known(
+    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease, lanes: int, expected: dict[str, str]
+) -> None:
+    storage.commit(
+        CELL_ID,
+        attempt=1,
+        step=20,
+        checkpoint=b"state",
+        part=history(0, 20),
+        previous=None,
+        summary={"environment": {"pack": "abc", "lanes": lanes}},
+    )
+    recorder = new_recorder(ledger, storage, sweep, lease)
+    recorder.reconcile([CELL_ID])
+    assert recorder.packs == expected and recorder.committed == {CELL_ID: 20}
+
+
 def test_an_outcome_in_the_store_needs_no_training_and_is_recorded(
     ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
 ) -> None:
