@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sweep import names
+from sweep.places import sqlite_path
 
 SUFFIX = ".yaml"
 MOST_CELLS = 200
@@ -56,9 +57,9 @@ def one_of(*values: str) -> Callable[[str], Iterable[str]]:
 
 def _ask(query: str, *values: object) -> list[str]:
     home = Path(os.environ.get("SWEEP_HOME") or "results").expanduser()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or not path.is_file():
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    path = sqlite_path(uri) if uri else home / "mlflow.db"
+    if path is None or not path.is_file():
         return []
     try:
         address = f"{path.absolute().as_uri()}?mode=ro"

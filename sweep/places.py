@@ -4,13 +4,16 @@ Everything is absolute before anything starts, because Ray changes the working f
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainers.errors import ConfigError
 
-_SQLITE = "sqlite:///"
+_SQLITE = re.compile(r"sqlite(\+pysqlite)?:///")
+_QUOTED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
+"""What is not itself in a database's URI, which SQLAlchemy decodes up to a question mark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class Places:
             ConfigError: `tracking_uri` is a folder; MLflow keeps runs in a database or behind a server.
         """
         home = Path(os.environ.get("SWEEP_HOME") or "results").expanduser().absolute()
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home / "mlflow.db")
         if "://" not in uri:
             raise ConfigError(
                 f"--tracking-uri: found {uri!r}; expected sqlite:///path/to/mlflow.db, postgresql://… or http(s)://…"
@@ -73,13 +76,27 @@ class Places:
         return self.home / "reports" / name
 
 
+def sqlite_uri(path: Path) -> str:
+    """Return the URI of an SQLite database, whatever characters its path has."""
+    quoted = str(path).translate(_QUOTED)
+    # Both are the same to SQLAlchemy. Of the former MLflow makes the folder, and does not decode its name.
+    return f"sqlite:///{quoted}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"
+
+
 def sqlite_path(tracking_uri: str) -> Path | None:
-    """Return the file of an SQLite database, `None` for anything else."""
-    if not tracking_uri.startswith(_SQLITE):
+    """Return the file of an SQLite database as SQLAlchemy reads its URI, `None` for anything else."""
+    if not _SQLITE.match(tracking_uri):
         return None
-    return Path(tracking_uri.removeprefix(_SQLITE)).expanduser().absolute()
+    # A command that is told of a server, or of no database at all, does not wait for this import.
+    from sqlalchemy.engine import make_url
+
+    database = make_url(tracking_uri).database
+    return Path(database).expanduser().absolute() if database and database != ":memory:" else None
 
 
 def _absolute_sqlite(uri: str) -> str:
     path = sqlite_path(uri)
-    return uri if path is None else f"{_SQLITE}{path}"
+    if path is None:
+        return uri
+    _, mark, options = uri.partition("?")
+    return f"{sqlite_uri(path)}{mark}{options}"

@@ -31,6 +31,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sweep.errors import LedgerError, LedgerUnavailableError
 from sweep.ledger.fence import ask_fences
+from sweep.places import sqlite_uri
 
 OPENING_SECONDS = 5
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -123,7 +124,7 @@ def _make_sqlite(path: Path) -> None:
     fresh = path.with_name(f".{path.name}.new")
     for left in (fresh, fresh.with_name(f"{fresh.name}-journal")):
         left.unlink(missing_ok=True)
-    _opened(f"sqlite:///{fresh}")
+    _opened(sqlite_uri(fresh))
     os.replace(fresh, path)
 
 
