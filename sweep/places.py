@@ -72,8 +72,15 @@ class Places:
         return self.home / "artifacts"
 
     def reports(self, name: str) -> Path:
-        """Folder of a sweep's reports."""
-        return self.home / "reports" / name
+        """Folder of a sweep's reports; below that of all reports, whatever the sweep's name is."""
+        return self.home / "reports" / _as_one_folder(name)
+
+
+def _as_one_folder(name: str) -> str:
+    """Quote what leads elsewhere, and the percent sign for it; every other name is that of its folder."""
+    if name in (".", ".."):
+        return name.replace(".", "%2E")
+    return name.replace("%", "%25").replace("/", "%2F")
 
 
 def sqlite_uri(path: Path) -> str:

@@ -59,3 +59,17 @@ def test_what_is_no_database_in_a_file_is_left_as_it_is() -> None:
         assert Places.resolve(tracking_uri=uri).tracking_uri == uri
     uri = "sqlite:////a.db?timeout=9"
     assert Places.resolve(tracking_uri=uri).tracking_uri == uri
+
+
+def test_reports_are_below_the_folder_of_reports_whatever_a_sweep_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    places = Places.resolve()
+    plain = ["demo", "my sweep", "lr=0.1", "größe", ".hidden", "...", "first-second.html", "a~b+c@d"]
+    for name in plain:
+        assert places.reports(name) == tmp_path / "reports" / name
+    led_away = ["/tmp/x", "../x", "..", ".", "a/b", "a%2Fb", "/", "%2E%2E"]
+    folders = [places.reports(name) for name in led_away]
+    assert len({os.path.normpath(folder) for folder in folders}) == len(led_away)
+    assert all(Path(os.path.normpath(folder)).parent == tmp_path / "reports" for folder in folders)
