@@ -7,7 +7,7 @@
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from inspect import signature
 from pathlib import Path
@@ -25,6 +25,7 @@ from sweep.cli_options import (
     SweepNameOption,
 )
 from sweep.cli_running import resume as resume_here
+from sweep.lanes import lanes_text, parse_lanes
 from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def resume(**options: Any) -> None:
     from cluster.submission import Submission
 
     words = _in_words({**options, "address": None}, resume_here)
+    _check_words(words, resume_here)
     _submit(Submission(name=options["name"], space=None, options=words), address, detach=False)
 
 
@@ -246,10 +248,25 @@ def _in_words(options: Mapping[str, Any], function: Callable[..., Any]) -> list[
     for name, parameter in signature(function).parameters.items():
         value, typed = options[name], hints[name].__metadata__[0]
         if isinstance(typed, OptionInfo) and value != parameter.default:
-            # Within `Annotated` the option's name stands in the place of a default.
-            option = str(typed.default)
-            words += [option] if value is True else [option, str(value)]
+            # Within `Annotated` the option's names stand in the place of a default.
+            on, _, off = str(typed.default).partition("/")
+            if isinstance(value, bool):
+                words.append(on if value else off)
+            else:
+                for one in value if isinstance(value, list | tuple) else [value]:
+                    words += [on, lanes_text(one) if typed.parser is parse_lanes else str(one)]
     return words
+
+
+def _check_words(words: Sequence[str], function: Callable[..., Any]) -> None:
+    """Let a command read the options that are passed on to it.
+
+    Raises:
+        click.UsageError: It does not know one, or not the value.
+    """
+    alone = typer.Typer(add_completion=False)
+    alone.command()(function)
+    typer.main.get_command(alone).make_context("sweep submit", ["NAME", *words])
 
 
 def _check_options(context: typer.Context, command: str) -> None:

@@ -25,6 +25,11 @@ def parse_lanes(text: str | int) -> int:
     return int(text)
 
 
+def lanes_text(lanes: int) -> str:
+    """Return the value of `--lanes` as it is typed."""
+    return "auto" if lanes == AUTO else str(lanes)
+
+
 def lanes_at_hand(lanes: int, cells: Iterable[Cell], *, gpus_per_trial: float) -> int:
     """Return how many cells a trial trains together.
 

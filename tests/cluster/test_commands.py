@@ -1,5 +1,6 @@
 """The commands that `cluster` adds to `sweep`, as a user types them."""
 
+import shlex
 import stat
 from pathlib import Path
 
@@ -96,6 +97,44 @@ def test_a_mistake_in_the_space_is_said_before_the_cluster_is_asked(
 ) -> None:
     assert sweep("submit", "demo", "--set", "surprise=1", "--address", "http://127.0.0.1:9") == 2
     assert "surprise" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "--cell abcd --cell ef01",
+        "--first lr=0.1 --first 'alpha_dom=1 2'",
+        "--no-system-metrics",
+        "--lanes auto",
+        "--lanes 4 --continue-stopped",
+        "--storage 's3://a b' --gpus-per-trial 0.5 --time-limit 2h --price 0.3",
+    ],
+)
+def test_options_of_resume_reach_the_cluster_as_they_were_typed(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, taken = shlex.split(typed), list[Submission]()
+
+    def submit(jobs: object, submission: Submission, **named: object) -> int:
+        taken.append(submission)
+        return 0
+
+    monkeypatch.setattr("cluster.jobs.Jobs", lambda place: place)
+    monkeypatch.setattr("cluster.submission.submit_and_follow", submit)
+    assert sweep("resume", "mine", *words, "--address", "http://x") == 0
+    passed_on = list(taken[0].options)
+    assert sorted(passed_on) == sorted(words)
+    # And these give the same again.
+    assert sweep("resume", "mine", *passed_on, "--address", "http://x") == 0
+    assert taken[1].options == taken[0].options
+
+
+def test_options_of_resume_are_checked_before_they_are_passed_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.commands._in_words", lambda options, function: ["--surprise"])
+    assert sweep("resume", "mine", "--address", "http://127.0.0.1:9") == 2
+    assert "--surprise" in capsys.readouterr().err
 
 
 def test_options_of_run_are_checked_here_and_passed_on(
