@@ -109,13 +109,20 @@ class Jobs:
         return max(jobs, key=lambda job: job.number, default=None)
 
     def submit(
-        self, sweep: str, *, space_sha256: str, entrypoint: str, runtime_env: Mapping[str, Any]
+        self,
+        sweep: str,
+        *,
+        space_sha256: str,
+        stored_sha256: Callable[[], str],
+        entrypoint: str,
+        runtime_env: Mapping[str, Any],
     ) -> Job:
         """Start a job for the sweep, or join the one that runs.
 
         Args:
             sweep: Its name.
             space_sha256: Address of its space; empty is the one that is stored with it.
+            stored_sha256: Says which that is, empty where it cannot be known; a job that resumes has it.
             entrypoint: The driver's command.
             runtime_env: As Ray takes it.
 
@@ -141,7 +148,16 @@ class Jobs:
                     ) from error
         job = self.newest(sweep)
         assert job is not None, "it has just been submitted"
-        if space_sha256 and job.space_sha256 not in ("", space_sha256):
+        if not space_sha256 or job.space_sha256 == space_sha256:
+            return job
+        running = job.space_sha256 or stored_sha256()
+        if not running:
+            raise ClusterError(
+                f"sweep {sweep!r} is being resumed (job {job.id}) with the space that is stored with it, and "
+                "whether that is this one cannot be seen from here, without the nodes' MLflow as "
+                "MLFLOW_TRACKING_URI. Submit it again once the job has ended, or choose another --name."
+            )
+        if running != space_sha256:
             raise ClusterError(
                 f"sweep {sweep!r} is running with another space (job {job.id}); stop it first (sweep stop "
                 f"{sweep}), or choose another --name."

@@ -17,7 +17,8 @@ from cluster.shipping import SPACE_FILE, pack_code, pack_space
 from search_spaces import Space
 from sweep.errors import ClusterError, LedgerError
 from sweep.plan import make_plan
-from sweep.stored import stored_space
+from sweep.stored import stored_sha256, stored_space
+from trainers.errors import ConfigError
 
 ENDINGS = {0, 1, 2, 130}
 """Exit codes with which a driver ends by itself; with any other it was killed."""
@@ -75,6 +76,7 @@ def submit(jobs: Jobs, submission: Submission) -> Job:
         return jobs.submit(
             submission.name,
             space_sha256="" if space is None else space.sha256,
+            stored_sha256=lambda: _stored_sha256(submission.name),
             entrypoint=submission.entrypoint,
             runtime_env={"working_dir": folder, "env_vars": dict(JOB_ENVIRONMENT)},
         )
@@ -87,6 +89,15 @@ def _stored(name: str) -> Space | None:
         return stored_space(uri, name) if uri else None
     except LedgerError:
         return None
+
+
+def _stored_sha256(name: str) -> str:
+    """Return the address of a sweep's stored space; empty where none is, or only the nodes can read it."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        return stored_sha256(uri, name) if uri else ""
+    except (LedgerError, ConfigError):
+        return ""
 
 
 def submit_and_follow(

@@ -32,6 +32,16 @@ def stored_space(tracking_uri: str, name: str) -> Space:
     return load_space_text(ledger.read_space(ledger.find_sweep(name)), origin=f"<sweep {name}>")
 
 
+def stored_sha256(tracking_uri: str, name: str) -> str:
+    """Return the address of the space that a sweep was last run with; empty before its first plan.
+
+    Raises:
+        ConfigError: There is no sweep of that name.
+        LedgerUnavailableError: There is no record at all.
+    """
+    return Ledger.open(tracking_uri, create=False).find_sweep(name).space_sha256
+
+
 def stored_cells(tracking_uri: str, name: str) -> list[Cell]:
     """Return the distinct cells of a sweep, those that a search has asked for among them.
 

@@ -18,7 +18,7 @@ from cluster.shipping import SPACE_FILE, pack_code, pack_space
 from cluster.submission import Submission, ending, submit, submit_and_follow
 from search_spaces import Space, load_space, load_space_text
 from sweep.environment import source_state
-from sweep.errors import LedgerUnavailableError
+from sweep.errors import ClusterError, LedgerUnavailableError
 from sweep.plan import make_plan
 from trainers.errors import ConfigError
 
@@ -145,7 +145,13 @@ class Opened(Jobs):
         self.folder: dict[str, str] = {}
 
     def submit(
-        self, sweep: str, *, space_sha256: str, entrypoint: str, runtime_env: Mapping[str, Any]
+        self,
+        sweep: str,
+        *,
+        space_sha256: str,
+        stored_sha256: Callable[[], str],
+        entrypoint: str,
+        runtime_env: Mapping[str, Any],
     ) -> Job:
         """Look into the folder and start nothing."""
         files = [path for path in Path(runtime_env["working_dir"]).rglob("*") if path.is_file()]
@@ -175,6 +181,51 @@ def test_a_model_s_file_travels_again_when_a_sweep_is_resumed(
     assert jobs.folder.get("mine.py") == (MODEL if reached else None)
 
 
+class Running(Jobs):
+    """A cluster on which one job of the sweep runs."""
+
+    def __init__(self, job: Job) -> None:
+        self.address = "http://running"
+        self._job = job
+
+    def newest(self, sweep: str) -> Job | None:
+        return self._job
+
+
+ADDRESSES = {"ours": SPACE.sha256, "another": "f" * 64, "unknown": ""}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "running", "stored", "refusal"),
+    [
+        (SPACE, "ours", "unknown", None),
+        (SPACE, "another", "ours", "with another space"),
+        # A job that resumes the sweep has no address of its own.
+        (SPACE, "unknown", "ours", None),
+        (SPACE, "unknown", "another", "with another space"),
+        (SPACE, "unknown", "unknown", "MLFLOW_TRACKING_URI"),
+        (None, "ours", "another", None),
+        (None, "another", "unknown", None),
+        (None, "unknown", "unknown", None),
+    ],
+)
+def test_a_running_job_is_joined_for_its_own_space_only(
+    wanted: Space | None, running: str, stored: str, refusal: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if stored != "unknown":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
+    monkeypatch.setattr("cluster.submission.stored_sha256", lambda uri, name: ADDRESSES[stored])
+    monkeypatch.setattr("cluster.submission.stored_space", lambda uri, name: SPACE)
+    job = replace(RUNNING, space_sha256=ADDRESSES[running])
+    submission = Submission(name="mine", space=wanted, with_code=False)
+    if refusal is None:
+        assert submit(Running(job), submission) == job
+    else:
+        with pytest.raises(ClusterError, match=refusal):
+            submit(Running(job), submission)
+
+
 class Played(Jobs):
     """A cluster that follows a script: what following ends with, and what its newest job is then."""
 
@@ -184,7 +235,15 @@ class Played(Jobs):
         self._ends = list(ends)
         self._newest = list(newest)
 
-    def submit(self, sweep: str, *, space_sha256: str, entrypoint: str, runtime_env: object) -> Job:
+    def submit(
+        self,
+        sweep: str,
+        *,
+        space_sha256: str,
+        stored_sha256: Callable[[], str],
+        entrypoint: str,
+        runtime_env: object,
+    ) -> Job:
         self.submitted += 1
         return RUNNING
 

@@ -8,7 +8,7 @@ import pytest
 from sweep import completion
 from sweep.ledger import Ledger
 from sweep.places import Places, sqlite_path
-from sweep.stored import stored_sweeps
+from sweep.stored import stored_sha256, stored_sweeps
 from tests.sweep.small_sweep import FakeSpace, make_plan
 
 ODD = ["plain", "a b", "50%done", "50%25done", "h%41", "q?a", "q#a", "q?mode=ro", "größe", "me@host:1", "a+b"]
@@ -35,6 +35,7 @@ def test_a_home_of_any_name_has_its_own_database(
     sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1), name="kept")
     ledger.write_plan(sweep, FakeSpace(), make_plan(0.1))
     assert stored_sweeps(places.tracking_uri) == ["kept"]
+    assert stored_sha256(places.tracking_uri, "kept") == FakeSpace().sha256
     assert list((home / "artifacts").rglob("cells.parquet"))
     assert completion.complete_sweep("ke") == ["kept"]
     assert [path.name for path in folder.iterdir()] == [name], "nothing is left beside it"
