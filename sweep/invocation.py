@@ -20,7 +20,10 @@ TRAINS = ("--tracking-uri", "--storage", "--data")
 _RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in a job: whoever reads the hint sits at another machine."""
 
-_PASSWORD = re.compile(r"(?<=://)([^/@]*):[^/@]*@")
+_PASSWORD = re.compile(r"(?<=://)([^/?#:]*):[^@]*@(?:[^?]*@)?")
+_SERVER_PASSWORD = re.compile(r"(?<=://)([^/?#:]*):(?!\d*(?:[/?#]|$))[^@]*@(?:[^?#]*@)?")
+"""Up to the last @ that may belong to it: SQLAlchemy takes slashes too, and an @ that should have been quoted
+is a part of the password to whoever wrote it. A number after the colon of a server's address is its port."""
 
 
 def hint(*words: str, given: Mapping[str, str] | None = None, options: tuple[str, ...] = READS) -> str:
@@ -40,7 +43,8 @@ def hint(*words: str, given: Mapping[str, str] | None = None, options: tuple[str
 
 
 def _shown(value: str) -> str:
-    return _PASSWORD.sub(r"\1:***@", value)
+    password = _SERVER_PASSWORD if value.startswith("http") else _PASSWORD
+    return password.sub(r"\1:***@", value)
 
 
 def _program(called: str) -> str:

@@ -1,5 +1,6 @@
 """Hints: what is said to type next can be typed as it stands."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -60,10 +61,41 @@ def test_places_that_were_given_are_given_again(here: Path, monkeypatch: pytest.
     assert Places.resolve().given == {}
 
 
-def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@host/mlflow", "postgresql://me:***@host/mlflow"),
+        ("postgresql://me:sec@ret@host/mlflow", "postgresql://me:***@host/mlflow"),
+        ("postgresql://me:s/ec@r/et@host/mlflow", "postgresql://me:***@host/mlflow"),
+        ("postgresql://me:1/2@host:5432/mlflow?x=a@b", "postgresql://me:***@host:5432/mlflow?x=a@b"),
+        ("postgresql://me@home.org:se:cret@host/mlflow", "postgresql://me@home.org:***@host/mlflow"),
+        ("postgresql://:secret@host/mlflow", "postgresql://:***@host/mlflow"),
+        ("https://me:s@e/cr@et@host:5000/mlflow", "https://me:***@host:5000/mlflow"),
+        ("http://me:123@host:5000", "http://me:***@host:5000"),
+        ("s3://key:sec/ret@bucket/path", "s3://key:***@bucket/path"),
+    ],
+)
+def test_nothing_of_a_password_is_shown(uri: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["sweep"])
-    given = Places.resolve(tracking_uri="postgresql://me:secret@host/mlflow").given
-    assert hint("ui", given=given) == "sweep ui --tracking-uri 'postgresql://me:***@host/mlflow'"
+    given = Places.resolve(tracking_uri=uri).given
+    assert shlex.split(hint("ui", given=given)) == ["sweep", "ui", "--tracking-uri", shown]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:5000/of@us",
+        "http://host:5000",
+        "https://me@host/x",
+        "postgresql://host:5432/mlflow",
+        "sqlite:////home/a:b@c/mlflow.db",
+        "s3://bucket/a:b@c",
+    ],
+)
+def test_what_is_no_password_is_shown(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+    given = Places.resolve(tracking_uri=uri).given
+    assert shlex.split(hint("ui", given=given)) == ["sweep", "ui", "--tracking-uri", uri]
 
 
 def test_in_a_job_of_a_cluster_the_reader_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
