@@ -25,6 +25,7 @@ from sweep.cli_options import (
     SweepNameOption,
 )
 from sweep.cli_running import resume as resume_here
+from sweep.invocation import hint
 from sweep.lanes import lanes_text, parse_lanes
 from trainers.errors import ConfigError
 
@@ -281,7 +282,7 @@ def _check_options(context: typer.Context, command: str) -> None:
 
 
 def _rejoin(name: str, address: str | None) -> str:
-    return f"sweep logs {name}" + (f" --address {address}" if address else "")
+    return hint("logs", name, *(("--address", address) if address else ()))
 
 
 def _say(line: str) -> None:

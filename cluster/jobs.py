@@ -21,6 +21,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from cluster.secrets import ADDRESS
 from sweep.errors import ClusterError
+from sweep.invocation import hint
 
 KEY_SWEEP, KEY_SPACE, KEY_NUMBER = "sweep", "space_sha256", "number"
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -159,8 +160,8 @@ class Jobs:
             )
         if running != space_sha256:
             raise ClusterError(
-                f"sweep {sweep!r} is running with another space (job {job.id}); stop it first (sweep stop "
-                f"{sweep}), or choose another --name."
+                f"sweep {sweep!r} is running with another space (job {job.id}); stop it first "
+                f"({hint('stop', sweep)}), or choose another --name."
             )
         return job
 

@@ -16,6 +16,7 @@ from cluster.jobs import Job, Jobs, Log
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
 from search_spaces import Space
 from sweep.errors import ClusterError, LedgerError
+from sweep.invocation import hint, unmistakable
 from sweep.plan import make_plan
 from sweep.stored import stored_sha256, stored_space
 from trainers.errors import ConfigError
@@ -55,7 +56,8 @@ class Submission:
     def entrypoint(self) -> str:
         """The driver's command, under its keeper."""
         what = ["resume", self.name] if self.space is None else ["run", SPACE_FILE, "--name", self.name]
-        return shlex.join(["python", "-m", "cluster.keeper", *what, "--address", "auto", *self.options])
+        words = unmistakable([*what, "--address", "auto", *self.options])
+        return shlex.join(["python", "-m", "cluster.keeper", *words])
 
 
 def submit(jobs: Jobs, submission: Submission) -> Job:
@@ -126,7 +128,7 @@ def submit_and_follow(
             return code
         restarts += 1
         if restarts > submission.restarts:
-            say(f"its driver died {restarts} times ({_why(state)}); look at: sweep logs {submission.name}")
+            say(f"its driver died {restarts} times ({_why(state)}); look at: {hint('logs', submission.name)}")
             return FAILED
         # A new head knows nothing of the old one's jobs, so that this one may have the same id.
         job, log = submit(jobs, submission), Log(write)

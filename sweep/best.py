@@ -7,6 +7,7 @@ cells, and more steps go on from the stored states.
 """
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +148,7 @@ def best_space(space: Space, found: Sequence[Found], *, metric: str, sweep: str,
         "base": plain_data(spec.base, compact=True),
         "grids": grids,
     }
-    text = HEADING.format(name=sweep, metric=metric, file=file) + write_yaml(plain_spec)
+    text = HEADING.format(name=sweep, metric=metric, file=shlex.quote(file)) + write_yaml(plain_spec)
     load_space_text(text)
     return text
 

@@ -22,6 +22,7 @@ from sweep.cli_options import (
     TrackingOption,
 )
 from sweep.completion import complete_sweep
+from sweep.invocation import hint
 from sweep.places import Places
 
 if TYPE_CHECKING:
@@ -152,11 +153,12 @@ def best(
     from sweep.record import load_record
     from sweep.stored import stored_space
 
-    uri = Places.resolve(tracking_uri=tracking_uri).tracking_uri
-    record = load_record(uri, name)
+    places = Places.resolve(tracking_uri=tracking_uri)
+    record = load_record(places.tracking_uri, name)
     decisive, found = find_best(record, metric=metric, top=top)
     if out is not None:
-        text = best_space(stored_space(uri, name), found, metric=decisive, sweep=name, file=out)
+        space = stored_space(places.tracking_uri, name)
+        text = best_space(space, found, metric=decisive, sweep=name, file=out)
         path = Path(out).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -167,11 +169,13 @@ def best(
     console.print(_best_table(found, decisive))
     if out is not None:
         console.print(
-            f"\ngo on with them: sweep run {out}   (its head says how: more seeds, longer)", markup=False
+            f"\ngo on with them: {hint('run', out)}   (its head says how: more seeds, longer)", markup=False
         )
     else:
-        console.print(f"\none of them alone, in this process: sweep cell {found[0].cells[0]}", markup=False)
-        console.print(f"more seeds, longer: sweep best {name} --out best.yaml", markup=False)
+        alone = hint("cell", found[0].cells[0], given=places.given)
+        longer = hint("best", name, "--out", "best.yaml", given=places.given)
+        console.print(f"\none of them alone, in this process: {alone}", markup=False)
+        console.print(f"more seeds, longer: {longer}", markup=False)
 
 
 def _best_table(found: "Sequence[Found]", decisive: str) -> Table:

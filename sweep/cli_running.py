@@ -25,6 +25,7 @@ from sweep.cli_options import (
     VersionOption,
 )
 from sweep.completion import complete_cell, one_of
+from sweep.invocation import hint
 from sweep.places import Places
 from trainers.errors import ConfigError
 
@@ -112,7 +113,7 @@ def run(
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
     loaded = load_space(space, smoke=smoke, overrides=overrides or ())
     if loaded.is_search:
-        raise ConfigError(f"space {loaded.name!r} has no grid; run it with: sweep search {space}")
+        raise ConfigError(f"space {loaded.name!r} has no grid; run it with: {hint('search', space)}")
     _run(
         loaded.with_stopper(stopper),
         places,

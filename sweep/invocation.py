@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 READS = ("--tracking-uri",)
@@ -30,16 +30,29 @@ def hint(*words: str, given: Mapping[str, str] | None = None, options: tuple[str
     """Return a command line of `sweep` that does what is said, from the same folder.
 
     Args:
-        words: The command and its arguments.
+        words: The command, its argument (a name or a file, whatever it begins with) and options.
         given: The options about places of this command; see `Places.given`.
         options: Which of them the other command takes.
     """
     if _RAY_JOB in os.environ:
-        return shlex.join(["sweep", *words])
+        return f"sweep {shlex.join(unmistakable(words))}"
     told = [
         word for name, value in (given or {}).items() if name in options for word in (name, _shown(value))
     ]
-    return f"{_program(sys.argv[0])} {shlex.join([*words, *told])}"
+    return f"{_program(sys.argv[0])} {shlex.join(unmistakable(words, told))}"
+
+
+def unmistakable(words: Sequence[str], more: Sequence[str] = ()) -> list[str]:
+    """Return a command line whose argument is not taken for an option, whatever it begins with.
+
+    Args:
+        words: The command, its argument where it has one, and options.
+        more: Further options.
+    """
+    command, *rest = words
+    if rest and rest[0].startswith("-"):
+        return [command, *rest[1:], *more, "--", rest[0]]
+    return [*words, *more]
 
 
 def _shown(value: str) -> str:

@@ -26,6 +26,7 @@ from types import TracebackType
 from mlflow.entities import Run
 
 from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
+from sweep.invocation import hint
 from sweep.ledger import Ledger, Sweep
 from sweep.ledger.connection import translated
 from sweep.ledger.fence import Fence
@@ -339,7 +340,7 @@ def _require_free(
 def _held(sweep: Sweep, holder: Holder) -> LeaseHeldError:
     return LeaseHeldError(
         f"sweep {sweep.name!r} is being run by {holder}. Wait for it, or stop it with "
-        f"`sweep stop {sweep.name}`."
+        f"`{hint('stop', sweep.name)}`."
     )
 
 

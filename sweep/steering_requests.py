@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sweep.errors import LedgerError
+from sweep.invocation import hint
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
 from sweep.plan import make_plan
@@ -30,7 +31,8 @@ def request_stop(tracking_uri: str, name: str, cells: Sequence[str]) -> str:
     if ended:
         raise ConfigError(f"cell {ended[0]} has ended ({runs[ended[0]].status}); nothing was asked.")
     ledger.request_cell_stops(sweep, found)
-    return f"asked {name} to stop {len(found)} cells; go on with one: sweep resume {name} --cell {found[0]}"
+    again = hint("resume", name, "--cell", found[0])
+    return f"asked {name} to stop {len(found)} cells; go on with one: {again}"
 
 
 def request_first(tracking_uri: str, name: str, first: Sequence[str]) -> str:

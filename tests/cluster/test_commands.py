@@ -2,12 +2,13 @@
 
 import shlex
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cluster.commands import Kind
+from cluster.commands import Kind, _rejoin
 from cluster.secrets import LOGIN, RECORD, read_environment
 from cluster.submission import Submission
 from sweep.cli import main
@@ -97,6 +98,12 @@ def test_a_mistake_in_the_space_is_said_before_the_cluster_is_asked(
 ) -> None:
     assert sweep("submit", "demo", "--set", "surprise=1", "--address", "http://127.0.0.1:9") == 2
     assert "surprise" in capsys.readouterr().err
+
+
+def test_how_to_join_again_names_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+    assert _rejoin("my sweep", "http://a:1") == "sweep logs 'my sweep' --address http://a:1"
+    assert _rejoin("-x", None) == "sweep logs -- -x"
 
 
 @pytest.mark.parametrize(

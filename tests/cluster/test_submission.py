@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from typer.main import get_command
 
 from cluster.jobs import Job, Jobs, Log, submission_id
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
 from cluster.submission import Submission, ending, submit, submit_and_follow
 from search_spaces import Space, load_space, load_space_text
+from sweep.cli import app
 from sweep.environment import source_state
 from sweep.errors import ClusterError, LedgerUnavailableError
 from sweep.plan import make_plan
@@ -317,6 +320,22 @@ def test_a_log_that_is_read_again_is_shown_once() -> None:
 def test_the_driver_s_command_is_quoted() -> None:
     odd = Submission(name="it's mine", space=SPACE, options=["--storage", "s3://a b"])
     assert odd.entrypoint.endswith("--name 'it'\"'\"'s mine' --address auto --storage 's3://a b'")
+
+
+@pytest.mark.parametrize("space", [SPACE, None])
+def test_a_driver_s_command_reads_any_name(space: Space | None) -> None:
+    words = shlex.split(Submission(name="--yes", space=space, options=["--lanes", "2"]).entrypoint)[3:]
+    command = "resume" if space is None else "run"
+    found = get_command(app).commands[command].make_context("sweep", words[1:]).params
+    assert words[0] == command and found["name"] == "--yes" and found["lanes"] == 2
+
+
+def test_what_is_said_to_type_next_names_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+    job = replace(RUNNING, space_sha256="f" * 64)
+    with pytest.raises(ClusterError, match=re.escape("(sweep stop 'my sweep')")):
+        submit(Running(job), replace(SUBMISSION, name="my sweep", with_code=False))
 
 
 def test_ids_of_jobs_are_told_apart_and_fit_into_an_address() -> None:

@@ -38,6 +38,17 @@ def test_a_program_on_the_path_is_called_by_name(here: Path, monkeypatch: pytest
     assert hint("resume", "my sweep") == "sweep resume 'my sweep'"
 
 
+def test_a_name_is_one_word_and_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+    assert hint("resume", "it's #1", "--cell", "abcd") == """sweep resume 'it'"'"'s #1' --cell abcd"""
+    given = Places.resolve(tracking_uri="http://mlflow").given
+    assert hint("resume", "--yes", "--cell", "abcd", given=given) == (
+        "sweep resume --cell abcd --tracking-uri http://mlflow -- --yes"
+    )
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert hint("stop", "-x y") == "sweep stop -- '-x y'"
+
+
 def test_another_program_on_the_path_is_not_meant(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(here / "bin" / "sweep")
     monkeypatch.setattr(sys, "argv", [str(here / "other" / "sweep")])

@@ -1,13 +1,16 @@
 """What users ask of single cells, and when a command ends by itself."""
 
+import shlex
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from search_spaces.space import load_space_text
-from sweep.errors import SweepExistsError
+from sweep.errors import LeaseHeldError, SweepExistsError
 from sweep.grid_table import grid_table
+from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.plan import make_plan as grid_plan
@@ -27,6 +30,11 @@ search: {axes: {lr: {low: 0.1, high: 1}}, cells: 5}
 GRID = "axes: {lr: [0.1, 0.2]}\nsearch:"
 
 
+@pytest.fixture(autouse=True)
+def called_as_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+
+
 def test_requests_for_single_cells_and_what_has_failed(ledger: Ledger, folder: Path) -> None:
     uri, plan = f"sqlite:///{folder / 'mlflow.db'}", make_plan(0.1, 0.2)
     sweep = ledger.open_sweep(FakeSpace(), plan)
@@ -37,7 +45,8 @@ def test_requests_for_single_cells_and_what_has_failed(ledger: Ledger, folder: P
     with pytest.raises(ConfigError, match="at least its first 4 digits"):
         cells_named(uri, "little", [CELLS[0][:3]])
 
-    assert "stop 1 cells" in request_stop(uri, "little", [CELLS[0]])
+    said = request_stop(uri, "little", [CELLS[0]])
+    assert "stop 1 cells" in said and said.endswith(f"sweep resume little --cell {CELLS[0]}")
     request_stop(uri, "little", [CELLS[1]])
     assert ledger.requests(sweep).cells == set(CELLS)
     ledger.clear_cell_stops(sweep, [CELLS[0]])
@@ -53,6 +62,23 @@ def test_requests_for_single_cells_and_what_has_failed(ledger: Ledger, folder: P
     ledger.finish_cell(run.run_id, Status.COMPLETED)
     with pytest.raises(ConfigError, match="has ended"):
         request_stop(uri, "little", [CELLS[0]])
+
+
+@pytest.mark.parametrize("name", ["my sweep", "it's; #1", "--yes"])
+def test_what_is_said_to_type_next_names_the_sweep(name: str, ledger: Ledger, folder: Path) -> None:
+    uri, plan = f"sqlite:///{folder / 'mlflow.db'}", make_plan(0.1)
+    sweep = ledger.open_sweep(FakeSpace(), plan, name=name)
+    ledger.write_plan(sweep, FakeSpace(), plan)
+    words = shlex.split(request_stop(uri, name, [CELLS[0]]).rpartition("go on with one: ")[2])
+    last = ["--", name] if name.startswith("-") else [name]
+    assert words[:2] == ["sweep", "resume"] and words[2:] in (
+        [name, "--cell", CELLS[0]],
+        ["--cell", CELLS[0], *last],
+    )
+    with Lease.acquire(ledger, sweep), pytest.raises(LeaseHeldError) as held:
+        Lease.acquire(ledger, sweep)
+    said = str(held.value).rpartition("stop it with `")[2].removesuffix("`.")
+    assert shlex.split(said) == ["sweep", "stop", *last]
 
 
 def test_the_order_is_kept_with_the_sweep(ledger: Ledger, folder: Path) -> None:

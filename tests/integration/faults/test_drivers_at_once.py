@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shlex
 import signal
 import sqlite3
 import time
@@ -56,9 +57,10 @@ def test_two_drivers_start_one_sweep_at_once_while_clocks_jump(
     assert sorted(codes.values()) == [0, 2], said
     winner, loser = sorted(codes, key=codes.__getitem__)
     complaint = "".join(said[loser])
-    assert f"is being run by process {winner} on" in complaint and f"sweep stop {ODD_NAME}" in complaint, (
-        complaint
-    )
+    assert (
+        f"is being run by process {winner} on" in complaint
+        and f"sweep stop {shlex.quote(ODD_NAME)}" in complaint
+    ), complaint
     assert "Traceback" not in complaint
     assert ODD_NAME in "".join(said[winner])
     grid.assert_complete()

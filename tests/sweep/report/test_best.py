@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,7 +143,15 @@ def test_of_a_search_with_seeds_and_risk(store: Store, tmp_path: Path) -> None:
     ]
 
 
-def test_the_command(name: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    name: str,
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+
     def said(*more: str) -> str:
         with pytest.raises(SystemExit) as end:
             main(["best", name, "--tracking-uri", store.uri, *more])
@@ -153,7 +162,12 @@ def test_the_command(name: str, store: Store, tmp_path: Path, capsys: pytest.Cap
     text = said("--top", "2", "--out", str(path))
     assert "0.200 ±0.141" in text and "other" in text and str(path) in text
     assert len(load_space(path).grids) == 2
-    assert f"sweep best {name} --out" in said()
+    shown = said()
+    assert f"sweep best {name} --out best.yaml --tracking-uri {store.uri}\n" in shown
+    assert "sweep cell " in shown
+    path = tmp_path / "my best.yaml"
+    assert f"sweep run '{path}'   (" in said("--out", str(path))
+    assert f"#   sweep run '{path}' --set" in path.read_text()
     first = json.loads(said("--json"))[0]
     assert json.loads(said("--json", "--top", "3"))[2]["axes"] == {"lr": 0.1, "alpha_dom": "inf"}
     assert first["axes"] == {"lr": 0.2, "alpha_dom": 2.0} and first["metrics"][LOSS]["mean"] == 0.2
