@@ -22,6 +22,7 @@ from sweep.cli_options import (
     DataOption,
     JsonOption,
     NameArgument,
+    OtherStorageOption,
     SetOption,
     SmokeOption,
     StorageOption,
@@ -149,12 +150,13 @@ def delete(
     yes: YesOption = False,
     tracking_uri: TrackingOption = None,
     storage: StorageOption = None,
+    accept_storage: OtherStorageOption = False,
 ) -> None:
     """Delete a sweep: its runs, their files, and the checkpoints that only it needs."""
     from sweep.housekeeping import delete_sweep
 
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage)
-    delete_sweep(name, places, _out(), yes=yes)
+    delete_sweep(name, places, _out(), yes=yes, accept_storage=accept_storage)
 
 
 @app.command()

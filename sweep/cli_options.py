@@ -65,5 +65,12 @@ VersionOption = Annotated[
     bool,
     typer.Option("--accept-version", help="Go on with a sweep of another version; all its cells run again."),
 ]
+OtherStorageOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-storage",
+        help="Go on though the sweep has its checkpoints in another store.",
+    ),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

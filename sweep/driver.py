@@ -35,6 +35,7 @@ from sweep.search.points import plan_of, recorded_events, require_same_search
 from sweep.stopping import Stop
 from sweep.storage import Storage
 from sweep.training import Training
+from sweep.whereabouts import record_storage, require_its_storage
 from trainers.canonical import dataset_entry
 from trainers.cell import Cell
 
@@ -55,8 +56,10 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         SharpflatError: It cannot be begun; nothing has been changed.
     """
     require_data(list(make_plan(space).cells.values()) or [space.base], places)
-    storage = Storage.open(places.storage)
     ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts)
+    if not options.accept_storage:
+        require_its_storage(ledger, options.name, places.storage)
+    storage = Storage.open(places.storage)
     plan = plan_of(space, recorded_events(space, ledger, options.name))
     in_order(plan, [], options.first)
     table = grid_table(plan.grids, plan.axes, plan.cell_ids)
@@ -74,6 +77,7 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         plan = plan_of(space, journal.events)
         table = grid_table(plan.grids, plan.axes, plan.cell_ids)
         ledger.write_plan(sweep, space, table, accept_version=options.accept_version)
+        record_storage(ledger, sweep, places.storage)
         ledger.remove_duplicate_parents(sweep)
         ledger.remove_duplicates(sweep)
         ledger.clear_stop(sweep)

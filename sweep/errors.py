@@ -13,6 +13,12 @@ class StorageUnavailableError(StorageError):
     exit_code = 2
 
 
+class OtherStorageError(StorageError):
+    """A sweep's checkpoints are in another store than the one that is named."""
+
+    exit_code = 2
+
+
 class LedgerError(SharpflatError):
     """MLflow refused or did not answer while a sweep was running.
 

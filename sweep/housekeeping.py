@@ -12,19 +12,25 @@ from sweep.ledger import Ledger
 from sweep.places import Places
 from sweep.removal import Removal, of_store, of_sweep
 from sweep.storage import Storage
+from sweep.whereabouts import require_its_storage
 
 
-def delete_sweep(name: str, places: Places, console: Console, *, yes: bool) -> None:
+def delete_sweep(
+    name: str, places: Places, console: Console, *, yes: bool, accept_storage: bool = False
+) -> None:
     """Delete a sweep: its runs that no other sweep refers to, their files, and checkpoints only it needs.
 
     Raises:
         ConfigError: There is none of that name.
         LeaseHeldError: It is running.
+        OtherStorageError: Its checkpoints are in another store, and that is not accepted.
         NotConfirmedError: Nobody confirmed; nothing was removed.
     """
     ledger = Ledger.open(places.tracking_uri, create=False)
     storage = Storage.open(places.storage, create=False)
     sweep = ledger.find_sweep(name)
+    if not accept_storage:
+        require_its_storage(ledger, name, places.storage)
     with Lease.acquire(ledger, sweep) as lease:
         removals, staying = of_sweep(ledger, storage, sweep, lease)
         for other, count in staying.runs.items():

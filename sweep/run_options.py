@@ -20,6 +20,7 @@ class RunOptions:
         record_seconds: How long to wait at the end for an MLflow that is away.
         reuse: Whether a new sweep refers to the runs that other sweeps made of its cells.
         accept_version: Go on with a sweep that was begun under another version of the trainer's numerics.
+        accept_storage: Go on with a sweep whose checkpoints are in another store.
         only: Cells to run, none other; `None` is all. Those of them that were stopped early go on.
         continue_stopped: Whether all cells that were stopped early go on.
         first: Which cells come first: `axis=value` each, as text.
@@ -41,6 +42,7 @@ class RunOptions:
     record_seconds: float = 60.0
     reuse: bool = True
     accept_version: bool = False
+    accept_storage: bool = False
     only: frozenset[str] | None = None
     continue_stopped: bool = False
     first: tuple[str, ...] = ()

@@ -199,6 +199,10 @@ class Sweeps(TaggedRuns):
         """Store a driver's place among those that run (`sweep.claims`)."""
         self._set_tags(sweep.run_id, {names.TAG_TICKET: ticket})
 
+    def write_storage(self, sweep: Sweep, place: str) -> None:
+        """Record where a sweep's checkpoints are (`sweep.whereabouts`)."""
+        self._set_tags(sweep.run_id, {names.TAG_STORAGE: place})
+
     def announce_deletion(self, sweep: Sweep, epoch: int) -> None:
         """Let sweeps that begin now wait until this one is gone; the caller holds its lease of that epoch."""
         self._set_tags(sweep.run_id, {names.TAG_DELETING: str(epoch)})
