@@ -10,7 +10,7 @@ from sweep.errors import NotConfirmedError
 from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.places import Places
-from sweep.removal import Removal, of_store, of_sweep
+from sweep.removal import Garbage, Removal, of_store, of_sweep
 from sweep.storage import Storage
 from sweep.whereabouts import require_its_storage
 
@@ -59,13 +59,13 @@ def collect_garbage(places: Places, console: Console, *, yes: bool, ends: bool, 
     ledger = Ledger.open(places.tracking_uri, create=False)
     storage = Storage.open(places.storage, create=False)
 
-    def find() -> list[Removal]:
-        return of_store(ledger, storage, ends=ends, unknown=unknown)
-
-    if not (removals := find()):
+    garbage = Garbage(ledger, storage, lambda: of_store(ledger, storage, ends=ends, unknown=unknown))
+    if not (removals := garbage.find()):
         console.print(f"nothing to remove; {in_units(storage.usage())} are in use")
         return
-    _remove(removals, find, console, yes=yes, question="Remove these?")
+    _remove(
+        removals, garbage.find, console, yes=yes, question="Remove these?", is_still_free=garbage.is_still
+    )
 
 
 def _remove(
@@ -75,6 +75,7 @@ def _remove(
     *,
     yes: bool,
     question: str,
+    is_still_free: Callable[[Removal], bool] = lambda one: True,
 ) -> None:
     """Remove what the user was shown and `again` still finds: an answer may take hours."""
     table = Table("what", "how many", "size", box=None, header_style="bold")
@@ -86,11 +87,14 @@ def _remove(
         raise NotConfirmedError("nothing was removed; add --yes to remove without being asked.")
     shown = {(one.kind, one.name) for one in removals}
     left = [one for one in again() if (one.kind, one.name) in shown]
-    if len(left) < len(removals):
-        console.print(f"{len(removals) - len(left)} of these stay, because they are needed by now")
+    removed: list[int] = []
     for one in left:
-        one.remove()
-    console.print(f"removed {in_units(sum(one.size for one in left))}")
+        if is_still_free(one):
+            one.remove()
+            removed.append(one.size)
+    if len(removed) < len(removals):
+        console.print(f"{len(removals) - len(removed)} of these stay, because they are needed by now")
+    console.print(f"removed {in_units(sum(removed))}")
 
 
 def _confirmed(question: str, ask: Callable[[str], str]) -> bool:

@@ -11,7 +11,7 @@ from search_spaces import load_space_text
 from sweep import names
 from sweep.claims import queued_cells
 from sweep.forks import lines_of
-from sweep.lease import Lease, current_holder
+from sweep.lease import Lease, current_holder, last_epoch
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.plan import Plan
@@ -28,12 +28,14 @@ class Removal:
         name: Which one.
         size: Bytes.
         remove: Removes it.
+        whole: Whether it is all that is stored under the address `name`.
     """
 
     kind: str
     name: str
     size: int
     remove: Callable[[], object]
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,8 @@ def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: b
     stored = storage.inventory()
     sweeps = [sweep for sweep in ledger.list_sweeps() if sweep.shares]
     plans = {sweep.name: _stored_plan(ledger, sweep) for sweep in sweeps}
-    busy = {sweep.name for sweep in sweeps if current_holder(ledger.parent_run(sweep)) is not None}
+    running = [run for run in map(ledger.parent_run, sweeps) if current_holder(run) is not None]
+    busy = {ledger.sweep_of(run).name for run in running}
     runs = ledger.lookup([cell for plan in plans.values() for cell in plan.cells])
     lines: set[str] = set()
     needed: set[str] = set()
@@ -125,6 +128,7 @@ def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: b
             lines |= its_lines
             if name in busy or cell_id not in runs or not runs[cell_id].status.ended:
                 needed |= {cell_id, *its_lines}
+    needed |= {cell_id for sweep in running for cell_id in queued_cells(ledger, sweep)}
     known = {cell_id for plan in plans.values() for cell_id in plan.cells}
     lent = _lent(storage, stored, needed)
     found: list[Removal] = []
@@ -138,6 +142,54 @@ def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: b
         elif unknown and address not in lent:
             found.append(_all_of(storage, "addresses that MLflow does not know", address, size))
     return found
+
+
+class Garbage:
+    """What no sweep needs any more, and whether that still holds when its turn comes: removing takes minutes.
+
+    A driver takes its lease, stores its plan and reserves an attempt before it trains; each of these is seen
+    by then, with one look at the sweeps' own runs and one at the address.
+
+    Args:
+        ledger: Says which sweeps there are.
+        storage: The checkpoint store.
+        find: Returns what is not needed, see `of_store`.
+    """
+
+    def __init__(self, ledger: Ledger, storage: Storage, find: Callable[[], list[Removal]]) -> None:
+        self._ledger = ledger
+        self._storage = storage
+        self._find = find
+        self._seen: frozenset[object] = frozenset()
+        self._free: set[tuple[str, str]] = set()
+
+    def find(self) -> list[Removal]:
+        """Return what is not needed now."""
+        # Before, so that whatever begins during the look is seen by the next one.
+        self._seen = self._begun()
+        found = self._find()
+        self._free = {(one.kind, one.name) for one in found}
+        return found
+
+    def is_still(self, one: Removal) -> bool:
+        """Whether something that was found may be removed now."""
+        if self._begun() != self._seen:
+            self.find()
+        if (one.kind, one.name) not in self._free:
+            return False
+        return not one.whole or self._storage.usage(one.name) == one.size
+
+    def _begun(self) -> frozenset[object]:
+        """Return something that is another as soon as a sweep begins, goes on, or has another plan."""
+        return frozenset(
+            (
+                run.info.run_id,
+                last_epoch(run),
+                run.data.tags.get(names.TAG_SPACE_SHA256),
+                frozenset(queued_cells(self._ledger, run) if current_holder(run) is not None else ()),
+            )
+            for run in self._ledger.parent_runs()
+        )
 
 
 def _of_ended_cell(storage: Storage, run: CellRun, size: int, *, ends: bool) -> Iterable[Removal]:
@@ -167,7 +219,7 @@ def _of_line(storage: Storage, line: str, size: int, *, ends: bool) -> Iterable[
 
 
 def _all_of(storage: Storage, kind: str, address: str, size: int) -> Removal:
-    return Removal(kind, address, size, lambda: storage.delete(address))
+    return Removal(kind, address, size, lambda: storage.delete(address), whole=True)
 
 
 def _size(manifest: Manifest) -> int:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,43 @@ def test_what_mlflow_does_not_know_goes_only_when_asked(store: Store, console: C
     assert of_store(store.ledger, store.storage) == []
     collect_garbage(store.places, console, yes=True, ends=False, unknown=True)
     assert "stranger" not in store.storage.inventory()
+
+
+@pytest.mark.parametrize("begins", ["a sweep", "a search asks", "an attempt"])
+def test_what_is_wanted_while_other_garbage_is_removed_stays(
+    begins: str, store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, _ = store.run(space("running", "[5]"))
+    loaded = load_space_text(space("late", "[0]"))
+    plan = make_plan(loaded)
+    (cell,) = plan.cells
+    table = grid_table(plan.grids, plan.axes, plan.cell_ids)
+    held = ExitStack()
+    if begins == "a search asks":
+        claims = Claims(store.ledger, running, held.enter_context(Lease.acquire(store.ledger, running)))
+    for address in ("-first", cell, "zlast"):
+        store.storage.commit(address, attempt=1, step=20, checkpoint=b"state", part=None, previous=None)
+    delete = Storage.delete
+
+    def slowly(storage: Storage, address: str) -> int:
+        if address == "-first":
+            if begins == "a sweep":
+                sweep = store.ledger.open_sweep(loaded, table)
+                held.enter_context(Lease.acquire(store.ledger, sweep))
+                store.ledger.write_plan(sweep, loaded, table)
+            elif begins == "a search asks":
+                claims.queue([cell])
+            else:
+                storage.begin_attempt(cell)
+        return delete(storage, address)
+
+    monkeypatch.setattr(Storage, "delete", slowly)
+    with held:
+        collect_garbage(store.places, console, yes=True, ends=False, unknown=True)
+    left = store.storage.inventory()
+    assert cell in left and not {"-first", "zlast"} & left.keys()
+    assert store.storage.latest(cell)[0] is not None
+    assert "1 of these stay, because they are needed by now" in console.export_text()
 
 
 def test_sizes_are_written_as_people_do() -> None:
