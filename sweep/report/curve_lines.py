@@ -159,7 +159,7 @@ def _error(value: Series, parts: Sequence[Series], errors: Sequence[Series]) -> 
 def combined(one: Series, other: Series, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Series:
     """Combine two series at the steps that both recorded."""
     steps, here, there = np.intersect1d(one.steps, other.steps, assume_unique=True, return_indices=True)
-    # 0 / 0 is NaN, which is drawn as a gap and lies in no band.
+    # 0 / 0 is NaN, which is drawn as a gap and leaves a claim untested.
     with np.errstate(divide="ignore", invalid="ignore"):
         return Series(steps=steps, values=combine(one.values[here], other.values[there]))
 

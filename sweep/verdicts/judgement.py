@@ -1,9 +1,11 @@
 """From a claim to its verdict: its runs, the statistic of each seed, whether it is in the band.
 
 A claim is not tested where cells are missing, where more than 5 % of a run's eigenspace refreshes did not
-converge, or where a run left nothing to compute its statistic from; the reason is part of the verdict.
+converge, or where a run left nothing to compute its statistic from, or that is not a number; the reason is
+part of the verdict.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -115,21 +117,35 @@ def _by_seed(claim: ClaimSpec, at: Filter, runs: Sequence[Run]) -> dict[int, flo
     options = Choice.of(kind, **given).resolve("statistic", STATISTICS[kind])
     _require_testable(claim, subjects, options)
     if kind in POOLED:
-        return {-1: POOLED[kind](subjects, options)}
+        return {-1: _number(POOLED[kind](subjects, options), "")}
     seeds = {
         seed: [run for run in subjects if run.seed == seed] for seed in sorted({r.seed for r in subjects})
     }
     if kind in OF_RUNS:
-        return {seed: OF_RUNS[kind](members, options) for seed, members in seeds.items()}
+        return {
+            seed: _number(OF_RUNS[kind](members, options), f" for seed {seed}")
+            for seed, members in seeds.items()
+        }
     partners = None
     if claim.against is not None or claim.against_grids is not None:
         partners = _selected(runs, claim.against_grids or claim.grids, claim.against or {}, {})
     found: dict[int, float] = {}
     for seed, members in seeds.items():
-        values = [_value(claim, run, partners, options, at) for run in members]
+        values = [_number(_value(claim, run, partners, options, at), f" for seed {seed}") for run in members]
         # A share is a mean of zeros and ones; other statistics of several runs are summed up by their median.
         found[seed] = sum(values) / len(values) if kind == "share_below" else median(values)
     return found
+
+
+def _number(value: float, of: str) -> float:
+    """Return a statistic that is a number, infinity among them.
+
+    Raises:
+        Untestable: It is NaN, which sorts nowhere: the median would go by the order of the seeds.
+    """
+    if math.isnan(value):
+        raise Untestable(f"the statistic is not a number{of}")
+    return value
 
 
 def _value(

@@ -1,5 +1,6 @@
 """From claims to verdicts: bands, seeds, partners, and every reason for not testing."""
 
+import math
 from typing import Any
 
 import pytest
@@ -129,6 +130,21 @@ def test_what_cannot_be_tested_is_not_tested_and_says_why(runs: list[Run], reaso
     assert judged.verdict is Verdict.NOT_TESTED
     assert reason in judged.note
     assert judged.median is None
+
+
+@pytest.mark.parametrize("bad", range(3))
+def test_a_seed_that_is_no_number_is_not_tested_wherever_it_stands(bad: int) -> None:
+    """Of NaN, 1, 1 the median is 1 or NaN, as the seeds happen to stand; infinity has its place."""
+    spec = claim(statistic={**X, "over": "y"})
+
+    def over(value: float, seed: int) -> Run:
+        return run({"x": series([value] * 11), "y": series([min(value, 1.0)] * 11)}, seed=seed)
+
+    judged = only(spec, *(over(0.0 if seed == bad else 1.0, seed) for seed in range(3)))
+    assert (judged.verdict, judged.median) == (Verdict.NOT_TESTED, None)
+    assert judged.note == f"the statistic is not a number for seed {bad}"
+    judged = only(spec, *(over(math.inf if seed == bad else 1.0, seed) for seed in range(3)))
+    assert (judged.verdict, judged.median, judged.by_seed[bad]) == (Verdict.REPRODUCED, 1.0, math.inf)
 
 
 def test_eigenvalues_of_a_probe_that_did_not_converge_are_not_tested() -> None:
