@@ -1,8 +1,8 @@
 """From a claim to its verdict: its runs, the statistic of each seed, whether it is in the band.
 
-A claim is not tested where cells are missing, where more than 5 % of a run's eigenspace refreshes did not
-converge, or where a run left nothing to compute its statistic from, or that is not a number; the reason is
-part of the verdict.
+A claim is not tested where cells are missing or were stopped, where more than 5 % of a run's eigenspace
+refreshes did not converge, or where a run left nothing to compute its statistic from, or that is not a
+number; the reason is part of the verdict.
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import Any
 from search_spaces.claims import STATISTICS, Band, ClaimSpec
 from search_spaces.reports import AxisValue
 from sweep import names
+from sweep.names import Status
 from sweep.record import SEED_AXIS
 from sweep.report.points import GRID_AXIS
 from sweep.verdicts.runs import Run, Untestable
@@ -201,6 +202,8 @@ def _require_testable(claim: ClaimSpec, runs: Sequence[Run], options: Mapping[st
         raise Untestable("no such cell in this sweep")
     if missing := sum(not run.ended for run in runs):
         raise Untestable(f"{missing} of {len(runs)} cells have not ended")
+    if stopped := sum(run.outcome.status is Status.STOPPED for run in runs):
+        raise Untestable(f"{stopped} of {len(runs)} cells were stopped before their end")
     if claim.statistic["name"] not in MAY_DIVERGE and (gone := sum(run.outcome.diverged for run in runs)):
         raise Untestable(f"{gone} of {len(runs)} cells diverged")
     if claim.needs is not None and (short := min(run.num_steps for run in runs)) < claim.needs:

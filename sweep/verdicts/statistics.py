@@ -6,7 +6,7 @@ Statistics of several runs take all the runs of one seed; those of `POOLED` the 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -133,8 +133,13 @@ def share_diverged(runs: Sequence[Run], options: Options) -> float:
 
 
 def diverged_rise(runs: Sequence[Run], options: Options) -> float:
-    """Return the share of diverged runs at the largest value of an axis, less that at the smallest."""
+    """Return the share of diverged runs at the largest value of an axis, less that at the smallest.
+
+    Raises:
+        Untestable: The runs have one value of the axis.
+    """
     values = [_number(run, options["axis"]) for run in runs]
+    _require_two(values, options["axis"])
     at = {
         end: [run for run, value in zip(runs, values, strict=True) if value == end]
         for end in (min(values), max(values))
@@ -183,14 +188,24 @@ def at_best(runs: Sequence[Run], options: Options) -> float:
 def range_over_seeds(runs: Sequence[Run], options: Options) -> float:
     """Return the range of the means over an axis in standard deviations over the seeds.
 
+    Infinite where every run at one value diverged and none at another: no seed accounts for that.
+
     Raises:
-        Untestable: Fewer than two seeds.
+        Untestable: One value of the axis, fewer than two seeds, or values at which some runs diverged: what
+            such a run had last is no measure of its setting.
     """
-    by_value: dict[float, list[float]] = {}
+    axis = options["axis"]
+    members: dict[float, list[Run]] = {}
     for run in runs:
-        by_value.setdefault(_number(run, options["axis"]), []).append(final(run, options, None))
-    if min(map(len, by_value.values())) < 2:
+        members.setdefault(_number(run, axis), []).append(run)
+    _require_two(members, axis)
+    if min(map(len, members.values())) < 2:
         raise Untestable("a spread over seeds needs at least two of them")
+    if gone := sum(run.outcome.diverged for run in runs):
+        if {0.0, 1.0} <= {share_diverged(found, {}) for found in members.values()}:
+            return math.inf
+        raise Untestable(f"{gone} of {len(runs)} cells diverged")
+    by_value = {value: [final(run, options, None) for run in found] for value, found in members.items()}
     means = [float(np.mean(values)) for values in by_value.values()]
     spread = math.sqrt(float(np.mean([np.var(values, ddof=1) for values in by_value.values()])))
     return (max(means) - min(means)) / spread if spread else math.inf
@@ -250,6 +265,11 @@ def _between(series: Series, low: float, high: float) -> Series:
     if not keep.any():
         raise Untestable(f"nothing was measured from step {low:g} to {high:g}")
     return Series(steps=series.steps[keep], values=series.values[keep])
+
+
+def _require_two(values: Iterable[float], axis: str) -> None:
+    if len(set(values)) < 2:
+        raise Untestable(f"an effect of {axis} needs at least two of its values")
 
 
 def _require_whole(run: Run) -> None:

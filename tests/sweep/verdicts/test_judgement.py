@@ -121,6 +121,7 @@ def test_a_switch_at_the_first_step_is_a_switch() -> None:
         ([], "no such cell"),
         ([flat(1.0, status=Status.INTERRUPTED)], "1 of 1 cells have not ended"),
         ([flat(1.0, status=Status.DIVERGED)], "1 of 1 cells diverged"),
+        ([flat(1.0, status=Status.STOPPED), flat(1.0, seed=1)], "1 of 2 cells were stopped before their end"),
         ([flat(1.0, metrics={"eigenspace/unconverged": 0.06})], "6 % of a run's eigenspace refreshes"),
         ([run()], "x was not recorded"),
     ],
@@ -145,6 +146,23 @@ def test_a_seed_that_is_no_number_is_not_tested_wherever_it_stands(bad: int) -> 
     assert judged.note == f"the statistic is not a number for seed {bad}"
     judged = only(spec, *(over(math.inf if seed == bad else 1.0, seed) for seed in range(3)))
     assert (judged.verdict, judged.median, judged.by_seed[bad]) == (Verdict.REPRODUCED, 1.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    "statistic",
+    ["level", "final", "spike", {"name": "share_diverged"}, {"name": "range_over_seeds", "axis": "lr"}],
+)
+def test_a_run_that_was_stopped_says_nothing_about_a_whole_one(statistic: Any) -> None:
+    history = {"train/loss": series([1.0, 1.0])}
+    runs = [
+        run(history, seed=seed, lr=lr, metrics={"final/test_accuracy": 1.0, "final/steps": 20}, status=status)
+        for seed, status in enumerate((Status.STOPPED, Status.COMPLETED))
+        for lr in (0.1, 0.2)
+    ]
+    assert "2 of 4 cells were stopped" in only(claim(statistic=statistic), *runs).note
+    partner = claim(where={"lr": 0.1}, against={"lr": 0.2})
+    pair = (flat(1.0, lr=0.1), flat(1.0, lr=0.2, status=Status.STOPPED))
+    assert "1 of 1 cells were stopped" in only(partner, *pair).note
 
 
 def test_eigenvalues_of_a_probe_that_did_not_converge_are_not_tested() -> None:

@@ -136,6 +136,8 @@ def test_shares_of_diverged_runs() -> None:
     ]
     assert OF_RUNS["share_diverged"](runs, {}) == 0.4
     assert OF_RUNS["diverged_rise"](runs, options("diverged_rise", axis="lr")) == 0.5
+    with pytest.raises(Untestable, match="lr needs at least two of its values"):
+        OF_RUNS["diverged_rise"](runs[:2], options("diverged_rise", axis="lr"))
 
 
 def test_rank_correlation_is_within_what_shares_the_other_axes() -> None:
@@ -160,8 +162,41 @@ def test_range_over_seeds_is_in_standard_deviations() -> None:
     runs = [run(t=t, seed=s, metrics={ACCURACY: t + s}) for t in (0.0, 3.0) for s in (-1, 0, 1)]
     chosen = options("range_over_seeds", axis="t", metric=ACCURACY)
     assert POOLED["range_over_seeds"](runs, chosen) == pytest.approx(3.0)
-    with pytest.raises(Untestable, match="at least two"):
-        POOLED["range_over_seeds"](runs[:1], chosen)
+    with pytest.raises(Untestable, match="at least two of them"):
+        POOLED["range_over_seeds"]([runs[0], *runs[3:]], chosen)
+    with pytest.raises(Untestable, match="t needs at least two of its values"):
+        POOLED["range_over_seeds"](runs[:3], chosen)
+
+
+@pytest.mark.parametrize(
+    ("gone", "expected"),
+    [
+        ({(3.0, 0), (3.0, 1)}, math.inf),
+        ({(3.0, 0), (3.0, 1), (6.0, 0)}, math.inf),
+        ({(3.0, 0)}, None),
+        ({(t, s) for t in (0.0, 3.0, 6.0) for s in (0, 1)}, None),
+    ],
+)
+def test_a_setting_that_diverges_is_no_matter_of_seeds(
+    gone: set[tuple[float, int]], expected: float | None
+) -> None:
+    """The last finite values of diverged runs can be equal, or spread so far that nothing stands out."""
+    runs = [
+        run(
+            t=t,
+            seed=s,
+            metrics={ACCURACY: 0.5 + 0.001 * s},
+            status=Status.DIVERGED if (t, s) in gone else Status.COMPLETED,
+        )
+        for t in (0.0, 3.0, 6.0)
+        for s in (0, 1)
+    ]
+    chosen = options("range_over_seeds", axis="t", metric=ACCURACY)
+    if expected is not None:
+        assert POOLED["range_over_seeds"](runs, chosen) == expected
+        return
+    with pytest.raises(Untestable, match=f"{len(gone)} of 6 cells diverged"):
+        POOLED["range_over_seeds"](runs, chosen)
 
 
 def test_a_final_metric_that_is_missing_says_so() -> None:
