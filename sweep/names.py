@@ -52,6 +52,11 @@ FINAL_TRAIN_LOSS = "final/train_loss"
 FINAL_TEST_ACCURACY = "final/test_accuracy"
 FINAL_STEPS = "final/steps"
 FINAL_SWITCH_STEP = "final/switch_step"
+"""Where the last stage of a schedule with conditions began, once it has.
+
+Earlier versions wrote where a condition was met last, and nothing where none was.
+"""
+
 FINAL_PEAK_LOSS = "final/peak_loss"
 """The largest training loss that the divergence rule has seen, in initial ones."""
 STATUS_DIVERGED = "status/diverged"

@@ -356,6 +356,9 @@ def finals_of(lane: Lane, step: int) -> dict[str, float]:
     finals[FINAL_PEAK_LOSS] = lane.detector.peak
     if lane.refreshes:
         finals[EIGENSPACE_UNCONVERGED] = lane.unconverged / lane.refreshes
-    if lane.switches:
-        finals[FINAL_SWITCH_STEP] = float(lane.switches[-1])
+    last = lane.stages[-1]
+    # A condition that is never met resolves to a step, too; without any the schedule says it all.
+    conditional = bool(lane.switches) or any(stage.condition is not None for stage in lane.stages)
+    if conditional and last.start <= step and last.start < last.stop:
+        finals[FINAL_SWITCH_STEP] = float(last.start)
     return finals

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from sweep.forks import fork_at
-from sweep.pack import Pack
+from sweep.pack import Pack, finals_of
 from sweep.packs import pack_name
 from sweep.reopening import reopen_stored
 from sweep.storage import Storage
 from trainers.canonical import cell_id
-from trainers.cell import Cell, Phase, Probe
+from trainers.cell import Cell, Condition, Phase, Probe
 from trainers.checkpoint import decode
 from trainers.data import Dataset
 from trainers.options import Choice
@@ -299,3 +299,36 @@ def test_only_the_named_lane_is_stopped(tmp_path: Path, data: Dataset, reference
         pack.train(10.0)
     assert [one.status for one in pack.commit()] == ["stopped", "completed"]
     assert_same(other, storage, reference[cell_id(other)])
+
+
+def until(chi_above: float) -> Phase:
+    condition = Condition(
+        chi_above=chi_above, at_most=40, every=3, ema=0.5, k=4, holdout_size=60, tolerance=1e-3
+    )
+    return dataclasses.replace(sgd(1), until=condition)
+
+
+AT_ONCE, NEVER = until(0.0), until(0.999)
+
+
+@pytest.mark.parametrize(
+    ("phases", "stop", "expected"),
+    [
+        ((AT_ONCE, bulk(60)), 60, 0.0),
+        ((NEVER, bulk(60)), 60, 40.0),
+        ((AT_ONCE, dataclasses.replace(sgd(50), lr=0.04), bulk(60)), 60, 50.0),
+        ((NEVER, bulk(60)), 30, None),
+        ((AT_ONCE, dataclasses.replace(sgd(50), lr=0.04), bulk(60)), 30, None),
+        ((NEVER, bulk(40)), 40, None),
+        ((NEVER, sgd(60)), 60, None),
+        ((sgd(20), bulk(60)), 60, None),
+    ],
+)
+def test_the_switch_of_a_schedule_with_a_condition_is_where_its_last_stage_began(
+    tmp_path: Path, data: Dataset, phases: Sequence[Phase], stop: int, expected: float | None
+) -> None:
+    """Not where a condition was met last: a later phase may follow, or it may have run into `at_most`."""
+    pack = Pack([cell(*phases)], Storage.open(tmp_path), data_folder=tmp_path, data=data)
+    while not pack.finished and pack.trainer.step < stop:
+        pack.train(60.0, pauses=[stop])
+    assert finals_of(pack.trainer.lanes[0], pack.trainer.step).get("final/switch_step") == expected
