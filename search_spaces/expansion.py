@@ -121,6 +121,25 @@ class Expansion:
             if not self._is_excluded(indices):
                 yield self._point(indices)
 
+    def at(self, axes: Mapping[str, AxisValue]) -> GridPoint | None:
+        """Return the point with these values or labels, excluded or not; `None` where an axis lacks one.
+
+        Text stands for the label that reads the same, too: tables have stored numbers so beside text.
+
+        Raises:
+            ConfigError: It is no valid cell.
+        """
+        indices: list[int] = []
+        for name, labels in zip(self.axis_names, self._labels, strict=True):
+            value = axes.get(name)
+            fitting = [index for index, label in enumerate(labels) if label == value]
+            if isinstance(value, str) and not fitting:
+                fitting = [index for index, label in enumerate(labels) if str(label) == value]
+            if len(fitting) != 1:
+                return None
+            indices += fitting
+        return self._point(tuple(indices))
+
     def check(self) -> None:
         """Make sure that every axis value makes a valid cell with the first and last values of the others.
 

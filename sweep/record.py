@@ -25,6 +25,8 @@ from sweep.ledger.connection import translated
 from sweep.names import Status
 from sweep.search.account import Account, account_of
 from sweep.search.journal import read_events
+from sweep.stated import StatedCells
+from trainers.cell import Cell
 
 SEED_AXIS = "seed"
 HTTP_READERS = 8
@@ -56,7 +58,8 @@ class CellOutcome:
         status: The recorded status; `None` when the run that the sweep refers to is gone from MLflow.
         reason: The recorded reason, or the empty string.
         metrics: The latest value of every metric.
-        params: All params, as text.
+        params: All params, as text. Of a run that several sweeps share they are the literals of the one that
+            made it; what a sweep itself states is in `Record.stated`.
         started_ms: When its run was made; 0 without a run.
         ended_ms: When its run was closed; 0 while it is open.
         cost: What its training took, see `sweep.costs`; empty before its end.
@@ -77,17 +80,6 @@ class CellOutcome:
         """Whether the cell ended as diverged."""
         return self.status is Status.DIVERGED
 
-    @property
-    def switch_steps(self) -> tuple[int, ...]:
-        """The ends of all phases but the last, in order; empty phases and conditions left out."""
-        ends: list[int] = []
-        index = 0
-        while (until := self.params.get(f"phase.{index}.until")) is not None:
-            ends += [int(float(until))] if until.replace(".", "", 1).isdigit() else []
-            index += 1
-        last = ends[-1] if ends else 0
-        return tuple(sorted({end for end in ends if 0 < end < last}))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -102,6 +94,7 @@ class Record:
         claims: What the paper says, and the bands.
         divergence_factor: Multiple of the initial loss above which runs of the space's base have diverged.
         text: The stored space.
+        stated: The cells that it states.
         search: What a search has asked and what came of it; `None` for a grid.
         nodes: Node to how busy it was when last heard of, by the names of `sweep.node_use`.
         grids: The grid of each point.
@@ -124,6 +117,7 @@ class Record:
     outcomes: Mapping[str, CellOutcome]
     parent_run_id: str
     client: MlflowClient
+    stated: StatedCells
     remote: bool = False
     claims: tuple[ClaimSpec, ...] = ()
     divergence_factor: float = 10.0
@@ -134,6 +128,11 @@ class Record:
     def outcome(self, point: int) -> CellOutcome:
         """Return the outcome of the cell of a grid point."""
         return self.outcomes[self.cell_ids[point]]
+
+    def cell(self, point: int) -> Cell | None:
+        """Return the cell of a grid point as the sweep states it; `None` where its space does not tell."""
+        axes = {name: value for name, values in self.axes.items() if (value := values[point]) is not None}
+        return self.stated.cell(self.grids[point], axes)
 
     def counts(self) -> dict[str, int]:
         """Return the number of distinct cells by status, without zeros; "missing" where a run is gone."""
@@ -226,6 +225,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         claims=space.claims,
         divergence_factor=space.spec.base.divergence_factor,
         text=space.text,
+        stated=StatedCells(space),
         nodes=_nodes(parent.data.metrics),
         search=account_of(space.search, read_events(ledger, sweep)) if space.is_search else None,
     )

@@ -18,7 +18,7 @@ from sweep.report.canvas import caption
 from sweep.report.curve_lines import Line, make_line
 from sweep.report.heatmap import HeatmapData, heatmap_data
 from sweep.report.labels import axis_label, metric_label, plain, spaced
-from sweep.report.points import GRID_AXIS, axis_values, group
+from sweep.report.points import GRID_AXIS, axis_values, group, switch_points
 from sweep.report.states import State, pool
 
 FIRST_SERIES = ("train/loss", "test/accuracy", "curvature/lambda_1", "curvature/chi", "train/grad_norm")
@@ -51,7 +51,9 @@ def sweep_data(record: Record) -> dict[str, Any]:
         "states": [{"name": state.name, "text": state.value} for state in State],
         "places": places,
         "heatmaps": [_heatmap(record, spec) for spec in heatmap_specs(record, axes)],
-        "curves": _curves(record, list(groups.values()), places),
+        "curves": _curves(
+            record, list(groups.values()), list(switch_points(record, points, axes).values()), places
+        ),
     }
 
 
@@ -172,13 +174,17 @@ def _grid(values: np.ndarray) -> list[list[float]]:
 
 
 def _curves(
-    record: Record, groups: Sequence[Sequence[str]], places: Sequence[dict[str, Any]]
+    record: Record,
+    groups: Sequence[Sequence[str]],
+    switches: Sequence[Sequence[int]],
+    places: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """Arrange the curves of the best places, each line with the number of its place.
 
     Args:
         record: The sweep.
         groups: The cells of each place.
+        switches: The switch points of each place.
         places: The places as arranged.
     """
 
@@ -198,12 +204,14 @@ def _curves(
     histories = record.histories(run_ids, wanted)
     lines: list[dict[str, Any]] = []
     for index in chosen:
-        found = {metric: make_line(record, groups[index], metric, histories, ()) for metric in wanted}
+        found = {
+            metric: make_line(record, groups[index], metric, histories, (), switches[index])
+            for metric in wanted
+        }
         drawn = {metric: line for metric, line in found.items() if line is not None}
         if drawn:
-            switches = sorted({step for line in drawn.values() for step in line.switches})
             series = {metric: _line(line) for metric, line in drawn.items()}
-            lines.append({"place": index, "switches": switches, "series": series})
+            lines.append({"place": index, "switches": list(switches[index]), "series": series})
     return {
         "series": [metric_entry(name) for name in wanted],
         "lines": lines,

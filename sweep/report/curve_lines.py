@@ -13,7 +13,17 @@ import numpy as np
 from search_spaces.reports import CurvesSpec, series_of
 from sweep.record import Record, Series
 from sweep.report.labels import MetricLabel, metric_label
-from sweep.report.points import Key, fits, grid_names, group, ordered_keys, panel_keys, select, unshown_axes
+from sweep.report.points import (
+    Key,
+    fits,
+    grid_names,
+    group,
+    ordered_keys,
+    panel_keys,
+    select,
+    switch_points,
+    unshown_axes,
+)
 
 SERIES_AXIS = "series"
 """Pseudo-axis of the lines of `together`: their labels."""
@@ -76,6 +86,7 @@ def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
     panel_axes = spec.panels
     line_axes = (*spec.lines, *unshown_axes(record, points, (*panel_axes, *spec.lines)))
     groups = group(record, points, (*panel_axes, *line_axes))
+    switches = switch_points(record, points, (*panel_axes, *line_axes))
     run_ids = [run for cells in groups.values() for cell in cells if (run := record.outcomes[cell].run_id)]
     series, errors = _read(record, run_ids, spec)
     split = len(panel_axes)
@@ -97,6 +108,7 @@ def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
                         metric,
                         series,
                         (*key[split:], text) if text else key[split:],
+                        switches[key],
                         spec.max_step,
                         errors,
                     )
@@ -170,6 +182,7 @@ def make_line(
     metric: str,
     series: Histories,
     key: Key,
+    switches: Sequence[int],
     max_step: int | None = None,
     errors: Histories | None = None,
 ) -> Line | None:
@@ -177,7 +190,6 @@ def make_line(
     whole: list[Series] = []
     bars: list[Series] = []
     diverged: list[Series] = []
-    switches: set[int] = set()
     for cell in cells:
         outcome = record.outcomes[cell]
         if outcome.run_id is None:
@@ -191,7 +203,6 @@ def make_line(
         else:
             whole.append(found)
             bars += [errors[outcome.run_id, metric]] if errors else []
-        switches |= {step for step in outcome.switch_steps if max_step is None or step <= max_step}
     if not whole and not diverged:
         return None
     steps, mean, std = _combine(whole)
@@ -201,7 +212,7 @@ def make_line(
         mean=mean,
         std=std,
         num_seeds=len(whole),
-        switches=tuple(sorted(switches)),
+        switches=tuple(step for step in switches if max_step is None or step <= max_step),
         diverged=tuple(diverged),
         error=_error_of_mean(steps, bars),
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from search_spaces.reports import AxisValue, ReportSpec
 from sweep.record import SEED_AXIS, Record
 from sweep.report.labels import grid_label
+from sweep.stated import switch_steps
 
 GRID_AXIS = "grid"
 """Pseudo-axis: the name of the grid that a point belongs to."""
@@ -69,6 +70,16 @@ def group(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Ke
     return {
         key: tuple(sorted(cells, key=lambda cell: (_rank(cells[cell]), cell))) for key, cells in found.items()
     }
+
+
+def switch_points(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Key, tuple[int, ...]]:
+    """Return the steps at which a phase ends and another begins, of the same groups in the same order."""
+    found: dict[Key, set[int]] = {}
+    for point in points:
+        key = tuple(value_of(record, point, axis) for axis in axes)
+        cell = record.cell(point)
+        found.setdefault(key, set()).update(() if cell is None else switch_steps(cell))
+    return {key: tuple(sorted(steps)) for key, steps in found.items()}
 
 
 def grid_names(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Key, str]:

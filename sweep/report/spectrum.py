@@ -21,7 +21,7 @@ from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, l
 from sweep.report.curve_lines import Line, make_line
 from sweep.report.curves import masked
 from sweep.report.labels import combination, metric_label, spaced
-from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
+from sweep.report.points import Key, group, ordered_keys, select, switch_points, unshown_axes
 
 EIGENVALUE_PREFIX = "curvature/lambda_"
 PANEL_WIDTH, PANEL_HEIGHT = 3.7, 2.8
@@ -54,6 +54,7 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
     points = select(record, spec)
     panel_axes = (*spec.panels, *unshown_axes(record, points, spec.panels))
     groups = group(record, points, panel_axes)
+    switches = switch_points(record, points, panel_axes)
     outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
     recorded = {
         metric for outcome in outcomes for metric in outcome.metrics if metric.startswith(EIGENVALUE_PREFIX)
@@ -68,7 +69,7 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
             lines={
                 index: line
                 for index, metric in zip(indices, metrics, strict=True)
-                if (line := make_line(record, groups[key], metric, series, key)) is not None
+                if (line := make_line(record, groups[key], metric, series, key, switches[key])) is not None
             },
         )
         for key in ordered_keys(groups)
@@ -81,7 +82,7 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
             {
                 metric: line
                 for metric in spec.overlay
-                if (line := make_line(record, groups[key], metric, series, key)) is not None
+                if (line := make_line(record, groups[key], metric, series, key, switches[key])) is not None
             }
             for key in ordered_keys(groups)
         ),

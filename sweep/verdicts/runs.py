@@ -16,6 +16,8 @@ from sweep.histories import read_history
 from sweep.names import Status
 from sweep.record import SEED_AXIS, CellOutcome, Record, Series
 from sweep.report.points import GRID_AXIS, value_of
+from sweep.stated import last_switch
+from trainers.cell import Cell
 
 SWITCH_AXIS = "switch_step"
 
@@ -34,6 +36,7 @@ class Run:
         cell_id: The cell's address.
         axes: Axis to value, the grid's name among them; axes that the grid lacks are left out.
         seed: Of the cell.
+        cell: As the sweep states it; `None` where its space does not tell.
         outcome: Fate, params and final metrics.
         history: Series by name, at full resolution; none for a run that has none.
     """
@@ -41,6 +44,7 @@ class Run:
     cell_id: str
     axes: Mapping[str, AxisValue]
     seed: int
+    cell: Cell | None
     outcome: CellOutcome
     history: Callable[[], Mapping[str, Series]]
 
@@ -51,15 +55,13 @@ class Run:
 
     @property
     def switch_step(self) -> int | None:
-        """The step at which the last phase began, resolved where it was a condition; `None` without a switch.
+        """The step at which the last phase began, by `sweep.stated.last_switch`; `None` without a switch.
 
         A switch at step 0 leaves no phase before it, so the cell knows of none; its axis does.
         """
-        if (met := self.outcome.metrics.get(names.FINAL_SWITCH_STEP)) is not None:
-            return int(met)
-        if self.outcome.switch_steps:
-            return self.outcome.switch_steps[-1]
-        return 0 if self.axes.get(SWITCH_AXIS) == 0 else None
+        resolved = self.outcome.metrics.get(names.FINAL_SWITCH_STEP)
+        found = None if self.cell is None else last_switch(self.cell, resolved)
+        return 0 if found is None and self.axes.get(SWITCH_AXIS) == 0 else found
 
     @property
     def ended(self) -> bool:
@@ -92,6 +94,7 @@ def load_runs(record: Record) -> tuple[Run, ...]:
                 cell_id=cell_id,
                 axes={axis: value for axis, value in axes.items() if value is not None},
                 seed=int(axes.get(SEED_AXIS) or outcome.params.get(SEED_AXIS, 0)),
+                cell=record.cell(point),
                 outcome=outcome,
                 history=histories[cell_id],
             )

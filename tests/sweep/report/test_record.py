@@ -89,19 +89,6 @@ def test_histories_are_sorted_and_non_finite_values_survive(store: Store) -> Non
     assert series[run, "absent"].steps.size == 0
 
 
-@pytest.mark.parametrize(
-    ("untils", "switches"),
-    [((100, 400), (100,)), ((400,), ()), ((0, 400), ()), ((50, 50, 70, 400), (50, 70))],
-)
-def test_switch_points_are_the_inner_ends_of_phases(
-    store: Store, untils: tuple[int, ...], switches: tuple[int, ...]
-) -> None:
-    points = grid("g", {"k": [1]})
-    params = {f"phase.{index}.until": until for index, until in enumerate(untils)}
-    record = store.record(points, {points[0][2]: ended(0.1, seed=0, **params)})
-    assert record.outcome(0).switch_steps == switches
-
-
 def test_an_unknown_sweep_is_answered_with_the_nearest_name(store: Store) -> None:
     name = store.put(grid("g", {"k": [1]}), {})
     with pytest.raises(ConfigError, match="Did you mean") as caught:

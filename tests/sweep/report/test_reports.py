@@ -244,9 +244,7 @@ def curve_record(store: Store) -> Record:
     for name, v, cell in points:
         blow_up = 200 if v.get("method") == "Bulk-SGD" and v["seed"] else None
         status = Status.DIVERGED if blow_up else Status.COMPLETED
-        cells[cell] = ended(
-            0.1, status=status, seed=v["seed"], **{"phase.0.until": 100, "phase.1.until": 400}
-        )
+        cells[cell] = ended(0.1, status=status, seed=v["seed"])
         cells[cell].histories = {"train/loss": decay(0.01, 400, 10, seed=v["seed"], blow_up=blow_up)}
         if name == "none":
             cells[cell] = StoredCell(status=Status.PENDING)

@@ -8,6 +8,8 @@ from search_spaces.reports import AxisValue
 from sweep.names import Status
 from sweep.record import CellOutcome, Series
 from sweep.verdicts import Run
+from trainers.cell import Cell, Phase
+from trainers.options import Choice
 
 
 def series(values: Sequence[float], every: int = 10) -> Series:
@@ -29,11 +31,16 @@ def run(
     """Return a run of a cell that nothing else shares."""
     axes = {"grid": "main", **axes}
     params = {"num_steps": str(steps), "seed": str(seed)}
-    if switch is not None:
-        params |= {"phase.0.until": str(switch), "phase.1.until": str(steps)}
+    ends = (steps,) if switch is None else (switch, steps)
+    cell = Cell(
+        model=Choice("mlp"),
+        dataset=Choice("mnist-5k"),
+        seed=abs(seed),
+        phases=tuple(Phase(lr=0.1, until=end) for end in ends),
+    )
     name = "-".join(str(value) for value in (*axes.values(), seed))
     outcome = CellOutcome(
         cell_id=name, run_id=name, status=status, reason=reason, metrics=metrics or {}, params=params
     )
     kept = dict(history or {})
-    return Run(cell_id=name, axes=axes, seed=seed, outcome=outcome, history=lambda: kept)
+    return Run(cell_id=name, axes=axes, seed=seed, cell=cell, outcome=outcome, history=lambda: kept)
