@@ -1,8 +1,9 @@
 """Two sweeps side by side: what each has at a place, the difference, and its spread over the seeds.
 
 A place is a combination of axes without the seed. An axis that only one sweep has is filled in for the other
-from the params of its cells, so that sweeps that differ in a fixed setting (the model, the batch size) still
-meet where everything that varies is equal, and nothing is compared with something else by accident.
+from the cells that it states itself, so that sweeps that differ in a fixed setting (the model, the batch
+size) still meet where everything that varies is equal, and nothing is compared with something else by
+accident. The params of its runs will not do: another sweep may have made them, with other literals.
 """
 
 import math
@@ -17,8 +18,9 @@ from search_spaces.reports import AxisValue
 from sweep import names
 from sweep.names import Status
 from sweep.record import SEED_AXIS, CellOutcome, Record
-from sweep.report.points import GRID_AXIS, in_order
+from sweep.report.points import GRID_AXIS, in_order, value_of
 from sweep.report.states import Pool, pool
+from sweep.stated import setting
 from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -118,7 +120,8 @@ def compare(first: Record, second: Record, metrics: Sequence[str] = DEFAULT_METR
     # Grids of one space often repeat axis values; their names then tell the places apart.
     if len(set(first.grids)) > 1 and set(first.grids) & set(second.grids):
         axes = (GRID_AXIS, *axes)
-    sides = [_places(record, axes) for record in (first, second)]
+    paths = {axis: (*first.stated.paths(axis), *second.stated.paths(axis)) for axis in axes}
+    sides = [_places(record, paths) for record in (first, second)]
     keys = dict.fromkeys((*sides[0], *sides[1]))
     if not any(key in sides[0] and key in sides[1] for key in keys):
         found = "; ".join(
@@ -144,30 +147,16 @@ def compare(first: Record, second: Record, metrics: Sequence[str] = DEFAULT_METR
 _Key = tuple[AxisValue | None, ...]
 
 
-def _places(record: Record, axes: Sequence[str]) -> dict[_Key, tuple[CellOutcome, ...]]:
+def _places(record: Record, paths: Mapping[str, Sequence[str]]) -> dict[_Key, tuple[CellOutcome, ...]]:
     found: dict[_Key, dict[str, CellOutcome]] = {}
     for point, cell_id in enumerate(record.cell_ids):
-        key = tuple(_value(record, point, axis) for axis in axes)
-        found.setdefault(key, {})[cell_id] = record.outcomes[cell_id]
+        values = {axis: value_of(record, point, axis) for axis in paths}
+        missing = [axis for axis, value in values.items() if value is None and paths[axis]]
+        if missing and (cell := record.cell(point)) is not None:
+            stated = {axis: {setting(cell, path) for path in paths[axis]} for axis in missing}
+            values |= {axis: settings.pop() for axis, settings in stated.items() if len(settings) == 1}
+        found.setdefault(tuple(values.values()), {})[cell_id] = record.outcomes[cell_id]
     return {key: tuple(cells.values()) for key, cells in found.items()}
-
-
-def _value(record: Record, point: int, axis: str) -> AxisValue | None:
-    if axis == GRID_AXIS:
-        return record.grids[point]
-    value = record.axes[axis][point] if axis in record.axes else None
-    if value is None:
-        text = record.outcome(point).params.get(axis)
-        value = None if text is None else _number(text)
-    return value
-
-
-def _number(text: str) -> AxisValue:
-    """Read a param back: it is a text in MLflow, and the other sweep's axis a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _shown(side: Mapping[_Key, object], at: int) -> str:

@@ -10,6 +10,7 @@ import yaml
 
 from search_spaces import load_space_text, read_stored_space
 from search_spaces.reports import AxisValue
+from sweep.compare import compare
 from sweep.grid_table import grid_table
 from sweep.names import Status
 from sweep.plan import make_plan
@@ -56,6 +57,26 @@ class Shared:
 @pytest.fixture
 def shared(tmp_path: Path) -> Shared:
     return Shared(tmp_path)
+
+
+def test_a_missing_axis_is_what_the_sweep_states_and_not_what_its_run_was_made_with(shared: Shared) -> None:
+    """The run was made with lr 0.1 over 1; the second sweep asks for it as 0.2 over 2."""
+    shared.run("aa", {"alpha_dom": [1.0]}, {"lr": 0.1, "until": STEPS})
+    divisors = {"alpha_dom": [2.0], "beta_bulk": [2.0]}
+    second = shared.run("bb", divisors, {"lr": 0.2, "until": STEPS})
+    third = shared.run("cc", {"lr": [0.1, 0.2], **divisors}, {"lr": 0.1, "until": STEPS})
+    assert second.outcome(0).params["lr"] == "0.1" and second.cell_ids[0] == third.cell_ids[1]
+    pairs = {pair.axes["lr"]: pair for pair in compare(second, third, (LOSS,)).pairs}
+    assert pairs[0.2].metrics[LOSS].difference == 0.0
+    assert pairs[0.1].first == ()
+
+
+def test_an_axis_is_filled_in_by_its_path_and_not_by_its_name(shared: Shared) -> None:
+    phases = {"lr": 0.1, "until": 10}, {"lr": 0.2, "until": STEPS}
+    first = shared.run("aa", {"lr": {"path": "phases.0.lr", "values": [0.1, 0.2]}}, *phases)
+    second = shared.run("bb", {"seed": [0]}, *phases)
+    pairs = {pair.axes["lr"]: bool(pair.second) for pair in compare(first, second, (LOSS,)).pairs}
+    assert pairs == {0.1: True, 0.2: False}
 
 
 def test_switch_steps_are_the_points_own_whoever_made_the_run(shared: Shared) -> None:
