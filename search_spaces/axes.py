@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, model_validator
 from search_spaces.cell_schema import ALIASES, checked, field_adapter, validated
 from search_spaces.reports import AxisValue
 from search_spaces.strict import StrictModel, complain, plain_data, shown
-from trainers.errors import unknown_name
+from trainers.errors import ConfigError, unknown_name
 
 AXIS_NAME = r"^[a-z][a-z0-9_]*$"
 
@@ -65,6 +65,8 @@ def _typed_choices(choices: Any) -> dict[AxisValue, dict[str, Any]]:
     for label, paths in cast("Mapping[AxisValue, Any]", choices).items():
         if isinstance(label, str) and not label.isprintable():
             complain(f"choices: found the label {shown(label)}; expected printable text.")
+        if isinstance(label, bool) or label != label:
+            complain(f"choices: found the label {shown(label)}; expected a number or text: quote it.")
         if not isinstance(paths, Mapping):
             complain(f"choices.{label}: expected a mapping of paths to values, found {shown(paths)}.")
         try:
@@ -98,6 +100,20 @@ def _typed_value(adapters: Sequence[TypeAdapter[Any] | None], index: int, value:
         complain(f"values[{index}]: {error}")
     # A name given for a model or a data set becomes a mapping; the axis goes on being called by the name.
     return coerced[0] if isinstance(coerced[0], (int, float, str)) else value
+
+
+def require_distinct(axis: AxisSpec, at: str) -> None:
+    """Refuse labels that read the same: where an axis has text, a table holds its numbers as text, too.
+
+    Raises:
+        ConfigError: Two labels do; the message begins with `at`.
+    """
+    seen: dict[str, AxisValue] = {}
+    for label in axis.labels:
+        if (other := seen.setdefault(str(label), label)) is not label:
+            raise ConfigError(
+                f"{at}: found the labels {shown(other)} and {shown(label)}, which read the same; rename one."
+            )
 
 
 def long_axis(name: Any, axis: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search_spaces.axes import require_distinct
 from search_spaces.cell_schema import BaseSpec
 from search_spaces.plain_paths import allowed_indices, assign
 from search_spaces.reports import AxisValue
@@ -268,6 +269,9 @@ def expansions(spec: SpaceSpec) -> tuple[Expansion, ...]:
     Raises:
         ConfigError: A grid does not fit, has an invalid value, no point, or together they have too many.
     """
+    for grid in spec.grids:
+        for name, axis in grid.axes.items():
+            require_distinct(axis, f"grids.{grid.name}.axes.{name}")
     found = tuple(Expansion(spec.base, grid) for grid in spec.grids)
     total = sum(expansion.num_combinations for expansion in found)
     if total > MAX_POINTS:

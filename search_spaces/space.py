@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from search_spaces.axes import AxisSpec, require_distinct
 from search_spaces.cell_schema import BaseSpec
 from search_spaces.claims import ClaimSpec
 from search_spaces.expansion import Expansion, GridPoint, base_cell, expansions
@@ -300,6 +301,9 @@ def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:
         check_reports(spec)
         check_claims(spec)
         if spec.search is not None and spec.search.axes:
+            for name, axis in spec.search.axes.items():
+                if isinstance(axis, AxisSpec):
+                    require_distinct(axis, f"search.axes.{name}")
             for corner in corners(spec.search):
                 sampled_points(spec.base, spec.search, corner)
     except ConfigError as error:

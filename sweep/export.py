@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 
+from sweep.grid_table import axis_column
 from sweep.record import Record
 from trainers.errors import ConfigError
 
@@ -29,7 +30,7 @@ def _points(record: Record) -> pa.Table:
     outcomes = [record.outcome(point) for point in range(len(record.cell_ids))]
     columns: dict[str, pa.Array] = {"grid": pa.array(record.grids)}
     for axis, values in record.axes.items():
-        columns[axis] = pa.array(values)
+        columns[axis] = axis_column(values)
     columns["cell_id"] = pa.array(record.cell_ids)
     columns["run_id"] = pa.array([outcome.run_id for outcome in outcomes], pa.string())
     columns["status"] = pa.array(

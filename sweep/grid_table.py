@@ -63,12 +63,16 @@ def grid_table(
     names = list(dict.fromkeys(name for point in axes for name in point))
     columns: dict[str, pa.Array] = {"grid": pa.array(grids, pa.string())}
     for name in names:
-        columns[f"{AXIS_COLUMN_PREFIX}{name}"] = _axis_column([point.get(name) for point in axes])
+        columns[f"{AXIS_COLUMN_PREFIX}{name}"] = axis_column([point.get(name) for point in axes])
     columns["cell_id"] = pa.array(cell_ids, pa.string())
     return with_fates(pa.table(columns), {})
 
 
-def _axis_column(values: list[AxisValue | None]) -> pa.Array:
+def axis_column(values: Sequence[AxisValue | None]) -> pa.Array:
+    """Return the column of an axis: of whole or real numbers, or of text; numbers beside text become text.
+
+    `sweep.stated.StatedCells.label` undoes that.
+    """
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int}:
         return pa.array(values, pa.int64())

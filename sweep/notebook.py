@@ -3,13 +3,14 @@
 import html
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from sweep.best import find_best
 from sweep.compare import DEFAULT_METRICS, Comparison, compare
 from sweep.export import export_table
+from sweep.grid_table import axis_column
 from sweep.html import html_text
 from sweep.places import Places
 from sweep.record import Record, load_record
@@ -113,8 +114,11 @@ class LoadedSweep:
             for one in found
         ]
         # Of several grids some rows lack axes of others.
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        return pa.table({name: [row.get(name) for row in rows] for name in columns}).to_pandas()
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in names}
+        for axis in dict.fromkeys(axis for one in found for axis in one.axes):
+            columns[axis] = axis_column([one.axes.get(axis) for one in found])
+        return pa.table(columns).to_pandas()
 
     def compare(self, other: "LoadedSweep", *, metrics: Sequence[str] = DEFAULT_METRICS) -> Comparison:
         """Compare with another sweep, place by place; see `Comparison.frame`.

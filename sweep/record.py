@@ -205,7 +205,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         cell for cell, run in zip(columns["cell_id"], columns["run_id"], strict=True) if run is not None
     }
     tags = parent.data.tags
-    prefix = names.AXIS_COLUMN_PREFIX
+    stated = StatedCells(space)
     return Record(
         name=name,
         space_name=tags.get(names.TAG_SPACE, space.name),
@@ -213,7 +213,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         commit=tags.get(names.TAG_GIT_COMMIT, ""),
         reports=tuple(space.reports),
         grids=tuple(columns["grid"]),
-        axes={key.removeprefix(prefix): tuple(columns[key]) for key in columns if key.startswith(prefix)},
+        axes=_axes(columns, stated),
         cell_ids=tuple(columns["cell_id"]),
         outcomes={
             cell_id: _outcome(cell_id, runs.get(cell_id), gone=cell_id in referred)
@@ -225,10 +225,24 @@ def load_record(tracking_uri: str, name: str) -> Record:
         claims=space.claims,
         divergence_factor=space.spec.base.divergence_factor,
         text=space.text,
-        stated=StatedCells(space),
+        stated=stated,
         nodes=_nodes(parent.data.metrics),
         search=account_of(space.search, read_events(ledger, sweep)) if space.is_search else None,
     )
+
+
+def _axes(
+    columns: Mapping[str, Sequence[Any]], stated: StatedCells
+) -> dict[str, tuple[AxisValue | None, ...]]:
+    prefix = names.AXIS_COLUMN_PREFIX
+    return {
+        axis: tuple(
+            stated.label(grid, axis, value) for grid, value in zip(columns["grid"], values, strict=True)
+        )
+        for axis, values in (
+            (key.removeprefix(prefix), columns[key]) for key in columns if key.startswith(prefix)
+        )
+    }
 
 
 def _nodes(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -32,6 +32,7 @@ class StatedCells:
     def __init__(self, space: Space) -> None:
         self._space = space
         self._grids: dict[str, Expansion | None] = {}
+        self._labels: dict[tuple[str, str], Mapping[str, AxisValue]] = {}
 
     def cell(self, grid: str, axes: Mapping[str, AxisValue]) -> Cell | None:
         """Return the cell of a grid point as the space states it.
@@ -49,6 +50,27 @@ class StatedCells:
         except (ConfigError, ValidationError):
             return None
         return None if point is None else point.cell
+
+    def label(self, grid: str, axis: str, value: AxisValue | None) -> AxisValue | None:
+        """Return an axis value of `cells.parquet` as the space has it.
+
+        A column has one type, so numbers beside text, of this grid or another one, are stored as text.
+        """
+        if not isinstance(value, str):
+            return value
+        if (grid, axis) not in self._labels:
+            given = self._space.search.axes if self._space.is_search else self._axes(grid)
+            spec = given.get(axis)
+            labels = spec.labels if isinstance(spec, AxisSpec) else ()
+            texts = [str(label) for label in labels]
+            # Labels that read the same are refused now; of earlier ones nothing tells which is meant.
+            self._labels[grid, axis] = {
+                text: label for text, label in zip(texts, labels, strict=True) if texts.count(text) == 1
+            }
+        return self._labels[grid, axis].get(value, value)
+
+    def _axes(self, grid: str) -> Mapping[str, AxisSpec]:
+        return next((spec.axes for spec in self._space.spec.grids if spec.name == grid), {})
 
     def paths(self, axis: str) -> tuple[str, ...]:
         """Return the paths of the cell that an axis sets; none where it is unknown or has labels."""

@@ -184,6 +184,18 @@ MALFORMED: dict[str, Malformed] = {
     "a label that drives a terminal": Malformed(
         "{SGD: {}}", '{"\\e[31m": {}}', ("axes.method", "label", "\\x1b[31m", "printable")
     ),
+    "labels that read the same": Malformed(
+        "SGD: {}", '"1": {}, 1: {seed: 1}', ("grids.sgd.axes.method", "'1' and 1", "read the same")
+    ),
+    "a label of true": Malformed(
+        "SGD: {}", "true: {}", ("axes.method", "the label True", "a number or text")
+    ),
+    "a label that is no number": Malformed("SGD: {}", ".nan: {}", ("axes.method", "the label nan")),
+    "searched labels that read the same": Malformed(
+        "reports:",
+        "search: {axes: {m: {choices: {'2': {}, 2: {seed: 1}}}}}\nreports:",
+        ("search.axes.m", "'2' and 2"),
+    ),
     "no choices": Malformed("{SGD: {}}", "{}", ("axes.method", "choices", "found {}")),
     "choices beside values": Malformed(
         "{choices: {SGD: {}}}", "{choices: {SGD: {}}, values: [1]}", ("axes.method", "`choices` beside")

@@ -10,12 +10,15 @@ import yaml
 
 from search_spaces import load_space_text, read_stored_space
 from search_spaces.reports import AxisValue
+from sweep.best import best_space, find_best
 from sweep.compare import compare
+from sweep.export import export_table
 from sweep.grid_table import grid_table
 from sweep.names import Status
+from sweep.notebook import LoadedSweep
 from sweep.plan import make_plan
 from sweep.record import Record, load_record
-from sweep.report.points import switch_points
+from sweep.report.points import axis_values, select, switch_points
 from sweep.stated import StatedCells, last_switch, setting, switch_steps
 from sweep.verdicts import load_runs
 from tests.fresh_database import fresh_database
@@ -37,9 +40,13 @@ class Shared:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.losses: dict[str, float] = {}
 
-    def run(self, name: str, axes: Mapping[str, Any], *phases: Mapping[str, Any], **base: Any) -> Record:
-        fixed = {"model": "mlp", "dataset": "mnist-5k", "phases": list(phases), **base}
-        space = load_space_text(yaml.safe_dump({"name": name, "base": fixed, "axes": dict(axes)}))
+    def run(self, name: str, axes: Mapping[str, Any], *phases: Mapping[str, Any]) -> Record:
+        return self.run_grids(name, [{"name": "grid", "axes": dict(axes)}], *phases)
+
+    def run_grids(self, name: str, grids: Sequence[Any], *phases: Mapping[str, Any], **more: Any) -> Record:
+        base = {"model": "mlp", "dataset": "mnist-5k", "phases": list(phases)}
+        given = {"name": name, "base": base, "grids": list(grids), **more}
+        space = load_space_text(yaml.safe_dump(given, sort_keys=False))
         plan = make_plan(space)
         table = grid_table(plan.grids, plan.axes, plan.cell_ids)
         sweep = self.ledger.open_sweep(space, table)
@@ -88,6 +95,28 @@ def test_switch_steps_are_the_points_own_whoever_made_the_run(shared: Shared) ->
     assert all(run.switch_step == run.axes["switch_step"] for run in load_runs(record))
     found = switch_points(record, range(len(record.cell_ids)), ("switch_step",))
     assert found == {(0,): (), (5,): (5,), (10,): (10,)}
+
+
+MIXED = [
+    {"name": "numbers", "axes": {"k": [10, 5], "alpha_dom": [2, math.inf]}},
+    {"name": "words", "axes": {"k": {"choices": {"auto": {"phases.0.k": 3}}}, "alpha_dom": [2, math.inf]}},
+]
+
+
+def test_numbers_beside_text_on_an_axis_are_numbers_again(shared: Shared) -> None:
+    """A column of the table has one type; a filter, the order and the best space go by the labels."""
+    reports = [{"kind": "finals", "name": "own", "x": "alpha_dom", "where": {"k": [10]}}]
+    record = shared.run_grids("mixed", MIXED, {"lr": 0.1, "until": STEPS}, reports=reports)
+    points = range(len(record.cell_ids))
+    assert record.axes["k"] == (10, 10, 5, 5, "auto", "auto")
+    assert axis_values(record, points, "k") == (5, 10, "auto")
+    assert [record.axes["k"][point] for point in select(record, record.reports[0])] == [10, 10]
+    metric, found = find_best(record, top=3)
+    space = load_space_text(record.text)
+    best = load_space_text(best_space(space, found, metric=metric, sweep="mixed", file="best.yaml"))
+    assert [cell_id(point.cell) for point in best.points()] == list(record.cell_ids[:3])
+    assert LoadedSweep(record).best()["k"].tolist() == ["10", "10", "5", "5", "auto", "auto"]
+    assert export_table(record)["k"].to_pylist() == ["10", "10", "5", "5", "auto", "auto"]
 
 
 def cell(*phases: Phase, **fields: Any) -> Cell:
