@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.search import OBJECTIVES, SearchSpec
-from sweep.search.events import Asked, Configuration, Event, Known, Result, Told
+from sweep.search.events import Asked, Configuration, Corrected, Event, Known, Result, Told
 
 LEAST_TOLD = 20
 """With fewer complete results nothing is said about which axes matter."""
@@ -26,7 +26,8 @@ class Trial:
     Args:
         number: Of its question; `None` for one that other sweeps had run before.
         configuration: A value or label for each axis.
-        result: What the sampler was told; `None` while its cells are not through.
+        result: What it came to: what the sampler was told, unless that was corrected since; `None` while its
+            cells are not through.
         cells_before: Cells that the search had trained or begun when it was asked, its own not counted.
     """
 
@@ -92,7 +93,7 @@ class Account:
 
 def account_of(search: SearchSpec, events: Sequence[Event]) -> Account:
     """Read a journal."""
-    results = {event.number: event.result for event in events if isinstance(event, Told)}
+    results = {event.number: event.result for event in events if isinstance(event, Told | Corrected)}
     trials: list[Trial] = []
     cells = steps = 0
     seconds = 0.0

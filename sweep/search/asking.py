@@ -2,13 +2,13 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from search_spaces.search import OBJECTIVES, SearchSpec
 from sweep.names import Status
 from sweep.search.account import Trial, pareto_front
-from sweep.search.events import Asked, Configuration, Event, Known, Result, Told
+from sweep.search.events import Asked, Configuration, Corrected, Event, Known, Result, Told
 from sweep.search.study import Study
 
 MOST_REPEATS = 50
@@ -46,7 +46,7 @@ class Asking:
         self.is_exact = self._study.replay(events)
         self._asked = {event.number: event for event in events if isinstance(event, Asked)}
         told = [event for event in events if isinstance(event, Told)]
-        self._told = {event.number: event.result for event in told}
+        self._told = {event.number: event.result for event in events if isinstance(event, Told | Corrected)}
         self._spared = sum(event.spared for event in told)
         self._settled = {cell for event in told for cell in self._asked[event.number].cells}
         self._known = [event for event in events if isinstance(event, Known)]
@@ -68,6 +68,12 @@ class Asking:
             if cell not in self._ended
         ]
 
+    @property
+    def failed_cells(self) -> list[str]:
+        """Cells of the questions that failed: they may have ended since, or be trained again now."""
+        failed = (number for number, result in self._told.items() if result.state == "failed")
+        return list(dict.fromkeys(cell for number in failed for cell in self._asked[number].cells))
+
     def siblings(self, cell_id: str) -> list[str]:
         """Return the other seeds' cells of the unanswered questions for a cell that have not ended."""
         asked = (self._asked[number].cells for number in self._asked if number not in self._told)
@@ -83,9 +89,9 @@ class Asking:
         """Take note of how a cell ended."""
         self._ended[cell_id] = ended
 
-    def tell(self) -> list[Told]:
-        """Tell the sampler all that can be told, in the order of the questions."""
-        told: list[Told] = []
+    def tell(self) -> list[Told | Corrected]:
+        """Tell the sampler all that can be told, in the order of the questions; corrections come first."""
+        told: list[Told | Corrected] = list(self._corrections())
         for number, asked in self._asked.items():
             if number in self._told or not all(cell in self._ended for cell in asked.cells):
                 continue
@@ -97,6 +103,15 @@ class Asking:
             self._settled.update(asked.cells)
             told.append(Told(number=number, result=result, spared=spared))
         return told
+
+    def _corrections(self) -> Iterator[Corrected]:
+        for number, before in self._told.items():
+            cells = self._asked[number].cells
+            if before.state == "failed" and all(cell in self._ended for cell in cells):
+                result = result_of(self._search, [self._ended[cell] for cell in cells])
+                if result.state != "failed":
+                    self._told[number] = result
+                    yield Corrected(number=number, result=result)
 
     def ask(self) -> tuple[int, Configuration]:
         """Ask the sampler; the answer becomes a question with `put`."""

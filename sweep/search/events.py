@@ -77,6 +77,21 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """What had failed was trained again later: this counts in the account.
+
+    The sampler is not told again; it went on from the failure, and has to when the journal is replayed.
+
+    Args:
+        number: Of the question.
+        result: What its configuration came to after all.
+    """
+
+    number: int
+    result: Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
     """A cell came to a rung.
 
@@ -102,11 +117,12 @@ class Released:
     cell_id: str
 
 
-Event = Known | Asked | Told | Decided | Released
+Event = Known | Asked | Told | Corrected | Decided | Released
 _KINDS: dict[str, type[Any]] = {
     "known": Known,
     "asked": Asked,
     "told": Told,
+    "corrected": Corrected,
     "decided": Decided,
     "released": Released,
 }

@@ -216,6 +216,10 @@ class Steering:
             else:
                 trained_here = run is None or not run.status.ended or run.sweep == self._sweep.name
                 self._ended(cell, status, run, trained_here=trained_here)
+        for cell in self._asking.failed_cells if self._asking is not None else []:
+            run = self._recorder.runs.get(cell)
+            if (status := self._end_of(cell, run)) is not None:
+                self._ended(cell, status, run)
 
     def _turn(self) -> None:
         with self._changed:

@@ -12,8 +12,9 @@ from search_spaces.search import SearchSpec
 from sweep.cli import main
 from sweep.names import Status
 from sweep.progress import Display, Progress
+from sweep.search.account import account_of
 from sweep.search.asking import MOST_REPEATS, Asking, Ended, result_of
-from sweep.search.events import Asked, Event
+from sweep.search.events import Asked, Corrected, Event, event_from_json, event_to_json
 
 LOSS = "final/train_loss"
 
@@ -181,3 +182,32 @@ def test_a_space_with_grids_is_planned_as_a_search_where_asked(
 
     assert planned("--search", "--cells", "6") == 6
     assert planned() > 6
+
+
+def test_what_failed_and_was_trained_again_is_corrected_and_the_sampler_goes_on_as_it_did() -> None:
+    first = Asking(search(), [])
+    events: list[Event] = []
+    for _ in range(2):
+        at, configuration = first.ask()
+        asked = Asked(number=at, configuration=configuration, cells=(f"{at}-0", f"{at}-1"), new=2, steps=40)
+        first.put(asked)
+        events.append(asked)
+    for name, status in (("0-0", Status.COMPLETED), ("0-1", Status.FAILED), ("1-0", Status.FAILED)):
+        first.ended(name, cell(status, 1.0))
+    events += first.tell()
+    assert account_of(search(), events).best_so_far(0)[-1:] == pytest.approx([math.nan], nan_ok=True)
+    later = Asking(search(), events)
+    assert later.failed_cells == ["0-0", "0-1"]
+    later.ended("0-0", cell(Status.COMPLETED, 1.0))
+    assert later.tell() == []
+    later.ended("0-1", cell(Status.COMPLETED, 3.0))
+    told = later.tell()
+    assert [event_from_json(json.loads(json.dumps(event_to_json(event)))) for event in told] == told
+    (corrected,) = told
+    assert isinstance(corrected, Corrected) and corrected.result.objectives == (2.0,)
+    assert later.tell() == [] and later.failed_cells == []
+    account = account_of(search(), [*events, corrected])
+    assert account.best_so_far(0) == [2.0, 2.0] and account.front() == later.best()
+    again = Asking(search(), [*events, corrected])
+    assert again.is_exact and again.best() == later.best() and again.failed_cells == []
+    assert again.ask() == later.ask() == first.ask()

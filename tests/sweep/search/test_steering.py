@@ -21,7 +21,7 @@ from sweep.plan import Plan
 from sweep.progress import Progress
 from sweep.recorder import Recorder
 from sweep.search.asking import Asking
-from sweep.search.events import Asked, Told
+from sweep.search.events import Asked, Corrected, Told
 from sweep.search.guiding import make_guide
 from sweep.search.journal import Journal, read_events
 from sweep.search.points import plan_of, recorded_events
@@ -350,3 +350,26 @@ def stored_cells(ledger: Ledger, sweep: Sweep) -> set[str]:
     stored = ledger.read_cells(sweep)
     assert stored is not None
     return set(stored["cell_id"].to_pylist())
+
+
+def test_a_cell_that_failed_and_ended_since_is_corrected(
+    ledger: Ledger, storage: Storage, searching: Callable[..., Search]
+) -> None:
+    search = searching()
+    search.begin(capacity=1)
+    (failed,) = search.take()
+    search.guide.reported(failed, 0, Status.FAILED)
+    search.take()
+    search.stack.close()
+    assert any(isinstance(event, Told) for event in read_events(ledger, search.sweep))
+    run = ledger.start_cell(search.sweep, cell_id=failed, cell=search.plan.cells[failed], axes={})
+    finals = {FINAL_TRAIN_LOSS: 0.25, FINAL_STEPS: 300.0}
+    ledger.finish_cell(run.run_id, Status.COMPLETED, finals=finals)
+    again = searching()
+    again.begin(capacity=1)
+
+    def corrected() -> list[Corrected]:
+        return [event for event in read_events(ledger, again.sweep) if isinstance(event, Corrected)]
+
+    assert wait_until(lambda: bool(corrected()))
+    assert [(event.number, event.result.objectives) for event in corrected()] == [(0, (0.25,))]
