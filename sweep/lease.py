@@ -93,7 +93,9 @@ class Holder:
         if not self.machine or self.machine != _machine():
             return None
         found = _process(self.pid)
-        if found is None or found[1] != self.process_started or found[0] in _DEAD:
+        if found is None:
+            return None if _exists(self.pid) else "gone"
+        if found[1] != self.process_started or found[0] in _DEAD:
             return "gone"
         return "stopped" if found[0] in _STOPPED else "running"
 
@@ -374,7 +376,7 @@ def _machine() -> str:
 
 
 def _process(pid: int) -> tuple[str, str] | None:
-    """Return a process's state letter and start time, or `None` when there is no such process."""
+    """Return a process's state letter and start time, or `None` where they cannot be read."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -382,3 +384,15 @@ def _process(pid: int) -> tuple[str, str] | None:
     # The name, in parentheses, may hold anything, so what follows the last parenthesis is split.
     fields = stat.rpartition(")")[2].split()
     return fields[0], fields[19]
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process: `/proc` shows no other user's where it is mounted with hidepid."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Another user's.
+        pass
+    return True

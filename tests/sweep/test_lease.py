@@ -1,5 +1,6 @@
 """The lease on a real SQLite store, with real processes that are killed and stopped."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -231,6 +232,39 @@ def test_a_killed_holder_frees_it_at_once(
     begun = time.monotonic()
     with Lease.acquire(ledger, sweep, stale_seconds=3600) as lease:
         assert time.monotonic() - begun < 60
+        assert lease.epoch == 2
+
+
+@pytest.mark.parametrize("is_other_users", [False, True])
+def test_a_holder_whose_process_is_hidden_is_judged_by_its_counter(
+    ledger: Ledger,
+    sweep: Sweep,
+    holder: "subprocess.Popen[str]",
+    is_other_users: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_text, kill = Path.read_text, os.kill
+
+    def hidden(path: Path) -> str:
+        if str(path) == f"/proc/{holder.pid}/stat":
+            raise FileNotFoundError(errno.ENOENT, "hidden", str(path))
+        return read_text(path)
+
+    def forbidden(pid: int, number: int) -> None:
+        kill(pid, number)
+        if is_other_users and (pid, number) == (holder.pid, 0):
+            raise PermissionError(errno.EPERM, "not yours")
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    monkeypatch.setattr(os, "kill", forbidden)
+    there = current_holder(ledger.parent_run(sweep))
+    assert there is not None and there.process_state is None
+    with pytest.raises(LeaseHeldError, match=f"process {holder.pid} on "):
+        Lease.acquire(ledger, sweep, stale_seconds=15)
+    assert ask(holder) == "may write\n"
+    holder.kill()
+    holder.wait()
+    with Lease.acquire(ledger, sweep, stale_seconds=3600) as lease:
         assert lease.epoch == 2
 
 
