@@ -7,11 +7,14 @@ python -m cluster.keeper run space.yaml --name mine …    the arguments of `swe
 python -m cluster.keeper --stopped-is-done run …         for KubeRay, which begins again what fails
 """
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+
+from sweep.run_options import RESTARTED
 
 RESTARTS = 5
 """How often in a row; one that is killed more often will be killed again (its node has no memory left)."""
@@ -22,13 +25,18 @@ HEALTHY_SECONDS = 600.0
 SECONDS_BEFORE_RESTART = 1.0
 STOPPED = 130
 STOPPED_IS_DONE = "--stopped-is-done"
+SLURM_RESTARTS = "SLURM_RESTART_COUNT"
 
 KILLED_BASE = 128
 """A shell says 128 + n of a process that signal n has ended, and so does the keeper."""
 
 
 def keep(
-    command: Sequence[str], *, pause: float = SECONDS_BEFORE_RESTART, stopped_is_done: bool = False
+    command: Sequence[str],
+    *,
+    pause: float = SECONDS_BEFORE_RESTART,
+    stopped_is_done: bool = False,
+    restarted: bool = False,
 ) -> int:
     """Run a command until it ends by itself; one that a signal has ended is started again.
 
@@ -40,6 +48,8 @@ def keep(
         pause: Seconds before it is started again.
         stopped_is_done: Return 0 of a driver that stopped as a user wants it (`sweep stop`, a limit of
             time or cost) and not because of a signal: whoever starts failed jobs again is not to start it.
+        restarted: Tell the first driver, too, that it may follow one that was lost: what was asked of that
+            one (`sweep stop`) counts.
 
     Returns:
         The command's exit code, 128 + n where signal n ended it for good.
@@ -55,13 +65,14 @@ def keep(
         in_a_row = 0
         while True:
             begun = time.monotonic()
-            code = subprocess.Popen(command).wait()
+            code = subprocess.Popen(command, env={**os.environ, RESTARTED: "1"} if restarted else None).wait()
             if code >= 0:
                 return 0 if code == STOPPED and stopped_is_done and not told else code
             in_a_row = 1 if time.monotonic() - begun > HEALTHY_SECONDS else in_a_row + 1
             if told or in_a_row > RESTARTS:
                 return KILLED_BASE - code
             name = signal.Signals(-code).name
+            restarted = True
             print(f"the driver was ended by {name}; it goes on from the last checkpoints", flush=True)
             time.sleep(pause)
     finally:
@@ -73,7 +84,10 @@ def main(arguments: Sequence[str]) -> int:
     """Keep a driver going that has these arguments; returns the exit code."""
     stopped_is_done = arguments[:1] == [STOPPED_IS_DONE]
     words = arguments[1:] if stopped_is_done else arguments
-    return keep([sys.executable, "-m", "sweep", *words], stopped_is_done=stopped_is_done)
+    # KubeRay does not say which try it is; SLURM does, of a job that was put back into the queue.
+    restarted = stopped_is_done or os.environ.get(SLURM_RESTARTS, "0") != "0"
+    command = [sys.executable, "-m", "sweep", *words]
+    return keep(command, stopped_is_done=stopped_is_done, restarted=restarted)
 
 
 if __name__ == "__main__":

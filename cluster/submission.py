@@ -18,6 +18,7 @@ from search_spaces import Space
 from sweep.errors import ClusterError, LedgerError
 from sweep.invocation import hint, unmistakable
 from sweep.plan import make_plan
+from sweep.run_options import RESTARTED
 from sweep.stored import stored_sha256, stored_space
 from trainers.errors import ConfigError
 
@@ -60,14 +61,20 @@ class Submission:
         return shlex.join(["python", "-m", "cluster.keeper", *words])
 
 
-def submit(jobs: Jobs, submission: Submission) -> Job:
+def submit(jobs: Jobs, submission: Submission, *, restarted: bool = False) -> Job:
     """Start the sweep's job, or join the one that runs.
+
+    Args:
+        jobs: The cluster's.
+        submission: The sweep.
+        restarted: Whether it follows a job that was lost, without the user's asking.
 
     Raises:
         SharpflatError: The space cannot be planned or cannot travel, or the cluster refuses.
     """
     space = submission.space
     travelling = _stored(submission.name) if space is None else space
+    environment = JOB_ENVIRONMENT | ({RESTARTED: "1"} if restarted else {})
     with tempfile.TemporaryDirectory(prefix="sweep-submit-") as folder:
         if travelling is not None:
             # A point that is no valid cell is said here, and not in the log of a driver.
@@ -80,7 +87,7 @@ def submit(jobs: Jobs, submission: Submission) -> Job:
             space_sha256="" if space is None else space.sha256,
             stored_sha256=lambda: _stored_sha256(submission.name),
             entrypoint=submission.entrypoint,
-            runtime_env={"working_dir": folder, "env_vars": dict(JOB_ENVIRONMENT)},
+            runtime_env={"working_dir": folder, "env_vars": environment},
         )
 
 
@@ -131,7 +138,7 @@ def submit_and_follow(
             say(f"its driver died {restarts} times ({_why(state)}); look at: {hint('logs', submission.name)}")
             return FAILED
         # A new head knows nothing of the old one's jobs, so that this one may have the same id.
-        job, log = submit(jobs, submission), Log(write)
+        job, log = submit(jobs, submission, restarted=True), Log(write)
         say(f"its driver died ({_why(state)}); it goes on as job {job.id} from the last checkpoints")
 
 

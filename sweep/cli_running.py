@@ -1,5 +1,6 @@
 """The commands that train: `run`, `search`, `resume`, `retry`; `stop` and `first`. Parses and hands over."""
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -358,10 +359,11 @@ def _resume(name: str, places: Places, *, cells: list[str] | None, **options: An
 def _run(space: Any, places: Places, **options: Any) -> None:
     # Ray and MLflow take seconds to import; a mistake in the space is said before.
     from sweep.driver import run_sweep
-    from sweep.run_options import RunOptions
+    from sweep.run_options import RESTARTED, RunOptions
 
     console = Console(soft_wrap=True, highlight=False)
-    raise typer.Exit(run_sweep(space, places, RunOptions(**options), console))
+    restarted = bool(os.environ.get(RESTARTED))
+    raise typer.Exit(run_sweep(space, places, RunOptions(**options, restarted=restarted), console))
 
 
 def _seconds(text: str | None) -> float | None:

@@ -32,7 +32,7 @@ from sweep.search.events import Released
 from sweep.search.guiding import make_guide
 from sweep.search.journal import Journal, read_events
 from sweep.search.points import plan_of, recorded_events, require_same_search
-from sweep.stopping import Stop
+from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
 from sweep.training import Training
 from sweep.whereabouts import record_storage, require_its_storage
@@ -80,7 +80,8 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         record_storage(ledger, sweep, places.storage)
         ledger.remove_duplicate_parents(sweep)
         ledger.remove_duplicates(sweep)
-        ledger.clear_stop(sweep)
+        if not options.restarted:
+            ledger.clear_stop(sweep)
         ledger.reopen_sweep(sweep)
         ledger.describe_sweep(sweep, list(plan.cells.values()) or [space.base])
         return _Run(space, plan, journal, sweep, ledger, storage, lease, places, options, console).run()
@@ -155,6 +156,9 @@ class _Run:
         """Train and record what is missing; then what other sweeps were to run first and did not."""
         self._reopen()
         with self._stop.by_signals(self._say), self._stop.after(self._options.limit_seconds):
+            # Asked of the driver that this one follows, or while there was none.
+            if self._options.restarted and self._ledger.requests(self._sweep).stop:
+                self._stop.ask(AS_ASKED)
             theirs = self._make_missing()
             while theirs and not self._unrecorded and not self._stop.asked():
                 self._wait_for(theirs)
@@ -222,7 +226,7 @@ class _Run:
             self._expected |= expected_seconds(
                 self._ledger, {cell: self._plan.cells[cell] for cell in missing}
             )
-            if missing or more:
+            if (missing or more) and not self._stop.asked():
                 progress = self._progress(known, missing)
                 self._training.train(missing, recorder, progress, self._guide, first=first)
             self._tried.update(missing)
@@ -268,7 +272,7 @@ class _Run:
             try:
                 self._lease.check()
                 if self._ledger.requests(self._sweep).stop:
-                    self._stop.ask("as `sweep stop` asked")
+                    self._stop.ask(AS_ASKED)
                 assert self._claims is not None, "only a sweep that shares waits for others"
                 if not held:
                     # Whoever waits holds nothing, not even what has failed here: others may wait for that.
@@ -303,6 +307,8 @@ class _Run:
             over = Status.FAILED if failed else Status.INTERRUPTED if broken_off else Status.COMPLETED
             self._forget_met_requests(fates)
             self._ledger.finish_sweep(self._sweep, over)
+            if self._stop.why == AS_ASKED:
+                self._ledger.clear_stop(self._sweep)
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
             self._say(f"everything trained is in {self._storage.place}; go on with: {self._resume()}")

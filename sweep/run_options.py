@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+RESTARTED = "SWEEP_RESTARTED"
+"""Environment variable that is set where no user has started a driver, but what keeps it going."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
@@ -27,6 +30,7 @@ class RunOptions:
         limit_seconds: Stop cleanly after so long; `None` is never.
         cost_limit: Stop cleanly once this command has cost so much; `None` is never.
         system_metrics: Whether it is recorded how busy the nodes are.
+        restarted: Whether an earlier driver is started again by itself; then a request to stop still counts.
         price: Of a device-hour: of a GPU, or of a CPU where trials have no GPU.
     """
 
@@ -50,3 +54,4 @@ class RunOptions:
     cost_limit: float | None = None
     price: float = 1.0
     system_metrics: bool = True
+    restarted: bool = False

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sweep.errors import LedgerError
 from sweep.invocation import hint
+from sweep.lease import current_holder
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
 from sweep.plan import make_plan
@@ -21,10 +22,15 @@ def request_stop(tracking_uri: str, name: str, cells: Sequence[str]) -> str:
         ConfigError: There is no such sweep or cell.
     """
     ledger = Ledger.open(tracking_uri, create=False)
-    if not cells:
-        ledger.request_stop(ledger.find_sweep(name))
-        return f"asked {name} to stop; its driver does so after the next checkpoints."
     sweep = ledger.find_sweep(name)
+    if not cells:
+        ledger.request_stop(sweep)
+        if current_holder(ledger.parent_run(sweep)) is None:
+            return (
+                f"asked {name} to stop. It has no driver now: one that a job starts again by itself stops at "
+                "once, and one that you start goes on."
+            )
+        return f"asked {name} to stop; its driver does so after the next checkpoints."
     found = _named(ledger, sweep, cells)
     runs = ledger.lookup(found, sweep)
     ended = [cell for cell in found if cell in runs and runs[cell].status.ended]

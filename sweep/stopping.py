@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
+AS_ASKED = "as `sweep stop` asked"
+
 
 class Stop:
     """Set once; the first reason counts."""

@@ -28,7 +28,7 @@ from sweep.recorder import Recorder
 from sweep.retention import Retention
 from sweep.run_options import RunOptions
 from sweep.schedule import run_packs
-from sweep.stopping import Stop
+from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
 
 SECONDS_BETWEEN_NODE_RECORDS = 10.0
@@ -177,7 +177,7 @@ class Training:
             self._record_nodes(events)
             asked = self._ledger.requests(self._sweep)
             if asked.stop:
-                self._stop.ask("as `sweep stop` asked")
+                self._stop.ask(AS_ASKED)
             if asked.first != first:
                 first = asked.first
                 self._say(f"from now on first: {', '.join(first or ['what the plan has first'])}")

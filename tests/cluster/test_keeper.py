@@ -29,6 +29,15 @@ def test_a_driver_that_is_killed_is_started_again(tmp_path: Path, capfd: pytest.
     assert capfd.readouterr().out.count("ended by SIGKILL; it goes on") == 2
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_driver_is_told_that_it_follows_another(restarted: bool, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    told = f"print(os.environ.get('SWEEP_RESTARTED'), file=open({str(tmp_path / 'told')!r}, 'a'))\n"
+    code = keep(driver(log, told + "runs == 2 or os.kill(os.getpid(), 9)"), pause=0, restarted=restarted)
+    assert code == 0
+    assert (tmp_path / "told").read_text().split() == ["1" if restarted else "None", "1"]
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 130])
 def test_a_driver_that_ends_by_itself_is_not(code: int, tmp_path: Path) -> None:
     log = tmp_path / "log"
@@ -52,15 +61,21 @@ def test_who_begins_failed_jobs_again_does_not_hear_of_one_that_a_user_stopped(t
 def test_what_is_left_of_its_arguments_is_the_driver_s(
     arguments: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: list[tuple[list[str], bool]] = []
+    kept: list[tuple[list[str], bool, bool]] = []
 
-    def keep_it(command: list[str], *, stopped_is_done: bool) -> int:
-        kept.append((command, stopped_is_done))
+    def keep_it(command: list[str], *, stopped_is_done: bool, restarted: bool) -> int:
+        kept.append((command, stopped_is_done, restarted))
         return 7
 
     monkeypatch.setattr("cluster.keeper.keep", keep_it)
     assert main(arguments) == 7
-    assert kept == [([sys.executable, "-m", "sweep", "run", "demo"], expected)]
+    command = [sys.executable, "-m", "sweep", "run", "demo"]
+    # KubeRay does not tell a first try from a second one.
+    assert kept == [(command, expected, expected)]
+    for restarts, restarted in (("0", expected), ("1", True)):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+        main(arguments)
+        assert kept.pop() == (command, expected, restarted)
 
 
 def test_it_gives_up_on_a_driver_that_is_always_killed(tmp_path: Path) -> None:

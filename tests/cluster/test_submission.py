@@ -235,6 +235,7 @@ class Played(Jobs):
     def __init__(self, ends: Sequence[Job | None], newest: Sequence[Job | None] = ()) -> None:
         self.address = "http://played"
         self.submitted = 0
+        self.restarted: list[str | None] = []
         self._ends = list(ends)
         self._newest = list(newest)
 
@@ -245,9 +246,10 @@ class Played(Jobs):
         space_sha256: str,
         stored_sha256: Callable[[], str],
         entrypoint: str,
-        runtime_env: object,
+        runtime_env: Mapping[str, Any],
     ) -> Job:
         self.submitted += 1
+        self.restarted.append(runtime_env["env_vars"].get("SWEEP_RESTARTED"))
         return RUNNING
 
     def follow(self, job: Job, log: Log) -> Job | None:
@@ -278,6 +280,7 @@ def test_a_driver_that_died_is_started_again_three_times_at_most() -> None:
     code, told = followed(jobs)
     assert code == 0
     assert jobs.submitted == 3
+    assert jobs.restarted == [None, "1", "1"]
     assert "its driver died (Job supervisor actor died.); it goes on as job sweep-mine" in told
     jobs = Played([DIED] * 4)
     assert followed(jobs)[0] == 1

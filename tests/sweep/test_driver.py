@@ -10,17 +10,20 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
+from typer import Exit
 
-from search_spaces import load_space_text
+from search_spaces import Space, load_space_text
 from sweep import names, training
 from sweep.claims import Claims, queued_cells
-from sweep.driver import EXIT_DONE, RunOptions, run_sweep
+from sweep.cli_running import run
+from sweep.driver import EXIT_DONE, EXIT_INTERRUPTED, RunOptions, run_sweep
 from sweep.grid_table import grid_table
 from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import make_plan
+from sweep.steering_requests import request_stop
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
 from tests.integration.faults.records import assert_clean
 from tests.sweep.small_sweep import FakeSpace
@@ -84,6 +87,45 @@ def test_a_cell_that_was_stopped_early_is_left_to_the_sweep_that_runs_it(
         Claims(ledger, other, lease)
         assert standing() == {theirs: Status.STOPPED, ours: Status.COMPLETED}
     assert standing() == {theirs: Status.COMPLETED, ours: Status.COMPLETED}
+
+
+def test_a_stop_that_was_asked_while_there_was_no_driver(ledger: Ledger, places: Places) -> None:
+    space = load_space_text(SPACE)
+    plan = make_plan(space)
+    sweep = ledger.open_sweep(space, grid_table(plan.grids, plan.axes, plan.cell_ids))
+
+    def ran(*, restarted: bool) -> tuple[int, str, int]:
+        said = io.StringIO()
+        code = run_sweep(space, places, RunOptions(name="writes", restarted=restarted), Console(file=said))
+        return code, said.getvalue(), len(ledger.lookup(list(plan.cells)))
+
+    assert "It has no driver now" in request_stop(places.tracking_uri, "writes", ())
+    code, said, runs = ran(restarted=True)
+    assert (code, runs) == (EXIT_INTERRUPTED, 0) and "stopped as `sweep stop` asked" in said
+    # It has been met: whoever is started next goes on, also where nobody knows by whom.
+    assert not ledger.requests(sweep).stop
+    assert ran(restarted=True)[0] == EXIT_DONE
+    ledger.request_stop(sweep)
+    assert ran(restarted=False)[0] == EXIT_DONE
+    assert not ledger.requests(sweep).stop
+    with Lease.acquire(ledger, sweep):
+        assert "its driver does so" in request_stop(places.tracking_uri, "writes", ())
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_keeps_a_driver_going_says_so(restarted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[RunOptions] = []
+
+    def keep(space: Space, places: Places, options: RunOptions, console: Console) -> int:
+        given.append(options)
+        return EXIT_DONE
+
+    monkeypatch.setattr("sweep.driver.run_sweep", keep)
+    if restarted:
+        monkeypatch.setenv("SWEEP_RESTARTED", "1")
+    with pytest.raises(Exit):
+        run("demo", smoke=True)
+    assert [options.restarted for options in given] == [restarted]
 
 
 def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
