@@ -9,6 +9,7 @@ recorded, and running again makes the rest.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -98,6 +99,19 @@ def require_data(cells: Iterable[Cell], places: Places) -> None:
         entry.load(places.data_folder, choice.resolve("dataset", entry.options))
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How the cells stood at one time: their runs, those of other sweeps, and what is to be done in order."""
+
+    recorder: Recorder
+    known: Mapping[str, CellRun]
+    theirs: dict[str, str]
+    done: int
+    missing: list[str]
+    expected: Mapping[str, float]
+    first: tuple[str, ...] | None
+
+
 class _Run:
     """One driver's run of a sweep, under its lease."""
 
@@ -159,11 +173,11 @@ class _Run:
             # Asked of the driver that this one follows, or while there was none.
             if self._options.restarted and self._ledger.requests(self._sweep).stop:
                 self._stop.ask(AS_ASKED)
-            theirs = self._make_missing()
+            theirs = self._make_missing(self._look())
             while theirs and not self._unrecorded and not self._stop.asked():
                 self._wait_for(theirs)
-                if not self._stop.asked():
-                    theirs = self._make_missing()
+                if (looked := self._look_patiently()) is not None:
+                    theirs = self._make_missing(looked)
         return self._finish()
 
     @property
@@ -190,8 +204,19 @@ class _Run:
             reopen(cell, run, self._storage, self._ledger)
         self._say(f"{self._sweep.name}: {len(stopped)} cells that were stopped early go on")
 
-    def _make_missing(self) -> dict[str, str]:
-        """Make every cell that has not ended and is not another's; returns those that are, with the sweep."""
+    def _look_patiently(self) -> _Look | None:
+        """Look how the cells stand once MLflow answers; `None` where somebody asks to stop before."""
+        while not self._stop.asked():
+            try:
+                return self._look()
+            except LedgerError as error:
+                if not error.transient:
+                    raise
+            self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS)
+        return None
+
+    def _look(self) -> _Look:
+        """See which cells are to be made here, and settle what a lost driver left; may be repeated."""
         others = {} if self._claims is None else self._claims.others(list(self._plan.cells))
         # After looking whose the cells are, so that what another has recorded before it ended is seen.
         known = self._ledger.lookup(list(self._plan.cells), self._sweep)
@@ -213,22 +238,26 @@ class _Run:
             self._options.first or first or (),
             self._say,
         )
+        expected = expected_seconds(self._ledger, {cell: self._plan.cells[cell] for cell in missing})
+        return _Look(recorder, known, theirs, len(done), missing, expected, first)
+
+    def _make_missing(self, looked: _Look) -> dict[str, str]:
+        """Make every cell that has not ended and is not another's; returns those that are, with the sweep."""
+        recorder, known, theirs, missing = looked.recorder, looked.known, looked.theirs, looked.missing
         more = self._guide is not None and self._guide.expects_more
         if missing or not self._tried:
             self._say(
                 f"{self._sweep.name}: {len(self._plan.cells)} cells, "
-                f"{len(done)} done before, {len(missing)} to do"
+                f"{looked.done} done before, {len(missing)} to do"
                 + (", more to be asked for by the sampler" if more else "")
                 + (f", {len(theirs)} being run by other sweeps" if theirs else "")
             )
+        self._expected |= looked.expected
         recorder.start()
         try:
-            self._expected |= expected_seconds(
-                self._ledger, {cell: self._plan.cells[cell] for cell in missing}
-            )
             if (missing or more) and not self._stop.asked():
                 progress = self._progress(known, missing)
-                self._training.train(missing, recorder, progress, self._guide, first=first)
+                self._training.train(missing, recorder, progress, self._guide, first=looked.first)
             self._tried.update(missing)
             self._unrecorded = self._drain(recorder)
         finally:

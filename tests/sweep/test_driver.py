@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,10 @@ from sweep import names, training
 from sweep.claims import Claims, queued_cells
 from sweep.cli_running import run
 from sweep.driver import EXIT_DONE, EXIT_INTERRUPTED, RunOptions, run_sweep
+from sweep.errors import LedgerError
 from sweep.grid_table import grid_table
 from sweep.lease import Lease
-from sweep.ledger import Ledger
+from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import make_plan
@@ -149,12 +151,25 @@ def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
             behind.update(queued_cells(ledger, ledger.parent_run(sweep)))
         lease.release()
 
+    lookup, failed = Ledger.lookup, list[int]()
+
+    def away_after_the_wait(
+        known: Ledger, cells: Collection[str], sweep: Sweep | None = None
+    ) -> dict[str, CellRun]:
+        # While waiting it is asked for those of the other sweep; the first of all comes after that.
+        if behind and len(cells) == len(plan.cells) and len(failed) < 3:
+            failed.append(len(cells))
+            raise LedgerError("MLflow is away for a moment", transient=True)
+        return lookup(known, cells, sweep)
+
+    monkeypatch.setattr(Ledger, "lookup", away_after_the_wait)
     ledger.open_sweep(space, grid_table(plan.grids, plan.axes, plan.cell_ids))
     giver = threading.Thread(target=give_back)
     giver.start()
     said = io.StringIO()
     assert run_sweep(space, places, RunOptions(name="writes"), Console(file=said)) == EXIT_DONE
     giver.join()
+    assert len(failed) == 3
     assert "waiting for 1 cells that sweep 'other' is running" in said.getvalue()
     # Also what it has tried itself, which would be free if it had failed.
     assert behind == {theirs, ours}
