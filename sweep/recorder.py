@@ -25,6 +25,7 @@ from sweep.lease import Lease
 from sweep.ledger import CellRun, Entries, Ledger, Sweep
 from sweep.ledger.description import cell_document
 from sweep.names import Status
+from sweep.plain_text import plain_text
 from sweep.storage import Manifest, Storage
 from sweep.storage.parts import STEP, TIMESTAMP
 from sweep.thinning import Thinning
@@ -100,7 +101,7 @@ class Recorder:
 
     def ended(self, cell_id: str, status: Status, reason: str, *, log: str = "") -> None:
         """Say that the cell stops here without an outcome of its own: failed, interrupted, or stopped."""
-        self._want(cell_id, Wanted(end=End(status=status, reason=reason, log=log)))
+        self._want(cell_id, Wanted(end=End(status=status, reason=plain_text(reason), log=plain_text(log))))
 
     def _want(self, cell_id: str, wanted: Wanted) -> None:
         with self._changed:
@@ -409,6 +410,7 @@ class Recorder:
         reason, log = end.reason, end.log
         if end.status is Status.FAILED and (note := self._storage.note(run.cell_id)):
             # A worker that ended itself knew why; Ray only knows that it is gone.
+            note = plain_text(note)
             reason, log = note.partition("\n")[0], f"{note}\n{log}"
         if log:
             self._ledger.artifacts.put_verified(run.run_id, names.ARTIFACT_ERROR, log.encode())

@@ -20,6 +20,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweep.packs import PackPlan
+from sweep.plain_text import plain_text
 from sweep.ray_cluster import Resources
 from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_NODE, RESULT_PROBLEMS, PackTrial
 
@@ -240,8 +241,10 @@ class _Forward(_Unsaved, TrialProgressCallback):
     ) -> None:
         pack = trial.config["pack"]
         self._events.observed(pack, *result[RESULT_NODE])
-        self._events.reported(pack, result[RESULT_CELLS], result[RESULT_PROBLEMS])
+        problems = [plain_text(problem) for problem in result[RESULT_PROBLEMS]]
+        self._events.reported(pack, result[RESULT_CELLS], problems)
         if (failure := result[RESULT_FAILURE]) is not None:
+            failure = plain_text(failure)
             self._queue.add(self._events.failed(pack, _in_a_line(failure), failure))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -258,7 +261,7 @@ def _why(trial: Trial) -> tuple[str, str]:
     path = Path(trial.error_file) if trial.error_file else None
     if path is None or not path.is_file():
         return "the trial failed and left no error", ""
-    log = _COLOURS.sub("", path.read_text(errors="replace"))
+    log = plain_text(_COLOURS.sub("", path.read_text(errors="replace")))
     return _in_a_line(log), log
 
 

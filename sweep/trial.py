@@ -18,6 +18,7 @@ from sweep.environment import collect_environment
 from sweep.names import Status
 from sweep.node_use import NodeMeter
 from sweep.pack import Committed, Pack
+from sweep.plain_text import plain_text
 from sweep.storage import Storage
 from sweep.watchdog import Watchdog
 from trainers.canonical import cell_id
@@ -90,9 +91,13 @@ class PackTrial(tune.Trainable):
                 failure = None
             except Exception:
                 # Of several cells one is to blame: each is tried by itself then. One alone fails.
+                failure = traceback.format_exc()
                 if len(self._cells) == 1:
+                    if plain_text(failure) != failure:
+                        # Tune writes it to a file of text.
+                        raise RuntimeError(plain_text(failure)) from None
                     raise
-                committed, failure = [], traceback.format_exc()
+                committed = []
         self._node = self._node or NodeMeter()
         problems, self._problems[:] = list(self._problems), []
         return {

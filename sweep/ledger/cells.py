@@ -13,6 +13,7 @@ from sweep.ledger.look import cell_note, method_of
 from sweep.ledger.runs import TaggedRuns, now_ms
 from sweep.ledger.sweeps import NOT_SHARED, Sweep
 from sweep.names import Status
+from sweep.plain_text import plain_text
 from trainers.cell import Cell
 
 FEW_CELLS = 8
@@ -275,7 +276,8 @@ class CellRuns(TaggedRuns):
         """
         last = entries if entries is not None else Entries()
         last.metrics.extend(Metric(name, value, timestamp_ms, step) for name, value in (finals or {}).items())
-        last.tags |= {names.TAG_STATUS: str(status), names.TAG_STATUS_REASON: reason[:REASON_LENGTH]}
+        why = plain_text(reason)[:REASON_LENGTH]
+        last.tags |= {names.TAG_STATUS: str(status), names.TAG_STATUS_REASON: why}
         if forked_from:
             last.tags[names.TAG_FORKED_FROM] = forked_from
         self.send(run_id, last)

@@ -200,6 +200,20 @@ def test_a_cell_that_ends_without_an_outcome(ledger: Ledger, storage: Storage, r
     assert (again.run_id, again.status, again.run_status) == (run.run_id, Status.RUNNING, "RUNNING")
 
 
+def test_a_failure_whose_text_cannot_be_stored_is_recorded(
+    ledger: Ledger, storage: Storage, recorder: Recorder
+) -> None:
+    # A file's name that is no UTF-8, as Python has it; and a zero byte, which PostgreSQL refuses.
+    text = "OSError: /data/\udce9\0.npz"
+    recorder.ended(CELL_ID, Status.FAILED, text, log=f"Traceback\n{text}")
+    assert recorder.drain(WAIT_SECONDS) == []
+    run = ledger.lookup([CELL_ID])[CELL_ID]
+    assert (run.status, run.reason) == (Status.FAILED, r"OSError: /data/\udce9\x00.npz")
+    assert recorder.runs[CELL_ID].reason == run.reason
+    log = ledger.artifacts.get(run.run_id, names.ARTIFACT_ERROR)
+    assert log == rb"Traceback" + b"\n" + rb"OSError: /data/\udce9\x00.npz"
+
+
 def test_a_start_overtakes_an_earlier_end_but_a_commit_does_not(
     ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease
 ) -> None:

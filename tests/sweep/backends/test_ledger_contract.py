@@ -60,6 +60,8 @@ def test_a_cell_is_followed_from_its_start_to_its_end(ledger: Ledger, sweep: Swe
     failed = ledger.lookup([task.cell_id])[task.cell_id]
     assert (failed.status, failed.run_status) == (Status.FAILED, "FAILED")
     assert failed.reason == "it raised: 'quoted' – ünïcode"
+    ledger.finish_cell(run.run_id, Status.FAILED, "\0 and \udce9")
+    assert ledger.lookup([task.cell_id])[task.cell_id].reason == r"\x00 and \udce9"
     again = ledger.resume_cell(failed, cell=task.cell, axes=task.axes)
     assert (again.run_id, again.status, again.run_status) == (run.run_id, Status.RUNNING, "RUNNING")
     for _ in range(2):
