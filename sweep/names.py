@@ -18,6 +18,8 @@ TAG_COST = "sweep.cost"
 TAG_STOP_REQUESTED = "sweep.stop_requested"
 TAG_STOP_CELLS = "sweep.stop_cells"
 TAG_FIRST = "sweep.first"
+"""Like the cells to stop it may be long, and goes on in `sweep.first.1`, `.2`, …"""
+
 TAG_EPOCH = "sweep.epoch"
 TAG_RECORDED_UNTIL = "sweep.recorded_until"
 TAG_REUSE = "sweep.reuse"

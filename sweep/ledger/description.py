@@ -11,6 +11,10 @@ from trainers.cell import Cell, Phase
 from trainers.cell_json import cell_to_json
 
 RUN_NAME_LENGTH = 200
+TAG_LENGTH = 8000
+"""MLflow cuts the value of a tag that is longer, in silence."""
+
+CUT = " …"
 PHASE_AXES = ("lr", "k", "switch_step", "alpha_dom", "beta_bulk", "optimizer")
 """Bare names of params that belong to a phase: as the axis of that name has it, else of the last phase."""
 
@@ -19,6 +23,12 @@ def run_name(axes: Mapping[str, AxisValue], cell_id: str, method: str) -> str:
     """Return a readable name: `alpha_dom=2 beta_bulk=1 k=10 seed=0`; without axes `sgd 2e3c943a7eab1189`."""
     text = " ".join(f"{name}={_short(value)}" for name, value in axes.items())
     return text[:RUN_NAME_LENGTH] or f"{method} {cell_id}"
+
+
+def note_with_links(own: str, links: str) -> str:
+    """Join a description and the links below it; where both are too long for a tag the links stay whole."""
+    room = TAG_LENGTH - len(links)
+    return (own if len(own) <= room else own[: room - len(CUT)] + CUT) + links
 
 
 def cell_params(cell: Cell, axes: Mapping[str, AxisValue]) -> dict[str, str]:

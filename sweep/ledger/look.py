@@ -16,7 +16,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from sweep import names
 from sweep.grid_table import AxisValue
 from sweep.ledger.connection import translated
-from sweep.ledger.description import run_name
+from sweep.ledger.description import note_with_links, run_name
 from sweep.ledger.runs import TaggedRuns
 from sweep.ledger.sweeps import Sweep
 from trainers.canonical import Stage, dataset_entry, stages
@@ -28,6 +28,8 @@ TAG_VIEW = f"mlflow.sharedViewState.{VIEW_KEY}"
 VIEW_QUERY = f"{names.TRAINING_QUERY}&compareRunsMode=CHART&viewStateShareKey={VIEW_KEY}"
 SERIES = ("train/loss", "test/accuracy", "curvature/lambda_1")
 RUNS_IN_CHARTS = 20
+LINKS_LENGTH = 6000
+"""What links to figures take at most of a description, which is one tag."""
 
 
 class Looks(TaggedRuns):
@@ -171,4 +173,8 @@ def sweep_note(note: str, *, experiment_id: str, run_id: str, figures: Sequence[
     place = f"#/experiments/{experiment_id}/runs"
     links = [f"- [{path}]({place}/{run_id}/artifacts/{path}?{names.TRAINING_QUERY})" for path in figures]
     charts = f"[Charts of all cells](#/experiments/{experiment_id}/runs?{VIEW_QUERY})"
-    return f"{own}{names.NOTE_LINKS_MARK}{charts}\n\n" + "\n".join(links)
+    kept = len(links)
+    while sum(len(link) + 1 for link in links[:kept]) > LINKS_LENGTH:
+        kept -= 1
+    more = [f"- and {len(links) - kept} more, among the artifacts"] if kept < len(links) else []
+    return note_with_links(own, f"{names.NOTE_LINKS_MARK}{charts}\n\n" + "\n".join([*links[:kept], *more]))

@@ -4,13 +4,18 @@ Anybody may write them; the sweep's driver reads them all at once, every second 
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep import names
+from sweep.errors import LedgerError
 from sweep.ledger.connection import translated
+from sweep.ledger.description import TAG_LENGTH
 from sweep.ledger.runs import TaggedRuns, now_ms
 from sweep.ledger.sweeps import Sweep
+
+TAGS_PER_CALL = 100
+"""How many MLflow writes at once, and all or none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +38,16 @@ class RequestTags(TaggedRuns):
 
     def requests(self, sweep: Sweep) -> Requests:
         """Return what is asked of a sweep at present."""
-        with translated("looking for requests"):
-            tags = self.client.get_run(sweep.run_id).data.tags
-        first = tags.get(names.TAG_FIRST)
+        tags = self._request_tags(sweep)
         return Requests(
             stop=bool(tags.get(names.TAG_STOP_REQUESTED)),
-            cells=frozenset(tags.get(names.TAG_STOP_CELLS, "").split()),
-            first=None if first is None else tuple(json.loads(first)),
+            cells=frozenset((_joined(tags, names.TAG_STOP_CELLS) or "").split()),
+            first=_first(_joined(tags, names.TAG_FIRST)),
         )
+
+    def _request_tags(self, sweep: Sweep) -> Mapping[str, str]:
+        with translated("looking for requests"):
+            return self.client.get_run(sweep.run_id).data.tags
 
     def request_stop(self, sweep: Sweep) -> None:
         """Ask the driver of a sweep to stop."""
@@ -53,13 +60,45 @@ class RequestTags(TaggedRuns):
     def request_cell_stops(self, sweep: Sweep, cell_ids: Collection[str]) -> None:
         """Ask the driver of a sweep to stop single cells, now or when it runs again."""
         asked = self.requests(sweep).cells | set(cell_ids)
-        self._set_tags(sweep.run_id, {names.TAG_STOP_CELLS: " ".join(sorted(asked))})
+        self._set_long(sweep, names.TAG_STOP_CELLS, " ".join(sorted(asked)))
 
     def clear_cell_stops(self, sweep: Sweep, cell_ids: Collection[str]) -> None:
         """Forget the requests for these cells."""
         left = self.requests(sweep).cells - set(cell_ids)
-        self._set_tags(sweep.run_id, {names.TAG_STOP_CELLS: " ".join(sorted(left))})
+        self._set_long(sweep, names.TAG_STOP_CELLS, " ".join(sorted(left)))
 
     def request_first(self, sweep: Sweep, first: Sequence[str]) -> None:
         """Say which cells come first, from now on; none is the order of the plan."""
-        self._set_tags(sweep.run_id, {names.TAG_FIRST: json.dumps(list(first))})
+        self._set_long(sweep, names.TAG_FIRST, json.dumps(list(first)))
+
+    def _set_long(self, sweep: Sweep, name: str, text: str) -> None:
+        """Write a value of any length, as one tag or several, with one request."""
+        parts = [text[start : start + TAG_LENGTH] for start in range(0, len(text), TAG_LENGTH)] or [""]
+        if len(parts) > TAGS_PER_CALL:
+            raise LedgerError(
+                f"MLflow keeps {TAG_LENGTH * TAGS_PER_CALL:,} characters of a request; found {len(text):,}. "
+                "Nothing was asked; name fewer cells at a time."
+            )
+        tags = self._request_tags(sweep)
+        before = sum(_part(name, index) in tags for index in range(TAGS_PER_CALL))
+        parts += [""] * (before - len(parts))
+        self._set_tags(sweep.run_id, {_part(name, index): part for index, part in enumerate(parts)})
+
+
+def _part(name: str, index: int) -> str:
+    """Return the name of a tag that holds a part of a long value; the first one's is the value's own."""
+    return f"{name}.{index}" if index else name
+
+
+def _joined(tags: Mapping[str, str], name: str) -> str | None:
+    if name not in tags:
+        return None
+    return "".join(tags.get(_part(name, index), "") for index in range(TAGS_PER_CALL))
+
+
+def _first(text: str | None) -> tuple[str, ...] | None:
+    """Read an order; one that cannot be read (an earlier version let MLflow cut it) is none."""
+    try:
+        return None if text is None else tuple(str(wish) for wish in json.loads(text))
+    except (ValueError, TypeError):
+        return None

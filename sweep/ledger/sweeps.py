@@ -15,6 +15,7 @@ from sweep.environment import source_state
 from sweep.errors import LedgerError, SweepExistsError
 from sweep.grid_table import decode_table, encode_table, missing_points
 from sweep.ledger.connection import translated
+from sweep.ledger.description import note_with_links
 from sweep.ledger.runs import TaggedRuns, now_ms
 from sweep.names import Status
 from trainers.canonical import NUMERICS_VERSION
@@ -137,7 +138,7 @@ class Sweeps(TaggedRuns):
         tags = {
             names.TAG_SPACE: space.name,
             names.TAG_SPACE_SHA256: space.sha256,
-            names.TAG_NOTE: space.description + mark + links,
+            names.TAG_NOTE: note_with_links(space.description, mark + links),
             names.TAG_SOURCE_NAME: "sharpflat",
             names.TAG_NUMERICS: str(NUMERICS_VERSION),
         }

@@ -66,6 +66,21 @@ def test_charts_are_linked_from_the_beginning_and_going_on_keeps_the_links(ledge
     assert note().count("viewStateShareKey=") == 1
 
 
+def test_a_description_that_is_too_long_for_mlflow_keeps_its_links(ledger: Ledger) -> None:
+    plan, space = make_plan(0.1), FakeSpace(description="long " * 4000)
+    sweep = ledger.open_sweep(space, plan)
+    ledger.write_plan(sweep, space, plan)
+    ledger.add_figures(sweep.run_id, [f"figures/{number}.png" for number in range(100)])
+    for _ in range(2):
+        note = ledger.client.get_run(sweep.run_id).data.tags[names.TAG_NOTE]
+        own, _, links = note.partition(names.NOTE_LINKS_MARK)
+        assert own.endswith("…") and len(own) > 1000
+        listed = links.splitlines()
+        assert listed[-1] == f"- and {100 - (len(listed) - 3)} more, among the artifacts"
+        assert all(line.endswith(f"?{names.TRAINING_QUERY})") for line in listed[2:-1])
+        ledger.write_plan(sweep, space, plan)
+
+
 def test_a_cell_says_what_it_is_and_can_be_found(ledger: Ledger) -> None:
     sweep, cell = ledger.open_sweep(FakeSpace(), make_plan(0.1)), make_cell()
     run = ledger.start_cell(sweep, cell_id=cell_id(cell), cell=cell, axes={"lr": 0.1})

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from search_spaces.space import load_space_text
-from sweep.errors import LeaseHeldError, SweepExistsError
+from sweep import names
+from sweep.errors import LeaseHeldError, LedgerError, SweepExistsError
 from sweep.grid_table import grid_table
 from sweep.lease import Lease
 from sweep.ledger import Ledger
@@ -94,6 +95,26 @@ def test_the_order_is_kept_with_the_sweep(ledger: Ledger, folder: Path) -> None:
     assert ledger.requests(sweep).first == ("lr=0.2",)
     request_first(uri, "little", [])
     assert ledger.requests(sweep).first == ()
+
+
+def test_requests_of_any_length_are_kept_whole(ledger: Ledger) -> None:
+    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+    cells = [f"{number:016x}" for number in range(2000)]
+    ledger.request_cell_stops(sweep, cells)
+    assert ledger.requests(sweep).cells == set(cells)
+    ledger.request_cell_stops(sweep, ["f" * 16])
+    ledger.clear_cell_stops(sweep, cells[3:])
+    assert ledger.requests(sweep).cells == {*cells[:3], "f" * 16}
+    for first in (tuple(cells), ("lr=0.1",), ()):
+        ledger.request_first(sweep, first)
+        assert ledger.requests(sweep).first == first
+    with pytest.raises(LedgerError, match="Nothing was asked; name fewer cells") as info:
+        ledger.request_first(sweep, cells * 25)
+    assert not info.value.transient
+    assert ledger.requests(sweep).first == ()
+    # As an earlier version left it.
+    ledger.client.set_tag(sweep.run_id, names.TAG_FIRST, '["0000')
+    assert ledger.requests(sweep).first is None
 
 
 def test_only_the_budget_of_a_search_may_change() -> None:
