@@ -29,21 +29,27 @@ class TaggedRuns:
         return [experiment.experiment_id for experiment in all_experiments(self.client)]
 
     def _search(self, experiment_ids: list[str], tag: str, value: str) -> list[Run]:
+        """Return all runs that have a tag, the oldest first.
+
+        MLflow counts its pages, so that a run that is deleted meanwhile would move another off the next one.
+        Therefore each page begins anew with the start of the last run that has been seen.
+        """
         found: dict[str, Run] = {}
-        token = None
+        since, token = 0, None
         while experiment_ids:
             page = self.client.search_runs(
                 experiment_ids,
-                filter_string=f"tags.`{tag}` = '{value}'",
+                filter_string=f"tags.`{tag}` = '{value}' AND attributes.start_time >= {since}",
                 max_results=RUNS_PER_PAGE,
-                # Oldest first: a run that is made meanwhile does not move the pages.
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
             found.update((run.info.run_id, run) for run in page)
-            token = page.token
-            if not token:
+            if not page.token:
                 break
+            last = page[-1].info.start_time
+            # A whole page of one millisecond can only be counted.
+            since, token = (last, None) if last > since else (since, page.token)
         return list(found.values())
 
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:

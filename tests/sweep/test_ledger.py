@@ -1,5 +1,6 @@
 """The ledger on a real SQLite store: names as agreed, repetition harmless, refusals clear."""
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -245,6 +247,36 @@ def test_more_runs_than_a_page_are_found(ledger: Ledger, monkeypatch: pytest.Mon
     sweep = ledger.open_sweep(FakeSpace(), make_plan(*lrs))
     made = {start(ledger, sweep, lr).cell_id for lr in lrs}
     assert set(ledger.lookup(made)) == made
+
+
+def test_a_run_that_is_deleted_between_pages_hides_no_other(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.ledger.runs.RUNS_PER_PAGE", 4)
+    times = itertools.count(1000)
+    monkeypatch.setattr("sweep.ledger.cells.now_ms", lambda: next(times) // 2)
+    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+    runs = [start(ledger, sweep, 0.1 * number) for number in range(1, 13)]
+    search, doomed = ledger.client.search_runs, iter(runs[:3])
+
+    def deleting(*arguments: Any, **named: Any) -> Any:
+        page = search(*arguments, **named)
+        if run := next(doomed, None):
+            ledger.client.delete_run(run.run_id)
+        return page
+
+    monkeypatch.setattr(ledger.client, "search_runs", deleting)
+    assert {run.run_id for run in runs[3:]} <= {run.run_id for run in ledger.cells_of(sweep).values()}
+
+
+def test_more_runs_of_one_moment_than_a_page_are_found(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.ledger.runs.RUNS_PER_PAGE", 2)
+    monkeypatch.setattr("sweep.ledger.cells.now_ms", lambda: 1000)
+    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+    runs = {start(ledger, sweep, 0.1 * number).run_id for number in range(1, 6)}
+    assert {run.run_id for run in ledger.cells_of(sweep).values()} == runs
 
 
 def test_a_stop_request_stays_until_it_is_cleared(ledger: Ledger) -> None:
