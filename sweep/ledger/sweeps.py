@@ -301,7 +301,8 @@ class Sweeps(TaggedRuns):
         deadline = time.monotonic() + (0 if made_here else PARENT_PATIENCE_SECONDS)
         while not (parents := self._parents(experiment.experiment_id)):
             strangers = self.client.search_runs([experiment.experiment_id], max_results=1)
-            if any(names.TAG_ROLE not in run.data.tags for run in strangers):
+            foreign = any(names.TAG_ROLE not in run.data.tags for run in strangers)
+            if foreign or not _made_for_sweep(experiment):
                 raise SweepExistsError(
                     f"MLflow has an experiment {experiment.name!r} that is not a sweep; choose another name "
                     "with --name."
@@ -364,6 +365,12 @@ class Sweeps(TaggedRuns):
                 f"{shown}{more}\n"
                 "Nothing was changed. Choose another name with --name, or keep the old axis values."
             )
+
+
+def _made_for_sweep(experiment: Experiment) -> bool:
+    """Whether an experiment without a sweep was made for one; MLflow's own one may bear the kind, too."""
+    kind = experiment.tags.get(names.TAG_EXPERIMENT_KIND)
+    return kind == names.EXPERIMENT_KIND and experiment.name != Experiment.DEFAULT_EXPERIMENT_NAME
 
 
 def _leased(run: Run) -> bool:

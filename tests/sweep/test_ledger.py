@@ -22,6 +22,7 @@ from sweep import names
 from sweep.errors import LedgerError, LedgerUnavailableError, SweepExistsError
 from sweep.grid_table import AxisValue, decode_table, encode_table, grid_table, with_fates
 from sweep.ledger import Ledger, Sweep
+from sweep.ledger.sweeps import PARENT_PATIENCE_SECONDS
 from sweep.names import Status
 from tests.forked import FORKED
 from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger
@@ -97,6 +98,28 @@ def test_somebody_elses_experiment_is_left_alone(ledger: Ledger) -> None:
     ledger.client.create_run(experiment)
     with pytest.raises(SweepExistsError, match="not a sweep"):
         ledger.open_sweep(FakeSpace(), make_plan(0.1))
+
+
+@pytest.mark.parametrize("name", ["Default", "empty"])
+def test_somebody_elses_empty_experiment_is_left_alone(ledger: Ledger, name: str) -> None:
+    client = ledger.client
+    if name == "Default":
+        # MLflow's page may have given it this kind.
+        client.set_experiment_tag("0", names.TAG_EXPERIMENT_KIND, names.EXPERIMENT_KIND)
+    else:
+        client.create_experiment(name)
+    begun = time.monotonic()
+    with pytest.raises(SweepExistsError, match=f"experiment '{name}' that is not a sweep"):
+        ledger.open_sweep(FakeSpace(name=name), make_plan(0.1))
+    assert time.monotonic() - begun < PARENT_PATIENCE_SECONDS
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None and not client.search_runs([experiment.experiment_id])
+
+
+def test_a_sweep_of_before_experiments_had_a_kind_goes_on(ledger: Ledger) -> None:
+    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+    ledger.client.delete_experiment_tag(sweep.experiment_id, names.TAG_EXPERIMENT_KIND)
+    assert ledger.open_sweep(FakeSpace(), make_plan(0.1)) == sweep
 
 
 def test_an_unknown_sweep_is_answered_with_the_nearest(ledger: Ledger) -> None:
