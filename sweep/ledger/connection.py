@@ -27,7 +27,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, SQLAlchemyError
 
 from sweep.errors import LedgerError, LedgerUnavailableError
 from sweep.ledger.fence import ask_fences
@@ -178,7 +178,8 @@ def translated(doing: str) -> Generator[None, None, None]:
     try:
         yield
     except MlflowException as error:
-        permanent = error.error_code in _PERMANENT
+        # A value that a column does not take is refused every time.
+        permanent = error.error_code in _PERMANENT or isinstance(error.__cause__, DataError)
         raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=not permanent) from error
     except (requests.RequestException, SQLAlchemyError, OSError) as error:
         raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=True) from error

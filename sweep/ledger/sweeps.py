@@ -15,7 +15,8 @@ from sweep.environment import source_state
 from sweep.errors import LedgerError, SweepExistsError
 from sweep.grid_table import decode_table, encode_table, missing_points
 from sweep.ledger.connection import translated
-from sweep.ledger.description import note_with_links
+from sweep.ledger.description import RUN_NAME_LENGTH, note_with_links
+from sweep.ledger.locations import artifact_location, name_of_deleted
 from sweep.ledger.runs import TaggedRuns, now_ms
 from sweep.names import Status
 from trainers.canonical import NUMERICS_VERSION
@@ -245,8 +246,7 @@ class Sweeps(TaggedRuns):
             # First: broken off after this, what is left has no sweep any more, and its name can be used.
             self.client.delete_run(sweep.run_id)
             # MLflow would keep the name of a deleted experiment for itself.
-            freed = f"{sweep.name} (deleted {time.strftime('%Y-%m-%d %H:%M:%S')})"
-            self.client.rename_experiment(sweep.experiment_id, freed)
+            self.client.rename_experiment(sweep.experiment_id, name_of_deleted(sweep.name, sweep.run_id))
             if not self.client.search_runs([sweep.experiment_id], max_results=1):
                 self.client.delete_experiment(sweep.experiment_id)
 
@@ -279,7 +279,8 @@ class Sweeps(TaggedRuns):
         if experiment is None:
             location = None
             if self._artifacts_root is not None:
-                location = (self._artifacts_root.absolute() / quote(name, safe=" ")).as_uri()
+                limited = not self.client.tracking_uri.startswith("sqlite")
+                location = artifact_location(self._artifacts_root, name, limited=limited)
             try:
                 self.client.create_experiment(
                     name, artifact_location=location, tags={names.TAG_EXPERIMENT_KIND: names.EXPERIMENT_KIND}
@@ -316,7 +317,10 @@ class Sweeps(TaggedRuns):
         if not shares:
             tags[names.TAG_REUSE] = NOT_SHARED
         self.client.create_run(
-            experiment.experiment_id, start_time=now_ms(), tags=tags, run_name=experiment.name
+            experiment.experiment_id,
+            start_time=now_ms(),
+            tags=tags,
+            run_name=experiment.name[:RUN_NAME_LENGTH],
         )
         if not made_here:
             # Others who waited as long have made theirs by then, and all choose the same one.

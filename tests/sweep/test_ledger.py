@@ -1,6 +1,5 @@
 """The ledger on a real SQLite store: names as agreed, repetition harmless, refusals clear."""
 
-import itertools
 import json
 import math
 import multiprocessing
@@ -12,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,7 +20,6 @@ from sweep import names
 from sweep.errors import LedgerError, LedgerUnavailableError, SweepExistsError
 from sweep.grid_table import AxisValue, decode_table, encode_table, grid_table, with_fates
 from sweep.ledger import Ledger, Sweep
-from sweep.ledger.sweeps import PARENT_PATIENCE_SECONDS
 from sweep.names import Status
 from tests.forked import FORKED
 from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger
@@ -91,35 +88,6 @@ def test_a_deleted_sweep_keeps_its_name(ledger: Ledger) -> None:
         ledger.open_sweep(FakeSpace(), make_plan(0.1))
     with pytest.raises(ConfigError, match="unknown sweep"):
         ledger.find_sweep("little")
-
-
-def test_somebody_elses_experiment_is_left_alone(ledger: Ledger) -> None:
-    experiment = ledger.client.create_experiment("little")
-    ledger.client.create_run(experiment)
-    with pytest.raises(SweepExistsError, match="not a sweep"):
-        ledger.open_sweep(FakeSpace(), make_plan(0.1))
-
-
-@pytest.mark.parametrize("name", ["Default", "empty"])
-def test_somebody_elses_empty_experiment_is_left_alone(ledger: Ledger, name: str) -> None:
-    client = ledger.client
-    if name == "Default":
-        # MLflow's page may have given it this kind.
-        client.set_experiment_tag("0", names.TAG_EXPERIMENT_KIND, names.EXPERIMENT_KIND)
-    else:
-        client.create_experiment(name)
-    begun = time.monotonic()
-    with pytest.raises(SweepExistsError, match=f"experiment '{name}' that is not a sweep"):
-        ledger.open_sweep(FakeSpace(name=name), make_plan(0.1))
-    assert time.monotonic() - begun < PARENT_PATIENCE_SECONDS
-    experiment = client.get_experiment_by_name(name)
-    assert experiment is not None and not client.search_runs([experiment.experiment_id])
-
-
-def test_a_sweep_of_before_experiments_had_a_kind_goes_on(ledger: Ledger) -> None:
-    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
-    ledger.client.delete_experiment_tag(sweep.experiment_id, names.TAG_EXPERIMENT_KIND)
-    assert ledger.open_sweep(FakeSpace(), make_plan(0.1)) == sweep
 
 
 def test_an_unknown_sweep_is_answered_with_the_nearest(ledger: Ledger) -> None:
@@ -262,44 +230,6 @@ def test_of_duplicates_the_ended_run_is_kept(ledger: Ledger) -> None:
     assert sorted(ledger.remove_duplicates(sweep)) == sorted([runs[0].run_id, runs[2].run_id])
     assert ledger.remove_duplicates(sweep) == []
     assert list(ledger.cells_of(sweep)) == [runs[0].cell_id]
-
-
-def test_more_runs_than_a_page_are_found(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.ledger.runs.RUNS_PER_PAGE", 2)
-    lrs = [0.1 * index for index in range(1, 13)]
-    sweep = ledger.open_sweep(FakeSpace(), make_plan(*lrs))
-    made = {start(ledger, sweep, lr).cell_id for lr in lrs}
-    assert set(ledger.lookup(made)) == made
-
-
-def test_a_run_that_is_deleted_between_pages_hides_no_other(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sweep.ledger.runs.RUNS_PER_PAGE", 4)
-    times = itertools.count(1000)
-    monkeypatch.setattr("sweep.ledger.cells.now_ms", lambda: next(times) // 2)
-    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
-    runs = [start(ledger, sweep, 0.1 * number) for number in range(1, 13)]
-    search, doomed = ledger.client.search_runs, iter(runs[:3])
-
-    def deleting(*arguments: Any, **named: Any) -> Any:
-        page = search(*arguments, **named)
-        if run := next(doomed, None):
-            ledger.client.delete_run(run.run_id)
-        return page
-
-    monkeypatch.setattr(ledger.client, "search_runs", deleting)
-    assert {run.run_id for run in runs[3:]} <= {run.run_id for run in ledger.cells_of(sweep).values()}
-
-
-def test_more_runs_of_one_moment_than_a_page_are_found(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sweep.ledger.runs.RUNS_PER_PAGE", 2)
-    monkeypatch.setattr("sweep.ledger.cells.now_ms", lambda: 1000)
-    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
-    runs = {start(ledger, sweep, 0.1 * number).run_id for number in range(1, 6)}
-    assert {run.run_id for run in ledger.cells_of(sweep).values()} == runs
 
 
 def test_a_stop_request_stays_until_it_is_cleared(ledger: Ledger) -> None:

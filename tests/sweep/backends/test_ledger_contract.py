@@ -25,7 +25,8 @@ from sweep.recorder import Recorder
 from sweep.storage import Manifest, Storage
 from tests.forked import FORKED
 from tests.sweep.backends.conftest import Task
-from tests.sweep.small_sweep import take_over
+from tests.sweep.small_sweep import FakeSpace, make_plan, take_over
+from trainers.errors import ConfigError
 
 WRITERS = 8
 PARAMS = ("once.0", "once.1", "once.2", "once.3")
@@ -50,6 +51,23 @@ def test_a_sweep_and_its_files_are_found_again(ledger: Ledger, sweep: Sweep, tas
     assert table is not None
     assert table["cell_id"].to_pylist() == [task.cell_id]
     assert sweep.run_id in [one.run_id for one in ledger.list_sweeps()]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "学习率与批大小扫描", "шаг-обучения-и-пачка", "it's ä" * 12])
+def test_a_name_may_be_long_however_it_is_written(ledger: Ledger, name: str) -> None:
+    space, plan = FakeSpace(name=name), make_plan(0.1)
+    sweep = ledger.open_sweep(space, plan)
+    try:
+        ledger.write_plan(sweep, space, plan)
+        assert ledger.find_sweep(name).run_id == sweep.run_id
+        assert ledger.read_space(sweep) == space.text
+        twin = ledger.open_sweep(FakeSpace(name=name[:-1] + "y"), plan)
+        assert ledger.read_cells(twin) is None
+        ledger.delete_sweep(twin)
+    finally:
+        ledger.delete_sweep(sweep)
+    with pytest.raises(ConfigError, match="unknown sweep"):
+        ledger.find_sweep(name)
 
 
 def test_a_cell_is_followed_from_its_start_to_its_end(ledger: Ledger, sweep: Sweep, task: Task) -> None:
