@@ -39,11 +39,15 @@ from sweep.training import Training
 from sweep.whereabouts import record_storage, require_its_storage
 from trainers.canonical import dataset_entry
 from trainers.cell import Cell
+from trainers.errors import ConfigError
 
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 3.0
 """How often a driver that waits for cells of another sweep looks how they stand."""
 
 CELLS_SHOWN = 3
+MISTAKE = f"{ConfigError.__name__}: "
+"""How the reason of a cell begins that fails until something of the user's is corrected."""
+
 EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 
 
@@ -348,13 +352,14 @@ class _Run:
         self._say(f"{name}: " + ", ".join(f"{counts[s.value]} {s}" for s in Status if counts[s.value]))
         if told := accuracy_text(self._expected, fates):
             self._say(told)
-        for cell in failed:
-            self._say(f"  cell {cell} failed: {fates[cell].reason}")
+        for line in failure_lines({cell: fates[cell].reason for cell in failed}):
+            self._say(line)
         if counts[Status.STOPPED.value]:
             self._say(f"go on with those stopped early: {self._resume('--continue-stopped')}")
         for line in [] if self._guide is None else self._guide.summary():
             self._say(line)
-        return self._exit_code(left)
+        mistaken = set(left) == {cell for cell in failed if fates[cell].reason.startswith(MISTAKE)}
+        return self._exit_code(left, mistaken=mistaken)
 
     def _forget_met_requests(self, fates: Mapping[str, CellRun]) -> None:
         """Take away the requests to stop cells that have ended."""
@@ -365,8 +370,8 @@ class _Run:
         if self._ledger.requests(self._sweep).cells & met:
             self._ledger.clear_cell_stops(self._sweep, met)
 
-    def _exit_code(self, left: Sequence[str]) -> int:
-        """Say what to do next."""
+    def _exit_code(self, left: Sequence[str], *, mistaken: bool) -> int:
+        """Say what to do next; `mistaken` is what fails again as long as nobody corrects it."""
         if self._unrecorded:
             more = ", …" if len(self._unrecorded) > CELLS_SHOWN else ""
             shown = ", ".join(self._unrecorded[:CELLS_SHOWN]) + more
@@ -379,7 +384,8 @@ class _Run:
             self._say(f"stopped {self._stop.why}; go on with: {self._resume()}")
             return EXIT_INTERRUPTED
         if left:
-            self._say(f"go on with: {self._resume()}")
+            told = "as it is that fails again; once it is corrected" if mistaken else "go on with"
+            self._say(f"{told}: {self._resume()}")
             return EXIT_FAILED
         for what, command in (("figures and tables", "report"), ("the best, and going on with them", "best")):
             self._say(f"{what}: {hint(command, self._sweep.name, given=self._places.given)}")
@@ -390,6 +396,23 @@ class _Run:
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)
+
+
+def failure_lines(reasons: Mapping[str, str]) -> list[str]:
+    """Return why cells failed, a reason that several share said once.
+
+    Args:
+        reasons: By cell.
+    """
+    cells_of: dict[str, list[str]] = {}
+    for cell, reason in reasons.items():
+        cells_of.setdefault(reason, []).append(cell)
+    lines: list[str] = []
+    for reason, cells in cells_of.items():
+        shown = ", ".join(cells[:CELLS_SHOWN]) + (", …" if len(cells) > CELLS_SHOWN else "")
+        who = f"cell {shown}" if len(cells) == 1 else f"{len(cells)} cells ({shown})"
+        lines.append(f"  {who} failed: {reason}")
+    return lines
 
 
 def _has_ended(run: CellRun | None) -> bool:

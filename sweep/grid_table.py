@@ -1,7 +1,7 @@
 """`cells.parquet`: one row per grid point, with its axes, its cell, and how that cell stands."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -101,12 +101,11 @@ def is_axis(column: str) -> bool:
     return column.startswith(AXIS_COLUMN_PREFIX)
 
 
-def missing_points(old: pa.Table, new: pa.Table) -> list[str]:
-    """Describe the grid points of `old` whose cells `new` lacks, one line each."""
-    planned = set(new["cell_id"].to_pylist())
-    lines: list[str] = []
-    for row in old.to_pylist():
-        if row["cell_id"] not in planned:
+def described_points(table: pa.Table, cells: Collection[str]) -> list[str]:
+    """Describe the grid points of these cells, one line each."""
+    lines, wanted = list[str](), set(cells)
+    for row in table.to_pylist():
+        if row["cell_id"] in wanted:
             axes = {name: value for name, value in row.items() if is_axis(name) and value is not None}
             text = " ".join(
                 f"{name.removeprefix(AXIS_COLUMN_PREFIX)}={value}" for name, value in axes.items()

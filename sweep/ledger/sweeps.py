@@ -13,8 +13,9 @@ from mlflow.exceptions import MlflowException
 from sweep import names
 from sweep.environment import source_state
 from sweep.errors import LedgerError, SweepExistsError
-from sweep.grid_table import decode_table, encode_table, missing_points
+from sweep.grid_table import decode_table, described_points, encode_table
 from sweep.ledger.connection import translated
+from sweep.ledger.continuation import has_result, refusal
 from sweep.ledger.description import RUN_NAME_LENGTH, note_with_links
 from sweep.ledger.locations import artifact_location, name_of_deleted
 from sweep.ledger.runs import TaggedRuns, now_ms
@@ -22,7 +23,6 @@ from sweep.names import Status
 from trainers.canonical import NUMERICS_VERSION
 from trainers.errors import ConfigError, unknown_name
 
-POINTS_SHOWN = 3
 PARENT_PATIENCE_SECONDS = 5.0
 """How long whoever made an experiment is given to make its parent run."""
 
@@ -104,7 +104,7 @@ class Sweeps(TaggedRuns):
 
         Raises:
             ConfigError: The name cannot be one.
-            SweepExistsError: The name is taken by cells that the new plan lacks, or by something else.
+            SweepExistsError: The name is taken by results that the new plan lacks, or by something else.
         """
         name = space.name if name is None else name
         if not name.strip() or not name.isprintable() or len(quote(name)) > MAX_QUOTED_NAME:
@@ -129,7 +129,7 @@ class Sweeps(TaggedRuns):
         """Store the space and the plan with the sweep; the caller holds its lease.
 
         Raises:
-            SweepExistsError: Stored cells are not in the plan.
+            SweepExistsError: Cells with a result are not in the plan.
         """
         parent = self.parent_run(sweep)
         self._require_continuation(parent, cells, accept_version=accept_version)
@@ -330,10 +330,11 @@ class Sweeps(TaggedRuns):
     def _parents(self, experiment_id: str) -> list[Run]:
         return sorted(self._search([experiment_id], names.TAG_ROLE, names.ROLE_SWEEP), key=_preference)
 
-    def _cells_run(self, sweep: Sweep) -> list[str]:
-        with translated(f"listing the cells of sweep {sweep.name!r}"):
-            runs = self._search([sweep.experiment_id], names.TAG_ROLE, names.ROLE_CELL)
-        return sorted({run.data.tags[names.TAG_CELL_ID] for run in runs})
+    def _results(self, experiments: list[str]) -> dict[str, Run]:
+        """Return a run of each cell that has a result, or a history to go on with."""
+        with translated("looking for results"):
+            runs = self._search(experiments, names.TAG_ROLE, names.ROLE_CELL)
+        return {run.data.tags[names.TAG_CELL_ID]: run for run in runs if has_result(run)}
 
     def _require_continuation(self, parent: Run, cells: pa.Table, *, accept_version: bool) -> None:
         """Refuse a plan that does not go on with what a sweep has."""
@@ -355,20 +356,21 @@ class Sweeps(TaggedRuns):
             if error.transient:
                 raise
             old = None
-        if old is not None:
-            missing = missing_points(old, cells)
-        else:
+        planned = set(cells["cell_id"].to_pylist())
+        if old is None:
             # Given up before the plan was stored, or the file is damaged: the runs say what must be kept.
-            planned = set(cells["cell_id"].to_pylist())
-            missing = [f"cell {cell_id}" for cell_id in self._cells_run(sweep) if cell_id not in planned]
-        if missing:
-            shown = "".join(f"\n  {line}" for line in missing[:POINTS_SHOWN])
-            more = f"\n  and {len(missing) - POINTS_SHOWN} more" if len(missing) > POINTS_SHOWN else ""
-            raise SweepExistsError(
-                f"sweep {sweep.name!r} exists and has {len(missing)} grid points that the new plan lacks:"
-                f"{shown}{more}\n"
-                "Nothing was changed. Choose another name with --name, or keep the old axis values."
-            )
+            results = self._results([sweep.experiment_id])
+            lost = sorted(results.keys() - planned)
+        else:
+            lost = sorted(set(old["cell_id"].to_pylist()) - planned)
+            everywhere = self._experiment_ids() if sweep.shares else [sweep.experiment_id]
+            results = self._results(everywhere) if lost else {}
+            # What has failed, or never came to anything, may be replaced.
+            lost = [cell_id for cell_id in lost if cell_id in results]
+        if lost:
+            points = [f"cell {cell}" for cell in lost] if old is None else described_points(old, lost)
+            document = self.artifacts.get(results[lost[0]].info.run_id, names.ARTIFACT_CELL)
+            raise refusal(sweep.name, points, document)
 
 
 def _made_for_sweep(experiment: Experiment) -> bool:

@@ -83,3 +83,18 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home, ray: tuple[
     output = home.run("run", "mine.yaml", "--max-failures", "0", *ray, code=1)
     assert "failed" in output and "takes no inputs of shape (1, 28, 28)" in output
     assert "1 failed" in home.run("status", "tiny")
+
+
+def test_a_mistake_in_a_probe_is_corrected_and_the_sweep_goes_on(home: Home, ray: tuple[str, str]) -> None:
+    path = home.folder / "my_probe.py"
+    path.write_text("def measure(view):\n    return {'largest': view.params_P.apps().max()}\n")
+    probes = f"probes: [{{name: file, path: '{path}'}}], phases"
+    (home.folder / "mine.yaml").write_text(SPACE.replace("phases", probes).replace("[0]", "[0, 1]"))
+    output = home.run("run", "mine.yaml", "--max-failures", "0", *ray, code=1)
+    assert "once it is corrected" in output and "go on with" not in output
+    assert output.count("AttributeError") == 1 and "2 cells (" in output
+    path.write_text("def measure(view):\n    return {'largest': view.params_P.abs().max()}\n")
+    assert "2 completed" in home.run("resume", "tiny", *ray)
+    path.write_text("def measure(view):\n    return {}\n")
+    refused = home.run("run", "mine.yaml", *ray, code=2)
+    assert "Changed since then" in refused and "my_probe.py" in refused and "delete tiny" in refused

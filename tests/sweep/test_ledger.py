@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from sweep.names import Status
 from tests.forked import FORKED
 from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger
 from trainers.canonical import cell_id
+from trainers.cell import Cell, Probe
 from trainers.cell_json import cell_from_json
 from trainers.errors import ConfigError
+from trainers.options import Choice
 
 
 def start(ledger: Ledger, sweep: Sweep, lr: float = 0.1, axes: Mapping[str, AxisValue] | None = None):
@@ -60,13 +62,57 @@ def test_a_plan_may_grow_but_not_lose_cells(ledger: Ledger) -> None:
     grown = make_plan(0.2, 0.1, 0.3)
     assert ledger.open_sweep(space, grown) == ledger.find_sweep("little")
     ledger.write_plan(sweep, space, grown)
+    ledger.finish_cell(start(ledger, sweep, 0.1).run_id, Status.COMPLETED)
+    begun = start(ledger, sweep, 0.2)
+    ledger.client.set_tag(begun.run_id, names.TAG_RECORDED_UNTIL, "50")
     with pytest.raises(
         SweepExistsError, match=r"2 grid points .*\n  grid: lr=0.2 .*\n  grid: lr=0.1 "
     ) as info:
         ledger.open_sweep(FakeSpace(text="other"), make_plan(0.3))
-    assert "--name" in str(info.value)
+    assert "--name" in str(info.value) and "keep the old axis values" in str(info.value)
     assert info.value.exit_code == 2
     assert ledger.read_space(sweep) == space.text
+
+
+def test_what_has_failed_or_was_never_run_may_be_replaced(ledger: Ledger) -> None:
+    space, plan = FakeSpace(), make_plan(0.1, 0.2, 0.3)
+    sweep = ledger.open_sweep(space, plan)
+    ledger.write_plan(sweep, space, plan)
+    ledger.finish_cell(start(ledger, sweep, 0.1).run_id, Status.FAILED, "ConfigError: probe: failed")
+    start(ledger, sweep, 0.2)
+    corrected = make_plan(0.4, 0.3)
+    ledger.write_plan(ledger.open_sweep(space, corrected), space, corrected)
+    stored = ledger.read_cells(sweep)
+    assert stored is not None and stored["cell_id"].to_pylist() == corrected["cell_id"].to_pylist()
+
+
+def test_a_result_that_another_sweep_made_is_not_lost_either(ledger: Ledger) -> None:
+    space, plan = FakeSpace(), make_plan(0.1)
+    sweep = ledger.open_sweep(space, plan)
+    ledger.write_plan(sweep, space, plan)
+    other = ledger.open_sweep(FakeSpace(name="other"), plan)
+    ledger.finish_cell(start(ledger, other).run_id, Status.DIVERGED)
+    with pytest.raises(SweepExistsError, match="1 grid points"):
+        ledger.open_sweep(space, make_plan(0.2))
+
+
+def test_a_file_of_the_users_own_that_has_changed_is_named(ledger: Ledger, tmp_path: Path) -> None:
+    path = tmp_path / "my_probe.py"
+
+    def planned(text: str) -> tuple[Cell, pa.Table]:
+        path.write_text(text)
+        probe = Probe(name="file", options=Choice.of("file", path=str(path)).options)
+        cell = replace(make_cell(), probes=(probe,))
+        return cell, grid_table(["grid"], [{"lr": 0.1}], [cell_id(cell)])
+
+    cell, plan = planned("first")
+    sweep = ledger.open_sweep(FakeSpace(), plan)
+    ledger.write_plan(sweep, FakeSpace(), plan)
+    run = ledger.start_cell(sweep, cell_id=cell_id(cell), cell=cell, axes={"lr": 0.1})
+    ledger.finish_cell(run.run_id, Status.COMPLETED)
+    with pytest.raises(SweepExistsError, match=r"(?s)Changed .*my_probe\.py.*delete little") as info:
+        ledger.open_sweep(FakeSpace(), planned("second")[1])
+    assert "axis values" not in str(info.value)
 
 
 def test_without_a_readable_plan_the_runs_say_what_must_be_kept(ledger: Ledger, folder: Path) -> None:
@@ -76,6 +122,7 @@ def test_without_a_readable_plan_the_runs_say_what_must_be_kept(ledger: Ledger, 
     ledger.artifacts.put(sweep.run_id, names.ARTIFACT_CELLS, encode_table(plan)[:-7])
     with pytest.raises(LedgerError, match="damaged"):
         ledger.read_cells(sweep)
+    ledger.finish_cell(run.run_id, Status.COMPLETED)
     with pytest.raises(SweepExistsError, match=run.cell_id):
         ledger.open_sweep(space, make_plan(0.2))
     assert ledger.open_sweep(space, make_plan(0.1, 0.2)).run_id == sweep.run_id

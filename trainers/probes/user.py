@@ -38,11 +38,19 @@ def measure_own(view: "View", probe: "ScheduledProbe") -> dict[str, float]:
     Raises:
         ConfigError: The file is not the one that was planned with, has no such function, or it fails.
     """
+    import torch
+
     path, name = str(probe.options["path"]), str(probe.options["function"])
-    values = _function(path, name, str(probe.options["digest"]))(view)
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"probe: {name} of {path} returned {values!r}; expected names with numbers.")
-    return {f"own/{key}": float(value) for key, value in values.items()}
+    function = _function(path, name, str(probe.options["digest"]))
+    try:
+        values = function(view)
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"probe: {name} of {path} returned {values!r}; expected names with numbers.")
+        return {f"own/{key}": float(value) for key, value in values.items()}
+    except (ConfigError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ConfigError(f"probe: {name} of {path} failed: {error!r}.") from error
 
 
 def _source(path: str) -> bytes:

@@ -1,0 +1,89 @@
+"""Whether a plan goes on with what a sweep has: what must not be lost, and why it would be."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mlflow.entities import Run
+
+from sweep import names
+from sweep.errors import SweepExistsError
+from sweep.invocation import hint
+from sweep.names import Status
+from trainers.data import DATASETS
+from trainers.errors import ConfigError
+from trainers.models.user import source_digest
+from trainers.probes.user import source_digest as probe_digest
+
+POINTS_SHOWN = 3
+
+
+def has_result(run: Run) -> bool:
+    """Whether a cell's run has something that must not be lost: an end, or a history to be gone on with.
+
+    What has failed has neither: its cause may be in what was changed since.
+    """
+    told = run.data.tags.get(names.TAG_STATUS)
+    ended = any(status.ended for status in Status if status.value == told)
+    return ended or (told != Status.FAILED.value and run.data.tags.get(names.TAG_RECORDED_UNTIL, "0") != "0")
+
+
+def refusal(sweep: str, points: Sequence[str], document: bytes | None) -> SweepExistsError:
+    """Say which results a plan lacks, and what to do.
+
+    Args:
+        sweep: The sweep's name.
+        points: Its grid points, one line each.
+        document: `cell.json` of one of their cells, if there is one.
+    """
+    shown = "".join(f"\n  {line}" for line in points[:POINTS_SHOWN])
+    more = f"\n  and {len(points) - POINTS_SHOWN} more" if len(points) > POINTS_SHOWN else ""
+    changed = [] if document is None else changed_files(document)
+    why = (
+        f"Changed since then, which makes other cells of them: {', '.join(changed)}."
+        if changed
+        else "To keep them, keep the old axis values."
+    )
+    return SweepExistsError(
+        f"sweep {sweep!r} exists and has {len(points)} grid points with results that the new plan lacks:"
+        f"{shown}{more}\n{why} Nothing was changed. Choose another name (sweep run SPACE --name NAME), or "
+        f"give these results up: {hint('delete', sweep)}"
+    )
+
+
+def changed_files(document: bytes) -> list[str]:
+    """Return the paths of the user's own files that are not what they were when a cell was run.
+
+    Args:
+        document: Its `cell.json`.
+    """
+    found: list[str] = []
+    for path, then, now in _files(json.loads(document)):
+        try:
+            if now(path) != then:
+                found.append(path)
+        except ConfigError:
+            found.append(f"{path} (it cannot be read)")
+    return list(dict.fromkeys(found))
+
+
+def _files(document: dict[str, Any]) -> Iterator[tuple[str, str, Callable[[str], str]]]:
+    """Yield path and recorded digest of each file of the user's own, and what gives its digest now."""
+    canonical, stated = document["canonical"], document["stated"]
+    if "source_digest" in canonical:
+        yield stated["model"]["path"], canonical["source_digest"], _model_digest
+    if stated["dataset"]["name"] == "file":
+        yield stated["dataset"]["path"], canonical["data_digest"], _data_digest
+    for probe in canonical["record"]["probes"]:
+        if "path" in probe:
+            yield probe["path"], probe["digest"], probe_digest
+
+
+def _model_digest(path: str) -> str:
+    return source_digest({"path": path})
+
+
+def _data_digest(path: str) -> str:
+    sizes = DATASETS["file"].sizes
+    assert sizes is not None, "data of the user's own are known by their file"
+    return sizes({"path": path})["digest"]
