@@ -70,6 +70,7 @@ def plan(
     from sweep.forecast import forecast
     from sweep.lanes import lanes_to_plan
     from sweep.plan import make_plan
+    from sweep.trainable import require_trainable
 
     loaded = load_space(space, smoke=smoke, overrides=overrides or ())
     made, about = make_plan(loaded), ""
@@ -79,6 +80,7 @@ def plan(
         from sweep.search.foreseeing import foreseen_plan, search_text
 
         made, about = foreseen_plan(loaded), search_text(loaded.search)
+    require_trainable(loaded, made)
     lanes = lanes_to_plan(lanes, made.cells.values())
     places = Places.resolve(tracking_uri=tracking_uri, data_folder=data)
     console = _out()

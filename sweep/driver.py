@@ -35,6 +35,7 @@ from sweep.search.journal import Journal, read_events
 from sweep.search.points import plan_of, recorded_events, require_same_search
 from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
+from sweep.trainable import require_trainable
 from sweep.training import Training
 from sweep.whereabouts import record_storage, require_its_storage
 from trainers.canonical import dataset_entry
@@ -60,7 +61,9 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
     Raises:
         SharpflatError: It cannot be begun; nothing has been changed.
     """
-    require_data(list(make_plan(space).cells.values()) or [space.base], places)
+    planned = make_plan(space)
+    require_data(list(planned.cells.values()) or [space.base], places)
+    require_trainable(space, planned)
     ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts)
     if not options.accept_storage:
         require_its_storage(ledger, options.name, places.storage)

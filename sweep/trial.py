@@ -25,6 +25,7 @@ from trainers.canonical import cell_id
 from trainers.cell import Cell
 from trainers.cell_json import cell_from_json
 from trainers.data import DATASETS, Dataset
+from trainers.errors import ConfigError
 from trainers.options import Choice
 
 FIRST_LOOK_FOR_STOPS_SECONDS = 0.1
@@ -38,8 +39,7 @@ RESULT_PROBLEMS = "problems"
 """Key of a trial's report: damaged files that were passed over."""
 
 RESULT_FAILURE = "failure"
-"""Key of a trial's report: the traceback with which a pack of several cells ended, else `None`."""
-
+"""Key of a trial's report: the traceback with which a pack ended that is not tried again, else `None`."""
 
 RESULT_NODE = "node"
 """Key of a trial's report: the name of its node and how busy it is, see `sweep.node_use`."""
@@ -70,7 +70,7 @@ class PackTrial(tune.Trainable):
         self._problems: list[str] = []
         self._store = Storage.open(config["storage"], create=False)
         self._cells = [cell_from_json(values) for values in config["cells"]]
-        self._ids = [cell_id(cell) for cell in self._cells]
+        self._ids: list[str] = []
         self._watchdog = Watchdog(config["hang_seconds"], self._leave_note)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -89,10 +89,11 @@ class PackTrial(tune.Trainable):
             try:
                 committed = self._train_and_commit()
                 failure = None
-            except Exception:
-                # Of several cells one is to blame: each is tried by itself then. One alone fails.
+            except Exception as error:
+                # Of several cells one is to blame: each is tried by itself then. One alone fails, and is
+                # tried again unless what the user has written fails whenever it is tried.
                 failure = traceback.format_exc()
-                if len(self._cells) == 1:
+                if len(self._cells) == 1 and not isinstance(error, ConfigError):
                     if plain_text(failure) != failure:
                         # Tune writes it to a file of text.
                         raise RuntimeError(plain_text(failure)) from None
@@ -109,6 +110,8 @@ class PackTrial(tune.Trainable):
         }
 
     def _train_and_commit(self) -> list[Committed]:
+        # Here and not in `setup`: files of the user's own are read for it.
+        self._ids = self._ids or [cell_id(cell) for cell in self._cells]
         if self._pack is None:
             self._pack = self._build()
         deadline = time.monotonic() + float(self.config["seconds"])

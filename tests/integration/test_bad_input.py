@@ -37,6 +37,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
         ("run demo --set dataset=mnist", "MNIST"),
         ("plan demo --set base.model=transformer", "'transformer' does not fit data set 'mnist-5k'"),
         ("run demo --set base.model=transformer", "'transformer' does not fit data set 'mnist-5k'"),
+        ("plan demo --set k=[2,100000000]", "found 100000000; must be at most the model's"),
+        ("run demo --set k=[2,100000000]", "found 100000000; must be at most the model's"),
+        ("search demo --cells 3 --set k=[2,100000000]", "found 100000000; must be at most the model's"),
         ("run tiny.yaml --tracking-uri http://127.0.0.1:9", "does not answer"),
         ("run tiny.yaml --tracking-uri folder", "--tracking-uri"),
         ("run tiny.yaml --storage a-file/x", "a file is in the way"),
@@ -77,11 +80,19 @@ def test_a_real_process_ends_with_two(command: str, said: str, home: Home) -> No
 
 def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home, ray: tuple[str, str]) -> None:
     path = home.folder / "my_model.py"
-    path.write_text("from torch import nn\ndef build(shape, outputs):\n    return nn.Linear(3, outputs)\n")
+    # What is tried with one example when it is planned is right.
+    path.write_text(
+        "from torch import nn\n"
+        "class Alone(nn.Linear):\n"
+        "    def forward(self, inputs):\n"
+        "        assert len(inputs) == 1, 'one at a time'\n"
+        "        return super().forward(inputs.flatten(1))\n"
+        "def build(shape, outputs):\n    return Alone(784, outputs)\n"
+    )
     model = f"model: {{name: file, path: '{path}'}}"
     (home.folder / "mine.yaml").write_text(SPACE.replace("model: mlp", model))
     output = home.run("run", "mine.yaml", "--max-failures", "0", *ray, code=1)
-    assert "failed" in output and "takes no inputs of shape (1, 28, 28)" in output
+    assert "failed" in output and "one at a time" in output and "go on with" in output
     assert "1 failed" in home.run("status", "tiny")
 
 

@@ -10,6 +10,7 @@ import torch
 from sweep import lanes
 from sweep.forks import plan_sharing
 from sweep.lanes import AUTO, lanes_at_hand, lanes_to_plan, parse_lanes
+from sweep.names import Status
 from sweep.pack_events import PackEvents
 from sweep.packs import make_packs
 from sweep.trial import RESULT_FAILURE, PackTrial
@@ -51,19 +52,32 @@ def test_auto_is_one_on_a_cpu_and_refused_where_the_gpu_is_missing(monkeypatch: 
         lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=1.0)
 
 
-def failure_of(error: Exception, monkeypatch: pytest.MonkeyPatch) -> str | None:
-    """What a trial of several cells reports that meets this error."""
+def failure_of(error: Exception, monkeypatch: pytest.MonkeyPatch, *, num_cells: int = 5) -> str | None:
+    """What a trial of so many cells reports that meets this error."""
 
     def raises(trial: PackTrial) -> None:
         raise error
 
     trial = PackTrial.__new__(PackTrial)
-    trial._cells, trial._problems = list(CELLS.values()), []
+    trial._cells, trial._problems = list(CELLS.values())[:num_cells], []
     trial._watchdog = SimpleNamespace(watching=contextlib.nullcontext)  # type: ignore[assignment]
     monkeypatch.setattr(PackTrial, "_train_and_commit", raises)
     result = trial.step()
     assert result["done"]
     return result[RESULT_FAILURE]
+
+
+def test_one_cell_is_tried_again_unless_it_fails_whenever_it_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ValueError, match="by chance"):
+        failure_of(ValueError("by chance"), monkeypatch, num_cells=1)
+    log = failure_of(ConfigError("k: found 3"), monkeypatch, num_cells=1)
+    assert log is not None
+    recorder, packs = Mock(), [("0",)]
+    events = PackEvents(CELLS, packs, plan_sharing(CELLS), recorder, Mock(), Mock(), Mock())
+    assert events.failed(0, "reason", log) == []
+    recorder.ended.assert_called_once_with("0", Status.FAILED, "reason", log=log)
 
 
 @pytest.mark.parametrize(

@@ -137,8 +137,9 @@ def test_steps_left_by_sharing_against_addresses(cells: list[Cell], steps: int) 
 
 def test_planning_imports_neither_torch_nor_ray_nor_mlflow() -> None:
     code = (
-        "import sys, search_spaces as s, sweep.forecast, sweep.plan as p; "
-        "p.make_plan(s.load_space('demo')).to_json(); "
+        "import sys, search_spaces as s, sweep.forecast, sweep.plan as p, sweep.trainable as t; "
+        "space = s.load_space('demo'); plan = p.make_plan(space); plan.to_json(); "
+        "t.require_trainable(space, plan); "
         "print([name for name in ('torch', 'ray', 'mlflow') if name in sys.modules])"
     )
     root = Path(__file__).parents[2]
@@ -151,6 +152,7 @@ def test_a_hundred_thousand_cells() -> None:
 import json, pathlib, time
 from search_spaces import load_space_text
 from sweep.plan import make_plan
+from sweep.trainable import require_trainable
 text = '''
 name: large
 base: {model: mlp, dataset: mnist-5k, phases: [{lr: 0.1, until: 20000}]}
@@ -161,7 +163,10 @@ axes:
 ''' % tuple(", ".join(map(str, values)) for values in (
     [i / 7 for i in range(1, 101)], [i / 11 for i in range(1, 101)], range(10)))
 begun = time.process_time()
-values = make_plan(load_space_text(text)).to_json()
+space = load_space_text(text)
+plan = make_plan(space)
+require_trainable(space, plan)
+values = plan.to_json()
 seconds = time.process_time() - begun
 # Not ru_maxrss, which a child takes over from the process that started it.
 status = dict(line.split(':') for line in pathlib.Path('/proc/self/status').read_text().splitlines())

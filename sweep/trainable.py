@@ -1,0 +1,145 @@
+"""Whether what a plan asks for can be trained: models can be built, and have room for the directions.
+
+Each model is built once for each data set. Torch is imported only where that must be done to know.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import pairwise
+from typing import cast
+
+from search_spaces import Space
+from search_spaces.axes import AxisSpec
+from search_spaces.expansion import describe
+from search_spaces.search import corners
+from sweep.plan import Plan
+from trainers.canonical import dataset_entry, record_form, stages
+from trainers.cell import Cell, Condition
+from trainers.data import DatasetEntry
+from trainers.errors import ConfigError
+from trainers.models import MODELS
+from trainers.options import Choice
+
+OWN = "file"
+"""The entry of models of the user's own."""
+
+Kind = tuple[Choice, Choice]
+"""A model and its data."""
+
+
+def require_trainable(space: Space, plan: Plan) -> None:
+    """Find what would fail cell by cell.
+
+    Args:
+        space: The space; of a search, the ends and the values of its axes are looked at.
+        plan: Its plan.
+
+    Raises:
+        ConfigError: A model cannot be built for its data, or a `k` is larger than its number of parameters.
+    """
+    planned = _ends(space) if space.is_search else plan
+    kinds: dict[Kind, tuple[str, int]] = {}
+    probed: dict[tuple[int, Choice], int] = {}
+    for address, cell in planned.cells.items():
+        kind = (cell.model, cell.dataset)
+        # The cells of a grid share the object: looking at it once is much faster than comparing.
+        seen = (id(cell.probes), cell.dataset)
+        if (widest := probed.get(seen)) is None:
+            widest = probed[seen] = max(_probed_directions(cell).values(), default=0)
+        for phase in cell.phases:
+            until = phase.until
+            widest = max(widest, phase.k or 0, (until.k or 0) if isinstance(until, Condition) else 0)
+        first, most = kinds.get(kind, (address, 0))
+        kinds[kind] = (first, max(most, widest))
+    for kind, (first, most) in kinds.items():
+        _require(kind, most, planned, first if len(kinds) > 1 else None)
+
+
+def _require(kind: Kind, most: int, plan: Plan, first: str | None) -> None:
+    """Look at one kind of cells, none of which asks for more than `most` directions besides the default."""
+    model, dataset = kind
+    data = dataset_entry(dataset)
+    if max(most, data.num_outputs) <= _certain_parameters(model, data):
+        return
+    try:
+        num_parameters = _num_parameters(model, dataset, _digest(model))
+    except ConfigError as error:
+        raise ConfigError(str(error) if first is None else f"{_place(plan, first)}: {error}") from error
+    if max(most, data.num_outputs) <= num_parameters:
+        return
+    for address, cell in plan.cells.items():
+        if (cell.model, cell.dataset) != kind:
+            continue
+        for what, k in {**_trained_directions(cell), **_probed_directions(cell)}.items():
+            if k > num_parameters:
+                raise ConfigError(
+                    f"{_place(plan, address)}: {what}: found {k}; must be at most the model's number of "
+                    f"parameters, {num_parameters:,}."
+                )
+
+
+def _place(plan: Plan, address: str) -> str:
+    return describe(plan.grids[plan.first_points[address]], plan.axes_of(address))
+
+
+def _trained_directions(cell: Cell) -> Mapping[str, int]:
+    """Return the dimensions of the subspaces that training follows, by what they are called."""
+    found = {"k": max((stage.k or 0 for stage in stages(cell)), default=0)}
+    conditions = [stage.condition.k or 0 for stage in stages(cell) if stage.condition is not None]
+    return found | {"until.k": max(conditions, default=0)}
+
+
+def _probed_directions(cell: Cell) -> Mapping[str, int]:
+    return {
+        f"k of probe {probe['name']!r}": probe["k"] for probe in record_form(cell)["probes"] if "k" in probe
+    }
+
+
+def _certain_parameters(model: Choice, data: DatasetEntry) -> int:
+    """Return how many parameters a model has at least, as far as that is known without building it."""
+    if model.name == "mlp":
+        widths = cast("tuple[int, ...]", model.resolve("model", MODELS[model.name].options)["widths"])
+        layers = (math.prod(data.input_shape), *widths, data.num_outputs)
+        return sum((inputs + 1) * outputs for inputs, outputs in pairwise(layers))
+    # The others end in a layer with a row an output; the toy does not, and of the user's own nobody knows.
+    return 0 if model.name in (OWN, "quadratic") else data.num_outputs
+
+
+def _digest(model: Choice) -> str:
+    """Return what tells a file from what it was before."""
+    entry = MODELS[model.name]
+    digest = entry.source_digest
+    return "" if digest is None else digest(model.resolve("model", entry.options))
+
+
+@lru_cache(maxsize=256)
+def _num_parameters(model: Choice, dataset: Choice, digest: str) -> int:
+    """Build a model and count; `digest` is that of its source, so that a changed file is built again."""
+    import torch
+
+    entry, data = MODELS[model.name], dataset_entry(dataset)
+    # Ours need no memory to be counted; what is the user's may look at the numbers that it makes.
+    device = torch.device("cpu" if model.name == OWN else "meta")
+    with torch.random.fork_rng(devices=[]), device:
+        module = entry.build(data.input_shape, data.num_outputs, model.resolve("model", entry.options))
+    if not (found := sum(parameter.numel() for parameter in module.parameters())):
+        raise ConfigError(f"model {model}: it has no parameters to train.")
+    return found
+
+
+def _ends(space: Space) -> Plan:
+    """Return the configurations at both ends of a search's axes, with every value that is listed."""
+    plan = Plan(space.name)
+    for corner in corners(space.search):
+        for values in _varied(space, corner):
+            for point in space.sampled(values):
+                plan.add(point)
+    return plan
+
+
+def _varied(space: Space, corner: Mapping[str, float | int | str]) -> Iterator[dict[str, float | int | str]]:
+    yield dict(corner)
+    for name, axis in space.search.axes.items():
+        for label in axis.labels if isinstance(axis, AxisSpec) else ():
+            yield {**corner, name: label}
