@@ -37,7 +37,11 @@ DataOption = Annotated[
     str | None, typer.Option("--data", help="Folder of the data sets; default: results/data.")
 ]
 AddressOption = Annotated[
-    str | None, typer.Option("--address", help="A Ray cluster; default: Ray on this machine only.")
+    str | None,
+    typer.Option(
+        "--address",
+        help="A Ray cluster's control store (GCS), HOST:6379, or auto; default: Ray on this machine only.",
+    ),
 ]
 CpusOption = Annotated[
     int | None, typer.Option("--cpus", min=1, help="CPUs of a Ray started here; default: all.")

@@ -26,6 +26,7 @@ from sweep.places import Places
 from sweep.plan import Plan, make_plan
 from sweep.priority import in_order, in_wished_order
 from sweep.progress import Progress, progress_metrics
+from sweep.ray_cluster import require_reachable
 from sweep.recorder import Recorder
 from sweep.reopening import reopen
 from sweep.run_options import RunOptions
@@ -64,6 +65,7 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
     planned = make_plan(space)
     require_data(list(planned.cells.values()) or [space.base], places)
     require_trainable(space, planned)
+    require_reachable(options.address)
     ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts)
     if not options.accept_storage:
         require_its_storage(ledger, options.name, places.storage)

@@ -5,10 +5,12 @@ import gc
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray._private import node, ray_constants
@@ -42,6 +44,11 @@ class Resources:
     gpus: float = 0.0
 
 
+SECONDS_TO_CONNECT = 5.0
+GCS_PORT = 6379
+FOUND_BY_RAY = ("auto", "local")
+"""Addresses that name no place."""
+
 UNUSED_PARTS = ("start_monitor", "start_log_monitor", "start_api_server")
 """Methods of `ray._private.node.Node` that start the autoscaler, the reader of logs and Ray's web pages.
 
@@ -65,6 +72,38 @@ def _only_what_is_used() -> Generator[None]:
 
 def _nothing(*_: object, **__: object) -> None:
     """Stands for the start of a process that is not started."""
+
+
+def require_reachable(address: str | None) -> None:
+    """Make sure that something listens at a cluster's address; Ray itself tries for minutes.
+
+    Args:
+        address: As `--address` has it; `None` stands for a Ray that is started here.
+
+    Raises:
+        ClusterError: Nothing does, or it is the address of something else.
+    """
+    if address is None or address in FOUND_BY_RAY:
+        return
+    if address.startswith(("http://", "https://")):
+        host = urlsplit(address).hostname
+        raise ClusterError(
+            f"--address: {address} is a cluster's dashboard, for `sweep submit` and `sweep resume`; expected "
+            f"the address of its control store (GCS), such as {host}:{GCS_PORT}, or auto on one of its nodes."
+        )
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ClusterError(
+            f"--address: found {address!r}; expected HOST:PORT of a cluster's control store (GCS), such as "
+            f"HOST:{GCS_PORT}, or auto on one of its nodes."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_CONNECT).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray at {address}: {error.strerror or error}. Expected the address of a running cluster's "
+            f"control store (GCS), HOST:{GCS_PORT} where it was not chosen otherwise."
+        ) from error
 
 
 class Cluster:

@@ -43,6 +43,8 @@ def home(tmp_path: Path) -> Iterator[Home]:
         ("run tiny.yaml --tracking-uri http://127.0.0.1:9", "does not answer"),
         ("run tiny.yaml --tracking-uri folder", "--tracking-uri"),
         ("run tiny.yaml --storage a-file/x", "a file is in the way"),
+        ("run tiny.yaml --address 127.0.0.1:1", "no Ray at 127.0.0.1:1"),
+        ("search demo --cells 3 --address http://127.0.0.1:8265", "a cluster's dashboard"),
         ("run zs25-table1", "cifar-10-python.tar.gz"),
         ("run demo --bogus", "No such option"),
         ("frobnicate", "No such command"),
