@@ -27,7 +27,7 @@ from search_spaces.cell_schema import ALIASES, Count, Index, Positive, checked, 
 from search_spaces.exclusion import Rule, is_excluded, long_rules
 from search_spaces.reports import AxisValue
 from search_spaces.strict import Flag, Number, StrictModel, complain, complain_unknown, config_error, shown
-from trainers.errors import unknown_name
+from trainers.errors import ConfigError, unknown_name
 
 SAMPLERS = ("tpe", "cmaes", "qmc", "random", "nsga2")
 OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
@@ -144,9 +144,9 @@ class SearchSpec(StrictModel):
         seeds: Every configuration is trained with each of these.
         objectives: One, or several for NSGA-II and TPE, from `OBJECTIVES`.
         risk: Told to the sampler is the mean over the seeds, made worse by `risk` standard deviations.
-        cells: Cells to train at most; those that were there before do not count.
-        steps: Steps to train at most.
-        seconds: Time to spend at most, all commands together.
+        cells: Cells to train at most, in whole configurations; those that were there before do not count.
+        steps: No more is asked for once so many steps are.
+        seconds: Nor after so much time, all commands together.
         sampler_seed: Seeds the sampler.
         startup: Configurations that TPE draws at random first, and the size of NSGA-II's population.
         reuse: Whether cells that other sweeps have run are told to the sampler beforehand.
@@ -236,9 +236,24 @@ class SearchSpec(StrictModel):
         )
 
     @property
-    def has_budget(self) -> bool:
-        """Whether there is an end to it."""
-        return (self.cells, self.steps, self.seconds) != (None, None, None)
+    def cells_a_configuration(self) -> int:
+        """Cells that a configuration takes: one a seed, fewer where some are excluded or were run before."""
+        return max(1, len(self.seeds))
+
+    @property
+    def cells_asked(self) -> int | None:
+        """Cells of the whole configurations that the budget has room for, at least one."""
+        whole = self.cells_a_configuration
+        return None if self.cells is None else max(whole, self.cells // whole * whole)
+
+    def require_budget(self) -> None:
+        """Make sure that there is an end to it.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if (self.cells, self.steps, self.seconds) == (None, None, None):
+            raise ConfigError("search: found no budget; set at least one of --cells, --steps, --seconds.")
 
 
 def _axis(name: str, given: Any) -> RangeSpec | AxisSpec:

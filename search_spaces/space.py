@@ -152,9 +152,14 @@ class Space:
         """Return the space that a search stores: the same base, its search with changes, no grid, no report.
 
         Raises:
-            ConfigError: A change is not valid.
+            ConfigError: A change is not valid, or the budget has no room for a configuration.
         """
         search = _search_spec({**plain_data(self.search), **changes})
+        if search.cells is not None and search.cells < search.cells_a_configuration:
+            raise ConfigError(
+                f"search.cells: found {search.cells}; must be at least {search.cells_a_configuration}, "
+                "since a configuration takes a cell for each of its seeds."
+            )
         spec = self.spec.model_copy(update={"grids": (), "reports": (), "search": search})
         for corner in corners(search):
             sampled_points(spec.base, search, corner)

@@ -50,7 +50,10 @@ def plan(
         bool, typer.Option("--search", help="Plan its search, not its grids; so does a space that has none.")
     ] = False,
     cells: Annotated[
-        int | None, typer.Option("--cells", min=1, help="With --search: as many cells as it is to train.")
+        int | None,
+        typer.Option(
+            "--cells", min=1, help="With --search: train so many cells at most, in whole configurations."
+        ),
     ] = None,
     lanes: LanesOption = 1,
     probe: Annotated[
@@ -76,6 +79,7 @@ def plan(
     made, about = make_plan(loaded), ""
     if search or loaded.is_search:
         loaded = loaded.for_search({} if cells is None else {"cells": cells})
+        loaded.search.require_budget()
         # Optuna takes a while to import.
         from sweep.search.foreseeing import foreseen_plan, search_text
 

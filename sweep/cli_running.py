@@ -159,10 +159,17 @@ def search(
         list[str] | None,
         typer.Option("--objective", help="final/train_loss, final/test_accuracy or final/steps. Repeatable."),
     ] = None,
-    cells: Annotated[int | None, typer.Option("--cells", min=1, help="Train so many cells at most.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Train so many steps at most.")] = None,
+    cells: Annotated[
+        int | None,
+        typer.Option(
+            "--cells", min=1, help="Train so many cells at most: whole configurations, a cell for each seed."
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Ask for no more once so many steps are asked for.")
+    ] = None,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", min=0.1, help="Spend so much time at most, in all.")
+        float | None, typer.Option("--seconds", min=0.1, help="Ask for no more after so much time, in all.")
     ] = None,
     sampler_seed: Annotated[
         int | None, typer.Option("--sampler-seed", min=0, help="Seeds the sampler.")
@@ -202,8 +209,7 @@ def search(
         "reuse": False if no_reuse else None,
     }
     searched = loaded.for_search({key: value for key, value in chosen.items() if value is not None})
-    if not searched.search.has_budget:
-        raise ConfigError("search: found no budget; set at least one of --cells, --steps, --seconds.")
+    searched.search.require_budget()
     _run(
         searched,
         places,

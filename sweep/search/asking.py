@@ -130,7 +130,8 @@ class Asking:
         """
         search, asked = self._search, list(self._asked.values())
         saved = self._spared + self._spared_by(self._ended)
-        if search.cells is not None and sum(event.new for event in asked) >= search.cells:
+        spent, limit = sum(event.new for event in asked), search.cells_asked
+        if limit is not None and spent + search.cells_a_configuration > limit:
             return f"{search.cells} cells"
         if search.steps is not None and sum(event.steps for event in asked) - saved >= search.steps:
             return f"{search.steps:,} steps"
@@ -152,8 +153,8 @@ class Asking:
             longest: Steps of the base cell.
         """
         asked, limits = self._asked.values(), list[int]()
-        if self._search.cells is not None:
-            limits.append(longest * (self._search.cells - sum(event.new for event in asked)))
+        if (cells := self._search.cells_asked) is not None:
+            limits.append(longest * (cells - sum(event.new for event in asked)))
         if self._search.steps is not None:
             limits.append(self._search.steps - sum(event.steps for event in asked) + self._spared)
         return max(0, min(limits, default=0))

@@ -16,7 +16,6 @@ from sweep.search.steering import Steering
 from sweep.search.stoppers import Stopper
 from sweep.stopping import Stop
 from sweep.storage import Storage
-from trainers.errors import ConfigError
 
 
 def make_guide(
@@ -41,8 +40,7 @@ def make_guide(
         return None
     asking = None
     if space.is_search:
-        if not space.search.has_budget:
-            raise ConfigError("search: found no budget; set at least one of --cells, --steps, --seconds.")
+        space.search.require_budget()
         asking = Asking(space.search, journal.events)
         if not asking.is_exact:
             say("the sampler answers otherwise than when the search was begun (another version of Optuna?)")

@@ -70,7 +70,7 @@ def test_budgets() -> None:
             made.put(Asked(number=at, configuration=configuration, cells=cells, new=2, steps=40, seconds=7.0))
         return made
 
-    assert asking(cells=7).is_over(0) == "" and asking(cells=6).is_over(0) == "6 cells"
+    assert asking(cells=8).is_over(0) == "" and asking(cells=6).is_over(0) == "6 cells"
     assert asking(seconds=9).is_over(8.9) == "" and asking(seconds=9).is_over(9.0) == "9 seconds"
     assert asking(seconds=9).seconds == 7.0
     stepped = asking(steps=111)
@@ -78,6 +78,16 @@ def test_budgets() -> None:
     # A cell that was stopped gives back the steps that it did not take.
     stepped.ended("0-0", cell(Status.STOPPED, 1.0, steps=10))
     assert stepped.is_over(0) == ""
+
+
+def test_a_budget_of_cells_is_one_of_whole_configurations() -> None:
+    made, asked = Asking(search(seeds=[0, 1], cells=5), []), 0
+    while not (over := made.is_over(0)):
+        at, configuration = made.ask()
+        made.put(Asked(number=at, configuration=configuration, cells=(f"{at}-0", f"{at}-1"), new=2))
+        asked += 2
+    assert (asked, over) == (4, "5 cells")
+    assert made.steps_left(10) == 0
 
 
 def test_spared_steps_come_back_once_and_after_a_kill_too() -> None:
@@ -181,6 +191,7 @@ def test_a_space_with_grids_is_planned_as_a_search_where_asked(
         return json.loads(capsys.readouterr().out)["unique_cells"]
 
     assert planned("--search", "--cells", "6") == 6
+    assert planned("--search", "--cells", "8", "--set", "seed=[0,1,2]") == 6
     assert planned() > 6
 
 
@@ -211,3 +222,25 @@ def test_what_failed_and_was_trained_again_is_corrected_and_the_sampler_goes_on_
     again = Asking(search(), [*events, corrected])
     assert again.is_exact and again.best() == later.best() and again.failed_cells == []
     assert again.ask() == later.ask() == first.ask()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ((), "search: found no budget; set at least one of --cells"),
+        (("--cells", "2", "--set", "seed=[0,1,2]"), "found 2; must be at least 3"),
+    ],
+)
+def test_a_search_without_room_is_not_planned_and_not_run(
+    more: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    for command in (("plan", "demo", "--search"), ("search", "demo")):
+        with pytest.raises(SystemExit) as end:
+            main([*command, *more])
+        assert end.value.code == 2
+        assert said in capsys.readouterr().err
