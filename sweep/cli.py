@@ -32,6 +32,7 @@ from sweep.cli_options import (
 from sweep.cli_reading import register_reading
 from sweep.cli_running import register_running
 from sweep.completion import complete_cell
+from sweep.console import add_typed_column, output
 from sweep.places import Places
 from trainers.errors import ConfigError, SharpflatError
 
@@ -49,10 +50,6 @@ ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000
 """Python's 700 make it look through thousands of runs again and again while they are read: twice the time."""
 
 
-def _out() -> Console:
-    return Console(soft_wrap=True, highlight=False)
-
-
 @app.command("list")
 def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> None:
     """List the search spaces, and the sweeps that MLflow has."""
@@ -66,17 +63,23 @@ def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> N
         found = {"spaces": [name for name, _ in spaces], "sweeps": [sweep.name for sweep in sweeps]}
         print(json.dumps(found, indent=1))
         return
-    console = _out()
-    table = Table("space", "what it is", box=None, header_style="bold")
+    console = output()
+    table = Table(box=None, header_style="bold")
+    add_typed_column(table, "space", (name for name, _ in spaces))
+    table.add_column("what it is")
     for name, description in spaces:
         table.add_row(name, description.strip().splitlines()[0])
     console.print(table)
     if sweeps:
         console.print()
-        heads = ("sweep", "space", "begun", "state", "cells", "lowest loss", "best accuracy [%]")
-        known = Table(*heads, box=None, header_style="bold")
-        for sweep in sweeps:
-            known.add_row(*(Text(text) for text in sweep.columns))
+        known = Table(box=None, header_style="bold")
+        rows = [sweep.columns for sweep in sweeps]
+        for place, head in enumerate(("sweep", "space")):
+            add_typed_column(known, head, (row[place] for row in rows))
+        for head in ("begun", "state", "cells", "lowest loss", "best accuracy [%]"):
+            known.add_column(head, overflow="fold")
+        for row in rows:
+            known.add_row(*(Text(text) for text in row))
         console.print(known)
 
 
@@ -91,7 +94,7 @@ def report(
 
     places = Places.resolve(tracking_uri=tracking_uri)
     folder = Path(out).expanduser().absolute() if out else places.reports(name)
-    publish_report(places, name, folder, _out())
+    publish_report(places, name, folder, output())
 
 
 @app.command()
@@ -125,12 +128,12 @@ def ui(
 
     places = Places.resolve(tracking_uri=tracking_uri)
     if places.tracking_uri.startswith("http"):
-        _out().print(f"MLflow is at {places.tracking_uri}/#/experiments?{TRAINING_QUERY}", markup=False)
+        output().print(f"MLflow is at {places.tracking_uri}/#/experiments?{TRAINING_QUERY}", markup=False)
         return
     Ledger.open(places.tracking_uri, create=False)
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     address = f"http://127.0.0.1:{port}/#/experiments?{TRAINING_QUERY}"
-    _out().print(f"MLflow is at {address} (Ctrl-C ends it)", markup=False)
+    output().print(f"MLflow is at {address} (Ctrl-C ends it)", markup=False)
     command = ["-m", "mlflow", "server", "--backend-store-uri", places.tracking_uri]
     command += [
         "--default-artifact-root",
@@ -156,7 +159,7 @@ def delete(
     from sweep.housekeeping import delete_sweep
 
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage)
-    delete_sweep(name, places, _out(), yes=yes, accept_storage=accept_storage)
+    delete_sweep(name, places, output(), yes=yes, accept_storage=accept_storage)
 
 
 @app.command()
@@ -176,7 +179,7 @@ def gc(
     from sweep.housekeeping import collect_garbage
 
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage)
-    collect_garbage(places, _out(), yes=yes, ends=ends, unknown=unknown)
+    collect_garbage(places, output(), yes=yes, ends=ends, unknown=unknown)
 
 
 @app.command()
@@ -201,7 +204,7 @@ def cell(
 
     places = Places.resolve(tracking_uri=tracking_uri, data_folder=data)
     found = find_cell(cell_id, places.tracking_uri, space, smoke=smoke, overrides=overrides or ())
-    run_cell(found, places.data_folder, _out(), steps=steps)
+    run_cell(found, places.data_folder, output(), steps=steps)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

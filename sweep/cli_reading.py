@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from sweep.cli_options import (
@@ -22,6 +21,7 @@ from sweep.cli_options import (
     TrackingOption,
 )
 from sweep.completion import complete_sweep
+from sweep.console import add_typed_column, output
 from sweep.invocation import hint
 from sweep.places import Places
 
@@ -36,10 +36,6 @@ def register_reading(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (plan, status, best, compare):
         app.command()(command)
-
-
-def _out() -> Console:
-    return Console(soft_wrap=True, highlight=False)
 
 
 def plan(
@@ -87,7 +83,7 @@ def plan(
     require_trainable(loaded, made)
     lanes = lanes_to_plan(lanes, made.cells.values())
     places = Places.resolve(tracking_uri=tracking_uri, data_folder=data)
-    console = _out()
+    console = output()
     found = forecast(
         made,
         places,
@@ -135,9 +131,9 @@ def status(
     if as_json:
         print(json.dumps(standing_of(load_record(uri, name)).to_json(), indent=1))
     elif watch:
-        keep_watching(lambda: load_record(uri, name), _out(), pictures=text)
+        keep_watching(lambda: load_record(uri, name), output(), pictures=text)
     else:
-        show(load_record(uri, name), _out(), pictures=text)
+        show(load_record(uri, name), output(), pictures=text)
 
 
 def best(
@@ -171,7 +167,7 @@ def best(
     if as_json:
         print(json.dumps([one.to_json() for one in found], indent=1))
         return
-    console = _out()
+    console = output()
     console.print(_best_table(found, decisive))
     if out is not None:
         console.print(
@@ -195,7 +191,7 @@ def _best_table(found: "Sequence[Found]", decisive: str) -> Table:
         table.add_column(axis_label(axis).plain, justify="right")
     for metric in found[0].values:
         table.add_column(metric_label(metric).text, justify="right")
-    table.add_column("cells", overflow="fold")
+    add_typed_column(table, "cells", (cell for one in found for cell in one.cells))
     for rank, one in enumerate(found, start=1):
         values = [value_text(one, metric) for metric in one.values]
         places = [plain(one.axes.get(axis)) for axis in axes]
@@ -234,7 +230,7 @@ def compare(
     if as_json:
         print(json.dumps(_json_rows(comparison), indent=1))
         return
-    console = _out()
+    console = output()
     for metric in comparison.metrics:
         console.print(_comparison_table(comparison, metric))
     console.print(f"\ninteractive: {path}", markup=False)

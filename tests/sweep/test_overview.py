@@ -35,11 +35,17 @@ def test_states_counts_and_the_best(
     assert found["over"].counts == {"completed": 3, "diverged": 1} and found[killed.name].counts == {}
     assert found["over"].columns[4:] == ("3 completed, 1 diverged", "0.0123", "91.2")
 
-    monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit):
-        main(["list", "--tracking-uri", uri])
-    said = capsys.readouterr().out
-    assert "killed [red]" in said and "3 completed, 1 diverged" in said
+    for columns in ("80", None):
+        if columns is None:
+            # A pipe: whole lines, whatever is in them.
+            monkeypatch.delenv("COLUMNS")
+        else:
+            monkeypatch.setenv("COLUMNS", columns)
+        with pytest.raises(SystemExit):
+            main(["list", "--tracking-uri", uri])
+        said = capsys.readouterr().out
+        assert "killed [red]" in said and "zs25-fig1" in said and "say25-" in said and "…" not in said
+    assert "3 completed, 1 diverged" in said
     with pytest.raises(SystemExit):
         main(["list", "--tracking-uri", uri, "--json"])
     assert sorted(json.loads(capsys.readouterr().out)["sweeps"]) == sorted(found)
