@@ -99,9 +99,11 @@ def plan(
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     values = made.to_json(lanes)
+    # In the words of `run` and `status`: a cell may be that of several grid points.
+    words = {"cells": "grid points", "unique_cells": "cells"}
     for key in ("name", "cells", "unique_cells", "lanes", "trials", "steps_naive", "steps_planned"):
         text = f"{values[key]:,}" if isinstance(values[key], int) else str(values[key])
-        table.add_row(key.replace("_", " "), text)
+        table.add_row(words.get(key, key.replace("_", " ")), text)
     if about:
         table.add_row("search", about)
         table.add_row("", "the cells are drawn at random here; the sampler asks for others")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces import load_space, load_space_text
+from sweep.cli import main
 from sweep.forks import plan_sharing, steps_to_train
 from sweep.plan import make_plan
 from trainers.canonical import canonical_json, cell_id, record_form, trajectory_id
@@ -55,6 +56,19 @@ def test_numbers() -> None:
     assert (values["cells"], values["unique_cells"], values["trials"]) == (12, 10, 10)
     assert (values["steps_naive"], values["steps_unique"], values["steps_planned"]) == (1200, 1000, 1000)
     assert values["cell_ids"] == list(make_plan(load_space_text(SPACE)).cells)
+
+
+def test_what_is_said_counts_cells_as_a_run_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = tmp_path / "grid.yaml"
+    path.write_text(SPACE)
+    with pytest.raises(SystemExit):
+        main(["plan", str(path)])
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["grid", "points", "12"] in said and ["cells", "10"] in said
 
 
 def test_grids_that_overlap_share_cells() -> None:
