@@ -6,6 +6,7 @@ Bad input ends with one clear message, exit code 2 and no traceback; failures at
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from gc import set_threshold
@@ -131,6 +132,15 @@ def ui(
         output().print(f"MLflow is at {places.tracking_uri}/#/experiments?{TRAINING_QUERY}", markup=False)
         return
     Ledger.open(places.tracking_uri, create=False)
+    try:
+        # As MLflow's server will; where it fails, that says so after a while and at length.
+        with socket.socket() as wanted:
+            wanted.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            wanted.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise ConfigError(
+            f"--port: {port} cannot be used: {error.strerror}. Is MLflow there already? Or choose another."
+        ) from error
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     address = f"http://127.0.0.1:{port}/#/experiments?{TRAINING_QUERY}"
     output().print(f"MLflow is at {address} (Ctrl-C ends it)", markup=False)
@@ -228,8 +238,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         usage = getattr(error, "format_message", None)
         if usage is None:
             raise
-        _fail(usage(), getattr(error, "exit_code", ConfigError.exit_code))
+        _fail(_in_our_words(usage(), error.__cause__), getattr(error, "exit_code", ConfigError.exit_code))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _in_our_words(message: str, cause: BaseException | None) -> str:
+    """Say of an option's value what was expected and what was found, where typer tells only the former."""
+    from pydantic import ValidationError
+
+    from search_spaces.strict import expected
+
+    if not isinstance(cause, ValidationError):
+        return message
+    item = cause.errors(include_url=False)[0]
+    told, ours = item["msg"], item["msg"].removeprefix("Value error, ")
+    return message.replace(told, ours if ours != told else expected({**item}))
 
 
 def _fail(message: str, code: int) -> None:

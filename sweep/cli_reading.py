@@ -147,7 +147,11 @@ def best(
     top: Annotated[int, typer.Option("--top", min=1, help="So many configurations.")] = 3,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE", help="Write them as a space: more seeds, longer runs."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write them to a YAML file, a space that `sweep run` goes on with: more seeds, longer.",
+        ),
     ] = None,
     tracking_uri: TrackingOption = None,
     as_json: JsonOption = False,

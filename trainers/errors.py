@@ -38,7 +38,7 @@ def unknown_name(what: str, name: object, valid: Iterable[str]) -> ConfigError:
         name: What was found.
         valid: The names that would have been accepted.
     """
-    names = sorted(valid)
+    names = sorted(set(valid))
     nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return ConfigError(f"unknown {what} {name!r}.{hint} Valid: {', '.join(names) if names else 'none'}.")

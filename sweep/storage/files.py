@@ -275,9 +275,13 @@ _ADVICE = {
 }
 
 
+INTACT = " Earlier commits are intact."
+"""What a message ends with that a write has failed."""
+
+
 def _write_error(path: str, error: Exception) -> StorageError:
     advice = _ADVICE.get(getattr(error, "errno", None) or 0, str(error))
-    return StorageError(f"storage: {path} could not be written: {advice}. Earlier commits are intact.")
+    return StorageError(f"storage: {path} could not be written: {advice}.{INTACT}")
 
 
 def _read_error(path: str, error: Exception) -> StorageError:

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from sweep.errors import StorageError, StorageUnavailableError
-from sweep.storage.files import TEMPORARY_SUFFIX, Files, below, open_files
+from sweep.storage.files import INTACT, TEMPORARY_SUFFIX, Files, below, open_files
 from sweep.storage.manifest import (
     Manifest,
     Part,
@@ -74,7 +74,7 @@ class Storage:
         except StorageUnavailableError:
             raise
         except StorageError as error:
-            raise StorageUnavailableError(str(error)) from error
+            raise StorageUnavailableError(str(error).removesuffix(INTACT)) from error
         return cls(files)
 
     def apart(self, name: str, *, create: bool = True) -> "Storage":

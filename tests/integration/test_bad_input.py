@@ -1,5 +1,6 @@
 """Bad input to the command line: one clear message, exit code 2, no traceback, nothing overwritten."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def home(tmp_path: Path) -> Iterator[Home]:
         ("run tiny.yaml --storage a-file/x", "a file is in the way"),
         ("run tiny.yaml --address 127.0.0.1:1", "no Ray at 127.0.0.1:1"),
         ("search demo --cells 3 --address http://127.0.0.1:8265", "a cluster's dashboard"),
+        ("run tiny.yaml --storage /proc/x", "/proc/x"),
+        ("run tiny.yaml --cpus 0", "'--cpus': expected greater than or equal to 1, found '0'."),
+        ("run tiny.yaml --lanes x", "'--lanes': expected a whole number of at least 1, or auto; found 'x'."),
+        ("cluster render slrm", "'kind': 'slrm' is not one of"),
+        ("ui --port 99999", "found '99999'"),
+        ("run demo --set foo=[1,2]", "batch_size, beta_bulk, choices"),
         ("run zs25-table1", "cifar-10-python.tar.gz"),
         ("run demo --bogus", "No such option"),
         ("frobnicate", "No such command"),
@@ -68,8 +75,22 @@ def test_is_one_clear_message(
     assert ended.value.code == 2
     out, err = capsys.readouterr()
     assert said in err and err.startswith("error: ")
-    assert "Traceback" not in out + err
+    assert "Traceback" not in out + err and "Value error" not in err and "are intact" not in err
     assert not home.database.exists() or "a file is in the way" in err
+
+
+def test_a_port_in_use_is_said(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.lay_database()
+    monkeypatch.setenv("SWEEP_HOME", str(home.folder / "results"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SystemExit) as ended:
+            main(["ui", "--port", str(taken.getsockname()[1])])
+    assert ended.value.code == 2
+    assert "cannot be used: Address already in use" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

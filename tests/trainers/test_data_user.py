@@ -76,7 +76,10 @@ def test_the_address_follows_the_content_and_not_the_path(tmp_path: Path) -> Non
         ({"train_labels": np.zeros(40)}, "type float64 and shape (40,)"),
         ({"test_inputs": np.full((20, 3, 2), np.nan)}, "test_inputs and test_labels must be finite"),
         ({"test_inputs": np.zeros((20, 5))}, "examples must have one shape"),
-        ({"train_inputs": np.array([None] * 40)}, "expected the arrays train_inputs"),
+        (
+            {"train_inputs": np.array([None] * 40)},
+            "train_inputs cannot be read: it holds Python objects",
+        ),
     ],
 )
 def test_what_is_no_data_set_is_refused(tmp_path: Path, changes: dict[str, np.ndarray], part: str) -> None:
@@ -93,5 +96,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ):
             dataset_entry(Choice.of("file", path=path))
     (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(ConfigError, match="expected the arrays"):
+    with pytest.raises(ConfigError, match=r"text\.npz is not an archive of numpy\.savez"):
         dataset_entry(Choice.of("file", path=str(tmp_path / "text.npz")))
+
+
+def test_what_is_wrong_with_an_archive_is_said(tmp_path: Path) -> None:
+    np.savez(tmp_path / "few.npz", train_inputs=np.zeros((4, 2)), labels=np.zeros(4, int))
+    with pytest.raises(ConfigError, match="lacks train_labels, test_inputs, test_labels; found train_inputs"):
+        dataset_entry(Choice.of("file", path=str(tmp_path / "few.npz")))
+    whole = stored(tmp_path / "whole.npz").read_bytes()
+    for name, damaged in (("cut", whole[:-20]), ("flipped", whole[:200] + b"?" * 20 + whole[220:])):
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=f"{name}\\.npz") as raised:
+            dataset_entry(Choice.of("file", path=str(path)))
+        assert "allow_pickle" not in str(raised.value)

@@ -8,6 +8,8 @@ of a cell's address, its path is not. The file must be readable at this path whe
 """
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -68,11 +70,7 @@ def _path(options: Mapping[str, OptionValue]) -> Path:
 
 def _arrays(options: Mapping[str, OptionValue]) -> dict[str, np.ndarray]:
     path = _path(options)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ARRAYS}
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ConfigError(f"dataset: {path}: {error}; expected the arrays {', '.join(ARRAYS)}.") from error
+    arrays = _read(path)
     for part in ("train", "test"):
         inputs, labels = arrays[f"{part}_inputs"], arrays[f"{part}_labels"]
         if inputs.ndim < 2 or not len(inputs) or len(inputs) != len(labels):
@@ -95,6 +93,31 @@ def _arrays(options: Mapping[str, OptionValue]) -> dict[str, np.ndarray]:
                 f"dataset: {path}: found train_{what} of shape {train.shape} and test_{what} of shape "
                 f"{test.shape}; examples must have one shape."
             )
+    return arrays
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise ConfigError(
+            f"dataset: {path} is not an archive of numpy.savez, or a damaged one; expected one with the "
+            f"arrays {', '.join(ARRAYS)}."
+        )
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found = list(archive.files)
+            if missing := [name for name in ARRAYS if name not in found]:
+                raise ConfigError(
+                    f"dataset: {path} lacks {', '.join(missing)}; found {', '.join(found) or 'no array'}, "
+                    f"expected the arrays {', '.join(ARRAYS)}."
+                )
+            for name in ARRAYS:
+                arrays[name] = archive[name]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # Of Python objects numpy speaks as of its option to unpickle them, which nobody should take.
+        name = next((name for name in ARRAYS if name not in arrays), "")
+        why = "it holds Python objects; expected numbers" if "allow_pickle" in str(error) else f"{error}"
+        raise ConfigError(f"dataset: {path}: {name} cannot be read: {why}.") from error
     return arrays
 
 
