@@ -7,7 +7,6 @@ cells, and more steps go on from the stored states.
 """
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from search_spaces.strict import plain_data
 from search_spaces.yaml_text import write_yaml
 from sweep import names
 from sweep.html.data import place_axes
+from sweep.invocation import TRAINS, hint
 from sweep.record import Record
 from sweep.report.labels import metric_label, number, spread
 from sweep.report.points import GRID_AXIS, Key, group, in_order, value_of
@@ -33,9 +33,9 @@ FINALS = (names.FINAL_TRAIN_LOSS, names.FINAL_TEST_ACCURACY)
 BEST_SUFFIX = "-best"
 HEADING = """\
 # The best of sweep {name}, by {metric}; one grid a configuration.
-#   sweep run {file}                                the same cells: nothing is run again
-#   sweep run {file} --set seed=[0,1,2,3,4]         more seeds
-#   sweep run {file} --set num_steps=N --name NAME  longer
+#   {run}                                the same cells: nothing is run again
+#   {run} --set seed=[0,1,2,3,4]         more seeds
+#   {run} --set num_steps=N --name NAME  longer
 """
 
 
@@ -130,7 +130,15 @@ def value_text(found: Found, metric: str) -> str:
     return text if math.isnan(known.std) else f"{text} {spread(known.std, label, mean=known.mean)}"
 
 
-def best_space(space: Space, found: Sequence[Found], *, metric: str, sweep: str, file: str) -> str:
+def best_space(
+    space: Space,
+    found: Sequence[Found],
+    *,
+    metric: str,
+    sweep: str,
+    file: str,
+    given: Mapping[str, str] | None = None,
+) -> str:
     """Return a space of these configurations as YAML.
 
     Args:
@@ -139,6 +147,7 @@ def best_space(space: Space, found: Sequence[Found], *, metric: str, sweep: str,
         metric: What they are the best by, for the heading.
         sweep: The sweep's name.
         file: What the space will be called by, for the heading.
+        given: The options about places that it goes on with, see `Places.given`.
     """
     spec = space.spec
     grids = [{**_grid(space, one), "name": f"best-{rank}"} for rank, one in enumerate(found, start=1)]
@@ -148,7 +157,8 @@ def best_space(space: Space, found: Sequence[Found], *, metric: str, sweep: str,
         "base": plain_data(spec.base, compact=True),
         "grids": grids,
     }
-    text = HEADING.format(name=sweep, metric=metric, file=shlex.quote(file)) + write_yaml(plain_spec)
+    run = hint("run", file, given=given, options=TRAINS)
+    text = HEADING.format(name=sweep, metric=metric, run=run) + write_yaml(plain_spec)
     load_space_text(text)
     return text
 

@@ -22,7 +22,7 @@ from sweep.cli_options import (
 )
 from sweep.completion import complete_sweep
 from sweep.console import add_typed_column, output
-from sweep.invocation import hint
+from sweep.invocation import TRAINS, hint
 from sweep.places import Places
 
 if TYPE_CHECKING:
@@ -162,11 +162,13 @@ def best(
     from sweep.stored import stored_space
 
     places = Places.resolve(tracking_uri=tracking_uri)
-    record = load_record(places.tracking_uri, name)
+    uri = places.tracking_uri
+    record = load_record(uri, name)
     decisive, found = find_best(record, metric=metric, top=top)
     if out is not None:
-        space = stored_space(places.tracking_uri, name)
-        text = best_space(space, found, metric=decisive, sweep=name, file=out)
+        text = best_space(
+            stored_space(uri, name), found, metric=decisive, sweep=name, file=out, given=places.given
+        )
         path = Path(out).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -176,14 +178,13 @@ def best(
     console = output()
     console.print(_best_table(found, decisive))
     if out is not None:
-        console.print(
-            f"\ngo on with them: {hint('run', out)}   (its head says how: more seeds, longer)", markup=False
-        )
+        run = hint("run", out, given=places.given, options=TRAINS)
+        console.print(f"\ngo on with them: {run}   (its head says how: more seeds, longer)", markup=False)
     else:
         alone = hint("cell", found[0].cells[0], given=places.given)
-        longer = hint("best", name, "--out", "best.yaml", given=places.given)
         console.print(f"\none of them alone, in this process: {alone}", markup=False)
-        console.print(f"more seeds, longer: {longer}", markup=False)
+        more = hint("best", name, "--out", "best.yaml", given=places.given)
+        console.print(f"more seeds, longer: {more}", markup=False)
 
 
 def _best_table(found: "Sequence[Found]", decisive: str) -> Table:

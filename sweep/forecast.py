@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sweep.costs import Cost, rates_of
 from sweep.estimate import Estimate, estimate, probe_rates
 from sweep.forks import Sharing, plan_sharing, steps_to_train
+from sweep.invocation import hint
 from sweep.names import Status
 from sweep.packs import make_packs
 from sweep.places import Places, sqlite_path
@@ -182,7 +183,8 @@ def accuracy_text(expected: Mapping[str, float], runs: Mapping[str, "CellRun"]) 
     known = [cell_id for cell_id in took if not math.isnan(expected[cell_id])]
     told = f"training took {duration(math.fsum(took.values()))} of device time"
     if not known:
-        return f"{told}; there was no earlier run to estimate it from (`sweep plan --probe` measures)"
+        measures = hint("plan", "SPACE", "--probe", "10")
+        return f"{told}; there was no earlier run to estimate it from (`{measures}` measures)"
     before, after = (math.fsum(times[cell] for cell in known) for times in (expected, took))
     off = after / before - 1 if before > 0 else math.inf
     of = "" if len(known) == len(took) else f" for {len(known)} of {len(took)} cells"

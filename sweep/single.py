@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search_spaces import Space, list_spaces, load_space
+from sweep.invocation import hint
 from sweep.stored import stored_cells, stored_sweeps
 from trainers.canonical import canonical_form, cell_id
 from trainers.cell import Cell
@@ -46,7 +47,8 @@ def find_cell(
             return found[address]
     if not found:
         where = f"space {space!r}" if space else "the recorded sweeps and the named spaces"
-        raise ConfigError(f"no cell {address!r} in {where}; `sweep plan SPACE --json` lists a space's cells.")
+        lists = hint("plan", "SPACE", "--json")
+        raise ConfigError(f"no cell {address!r} in {where}; `{lists}` lists a space's cells.")
     if len(found) > 1:
         raise ConfigError(f"{address!r} is ambiguous: {', '.join(sorted(found))}.")
     return next(iter(found.values()))

@@ -1,13 +1,20 @@
 """Hints: what is said to type next can be typed as it stands."""
 
+import math
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sweep.costs import Cost
+from sweep.forecast import accuracy_text
 from sweep.invocation import READS, TRAINS, hint
+from sweep.names import Status
 from sweep.places import Places
+from sweep.single import find_cell
+from trainers.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +121,12 @@ def test_in_a_job_of_a_cluster_the_reader_is_elsewhere(monkeypatch: pytest.Monke
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     given = {"--tracking-uri": "http://mlflow:5000"}
     assert hint("resume", "demo", given=given) == "sweep resume demo"
+
+
+def test_what_says_a_command_says_how_it_is_called_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/sweep"])
+    with pytest.raises(ConfigError, match=r"`\.venv/bin/sweep plan SPACE --json` lists"):
+        find_cell("00000000", "sqlite:///none.db", "demo", smoke=True, overrides=())
+    run = SimpleNamespace(status=Status.COMPLETED, cost=Cost(seconds=1.0, work={"kind": 1}).to_text())
+    told = accuracy_text({"a": math.nan}, {"a": run})  # type: ignore[dict-item]
+    assert "`.venv/bin/sweep plan SPACE --probe 10` measures" in told

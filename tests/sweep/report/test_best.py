@@ -105,8 +105,9 @@ def test_what_cannot_be_ranked_is_said(record: Record, store: Store) -> None:
 
 
 def test_the_space_has_their_cells_and_takes_seeds_and_steps(
-    record: Record, space: Space, tmp_path: Path
+    record: Record, space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep"])
     metric, found = find_best(record, top=3)
     path = tmp_path / "best.yaml"
     path.write_text(best_space(space, found, metric=metric, sweep="two", file=str(path)))
@@ -117,6 +118,17 @@ def test_the_space_has_their_cells_and_takes_seeds_and_steps(
     more = list(load_space(path, overrides=["seed=[0,1,2]", "num_steps=100"]).points())
     assert len(more) == 9 and {point.cell.num_steps for point in more} == {100}
     assert {point.cell.batch_size for point in more if point.grid != "best-2"} == {20}
+
+
+def test_its_head_can_be_typed_from_where_one_is(
+    record: Record, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/sweep"])
+    metric, found = find_best(record)
+    given = {"--tracking-uri": "http://here"}
+    text = best_space(space, found, metric=metric, sweep="two", file="my best.yaml", given=given)
+    typed = "#   .venv/bin/sweep run 'my best.yaml' --tracking-uri http://here"
+    assert f"{typed} --set seed=[0,1,2,3,4]" in text
 
 
 def test_of_a_search_with_seeds_and_risk(store: Store, tmp_path: Path) -> None:
@@ -163,11 +175,11 @@ def test_the_command(
     assert "0.200 ±0.141" in text and "other" in text and str(path) in text
     assert len(load_space(path).grids) == 2
     shown = said()
-    assert f"sweep best {name} --out best.yaml --tracking-uri {store.uri}\n" in shown
+    assert f"sweep best {name} --out best.yaml --tracking-uri {store.uri}" in shown
     assert "sweep cell " in shown
     path = tmp_path / "my best.yaml"
-    assert f"sweep run '{path}'   (" in said("--out", str(path))
-    assert f"#   sweep run '{path}' --set" in path.read_text()
+    assert f"sweep run '{path}' --tracking-uri {store.uri}   (" in said("--out", str(path))
+    assert f"#   sweep run '{path}' --tracking-uri {store.uri} --set" in path.read_text()
     first = json.loads(said("--json"))[0]
     assert json.loads(said("--json", "--top", "3"))[2]["axes"] == {"lr": 0.1, "alpha_dom": "inf"}
     assert first["axes"] == {"lr": 0.2, "alpha_dom": 2.0} and first["metrics"][LOSS]["mean"] == 0.2
