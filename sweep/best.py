@@ -44,6 +44,7 @@ class Found:
     """One of the best configurations.
 
     Args:
+        place: What tells it from the others: its grid where there are several, and its axes.
         axes: A value for each axis that it has, the seed not among them.
         grid: The grid that it came from.
         seeds: The values of the seed axis; empty where there is none.
@@ -51,6 +52,7 @@ class Found:
         values: Mean and spread over the seeds, by metric.
     """
 
+    place: Mapping[str, AxisValue]
     axes: Mapping[str, AxisValue]
     grid: str
     seeds: tuple[AxisValue, ...]
@@ -60,6 +62,7 @@ class Found:
     def to_json(self) -> dict[str, Any]:
         """Return plain values: infinity as text, no spread of a single seed."""
         return {
+            "grid": self.grid,
             "axes": {axis: str(v) if v in (math.inf, -math.inf) else v for axis, v in self.axes.items()},
             "seeds": list(self.seeds),
             "cells": list(self.cells),
@@ -87,22 +90,41 @@ def find_best(record: Record, *, metric: str | None = None, top: int = 1) -> tup
     known = {name for outcome in record.outcomes.values() for name in outcome.metrics}
     if known and wanted not in known:
         raise unknown_name("metric", wanted, sorted(known))
+    found = _ranked(record, wanted, top)
+    if not found:
+        raise ConfigError(f"sweep {record.name!r}: no configuration has completed with all its seeds yet.")
+    return wanted, found
+
+
+def best_by(record: Record, metric: str) -> Found | None:
+    """Return the best configuration by a metric; `None` while none has completed with all its seeds."""
+    return next(iter(_ranked(record, metric, 1)), None)
+
+
+def configurations(record: Record) -> tuple[list[str], dict[Key, tuple[str, ...]]]:
+    """Return the axes that tell configurations apart, and their values to the cells there, one a seed.
+
+    The grid is among them where there are several.
+    """
     # A search's own questions and what was known before are of one base cell.
-    axes = [axis for axis in place_axes(record) if search is None or axis != GRID_AXIS]
+    axes = [axis for axis in place_axes(record) if record.search is None or axis != GRID_AXIS]
+    return axes, group(record, range(len(record.cell_ids)), axes)
+
+
+def _ranked(record: Record, wanted: str, top: int) -> list[Found]:
     worse = 1.0 if metric_label(wanted).lower_is_better else -1.0
-    risk = 0.0 if search is None else search.risk
+    risk = 0.0 if record.search is None else record.search.search.risk
+    axes, places = configurations(record)
     ranked: list[tuple[float, Key, tuple[str, ...]]] = []
-    for key, cells in group(record, range(len(record.cell_ids)), axes).items():
+    for key, cells in places.items():
         known = pool([record.outcomes[cell] for cell in cells], wanted)
         if known.state is State.OK:
             # A single seed has no spread; it is not better for that, but there is nothing to go by.
             deviation = 0.0 if math.isnan(known.std) else known.std
             ranked.append((worse * known.mean + risk * deviation, key, cells))
-    if not ranked:
-        raise ConfigError(f"sweep {record.name!r}: no configuration has completed with all its seeds yet.")
     ranked.sort(key=lambda one: one[0])
     metrics = tuple(dict.fromkeys((wanted, *FINALS)))
-    return wanted, [_found(record, axes, key, cells, metrics) for _, key, cells in ranked[:top]]
+    return [_found(record, axes, key, cells, metrics) for _, key, cells in ranked[:top]]
 
 
 def _found(
@@ -110,13 +132,11 @@ def _found(
 ) -> Found:
     points = [point for point, cell in enumerate(record.cell_ids) if cell in cells]
     outcomes = [record.outcomes[cell] for cell in cells]
+    place = {axis: value for axis, value in zip(axes, key, strict=True) if value is not None}
     return Found(
-        axes={
-            axis: value
-            for axis, value in zip(axes, key, strict=True)
-            if value is not None and axis != GRID_AXIS
-        },
-        grid=str(key[axes.index(GRID_AXIS)]) if GRID_AXIS in axes else record.grids[points[0]],
+        place=place,
+        axes={axis: value for axis, value in place.items() if axis != GRID_AXIS},
+        grid=str(place.get(GRID_AXIS, record.grids[points[0]])),
         seeds=in_order(value_of(record, point, SEED) for point in points),
         cells=cells,
         values={metric: pool(outcomes, metric) for metric in metrics},

@@ -191,7 +191,7 @@ def _best_table(found: "Sequence[Found]", decisive: str) -> Table:
     from sweep.best import value_text
     from sweep.report.labels import axis_label, metric_label, plain
 
-    axes = list(dict.fromkeys(axis for one in found for axis in one.axes))
+    axes = list(dict.fromkeys(axis for one in found for axis in one.place))
     table = Table(box=None, header_style="bold", title_justify="left", title=f"the best by {decisive}")
     table.add_column("", justify="right")
     for axis in axes:
@@ -201,7 +201,7 @@ def _best_table(found: "Sequence[Found]", decisive: str) -> Table:
     add_typed_column(table, "cells", (cell for one in found for cell in one.cells))
     for rank, one in enumerate(found, start=1):
         values = [value_text(one, metric) for metric in one.values]
-        places = [plain(one.axes.get(axis)) for axis in axes]
+        places = [plain(one.place.get(axis)) for axis in axes]
         table.add_row(str(rank), *places, *values, " ".join(one.cells))
     return table
 

@@ -1,19 +1,18 @@
 """Publishing a report: rebuild it, log it to the parent run, and say in words what it shows."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
 
 from rich.console import Console
 
+from search_spaces.reports import AxisValue
 from sweep import names
+from sweep.best import best_by, configurations
 from sweep.html import write_html
 from sweep.invocation import hint
 from sweep.ledger import Ledger
-from sweep.names import Status
 from sweep.places import Places
-from sweep.record import SEED_AXIS, Record, load_record
+from sweep.record import Record, load_record
 from sweep.report import ReportFile, make_report
 
 LOOKED_AT = (".png", ".html")
@@ -57,18 +56,17 @@ def findings(record: Record) -> list[str]:
     shared = len(record.cell_ids) - len(record.outcomes)
     if shared:
         lines.append(f"{shared} grid points share a cell with another one (the same experiment, run once).")
-    for metric, better, label in (
-        (names.FINAL_TRAIN_LOSS, min, "lowest training loss"),
-        (names.FINAL_TEST_ACCURACY, max, "best test accuracy"),
+    for metric, label in (
+        (names.FINAL_TRAIN_LOSS, "lowest training loss"),
+        (names.FINAL_TEST_ACCURACY, "best test accuracy"),
     ):
-        means = _means(record, metric)
-        if means:
-            where = better(means, key=lambda key: means[key])
-            lines.append(f"{label}: {means[where]:.4g} at {_place(where)}.")
+        if (best := best_by(record, metric)) is not None:
+            lines.append(f"{label}: {best.values[metric].mean:.4g} at {_place(best.place)}.")
+    axes, places = configurations(record)
     diverged = [
-        _place(setting)
-        for setting, points in _settings(record).items()
-        if all(record.outcome(point).diverged for point in points)
+        _place(dict(zip(axes, key, strict=True)))
+        for key, cells in places.items()
+        if all(record.outcomes[cell].diverged for cell in cells)
     ]
     if diverged:
         shown = "; ".join(diverged[:4]) + ("; …" if len(diverged) > 4 else "")
@@ -76,38 +74,9 @@ def findings(record: Record) -> list[str]:
     return lines
 
 
-_Setting = tuple[tuple[str, object], ...]
-
-
-def _setting(record: Record, point: int) -> _Setting:
-    """A grid point without its seed."""
-    return tuple(
-        (axis, values[point])
-        for axis, values in record.axes.items()
-        if axis != SEED_AXIS and values[point] is not None
-    )
-
-
-def _settings(record: Record) -> Mapping[_Setting, list[int]]:
-    settings: dict[_Setting, list[int]] = {}
-    for point in range(len(record.cell_ids)):
-        settings.setdefault(_setting(record, point), []).append(point)
-    return settings
-
-
-def _means(record: Record, metric: str) -> dict[_Setting, float]:
-    """Mean over the seeds of the settings that completed with all of them."""
-    means: dict[_Setting, float] = {}
-    for setting, points in _settings(record).items():
-        outcomes = [record.outcome(point) for point in points]
-        values = [outcome.metrics.get(metric, math.nan) for outcome in outcomes]
-        completed = all(outcome.status is Status.COMPLETED and not outcome.diverged for outcome in outcomes)
-        if completed and all(math.isfinite(value) for value in values):
-            means[setting] = fmean(values)
-    return means
-
-
-def _place(setting: _Setting) -> str:
+def _place(setting: Mapping[str, AxisValue | None]) -> str:
     return " ".join(
-        f"{axis}={value:g}" if isinstance(value, float) else f"{axis}={value}" for axis, value in setting
+        f"{axis}={value:g}" if isinstance(value, float) else f"{axis}={value}"
+        for axis, value in setting.items()
+        if value is not None
     )

@@ -98,7 +98,8 @@ class LoadedSweep:
             top: So many rows at most.
 
         Returns:
-            One row a configuration: its axes, mean and standard deviation (`… std`) of metrics, its `cells`.
+            One row a configuration: its grid where there are several, its axes, mean and standard deviation
+            (`… std`) of metrics, its `cells`.
 
         Raises:
             ConfigError: Nothing has such a metric, or no configuration has completed.
@@ -106,7 +107,7 @@ class LoadedSweep:
         _, found = find_best(self.record, metric=metric, top=top)
         rows = [
             {
-                **one.axes,
+                **one.place,
                 **{name: known.mean for name, known in one.values.items()},
                 **{f"{name} std": known.std for name, known in one.values.items()},
                 "cells": list(one.cells),
