@@ -77,7 +77,8 @@ def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> N
         rows = [sweep.columns for sweep in sweeps]
         for place, head in enumerate(("sweep", "space")):
             add_typed_column(known, head, (row[place] for row in rows))
-        for head in ("begun", "state", "cells", "lowest loss", "best accuracy [%]"):
+        # From the sweeps' own runs alone, which know no means over seeds: those are in status and best.
+        for head in ("begun", "state", "cells", "best single cell: loss", "accuracy [%]"):
             known.add_column(head, overflow="fold")
         for row in rows:
             known.add_row(*(Text(text) for text in row))

@@ -11,29 +11,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from search_spaces.reports import AxisValue
 from sweep import names
+from sweep.best import FINALS, best_by
 from sweep.costs import Cost
 from sweep.names import Status
 from sweep.record import CellOutcome, Record
-from sweep.report.labels import axis_label, metric_label, plain
+from sweep.report.labels import axis_label, plain
 from sweep.report.points import GRID_AXIS
 from sweep.search.account import Account, describe
 
 RECENT_CELLS = 50
 """Speed is taken over so many of the cells that ended last."""
 
-FINALS = (names.FINAL_TRAIN_LOSS, names.FINAL_TEST_ACCURACY)
 MILLISECONDS = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
-    """The best cell by one metric: its value and where it lies."""
+    """The best configuration by one metric: mean and spread over its seeds, where it lies, and its cells."""
 
     metric: str
     value: float
-    cell_id: str
+    std: float
     place: str
+    cells: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +87,10 @@ class Standing:
         counts: Cells by status.
         cells_per_minute: At present; NaN before two have ended or when nobody runs any.
         eta_seconds: Until all have ended at that speed; NaN where there is no speed.
-        best: By each final.
+        best: By each final, of the configurations that completed with all their seeds.
         reasons: Why cells diverged or failed: (status, reason) to how many.
         devices: By name.
-        losses: The lowest training loss so far after each cell that ended, in the order of their ends.
+        losses: The lowest training loss of a cell so far, after each that ended, in the order of their ends.
         search: `None` for a grid.
         nodes: Node to how busy it was when last heard of; empty while no cell runs.
     """
@@ -116,7 +118,10 @@ class Standing:
             "counts": {Status.PENDING.value: 0, **self.counts},
             "cells_per_minute": _known(self.cells_per_minute),
             "eta_seconds": _known(self.eta_seconds),
-            "best": {b.metric: {"value": b.value, "cell_id": b.cell_id, "at": b.place} for b in self.best},
+            "best": {
+                b.metric: {"value": b.value, "std": _known(b.std), "at": b.place, "cells": list(b.cells)}
+                for b in self.best
+            },
             "reasons": [
                 {"status": status, "reason": reason, "cells": count}
                 for (status, reason), count in self.reasons.items()
@@ -172,17 +177,13 @@ def _search(account: Account) -> Search:
     )
 
 
-def place_text(record: Record, cell_id: str) -> str:
-    """Say where a cell lies: "α_Dom = 2, η = 0.1"; the grid where there are several."""
-    point = record.cell_ids.index(cell_id)
-    parts = [
-        f"{axis_label(axis).plain} = {plain(values[point])}"
-        for axis, values in record.axes.items()
-        if values[point] is not None and len(set(values)) > 1
-    ]
-    if len(set(record.grids)) > 1:
-        parts.insert(0, f"{GRID_AXIS} {record.grids[point]}")
-    return ", ".join(parts)
+def _place_text(record: Record, place: Mapping[str, AxisValue]) -> str:
+    """Say where a configuration lies: "grid long, α_Dom = 2"; axes that have a single value are left out."""
+    return ", ".join(
+        f"{GRID_AXIS} {value}" if axis == GRID_AXIS else f"{axis_label(axis).plain} = {plain(value)}"
+        for axis, value in place.items()
+        if axis == GRID_AXIS or len(set(record.axes[axis])) > 1
+    )
 
 
 def _has_ended(outcome: CellOutcome) -> bool:
@@ -199,17 +200,12 @@ def _speed(ended: Sequence[CellOutcome], now: float) -> float:
 
 
 def _best(record: Record, metric: str) -> Best | None:
-    well = [
-        (value, outcome.cell_id)
-        for outcome in record.outcomes.values()
-        if outcome.status in (Status.COMPLETED, Status.STOPPED)
-        and math.isfinite(value := outcome.metrics.get(metric, math.nan))
-    ]
-    if not well:
+    found = best_by(record, metric)
+    if found is None:
         return None
-    lower = metric_label(metric).lower_is_better
-    value, cell_id = min(well) if lower else max(well)
-    return Best(metric=metric, value=value, cell_id=cell_id, place=place_text(record, cell_id))
+    known = found.values[metric]
+    place = _place_text(record, found.place)
+    return Best(metric=metric, value=known.mean, std=known.std, place=place, cells=found.cells)
 
 
 def _reasons(outcomes: Sequence[CellOutcome]) -> dict[tuple[str, str], int]:

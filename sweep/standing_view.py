@@ -14,9 +14,9 @@ from sweep.names import TRIALS_RUNNING, Status
 from sweep.progress import STYLES, duration
 from sweep.record import Record
 from sweep.report.heatmap import HeatmapData, heatmap_data
-from sweep.report.labels import axis_label, combination, metric_label, number, plain, spaced
+from sweep.report.labels import axis_label, combination, metric_label, number, plain, spaced, spread
 from sweep.report.states import State
-from sweep.standing import Search, Standing, standing_of
+from sweep.standing import Best, Search, Standing, standing_of
 
 LEAST_PAUSE_SECONDS = 2.0
 PAUSE_PER_READ = 3.0
@@ -99,9 +99,7 @@ def _facts(standing: Standing) -> Table:
         left = f", about {duration(standing.eta_seconds)} left" if math.isfinite(standing.eta_seconds) else ""
         table.add_row("speed", f"{standing.cells_per_minute:.3g} cells a minute{left}")
     for best in standing.best:
-        label = metric_label(best.metric)
-        where = f" at {best.place}" if best.place else ""
-        table.add_row(f"best {label.text}", Text(f"{number(best.value, label)}{where} (cell {best.cell_id})"))
+        table.add_row(f"best {metric_label(best.metric).text}", Text(_best_text(best)))
     for (status, reason), count in list(standing.reasons.items())[:REASONS_SHOWN]:
         table.add_row(status, Text(f"{count} x {reason or 'no reason recorded'}"))
     if (more := len(standing.reasons) - REASONS_SHOWN) > 0:
@@ -114,6 +112,16 @@ def _facts(standing: Standing) -> Table:
     for node, use in standing.nodes.items():
         table.add_row("now", Text(f"{node}: {node_text(use)}"))
     return table
+
+
+def _best_text(best: Best) -> str:
+    """Say how good the best is and where: "0.210 ±0.014 at grid long (mean of 2 seeds)"."""
+    label = metric_label(best.metric)
+    where = f" at {best.place}" if best.place else ""
+    if len(best.cells) == 1:
+        return f"{number(best.value, label)}{where} (cell {best.cells[0]})"
+    error = spread(best.std, label, mean=best.value)
+    return f"{number(best.value, label)} {error}{where} (mean of {len(best.cells)} seeds)"
 
 
 def node_text(use: Mapping[str, float]) -> str:
@@ -149,7 +157,7 @@ def sparkline_text(standing: Standing) -> str:
     kept = [standing.losses[at] for at in spaced(len(standing.losses), SPARK_WIDTH)]
     label = metric_label("train/loss")
     return (
-        f"lowest training loss  {sparkline(kept)}  "
+        f"lowest training loss of a cell  {sparkline(kept)}  "
         f"{number(max(finite), label)} to {number(min(finite), label)} over {len(standing.losses)} cells"
     )
 

@@ -45,7 +45,7 @@ def test_states_counts_and_the_best(
             main(["list", "--tracking-uri", uri])
         said = capsys.readouterr().out
         assert "killed [red]" in said and "zs25-fig1" in said and "say25-" in said and "…" not in said
-    assert "3 completed, 1 diverged" in said
+    assert "best single cell: loss" in said and "3 completed, 1 diverged" in said
     with pytest.raises(SystemExit):
         main(["list", "--tracking-uri", uri, "--json"])
     assert sorted(json.loads(capsys.readouterr().out)["sweeps"]) == sorted(found)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from sweep.best import find_best
 from sweep.costs import Cost
 from sweep.names import Status
 from sweep.record import Record
@@ -66,6 +67,25 @@ def test_the_best_leaves_out_what_diverged(record: Record) -> None:
     assert accuracy.value == pytest.approx(0.5)
 
 
+def test_the_best_is_a_mean_over_seeds_as_sweep_best_has_it(store: Store) -> None:
+    """The luckiest seed, and what has not all its seeds, are no best configuration."""
+    points = [*grid("a", {"lr": [1, 2, 3], "seed": [0, 1]}), *grid("b", {"lr": [1], "seed": [0, 1]})]
+    losses = iter([0.1, 0.9, 0.4, 0.42, 0.05, 0.2, 0.6, 0.6])
+    cells = {cell: ended(next(losses), 0.5) for _, _, cell in points}
+    cells[points[5][2]] = ended(0.2, status=Status.STOPPED)
+    found = store.record(points, cells)
+    standing = standing_of(found)
+    loss, _ = standing.best
+    assert (loss.value, loss.place) == (pytest.approx(0.41), "grid a, η = 2")
+    assert loss.cells == (points[2][2], points[3][2]) == find_best(found)[1][0].cells
+    json_best = standing.to_json()["best"]["final/train_loss"]
+    assert json_best["cells"] == list(loss.cells) and json_best["std"] == pytest.approx(0.0141, rel=0.01)
+    console = Console(file=io.StringIO(), width=120)
+    show(found, console, pictures=False)
+    assert "0.410 ±0.014 at grid a, η = 2 (mean of 2 seeds)" in console.file.getvalue()
+    assert "best final training loss" in console.file.getvalue()
+
+
 def test_reasons_and_devices_are_counted(record: Record) -> None:
     standing = standing_of(record)
     assert standing.reasons == {("diverged", "the loss is not finite"): 2}
@@ -105,7 +125,7 @@ def test_a_sparkline_rises_with_its_values() -> None:
 
 def test_the_sparkline_says_what_it_spans(record: Record) -> None:
     text = sparkline_text(standing_of(record))
-    assert text.startswith("lowest training loss") and text.endswith("0.302 to 0.122 over 10 cells")
+    assert text.startswith("lowest training loss of a cell") and text.endswith("0.302 to 0.122 over 10 cells")
 
 
 def test_what_is_printed(record: Record) -> None:
