@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from sweep.storage import Manifest
@@ -86,7 +85,8 @@ def rates_of(costs: Iterable[Cost]) -> dict[str, float]:
     """Return seconds a step by kind, from what cells took.
 
     The rate of a kind is the median over the cells that did nothing else; then, kind by kind, over those
-    whose other kinds are known. Kinds that were never seen apart share one rate.
+    whose other kinds are known. Kinds that were never seen apart share one rate. A cell counts by its steps:
+    one that diverged at once took its first solve and little else.
     """
     left = [cost for cost in costs if sum(cost.work.values()) > 0]
     rates: dict[str, float] = {}
@@ -95,12 +95,27 @@ def rates_of(costs: Iterable[Cost]) -> dict[str, float]:
         fewest = min((len(kinds) for kinds in open_kinds if kinds), default=0)
         if not fewest:
             break
-        found: dict[str, list[float]] = {}
+        found: dict[str, list[tuple[float, int]]] = {}
         for cost, kinds in zip(left, open_kinds, strict=True):
             if len(kinds) == fewest:
                 known = sum(rates[kind] * steps for kind, steps in cost.work.items() if kind in rates)
-                rate = max(0.0, cost.seconds - known) / sum(cost.work[kind] for kind in kinds)
+                steps = sum(cost.work[kind] for kind in kinds)
+                rate = max(0.0, cost.seconds - known) / steps
                 for kind in kinds:
-                    found.setdefault(kind, []).append(rate)
-        rates |= {kind: median(values) for kind, values in found.items()}
+                    found.setdefault(kind, []).append((rate, steps))
+        rates |= {kind: _median(weighted) for kind, weighted in found.items()}
     return rates
+
+
+def _median(weighted: Iterable[tuple[float, int]]) -> float:
+    """Return the value on either side of which lies half of the weight; between two of them their mean."""
+    ordered = sorted(weighted)
+    half = sum(weight for _, weight in ordered) / 2
+    passed = 0
+    for index, (value, weight) in enumerate(ordered):
+        passed += weight
+        if passed > half:
+            return value
+        if passed == half:
+            return (value + ordered[index + 1][0]) / 2
+    raise AssertionError("there is a value, and weights are positive")

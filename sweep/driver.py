@@ -355,7 +355,7 @@ class _Run:
             fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells
         )
         self._say(f"{name}: " + ", ".join(f"{counts[s.value]} {s}" for s in Status if counts[s.value]))
-        if told := accuracy_text(self._expected, fates):
+        if told := accuracy_text(self._expected, fates, stopped=self._stop.asked()):
             self._say(told)
         for line in failure_lines({cell: fates[cell].reason for cell in failed}):
             self._say(line)

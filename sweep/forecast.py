@@ -164,29 +164,40 @@ def expected_seconds(ledger: "Ledger", cells: Mapping[str, Cell]) -> dict[str, f
     return dict(left.seconds)
 
 
-def accuracy_text(expected: Mapping[str, float], runs: Mapping[str, "CellRun"]) -> str:
-    """Say how good an estimate was, by the cells that went to their end; empty when none did.
+def accuracy_text(
+    expected: Mapping[str, float], runs: Mapping[str, "CellRun"], *, stopped: bool = False
+) -> str:
+    """Say what the cells that ended in a command took, and how good the estimate was; empty when none did.
+
+    The estimate is of whole cells, so those that went to their end are compared with it, and none of a
+    command that was stopped.
 
     Args:
-        expected: Device time by cell; NaN is unknown.
+        expected: Device time by cell that had not ended before; NaN is unknown.
         runs: The runs of cells after training.
+        stopped: Whether the command was stopped.
     """
     took = {
         cell_id: cost.seconds
         for cell_id in expected
         if (run := runs.get(cell_id)) is not None
-        and run.status is Status.COMPLETED
+        and run.status.ended
         and (cost := Cost.read(run.cost)) is not None
     }
     if not took:
         return ""
-    known = [cell_id for cell_id in took if not math.isnan(expected[cell_id])]
     told = f"training took {duration(math.fsum(took.values()))} of device time"
+    whole = [cell_id for cell_id in took if runs[cell_id].status is Status.COMPLETED]
+    if stopped or not whole:
+        return told
+    known = [cell_id for cell_id in whole if not math.isnan(expected[cell_id])]
     if not known:
         measures = hint("plan", "SPACE", "--probe", "10")
         return f"{told}; there was no earlier run to estimate it from (`{measures}` measures)"
     before, after = (math.fsum(times[cell] for cell in known) for times in (expected, took))
     off = after / before - 1 if before > 0 else math.inf
-    of = "" if len(known) == len(took) else f" for {len(known)} of {len(took)} cells"
-    more = "more" if off > 0 else "less"
-    return f"{told}; estimated{of}: {duration(before)}, so it took {abs(off):.0%} {more}"
+    much = f"{abs(off):.0%} {'more' if off > 0 else 'less'}"
+    if len(known) == len(took):
+        return f"{told}; estimated: {duration(before)}, so it took {much}"
+    compared = f"{len(known)} of the {len(took)} cells can be compared with an estimate"
+    return f"{told}; {compared}: {duration(after)} instead of {duration(before)}, {much}"

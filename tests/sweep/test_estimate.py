@@ -53,6 +53,12 @@ def test_rates_are_medians_and_unravel_mixed_cells() -> None:
     assert rates_of([*mixed, *costs]) == {"a": pytest.approx(0.01), "b": pytest.approx(0.2)}
 
 
+def test_cells_that_diverged_at_once_say_little_of_a_rate() -> None:
+    """Their seconds are the first solve's; most cells of a sweep may be such."""
+    costs = [Cost(seconds=3.0, work={"a": 60}), *(Cost(seconds=4.0, work={"a": 5}) for _ in range(4))]
+    assert rates_of(costs) == {"a": pytest.approx(0.05)}
+
+
 def test_kinds_that_are_never_seen_apart_share_a_rate() -> None:
     rates = rates_of([Cost(seconds=3.0, work={"a": 10, "b": 20}), Cost(seconds=0.0, work={})])
     assert rates == {"a": pytest.approx(0.1), "b": pytest.approx(0.1)}
@@ -205,6 +211,14 @@ def test_the_ledger_gives_past_rates_and_what_is_done(ledger: Ledger, folder: Pa
     assert told == "training took 5 s of device time; estimated: 4 s, so it took 25% more"
     assert "no earlier run" in accuracy_text({first: math.nan}, ledger.lookup([first]))
     assert accuracy_text({second: 1.0}, ledger.lookup([second])) == ""
+    stopped = accuracy_text({**expected, first: 40.0}, ledger.lookup(list(plan.cells)), stopped=True)
+    assert stopped == "training took 5 s of device time", "what was stopped is not compared"
+    runs = ledger.lookup(list(plan.cells))
+    runs[third] = replace(runs[first], status=Status.DIVERGED, cost=Cost(seconds=2.0, work={}).to_text())
+    assert accuracy_text({first: 4.0, third: 4.0}, runs) == (
+        "training took 7 s of device time; 1 of the 2 cells can be compared with an estimate: "
+        "5 s instead of 4 s, 25% more"
+    )
 
 
 def test_without_a_ledger_nothing_is_known_and_none_is_made(tmp_path: Path) -> None:
