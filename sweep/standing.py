@@ -45,13 +45,15 @@ class DeviceUse:
     Args:
         device: In words.
         cells: Cells that ended there.
-        seconds: Their training.
-        share: Of the time since its first cell began; above 1 where several are trained at once.
+        seconds: Device time of their training, over all trials.
+        span_seconds: From the start of the first of them to the end of the last.
+        share: The device time as a share of that, 1 at most: several trials may run at once.
     """
 
     device: str
     cells: int
     seconds: float
+    span_seconds: float
     share: float
 
 
@@ -127,7 +129,13 @@ class Standing:
                 for (status, reason), count in self.reasons.items()
             ],
             "devices": [
-                {"device": d.device, "cells": d.cells, "train_seconds": d.seconds, "share": _known(d.share)}
+                {
+                    "device": d.device,
+                    "cells": d.cells,
+                    "train_seconds": d.seconds,
+                    "span_seconds": d.span_seconds,
+                    "share": _known(d.share),
+                }
                 for d in self.devices
             ],
             "nodes": {node: dict(use) for node, use in self.nodes.items()},
@@ -222,8 +230,9 @@ def _devices(outcomes: Sequence[CellOutcome]) -> tuple[DeviceUse, ...]:
         seconds = math.fsum(cost.seconds for _, cost in mine)
         begun = min(outcome.started_ms for outcome, _ in mine)
         span = (max(outcome.ended_ms for outcome, _ in mine) - begun) * MILLISECONDS
-        share = seconds / span if span > 0 else math.nan
-        found.append(DeviceUse(device=device, cells=len(mine), seconds=seconds, share=share))
+        share = min(seconds / span, 1.0) if span > 0 else math.nan
+        use = DeviceUse(device=device, cells=len(mine), seconds=seconds, span_seconds=span, share=share)
+        found.append(use)
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ from sweep.record import Record
 from sweep.report.heatmap import HeatmapData, heatmap_data
 from sweep.report.labels import axis_label, combination, metric_label, number, plain, spaced, spread
 from sweep.report.states import State
-from sweep.standing import Best, Search, Standing, standing_of
+from sweep.standing import Best, DeviceUse, Search, Standing, standing_of
 
 LEAST_PAUSE_SECONDS = 2.0
 PAUSE_PER_READ = 3.0
@@ -105,13 +105,17 @@ def _facts(standing: Standing) -> Table:
     if (more := len(standing.reasons) - REASONS_SHOWN) > 0:
         table.add_row("", f"and {more} more reasons")
     for use in standing.devices:
-        share = f", {use.share:.0%} of the time" if math.isfinite(use.share) else ""
-        table.add_row(
-            "device", Text(f"{use.device}: {use.cells} cells, {duration(use.seconds)} of training{share}")
-        )
+        table.add_row("device", Text(f"{use.device}: {device_text(use)}"))
     for node, use in standing.nodes.items():
         table.add_row("now", Text(f"{node}: {node_text(use)}"))
     return table
+
+
+def device_text(use: DeviceUse) -> str:
+    """Say what a device did: "5 cells, 50 s of device time, busy 8% of the 10 min from first start to …"."""
+    busy = f", busy {use.share:.0%} of the {duration(use.span_seconds)} from first start to last end"
+    known = busy if math.isfinite(use.share) else ""
+    return f"{use.cells} cells, {duration(use.seconds)} of device time{known}"
 
 
 def _best_text(best: Best) -> str:

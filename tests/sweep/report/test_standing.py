@@ -94,9 +94,21 @@ def test_reasons_and_devices_are_counted(record: Record) -> None:
         ("cpu on m1", 5, pytest.approx(50)),
     ]
     assert standing.devices[0].share == pytest.approx(60 / 600)
+    console = Console(file=io.StringIO(), width=160)
+    show(record, console, pictures=False)
+    said = console.file.getvalue()
+    assert "6 cells, 60 s of device time, busy 10% of the 10 min from first start to" in said
     values = json.loads(json.dumps(standing.to_json(), allow_nan=False))
     assert values["counts"]["diverged"] == 2 and values["cells"] == 12
     assert "pending" in replace(standing, counts={"completed": 12}).to_json()["counts"]
+
+
+def test_a_device_is_not_busy_for_longer_than_the_time(record: Record) -> None:
+    """Several trials at once, or runs that are made after their training has begun."""
+    long = Cost(seconds=900.0, work={"a": 1}, device="cpu").to_text()
+    outcomes = {cell: replace(o, cost=long if o.cost else "") for cell, o in record.outcomes.items()}
+    [use] = standing_of(replace(record, outcomes=outcomes)).devices
+    assert (use.share, use.seconds, use.span_seconds) == (1.0, 9900.0, 660.0)
 
 
 def test_nodes_are_shown_while_cells_run(record: Record) -> None:
