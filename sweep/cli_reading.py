@@ -189,7 +189,7 @@ def best(
 
 def _best_table(found: "Sequence[Found]", decisive: str) -> Table:
     from sweep.best import value_text
-    from sweep.report.labels import axis_label, metric_label, plain
+    from sweep.report.labels import axis_label, plain, plain_metric
 
     axes = list(dict.fromkeys(axis for one in found for axis in one.place))
     table = Table(box=None, header_style="bold", title_justify="left", title=f"the best by {decisive}")
@@ -197,7 +197,7 @@ def _best_table(found: "Sequence[Found]", decisive: str) -> Table:
     for axis in axes:
         table.add_column(axis_label(axis).plain, justify="right")
     for metric in found[0].values:
-        table.add_column(metric_label(metric).text, justify="right")
+        table.add_column(plain_metric(metric), justify="right")
     add_typed_column(table, "cells", (cell for one in found for cell in one.cells))
     for rank, one in enumerate(found, start=1):
         values = [value_text(one, metric) for metric in one.values]

@@ -14,7 +14,16 @@ from sweep.names import TRIALS_RUNNING, Status
 from sweep.progress import STYLES, duration
 from sweep.record import Record
 from sweep.report.heatmap import HeatmapData, heatmap_data
-from sweep.report.labels import axis_label, combination, metric_label, number, plain, spaced, spread
+from sweep.report.labels import (
+    axis_label,
+    combination,
+    metric_label,
+    number,
+    plain,
+    plain_metric,
+    spaced,
+    spread,
+)
 from sweep.report.states import State
 from sweep.standing import Best, DeviceUse, Search, Standing, standing_of
 
@@ -184,10 +193,9 @@ def heatmap_text(record: Record) -> str:
     data = heatmap_data(record, specs[0], specs[0].metrics[0])
     if not data.x_values or not data.y_values:
         return f"no heatmap: no grid point has both {data.x} and {data.y}"
-    label = metric_label(data.metric)
-    lines = [f"{label.text}: {SHADES} from the worst to the best"]
+    lines = [f"{plain_metric(data.metric)}: {SHADES} from the worst to the best"]
     for index, key in enumerate(data.panel_keys):
-        lines += [combination(data.panel_axes, key)] if data.panel_axes else []
+        lines += [combination(data.panel_axes, key, markup=False)] if data.panel_axes else []
         lines += _panel_lines(data, index)
     seen = {state for state in data.states.flat if state in MARKS and MARKS[state].strip()}
     if seen:

@@ -129,6 +129,12 @@ def metric_label(metric: str) -> MetricLabel:
     )
 
 
+def plain_metric(metric: str) -> str:
+    """Return how a metric is written where symbols cannot be drawn: by its own name if it has some."""
+    text = metric_label(metric).text
+    return metric if "$" in text else text
+
+
 def plain(value: AxisValue | None) -> str:
     """Write an axis value: 0.1, 20000, ∞, text."""
     if value is None:
@@ -212,13 +218,21 @@ def grid_label(name: str) -> str:
     return " ".join(word.upper() if word in INITIALISMS else word for word in words)
 
 
-def combination(axes: Sequence[str], values: Sequence[AxisValue | None]) -> str:
-    """Write a combination of axis values: "k = 10, η = 0.1"; axes that are absent are left out."""
+def combination(axes: Sequence[str], values: Sequence[AxisValue | None], *, markup: bool = True) -> str:
+    """Write a combination of axis values: "k = 10, η = 0.1"; axes that are absent are left out.
+
+    Args:
+        axes: Their names.
+        values: Their values.
+        markup: Symbols as figures read them; otherwise in plain text.
+    """
     parts: list[str] = []
     for axis, value in zip(axes, values, strict=True):
         if value is None:
             continue
         # A word says what it is by itself ("Bulk-SGD"); a number needs its axis.
         word = value.upper() if value in INITIALISMS else value
-        parts.append(word if isinstance(word, str) else f"{axis_label(axis).short} = {plain(word)}")
+        label = axis_label(axis)
+        symbol = label.short if markup else label.plain
+        parts.append(word if isinstance(word, str) else f"{symbol} = {plain(word)}")
     return ", ".join(parts)

@@ -10,7 +10,7 @@ from sweep import names
 from sweep.report.canvas import balanced
 from sweep.report.curve_lines import Line
 from sweep.report.curves import y_limits
-from sweep.report.labels import apart, combination, metric_label, number, plain, spaced, spread
+from sweep.report.labels import apart, combination, metric_label, number, plain, plain_metric, spaced, spread
 from sweep.report.points import grid_names
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, grid
@@ -110,6 +110,12 @@ def test_a_line_that_never_changes_is_read_by_its_value() -> None:
 def test_combinations_leave_absent_axes_out() -> None:
     assert combination(["method", "k", "lr"], ["Bulk-SGD", None, 0.1]) == r"Bulk-SGD, $\eta$ = 0.1"
     assert combination(["optimizer"], ["gd"]) == "GD"
+    assert combination(["method", "lr"], ["Bulk-SGD", 0.1], markup=False) == "Bulk-SGD, η = 0.1"
+
+
+def test_metrics_have_no_symbols_in_plain_text() -> None:
+    assert plain_metric("final/train_loss") == "final training loss"
+    assert plain_metric("curvature/lambda_1") == "curvature/lambda_1"
 
 
 def test_labels_stay_apart_and_the_ends_have_theirs() -> None:

@@ -171,3 +171,10 @@ def test_a_heatmap_without_points_says_so(store: Store) -> None:
     spec = {"kind": "heatmap", "name": "heat", "x": "lr", "y": "k"}
     found = store.record([*points, *grid("other", {"k": [1, 2]})], {}, [spec])
     assert heatmap_text(found) == "no heatmap: no grid point has both lr and k"
+
+
+def test_characters_need_no_symbols_of_figures(store: Store) -> None:
+    points = grid("g", {"lr": [1, 2], "alpha_dom": [1, 2], "k": [2, 10]})
+    spec = {"kind": "heatmap", "name": "h", "x": "lr", "y": "alpha_dom", "panels": "k"}
+    text = heatmap_text(store.record(points, {cell: ended(0.1) for _, _, cell in points}, [spec]))
+    assert "$" not in text and "\nk = 10\n" in text
