@@ -13,6 +13,7 @@ from sweep.export import export_table
 from sweep.grid_table import axis_column
 from sweep.html import html_text
 from sweep.places import Places
+from sweep.progress import count_of
 from sweep.record import Record, load_record
 from trainers.errors import ConfigError, unknown_name
 
@@ -26,7 +27,7 @@ REPORT_PIXELS = 800
 """Height of the report within a notebook."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LoadedSweep:
     """A sweep as MLflow has it now.
 
@@ -133,6 +134,12 @@ class LoadedSweep:
         """Return the interactive report as HTML, for a notebook's own display of HTML."""
         frame = html.escape(html_text(self.record))
         return f'<iframe srcdoc="{frame}" width="100%" height="{REPORT_PIXELS}" style="border:0"></iframe>'
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{count} {status}" for status, count in self.record.counts().items())
+        points, cells = len(self.record.cell_ids), len(self.record.outcomes)
+        many = f"{count_of(points, 'grid point')}, {count_of(cells, 'cell')}"
+        return f"<sweep {self.record.name!r}: {many}: {states}>"
 
     def _repr_html_(self) -> str:
         return self.report()

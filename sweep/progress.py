@@ -119,6 +119,11 @@ def progress_metrics(fates: Iterable[CellFate]) -> dict[str, float]:
     return values
 
 
+def count_of(count: int, noun: str) -> str:
+    """Write how many there are: "1 cell", "2,000 cells"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Return a duration as people write it: 0.2 s, 45 s, 12 min, 3.5 h."""
     if 0 < seconds < 1:

@@ -32,6 +32,10 @@ def test_one_row_a_point_and_one_row_a_cell(loaded: LoadedSweep) -> None:
     assert loaded.cells["status"].tolist() == ["completed"] * 2
 
 
+def test_it_shows_itself_in_a_line(loaded: LoadedSweep) -> None:
+    assert repr(loaded) == f"<sweep {loaded.record.name!r}: 3 grid points, 2 cells: 2 completed>"
+
+
 def test_histories_by_cell(loaded: LoadedSweep) -> None:
     frame = loaded.history(["train/loss", "test/accuracy"])
     assert frame.columns.tolist() == ["cell_id", "step", "train/loss", "test/accuracy"]
