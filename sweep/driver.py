@@ -25,7 +25,7 @@ from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import Plan, make_plan
 from sweep.priority import in_order, in_wished_order
-from sweep.progress import Progress, progress_metrics
+from sweep.progress import Progress, count_of, progress_metrics
 from sweep.ray_cluster import require_reachable
 from sweep.recorder import Recorder
 from sweep.reopening import reopen
@@ -211,7 +211,7 @@ class _Run:
                 self._guide.release(cell)
             self._storage.stops(self._sweep.run_id).clear(cell)
             reopen(cell, run, self._storage, self._ledger)
-        self._say(f"{self._sweep.name}: {len(stopped)} cells that were stopped early go on")
+        self._say(f"{self._sweep.name}: {count_of(len(stopped), 'cell')} stopped early, to go on")
 
     def _look_patiently(self) -> _Look | None:
         """Look how the cells stand once MLflow answers; `None` where somebody asks to stop before."""
@@ -256,7 +256,7 @@ class _Run:
         more = self._guide is not None and self._guide.expects_more
         if missing or not self._tried:
             self._say(
-                f"{self._sweep.name}: {len(self._plan.cells)} cells, "
+                f"{self._sweep.name}: {count_of(len(self._plan.cells), 'cell')}, "
                 f"{looked.done} done before, {len(missing)} to do"
                 + (", more to be asked for by the sampler" if more else "")
                 + (f", {len(theirs)} being run by other sweeps" if theirs else "")
@@ -304,7 +304,8 @@ class _Run:
     def _wait_for(self, theirs: Mapping[str, str]) -> None:
         """Wait until every cell that another sweep runs has ended, or one of them is free."""
         who = ", ".join(repr(name) for name in sorted(set(theirs.values())))
-        self._say(f"waiting for {len(theirs)} cells that sweep {who} is running; Ctrl-C stops the waiting")
+        many = count_of(len(theirs), "cell")
+        self._say(f"waiting for {many} that sweep {who} is running; Ctrl-C stops the waiting")
         left, held = set(theirs), dict[str, str]()
         while left and not self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS):
             try:
@@ -380,7 +381,7 @@ class _Run:
         if self._unrecorded:
             more = ", …" if len(self._unrecorded) > CELLS_SHOWN else ""
             shown = ", ".join(self._unrecorded[:CELLS_SHOWN]) + more
-            self._say(f"trained, not recorded: {len(self._unrecorded)} cells ({shown})")
+            self._say(f"trained, not recorded: {count_of(len(self._unrecorded), 'cell')} ({shown})")
             for cell_id, reason in list(self._refused.items())[:CELLS_SHOWN]:
                 self._say(f"  cell {cell_id}: {reason}")
             self._say(f"record them with: {self._resume()}")

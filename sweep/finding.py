@@ -12,6 +12,7 @@ from sweep.html import write_html
 from sweep.invocation import hint
 from sweep.ledger import Ledger
 from sweep.places import Places
+from sweep.progress import count_of
 from sweep.record import Record, load_record
 from sweep.report import ReportFile, make_report
 
@@ -51,11 +52,13 @@ def findings(record: Record) -> list[str]:
     counts = record.counts()
     text = ", ".join(f"{count} {status}" for status, count in counts.items())
     lines = [
-        f"{record.name}: {len(record.cell_ids)} grid points, {len(record.outcomes)} distinct cells: {text}."
+        f"{record.name}: {count_of(len(record.cell_ids), 'grid point')}, "
+        f"{count_of(len(record.outcomes), 'distinct cell')}: {text}."
     ]
     shared = len(record.cell_ids) - len(record.outcomes)
     if shared:
-        lines.append(f"{shared} grid points share a cell with another one (the same experiment, run once).")
+        share = "grid point shares" if shared == 1 else "grid points share"
+        lines.append(f"{shared} {share} a cell with another one (the same experiment, run once).")
     for metric, label in (
         (names.FINAL_TRAIN_LOSS, "lowest training loss"),
         (names.FINAL_TEST_ACCURACY, "best test accuracy"),

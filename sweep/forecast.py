@@ -14,7 +14,7 @@ from sweep.names import Status
 from sweep.packs import make_packs
 from sweep.places import Places, sqlite_path
 from sweep.plan import Plan
-from sweep.progress import duration
+from sweep.progress import count_of, duration
 from trainers.cell import Cell
 
 if TYPE_CHECKING:
@@ -68,9 +68,10 @@ class Forecast:
         found = [
             (
                 "shared prefixes",
-                f"{self.forks:,} cells start from another's state, {self.steps_saved:,} steps saved",
+                f"{self.forks:,} {'cell starts' if self.forks == 1 else 'cells start'} from another's state, "
+                f"{count_of(self.steps_saved, 'step')} saved",
             ),
-            ("done before", f"{self.done:,} cells; {left:,} to do"),
+            ("done before", f"{count_of(self.done, 'cell')}; {left:,} to do"),
         ]
         if not left:
             return found
@@ -86,11 +87,14 @@ class Forecast:
         hours = self.left.device_seconds / SECONDS_PER_HOUR
         found += [
             ("a cell takes", spread),
-            ("in all", f"{hours:.3g} device-hours, {wall} with {self.left.slots} trials at a time"),
+            (
+                "in all",
+                f"{hours:.3g} device-hours, {wall} with {count_of(self.left.slots, 'trial')} at a time",
+            ),
             ("estimated from", self.basis),
         ]
         if self.left.num_unknown:
-            found.append(("left out", f"{self.left.num_unknown:,} cells of kinds that never ran"))
+            found.append(("left out", f"{count_of(self.left.num_unknown, 'cell')} of kinds that never ran"))
         return found
 
 
@@ -199,5 +203,5 @@ def accuracy_text(
     much = f"{abs(off):.0%} {'more' if off > 0 else 'less'}"
     if len(known) == len(took):
         return f"{told}; estimated: {duration(before)}, so it took {much}"
-    compared = f"{len(known)} of the {len(took)} cells can be compared with an estimate"
+    compared = f"{len(known)} of the {count_of(len(took), 'cell')} can be compared with an estimate"
     return f"{told}; {compared}: {duration(after)} instead of {duration(before)}, {much}"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sweep.html.data import heatmap_specs, place_axes
 from sweep.names import TRIALS_RUNNING, Status
-from sweep.progress import STYLES, duration
+from sweep.progress import STYLES, count_of, duration
 from sweep.record import Record
 from sweep.report.heatmap import HeatmapData, heatmap_data
 from sweep.report.labels import (
@@ -82,7 +82,9 @@ _UNENDED = (Status.RUNNING, Status.PENDING, Status.INTERRUPTED)
 def _view(record: Record, *, pictures: bool) -> RenderableType:
     standing = standing_of(record)
     parts: list[RenderableType] = [
-        Text(f"{standing.name}: {standing.cells} cells, {standing.points} grid points")
+        Text(
+            f"{standing.name}: {count_of(standing.cells, 'cell')}, {count_of(standing.points, 'grid point')}"
+        )
     ]
     parts += [
         Text(f"  {count:6d} {name}", style=STYLES.get(_status(name), ""))
@@ -124,7 +126,7 @@ def device_text(use: DeviceUse) -> str:
     """Say what a device did: "5 cells, 50 s of device time, busy 8% of the 10 min from first start to …"."""
     busy = f", busy {use.share:.0%} of the {duration(use.span_seconds)} from first start to last end"
     known = busy if math.isfinite(use.share) else ""
-    return f"{use.cells} cells, {duration(use.seconds)} of device time{known}"
+    return f"{count_of(use.cells, 'cell')}, {duration(use.seconds)} of device time{known}"
 
 
 def _best_text(best: Best) -> str:
@@ -139,7 +141,7 @@ def _best_text(best: Best) -> str:
 
 def node_text(use: Mapping[str, float]) -> str:
     """Say how busy a node is: "2 trials, processors 93 %, memory 41 %"."""
-    parts = [f"{use[TRIALS_RUNNING]:.0f} trials"] if TRIALS_RUNNING in use else []
+    parts = [count_of(round(use[TRIALS_RUNNING]), "trial")] if TRIALS_RUNNING in use else []
     for name, value in sorted(use.items()):
         if name.endswith("_percentage"):
             what = name.removesuffix("_percentage").replace("cpu_utilization", "processors")
@@ -152,8 +154,8 @@ def search_lines(search: Search) -> list[str]:
     """Say how a search stands: by whom, how far, and what is best."""
     known = f", {search.known} known before" if search.known else ""
     lines = [
-        f"  search by {search.sampler}: {search.asked} configurations asked for, {search.told} told{known}; "
-        f"{search.budget}"
+        f"  search by {search.sampler}: {count_of(search.asked, 'configuration')} asked for, "
+        f"{search.told} told{known}; {search.budget}"
     ]
     heading = "best" if len(search.best) == 1 else "on the Pareto front"
     lines += [f"    {heading}: {one}" for one in search.best[:FRONT_SHOWN]]
@@ -171,7 +173,8 @@ def sparkline_text(standing: Standing) -> str:
     label = metric_label("train/loss")
     return (
         f"lowest training loss of a cell  {sparkline(kept)}  "
-        f"{number(max(finite), label)} to {number(min(finite), label)} over {len(standing.losses)} cells"
+        f"{number(max(finite), label)} to {number(min(finite), label)} "
+        f"over {count_of(len(standing.losses), 'cell')}"
     )
 
 

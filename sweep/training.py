@@ -22,7 +22,7 @@ from sweep.packs import make_packs, still_waiting
 from sweep.places import Places
 from sweep.plan import Plan
 from sweep.priority import in_wished_order
-from sweep.progress import Display, Progress, progress_metrics
+from sweep.progress import Display, Progress, count_of, progress_metrics
 from sweep.ray_cluster import Cluster, Resources
 from sweep.recorder import Recorder
 from sweep.retention import Retention
@@ -119,7 +119,7 @@ class Training:
             slots = cluster.slots(resources)
             together = f" of up to {lanes} cells" if lanes > 1 else ""
             self._say(
-                f"{slots} trials{together} at a time; Ctrl-C stops cleanly, and so does: "
+                f"{count_of(slots, 'trial')}{together} at a time; Ctrl-C stops cleanly, and so does: "
                 f"{hint('stop', self._sweep.name, given=self._places.given)}"
             )
             events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say, guide)

@@ -14,6 +14,7 @@ from matplotlib.colors import LogNorm, Normalize
 from search_spaces.axes import AxisSpec
 from search_spaces.reports import AxisValue
 from search_spaces.search import OBJECTIVES, RangeSpec
+from sweep.progress import count_of
 from sweep.record import Record
 from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_x, logarithmic_y
 from sweep.report.labels import axis_label, metric_label, plain
@@ -61,7 +62,7 @@ def draw_search(record: Record, account: Account, path: Path) -> None:
 def _notes(account: Account) -> list[str]:
     known = len(account.trials) - len(account.asked)
     excluded = sum(t.result is not None and t.result.state == "excluded" for t in account.asked)
-    notes = [f"{len(account.asked)} configurations asked for"]
+    notes = [f"{count_of(len(account.asked), 'configuration')} asked for"]
     notes += [f"{excluded} of them excluded"] if excluded else []
     notes += [f"{known} known before"] if known else []
     if len(account.search.seeds) > 1:

@@ -170,7 +170,7 @@ def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
     assert run_sweep(space, places, RunOptions(name="writes"), Console(file=said)) == EXIT_DONE
     giver.join()
     assert len(failed) == 3
-    assert "waiting for 1 cells that sweep 'other' is running" in said.getvalue()
+    assert "waiting for 1 cell that sweep 'other' is running" in said.getvalue()
     # Also what it has tried itself, which would be free if it had failed.
     assert behind == {theirs, ours}
     assert {run.status for run in ledger.lookup(list(plan.cells)).values()} == {Status.COMPLETED}

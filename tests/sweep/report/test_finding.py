@@ -1,14 +1,17 @@
 """What a report says in words: outcomes, where the best loss and accuracy lie, and what diverged."""
 
+import io
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from sweep.best import find_best
 from sweep.finding import findings
 from sweep.names import Status
 from sweep.record import Record
 from sweep.search.account import Account
+from sweep.standing_view import show
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import ended, grid
 from tests.sweep.report.test_search_figures import SEARCH
@@ -45,3 +48,15 @@ def test_configurations_of_several_grids_are_told_apart(record: Record) -> None:
 def test_the_grids_of_a_search_are_its_own_and_not_told_apart(record: Record) -> None:
     search = Account(search=SEARCH, trials=(), cells=0, steps=0, seconds=0.0)
     assert not any("grid=" in line for line in findings(replace(record, search=search)))
+
+
+def test_one_is_said_as_one(store: Store) -> None:
+    points = grid("g", {"lr": [1, 2]})
+    points[1] = (*points[1][:2], points[0][2])
+    found = store.record(points, {points[0][2]: ended(0.1)})
+    first, shared, *_ = findings(found)
+    assert first.endswith(": 2 grid points, 1 distinct cell: 1 completed.")
+    assert shared == "1 grid point shares a cell with another one (the same experiment, run once)."
+    console = Console(file=io.StringIO(), width=120)
+    show(found, console, pictures=False)
+    assert ": 1 cell, 2 grid points" in console.file.getvalue()
