@@ -8,12 +8,13 @@ recorded, and running again makes the rest.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from search_spaces import Space, load_space_text
+from sweep.attempts import ending
 from sweep.claims import Claims
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.forecast import accuracy_text, expected_seconds
@@ -115,7 +116,7 @@ class _Look:
     recorder: Recorder
     known: Mapping[str, CellRun]
     theirs: dict[str, str]
-    done: int
+    done: set[str]
     missing: list[str]
     expected: Mapping[str, float]
     first: tuple[str, ...] | None
@@ -248,16 +249,19 @@ class _Run:
             self._say,
         )
         expected = expected_seconds(self._ledger, {cell: self._plan.cells[cell] for cell in missing})
-        return _Look(recorder, known, theirs, len(done), missing, expected, first)
+        return _Look(recorder, known, theirs, done, missing, expected, first)
 
     def _make_missing(self, looked: _Look) -> dict[str, str]:
         """Make every cell that has not ended and is not another's; returns those that are, with the sweep."""
-        recorder, known, theirs, missing = looked.recorder, looked.known, looked.theirs, looked.missing
+        recorder, known, theirs = looked.recorder, looked.known, looked.theirs
+        done, missing = looked.done, looked.missing
         more = self._guide is not None and self._guide.expects_more
         if missing or not self._tried:
+            late = sum(not _has_ended(known.get(cell)) for cell in done)
             self._say(
-                f"{self._sweep.name}: {count_of(len(self._plan.cells), 'cell')}, "
-                f"{looked.done} done before, {len(missing)} to do"
+                f"{self._sweep.name}: {count_of(len(self._plan.cells), 'cell')}, {len(done)} done before"
+                + (f" ({late} of them recorded only now)" if late else "")
+                + f", {len(missing)} to do"
                 + (", more to be asked for by the sampler" if more else "")
                 + (f", {len(theirs)} being run by other sweeps" if theirs else "")
             )
@@ -265,7 +269,7 @@ class _Run:
         recorder.start()
         try:
             if (missing or more) and not self._stop.asked():
-                progress = self._progress(known, missing)
+                progress = self._progress(known, missing, done, recorder.committed)
                 self._training.train(missing, recorder, progress, self._guide, first=looked.first)
             self._tried.update(missing)
             self._unrecorded = self._drain(recorder)
@@ -282,13 +286,31 @@ class _Run:
             self._say(away)
         return unrecorded
 
-    def _progress(self, known: Mapping[str, CellRun], missing: Sequence[str]) -> Progress:
+    def _progress(
+        self,
+        known: Mapping[str, CellRun],
+        missing: Sequence[str],
+        done: Collection[str],
+        committed: Mapping[str, int],
+    ) -> Progress:
+        """Return how it stands, what has ended in the store and is not recorded yet counted as ended."""
+        cells = self._plan.cells
         statuses = {
             cell_id: known[cell_id].status if _has_ended(known.get(cell_id)) else Status.PENDING
-            for cell_id in self._plan.cells
+            for cell_id in cells
         }
-        total = sum(self._plan.cells[cell_id].num_steps for cell_id in missing)
-        return Progress(name=self._sweep.name, total_steps=total, statuses=statuses)
+        for cell_id in done:
+            if not statuses[cell_id].ended:
+                newest, _ = self._storage.latest(cell_id)
+                assert newest is not None, "it was found there"
+                statuses[cell_id] = ending(newest)[0]
+        return Progress(
+            name=self._sweep.name,
+            total_steps=sum(cells[cell_id].num_steps for cell_id in (*missing, *done)),
+            statuses=statuses,
+            steps_before={cell_id: committed[cell_id] for cell_id in missing if cell_id in committed}
+            | {cell_id: cells[cell_id].num_steps for cell_id in done},
+        )
 
     def _leave_interrupted(self, recorder: Recorder) -> None:
         """Record that the cells that are not trained any more are interrupted."""

@@ -35,17 +35,22 @@ class Progress:
     """Counts cells by status and steps done; safe to update from any thread.
 
     Args:
-        total_steps: Steps of all cells that this command has to train.
+        total_steps: Steps of all cells that this command has to train, and of those that are done.
         statuses: Status of each unique cell of the plan.
+        steps_before: Steps that were done before, by cell.
     """
 
     name: str
     total_steps: int
     statuses: dict[str, Status]
+    steps_before: Mapping[str, int] = field(default_factory=dict[str, int])
     _expected_steps: int = 0
     _steps: dict[str, int] = field(default_factory=dict[str, int])
     _begun: float = field(default_factory=time.monotonic)
     _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self._steps.update(self.steps_before)
 
     def update(self, cell_id: str, status: Status, step: int, num_steps: int) -> None:
         """Note where a cell is; a cell that ended early spares the rest of its steps."""
@@ -86,9 +91,10 @@ class Progress:
         with self._lock:
             done, total = sum(self._steps.values()), self._total()
         elapsed = time.monotonic() - self._begun
-        if done <= 0 or done >= total:
+        now = done - sum(self.steps_before.values())
+        if now <= 0 or done >= total:
             return None
-        return max(0.0, (total - done) * elapsed / done)
+        return max(0.0, (total - done) * elapsed / now)
 
     def _total(self) -> int:
         return max(self.total_steps, self._expected_steps)

@@ -174,3 +174,17 @@ def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
     # Also what it has tried itself, which would be free if it had failed.
     assert behind == {theirs, ours}
     assert {run.status for run in ledger.lookup(list(plan.cells)).values()} == {Status.COMPLETED}
+
+
+def test_what_ended_and_is_not_recorded_counts_as_done_everywhere(ledger: Ledger, places: Places) -> None:
+    space = load_space_text(SPACE)
+    first = next(iter(make_plan(space).cells))
+    only = RunOptions(name="writes", only=frozenset({first}))
+    assert run_sweep(space, places, only, Console(file=io.StringIO())) == EXIT_DONE
+    # As a driver leaves it that is killed between the last commit and its record.
+    ledger.finish_cell(ledger.lookup([first])[first].run_id, Status.INTERRUPTED, "killed")
+    said = io.StringIO()
+    assert run_sweep(space, places, RunOptions(name="writes"), Console(file=said)) == EXIT_DONE
+    lines = said.getvalue().splitlines()
+    assert lines[0] == "writes: 2 cells, 1 done before (1 of them recorded only now), 1 to do"
+    assert [line for line in lines if "of steps" in line][-1] == "writes: 100% of steps; 2 completed"

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,18 @@ def test_progress_counts_what_is_still_to_be_asked_for() -> None:
     assert progress.line().startswith("s: 10% of steps; 1 completed, 1 pending, about")
     progress.add({str(number): 100 for number in range(20)})
     assert progress.fraction() == pytest.approx(100 / 2200)
+
+
+def test_progress_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the sweep was done before, half of a cell too; only what came since tells the speed."""
+    statuses = {"a": Status.DIVERGED, "b": Status.PENDING}
+    before = {"a": 100, "b": 50}
+    progress = Progress(name="s", total_steps=200, statuses=statuses, steps_before=before)
+    assert progress.line() == "s: 75% of steps; 1 diverged, 1 pending"
+    begun = progress._begun  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(time, "monotonic", lambda: begun + 40.0)
+    progress.update("b", Status.RUNNING, 70, 100)
+    assert progress.line() == "s: 85% of steps; 1 diverged, 1 running, about 60 s left"
 
 
 def test_nothing_is_left_at_the_end() -> None:
