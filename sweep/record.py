@@ -95,6 +95,7 @@ class Record:
         divergence_factor: Multiple of the initial loss above which runs of the space's base have diverged.
         text: The stored space.
         stated: The cells that it states.
+        description: The first line of what the space says of itself.
         search: What a search has asked and what came of it; `None` for a grid.
         nodes: Node to how busy it was when last heard of, by the names of `sweep.node_use`.
         grids: The grid of each point.
@@ -122,6 +123,7 @@ class Record:
     claims: tuple[ClaimSpec, ...] = ()
     divergence_factor: float = 10.0
     text: str = ""
+    description: str = ""
     search: Account | None = None
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -226,6 +228,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         divergence_factor=space.spec.base.divergence_factor,
         text=space.text,
         stated=stated,
+        description=(space.description.strip().splitlines() or [""])[0].rstrip("."),
         nodes=_nodes(parent.data.metrics),
         search=account_of(space.search, read_events(ledger, sweep)) if space.is_search else None,
     )

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from search_spaces.reports import ReportSpec
 from sweep.record import Record
 from sweep.report.points import seeds
 from sweep.report.states import tally
@@ -159,6 +160,11 @@ def blank(axes: Axes, message: str) -> None:
     axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center", color="#777777")
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def title_of(record: Record, spec: ReportSpec) -> str:
+    """Return the title of a report; one that has none is named after its space and itself."""
+    return spec.title or ": ".join(part for part in (record.description, spec.name) if part)
 
 
 def caption(record: Record, points: Iterable[int], *notes: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from search_spaces.reports import CurvesSpec, series_of
+from sweep.names import FINAL_STEPS
 from sweep.record import Record, Series
 from sweep.report.labels import MetricLabel, metric_label
 from sweep.report.points import (
@@ -47,6 +48,7 @@ class Line:
         num_seeds: Seeds in the mean.
         switches: Steps at which a phase ended and another began.
         diverged: The seeds that diverged, each by itself and only as far as it was finite.
+        ends: The steps at which those ended, which may lie beyond their last finite value.
         error: Standard error of the mean as an estimate, shape (points,); NaN where none was recorded.
     """
 
@@ -57,6 +59,7 @@ class Line:
     num_seeds: int
     switches: tuple[int, ...]
     diverged: tuple[Series, ...]
+    ends: tuple[int, ...] = ()
     error: np.ndarray = field(default_factory=lambda: np.array([]))
 
 
@@ -190,6 +193,7 @@ def make_line(
     whole: list[Series] = []
     bars: list[Series] = []
     diverged: list[Series] = []
+    ends: list[int] = []
     for cell in cells:
         outcome = record.outcomes[cell]
         if outcome.run_id is None:
@@ -200,6 +204,9 @@ def make_line(
         if outcome.diverged:
             if (finite := _finite_part(found)).steps.size:
                 diverged.append(finite)
+                ended = int(outcome.metrics.get(FINAL_STEPS, 0))
+                ended = ended if max_step is None else min(ended, max_step)
+                ends.append(max(ended, int(finite.steps[-1])))
         else:
             whole.append(found)
             bars += [errors[outcome.run_id, metric]] if errors else []
@@ -214,6 +221,7 @@ def make_line(
         num_seeds=len(whole),
         switches=tuple(step for step in switches if max_step is None or step <= max_step),
         diverged=tuple(diverged),
+        ends=tuple(ends),
         error=_error_of_mean(steps, bars),
     )
 

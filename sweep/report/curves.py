@@ -1,7 +1,7 @@
 """Curves, drawn: a metric against the training step, one line per combination of axes, switch points marked.
 
 The lines are those of `sweep.report.curve_lines`. A diverged run is drawn by itself up to its last finite
-value, where a cross ends it.
+value; a cross is where it ended, dotted as far as nothing was recorded.
 """
 
 import math
@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from search_spaces.reports import CurvesSpec
 from sweep.record import Record, Series
-from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
+from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.curve_lines import CurvePanel, CurvesData, Line, curves_data
 from sweep.report.labels import combination, plain
 from sweep.report.lines import Looks, choose_looks, draw_key
@@ -69,7 +69,7 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
         canvas = Canvas(
             width=width,
             height=height,
-            title=spec.title or spec.name,
+            title=title_of(record, spec),
             caption=caption(record, select(record, spec), "; ".join(notes)),
         )
         for index, panel in enumerate(data.panels):
@@ -134,11 +134,15 @@ def _draw_panel(
                 line.steps, np.maximum(mean - std, floor), mean + std, color=look.colour, alpha=BAND, lw=0
             )
         _draw_error_bars(axes, line, label.scale, look.colour, logarithmic=logarithmic)
-        for run in line.diverged:
+        for run, ended in zip(line.diverged, line.ends, strict=True):
             values = masked(run.values * label.scale, logarithmic)
             axes.plot(run.steps, values, color=look.colour, ls=look.style, lw=0.8, alpha=0.8)
+            place, height = leaving_point(run.steps, values, high)
+            if ended > place[0] == run.steps[-1]:
+                axes.plot([*place, ended], [*height, *height], color=look.colour, ls=":", lw=1.0)
+                place = [float(ended)]
             axes.plot(
-                *leaving_point(run.steps, values, high),
+                place, height,
                 color=look.colour, marker="X", ms=6, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
             )  # fmt: skip
         if not common:
@@ -149,7 +153,7 @@ def _draw_panel(
         wide = high > DECADE**2 * low
         numbers = _sparse_label if high > DECADE * low else _minor_label
         axes.yaxis.set_minor_formatter(NullFormatter() if wide else FuncFormatter(numbers))
-    last = max((int(steps[-1]) for line in together for steps in _all_steps(line)), default=1)
+    last = max((last_step(line) for line in together), default=1)
     axes.set_xlim(0, max(spec.max_step or last, 1))
 
 
@@ -171,8 +175,9 @@ def _sparse_label(value: float, _position: int | None) -> str:
     return plain(float(f"{value:.3g}")) if f"{value:.0e}"[0] in "25" else ""
 
 
-def _all_steps(line: Line) -> list[np.ndarray]:
-    return [steps for steps in (line.steps, *(run.steps for run in line.diverged)) if steps.size]
+def last_step(line: Line) -> int:
+    """Return the last step at which a line has something to show."""
+    return max((*line.steps[-1:].tolist(), *line.ends), default=1)
 
 
 def leaving_point(steps: np.ndarray, values: np.ndarray, high: float) -> tuple[list[float], list[float]]:

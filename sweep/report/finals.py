@@ -16,7 +16,7 @@ from matplotlib.ticker import NullLocator
 
 from search_spaces.reports import AxisValue, FinalsSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y
+from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.labels import apart, axis_label, metric_label, plain
 from sweep.report.lines import Looks, choose_looks, draw_key
 from sweep.report.points import Key, axis_values, grid_names, group, ordered_keys, select, unshown_axes
@@ -86,7 +86,7 @@ def draw_finals(record: Record, spec: FinalsSpec, path: Path) -> None:
         canvas = Canvas(
             width=width,
             height=BOTTOM + PANEL_HEIGHT + TOP,
-            title=spec.title or spec.name,
+            title=title_of(record, spec),
             caption=caption(record, select(record, spec), "bars: ± one standard deviation" if spread else ""),
         )
         for index, table in enumerate(tables):

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from search_spaces.reports import AxisValue, HeatmapSpec
 from sweep.record import Record
-from sweep.report.canvas import MIN_WIDTH, Canvas, balanced, caption, house_style
+from sweep.report.canvas import MIN_WIDTH, Canvas, balanced, caption, house_style, title_of
 from sweep.report.labels import MetricLabel, axis_label, combination, metric_label, number, plain, spread
 from sweep.report.points import Key, axis_values, fits, group, panel_keys, select, unshown_axes, value_of
 from sweep.report.states import Pool, State, pool
@@ -165,7 +165,7 @@ def _draw(record: Record, spec: HeatmapSpec, tables: Sequence[HeatmapData], path
     canvas = Canvas(
         width=blocks_across * block_width,
         height=body + legend,
-        title=spec.title or spec.name,
+        title=title_of(record, spec),
         caption=caption(record, select(record, spec), left_out),
     )
     for block, data in enumerate(tables):

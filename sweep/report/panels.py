@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from search_spaces.reports import ReportSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
+from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.curves import masked
 from sweep.report.labels import combination
 from sweep.report.lines import LEGEND_CHARACTER, LEGEND_HANDLE, PALETTE, LineStyle
@@ -100,7 +100,7 @@ def draw_panels(
         canvas = Canvas(
             width=width,
             height=down * step_height,
-            title=spec.title or spec.name,
+            title=title_of(record, spec),
             caption=caption(record, select(record, spec), "band: ± one standard deviation" if banded else ""),
         )
         for index, panel in enumerate(data.panels):

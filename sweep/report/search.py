@@ -24,7 +24,7 @@ PANEL_WIDTH, PANEL_HEIGHT, LEFT, BOTTOM, GAP, ROW_GAP = 3.3, 2.4, 0.75, 0.55, 0.
 MOST_IN_ROW = 3
 COLUMN_WIDTH, LINES_HEIGHT, TOP, RIGHT = 1.35, 2.9, 0.35, 0.55
 BEST, WHOLE, STOPPED, LOST = "#0b5cad", "#8fb6d9", "#e8a33d", "#9e9e9e"
-FATES = ("completed", "stopped early", "a seed diverged", "failed")
+FATES = ("completed", "known before", "stopped early", "a seed diverged", "failed")
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
 COLOURMAP = "viridis"
 """Bright is better, as in the heatmaps."""
@@ -76,13 +76,17 @@ def _draw_history(axes: Axes, account: Account, objective: int) -> None:
     label = metric_label(account.search.objectives[objective])
     axes.set(xlabel="cells trained before", ylabel=label.text)
     found = _by_fate(account.trials, objective)
-    if not found["completed"]:
+    if not (found["completed"] or found["known before"]):
         blank(axes, "no configuration has completed yet")
         return
-    for kind, colour in (("completed", WHOLE), ("stopped early", STOPPED)):
+    for kind, colour, face in (
+        ("completed", WHOLE, WHOLE),
+        ("known before", WHOLE, "white"),
+        ("stopped early", STOPPED, STOPPED),
+    ):
         if found[kind]:
             places = [(cells, value * label.scale) for cells, value in found[kind]]
-            axes.plot(*zip(*places, strict=True), "o", color=colour, markersize=4, label=kind)
+            axes.plot(*zip(*places, strict=True), "o", color=colour, mfc=face, markersize=4, label=kind)
     for kind, marker in (("a seed diverged", "x"), ("failed", "|")):
         if found[kind]:
             # At the edge: what such a configuration came to is no value to compare, and may be huge.
@@ -97,7 +101,7 @@ def _draw_history(axes: Axes, account: Account, objective: int) -> None:
     known = [(cells, best * label.scale) for cells, best in steps if not math.isnan(best)]
     known.append((max(account.cells, known[-1][0]), known[-1][1]))
     axes.step(*zip(*known, strict=True), where="post", color=BEST, label="best so far")
-    values = [value for kind in ("completed", "stopped early") for _, value in found[kind]]
+    values = [value for kind in ("completed", "known before", "stopped early") for _, value in found[kind]]
     if label.positive and min(values) > 0:
         logarithmic_y(axes)
     axes.legend(loc="best", handlelength=1.2)
@@ -114,7 +118,8 @@ def _by_fate(trials: Sequence[Trial], objective: int) -> dict[str, list[tuple[in
         elif result.diverged:
             fate = "a seed diverged"
         else:
-            fate = "stopped early" if result.state == "pruned" else "completed"
+            whole = "completed" if trial.number is not None else "known before"
+            fate = "stopped early" if result.state == "pruned" else whole
         value = result.objectives[objective] if result.objectives else math.nan
         found[fate].append((trial.cells_before, value))
     return found

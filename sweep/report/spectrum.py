@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from search_spaces.reports import SpectrumSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y
+from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.curve_lines import Line, make_line
 from sweep.report.curves import masked
 from sweep.report.labels import combination, metric_label, spaced
@@ -108,7 +108,7 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
         canvas = Canvas(
             width=right + BAR_SPACE,
             height=height,
-            title=spec.title or spec.name,
+            title=title_of(record, spec),
             caption=caption(record, select(record, spec), black),
         )
         for number, panel in enumerate(data.panels):

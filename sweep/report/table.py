@@ -11,7 +11,7 @@ from pathlib import Path
 
 from search_spaces.reports import AxisValue, TableSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, caption, house_style
+from sweep.report.canvas import Canvas, caption, house_style, title_of
 from sweep.report.labels import MetricLabel, axis_label, grid_label, metric_label, plain, tidy
 from sweep.report.points import Key, axis_values, group, ordered_keys, select, unshown_axes, value_of
 from sweep.report.states import Pool, State, pool
@@ -267,7 +267,7 @@ def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> 
     width, height = sum(widths), HEADER_HEIGHT + ROW_HEIGHT * max(len(body), 1)
     blocks = [row for row in range(1, len(body)) if data.row_keys[row][0] != data.row_keys[row - 1][0]]
     notes = _footnotes(data)
-    title = spec.title or spec.name
+    title = title_of(record, spec)
     below = f"{_caption_of_metric(spec, label)}. {caption(record, _points(record, spec), *notes)}"
     with house_style():
         canvas = Canvas(width=width, height=height, title=title, caption=below)

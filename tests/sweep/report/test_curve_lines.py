@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from pydantic import ValidationError
 
 from search_spaces import load_space_text
 from search_spaces.reports import CurvesSpec, SeparationSpec, series_of
+from sweep.names import Status
 from sweep.record import Record
+from sweep.report.canvas import Canvas
 from sweep.report.curve_lines import curves_data
+from sweep.report.curves import draw_curves
 from sweep.report.labels import metric_label
 from sweep.report.separation import separation_data
 from tests.sweep.report.conftest import Store
@@ -49,6 +53,27 @@ def test_a_quotient_is_taken_run_by_run_where_both_series_are(store: Store) -> N
     # The mean of 5/10 and 5/20, and not 5 over the mean of 10 and 20.
     assert line.mean.tolist() == pytest.approx([(0.75 + 0.25) / 2, (0.5 + 0.25) / 2])
     assert np.isnan(line.error).all(), "no error bars were asked for"
+
+
+def test_a_cross_is_where_the_cell_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It diverged at step 5, between the evaluations at steps 0 and 25; another went on."""
+    points = grid("main", {"lr": [0.1, 9]})
+    cells = {points[0][2]: ended(0.1), points[1][2]: ended(0.5, status=Status.DIVERGED, steps=5)}
+    cells[points[1][2]].histories["train/loss"] = [(0, 0.5)]
+    record = store.record(points, cells)
+    spec = CurvesSpec(kind="curves", name="c", metrics=("train/loss",), lines=("lr",))
+    ((_, lost),) = (panel.lines for panel in curves_data(record, spec).panels)
+    assert (lost.diverged[0].steps.tolist(), lost.ends) == ([0], (5,))
+    drawn: list[Canvas] = []
+    monkeypatch.setattr(Canvas, "save", lambda canvas, path: drawn.append(canvas))
+    draw_curves(record, spec, tmp_path / "c.png")
+    [axes] = drawn[0].figure.axes[:1]
+    crosses = [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "X"]
+    dotted = [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == ":"]
+    assert (crosses, dotted) == ([[5.0]], [[0.0, 5]])
+    assert drawn[0].figure.texts[1].get_text() == "A space of the tests: c", "a report without a title"
 
 
 def test_series_of_one_panel_are_lines_with_looks_of_their_own_in_all_panels(store: Store) -> None:

@@ -89,6 +89,18 @@ def test_the_history_has_the_best_so_far_and_what_went_wrong_at_its_edge(
     assert len(bars.patches) == 2 * len(SEARCH.axes)
 
 
+def test_what_was_known_before_does_not_look_like_the_first_that_was_asked_for(
+    record: Record, drawn: dict[str, Figure], tmp_path: Path
+) -> None:
+    assert record.search is not None
+    known = [replace(trial(number), number=None, cells_before=0) for number in (3, 4)]
+    search = replace(record.search, trials=(*known, *record.search.trials))
+    make_report(replace(record, search=search), tmp_path)
+    lines = {str(line.get_label()): line for line in drawn["search"].axes[0].lines}
+    assert len(lines["known before"].get_xdata()) == 2 and len(lines["completed"].get_xdata()) == 25
+    assert lines["known before"].get_markerfacecolor() != lines["completed"].get_markerfacecolor()
+
+
 def test_lines_go_through_every_axis(record: Record, drawn: dict[str, Figure], tmp_path: Path) -> None:
     make_report(record, tmp_path)
     [axes] = drawn["parallel"].axes
