@@ -348,7 +348,7 @@ def joined(earlier: pa.Table, later: pa.Table) -> pa.Table:
 def finals_of(lane: Lane, step: int) -> dict[str, float]:
     """Return the final metrics of a lane as they stand."""
     finals = {FINAL_STEPS: float(step)}
-    last = lane.finals | lane.own_finals
+    last = lane.finals
     if TRAIN_LOSS in last:
         finals[FINAL_TRAIN_LOSS] = last[TRAIN_LOSS]
     if TEST_ACCURACY in last:

@@ -51,7 +51,7 @@ class Lane:
         floor: The smallest eigenvalue known of the tracked eigenspace's Hessian.
         memory: What the base optimiser, a condition and the probes keep from step to step, by name.
         switches: The steps at which conditions have ended stages.
-        finals: Last finite value of the final metrics at evaluation points.
+        point_finals: Last finite value of the final metrics at evaluation points.
         own_finals: Those at its own end where that is none: a longer run is not evaluated there.
         refreshes: Eigenspace refreshes so far.
         unconverged: Those of them that did not converge.
@@ -71,7 +71,7 @@ class Lane:
     floor: float = 0.0
     memory: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     switches: list[int] = field(default_factory=list[int])
-    finals: dict[str, float] = field(default_factory=dict[str, float])
+    point_finals: dict[str, float] = field(default_factory=dict[str, float])
     own_finals: dict[str, float] = field(default_factory=dict[str, float])
     refreshes: int = 0
     unconverged: int = 0
@@ -104,6 +104,11 @@ class Lane:
     def num_steps(self) -> int:
         """The step at which the lane is completed."""
         return self.stages[-1].stop
+
+    @property
+    def finals(self) -> dict[str, float]:
+        """Last finite values of the final metrics, by name."""
+        return self.point_finals | self.own_finals
 
     def stage_at(self, step: int) -> Stage:
         """Return the stage that does update number `step`."""
@@ -176,7 +181,7 @@ class Lane:
 
     def note_finals(self, values: dict[str, float], step: int) -> None:
         """Remember the finite ones of loss and accuracy at an evaluation point, or at the lane's end."""
-        noted = self.finals if step % self.cell.evaluate_every == 0 else self.own_finals
+        noted = self.point_finals if step % self.cell.evaluate_every == 0 else self.own_finals
         for name in (TRAIN_LOSS, TEST_ACCURACY):
             if name in values and math.isfinite(values[name]):
                 noted[name] = values[name]
@@ -189,7 +194,7 @@ class Lane:
         scalars: dict[str, Any] = {
             "initial_loss": self.detector.initial_loss,
             "peak": number_to_json(self.detector.peak),
-            "finals": {name: number_to_json(value) for name, value in self.finals.items()},
+            "finals": {name: number_to_json(value) for name, value in self.point_finals.items()},
             OWN_FINALS: {name: number_to_json(value) for name, value in self.own_finals.items()},
             "floor": self.floor,
             "switches": list(self.switches),
@@ -216,7 +221,7 @@ class Lane:
             self.detector.initial_loss = scalars["initial_loss"]
             # Of a state that was written before peaks were kept, the peak from here on is known.
             self.detector.peak = number_from_json(scalars.get("peak", 1.0))
-            self.finals = {name: number_from_json(value) for name, value in scalars["finals"].items()}
+            self.point_finals = {name: number_from_json(value) for name, value in scalars["finals"].items()}
             own = scalars.get(OWN_FINALS, {})
             self.own_finals = {name: number_from_json(value) for name, value in own.items()}
             self.floor = float(scalars["floor"])

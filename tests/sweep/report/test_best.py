@@ -123,11 +123,11 @@ def test_the_space_has_their_cells_and_takes_seeds_and_steps(
 def test_its_head_can_be_typed_from_where_one_is(
     record: Record, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", [".venv/bin/sweep"])
+    monkeypatch.setattr(sys, "argv", ["elsewhere/bin/sweep"])
     metric, found = find_best(record)
     given = {"--tracking-uri": "http://here"}
     text = best_space(space, found, metric=metric, sweep="two", file="my best.yaml", given=given)
-    typed = "#   .venv/bin/sweep run 'my best.yaml' --tracking-uri http://here"
+    typed = "#   elsewhere/bin/sweep run 'my best.yaml' --tracking-uri http://here"
     assert f"{typed} --set seed=[0,1,2,3,4]" in text
 
 
