@@ -23,7 +23,7 @@ from sweep.invocation import TRAINS, hint
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
-from sweep.places import Places
+from sweep.places import Places, sqlite_path
 from sweep.plan import Plan, make_plan
 from sweep.priority import in_order, in_wished_order
 from sweep.progress import Progress, count_of, progress_metrics
@@ -67,10 +67,7 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
     require_data(list(planned.cells.values()) or [space.base], places)
     require_trainable(space, planned)
     require_reachable(options.address)
-    ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts)
-    if not options.accept_storage:
-        require_its_storage(ledger, options.name, places.storage)
-    storage = Storage.open(places.storage)
+    ledger, storage = _open(places, options)
     plan = plan_of(space, recorded_events(space, ledger, options.name))
     in_order(plan, [], options.first)
     table = grid_table(plan.grids, plan.axes, plan.cell_ids)
@@ -84,6 +81,8 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         storage = storage.apart(sweep.run_id)
     with Lease.acquire(ledger, sweep) as lease:
         # Now that nobody else writes it.
+        if not options.accept_storage:
+            require_its_storage(ledger, options.name, places.storage)
         journal = Journal(ledger, sweep, lease, read_events(ledger, sweep))
         plan = plan_of(space, journal.events)
         table = grid_table(plan.grids, plan.axes, plan.cell_ids)
@@ -96,6 +95,18 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         ledger.reopen_sweep(sweep)
         ledger.describe_sweep(sweep, list(plan.cells.values()) or [space.base])
         return _Run(space, plan, journal, sweep, ledger, storage, lease, places, options, console).run()
+
+
+def _open(places: Places, options: RunOptions) -> tuple[Ledger, Storage]:
+    """Open the record and the store; neither is made where the other one cannot be."""
+    database = sqlite_path(places.tracking_uri)
+    if database is not None and not database.exists():
+        storage = Storage.open(places.storage)
+        return Ledger.open(places.tracking_uri, artifacts_root=places.artifacts), storage
+    ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts)
+    if not options.accept_storage:
+        require_its_storage(ledger, options.name, places.storage)
+    return ledger, Storage.open(places.storage)
 
 
 def require_data(cells: Iterable[Cell], places: Places) -> None:

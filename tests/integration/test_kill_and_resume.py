@@ -159,7 +159,7 @@ def test_lanes_give_the_same_bits(home: Home, undisturbed: Home, ray: tuple[str,
     assert wait_until(lambda: len(home.cells_in_mid_training()) > 1, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert "trials of up to 3 cells at a time" in home.run("resume", "little", "--lanes", "3", *COMMITS, *ray)
+    assert "of up to 3 cells at a time" in home.run("resume", "little", "--lanes", "3", *COMMITS, *ray)
     assert_equal(home, undisturbed)
 
 

@@ -33,23 +33,35 @@ reports:
   - {kind: curves, name: curves, lines: [kind]}
 """
 BROKEN = """
-import math, os, signal, time
+import math, os, signal, sys, time
 from torch import nn
 
-def raises(*_):
-    raise RuntimeError("this model cannot be built")
+# Where it is planned, and built for it, everything is fine.
+TRAINS = "worker" in sys.argv[0]
 
-def hangs(*_):
-    time.sleep(3600)
+def good(input_shape, num_outputs):
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), num_outputs))
 
-def killed(*_):
-    os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
+def raises(*given):
+    if TRAINS:
+        raise RuntimeError("this model cannot be built")
+    return good(*given)
 
-def hangs_once(input_shape, num_outputs):
-    if not os.path.exists(MARK):
+def hangs(*given):
+    if TRAINS:
+        time.sleep(3600)
+    return good(*given)
+
+def killed(*given):
+    if TRAINS:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
+    return good(*given)
+
+def hangs_once(*given):
+    if TRAINS and not os.path.exists(MARK):
         open(MARK, "w").close()
         time.sleep(3600)
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), num_outputs))
+    return good(*given)
 """
 REASONS = {
     "raises": "this model cannot be built",
