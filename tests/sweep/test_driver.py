@@ -17,7 +17,7 @@ from search_spaces import Space, load_space_text
 from sweep import names, training
 from sweep.claims import Claims, queued_cells
 from sweep.cli_running import run
-from sweep.driver import EXIT_DONE, EXIT_INTERRUPTED, RunOptions, run_sweep
+from sweep.driver import RunOptions, run_sweep
 from sweep.errors import LedgerError
 from sweep.grid_table import grid_table
 from sweep.lease import Lease
@@ -26,6 +26,7 @@ from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import make_plan
 from sweep.steering_requests import request_stop
+from sweep.sweep_run import EXIT_DONE, EXIT_INTERRUPTED
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
 from tests.integration.faults.records import assert_clean
 from tests.sweep.small_sweep import FakeSpace
@@ -133,7 +134,7 @@ def test_what_keeps_a_driver_going_says_so(restarted: bool, monkeypatch: pytest.
 def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
     ledger: Ledger, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweep.driver.SECONDS_BETWEEN_LOOKS_AT_OTHERS", 0.05)
+    monkeypatch.setattr("sweep.sweep_run.SECONDS_BETWEEN_LOOKS_AT_OTHERS", 0.05)
     space = load_space_text(SPACE)
     plan = make_plan(space)
     theirs, ours = plan.cells

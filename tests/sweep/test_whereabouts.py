@@ -11,7 +11,7 @@ from rich.console import Console
 
 from search_spaces import load_space_text
 from sweep import training
-from sweep.driver import EXIT_DONE, RunOptions, run_sweep
+from sweep.driver import RunOptions, run_sweep
 from sweep.errors import OtherStorageError
 from sweep.grid_table import grid_table
 from sweep.housekeeping import delete_sweep
@@ -22,6 +22,7 @@ from sweep.pack import Pack
 from sweep.places import Places
 from sweep.plan import make_plan
 from sweep.storage import Storage
+from sweep.sweep_run import EXIT_DONE
 from sweep.whereabouts import record_storage, require_its_storage
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
 from tests.sweep.small_sweep import FakeSpace

@@ -1,0 +1,379 @@
+"""One run of a sweep under its lease: look how the cells stand, make what is missing, say how it ended."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from search_spaces import Space
+from sweep.attempts import ending
+from sweep.claims import Claims
+from sweep.errors import LeaseLostError, LedgerError
+from sweep.forecast import accuracy_text, expected_seconds
+from sweep.grid_table import grid_table, with_fates
+from sweep.invocation import TRAINS, hint
+from sweep.lease import Lease
+from sweep.ledger import CellRun, Ledger, Sweep
+from sweep.names import Status
+from sweep.places import Places
+from sweep.plan import Plan
+from sweep.priority import in_wished_order
+from sweep.progress import Progress, count_of, progress_metrics
+from sweep.recorder import Recorder
+from sweep.reopening import reopen
+from sweep.run_options import RunOptions
+from sweep.search.events import Released
+from sweep.search.guiding import make_guide
+from sweep.search.journal import Journal
+from sweep.stopping import AS_ASKED, Stop
+from sweep.storage import Storage
+from sweep.training import Training
+from trainers.errors import ConfigError
+
+SECONDS_BETWEEN_LOOKS_AT_OTHERS = 3.0
+"""How often a driver that waits for cells of another sweep looks how they stand."""
+
+CELLS_SHOWN = 3
+MISTAKE = f"{ConfigError.__name__}: "
+"""How the reason of a cell begins that fails until something of the user's is corrected."""
+
+EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How the cells stood at one time: their runs, those of other sweeps, and what is to be done in order."""
+
+    recorder: Recorder
+    known: Mapping[str, CellRun]
+    theirs: dict[str, str]
+    done: set[str]
+    missing: list[str]
+    expected: Mapping[str, float]
+    first: tuple[str, ...] | None
+
+
+class SweepRun:
+    """One driver's run of a sweep, under its lease."""
+
+    def __init__(
+        self,
+        space: Space,
+        plan: Plan,
+        journal: Journal,
+        sweep: Sweep,
+        ledger: Ledger,
+        storage: Storage,
+        lease: Lease,
+        places: Places,
+        options: RunOptions,
+        console: Console,
+    ) -> None:
+        self._plan = plan
+        self._sweep = sweep
+        self._ledger = ledger
+        self._storage = storage
+        self._places = places
+        self._lease = lease
+        self._options = options
+        self._console = console
+        self._stop = Stop()
+        self._claims = Claims(ledger, sweep, lease) if sweep.shares else None
+        self._guide = make_guide(
+            space,
+            plan,
+            journal,
+            sweep=sweep,
+            ledger=ledger,
+            storage=storage,
+            claims=self._claims,
+            stop=self._stop,
+            say=self._say,
+        )
+        self._journal = journal
+        self._training = Training(
+            plan,
+            sweep=sweep,
+            ledger=ledger,
+            lease=lease,
+            storage=storage,
+            places=places,
+            options=options,
+            stop=self._stop,
+            console=console,
+        )
+        self._tried: set[str] = set()
+        self._unrecorded: list[str] = []
+        self._refused: dict[str, str] = {}
+        self._expected: dict[str, float] = {}
+
+    def run(self) -> int:
+        """Train and record what is missing; then what other sweeps were to run first and did not."""
+        self._reopen()
+        with self._stop.by_signals(self._say), self._stop.after(self._options.limit_seconds):
+            # Asked of the driver that this one follows, or while there was none.
+            if self._options.restarted and self._ledger.requests(self._sweep).stop:
+                self._stop.ask(AS_ASKED)
+            theirs = self._make_missing(self._look())
+            while theirs and not self._unrecorded and not self._stop.asked():
+                self._wait_for(theirs)
+                if (looked := self._look_patiently()) is not None:
+                    theirs = self._make_missing(looked)
+        return self._finish()
+
+    @property
+    def _wanted(self) -> list[str]:
+        """The cells that this command is to make."""
+        only = self._options.only
+        return [cell for cell in self._plan.cells if only is None or cell in only]
+
+    def _reopen(self) -> None:
+        """Let the cells go on that were stopped early and are asked for now, but for those of others."""
+        if not (self._options.continue_stopped or self._options.only):
+            return
+        theirs = {} if self._claims is None else self._claims.others(self._wanted)
+        known = self._ledger.lookup(self._wanted, self._sweep)
+        stopped = {
+            cell: run for cell, run in known.items() if run.status is Status.STOPPED and cell not in theirs
+        }
+        self._journal.append([Released(cell_id=cell) for cell in stopped])
+        self._ledger.clear_cell_stops(self._sweep, stopped)
+        for cell, run in stopped.items():
+            if self._guide is not None:
+                self._guide.release(cell)
+            self._storage.stops(self._sweep.run_id).clear(cell)
+            reopen(cell, run, self._storage, self._ledger)
+        self._say(f"{self._sweep.name}: {count_of(len(stopped), 'cell')} stopped early, to go on")
+
+    def _look_patiently(self) -> _Look | None:
+        """Look how the cells stand once MLflow answers; `None` where somebody asks to stop before."""
+        while not self._stop.asked():
+            try:
+                return self._look()
+            except LedgerError as error:
+                if not error.transient:
+                    raise
+            self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS)
+        return None
+
+    def _look(self) -> _Look:
+        """See which cells are to be made here, and settle what a lost driver left; may be repeated."""
+        others = {} if self._claims is None else self._claims.others(list(self._plan.cells))
+        # After looking whose the cells are, so that what another has recorded before it ended is seen.
+        known = self._ledger.lookup(list(self._plan.cells), self._sweep)
+        theirs = {cell: sweep for cell, sweep in others.items() if not _has_ended(known.get(cell))}
+        recorder = Recorder(
+            self._ledger,
+            self._storage,
+            self._sweep,
+            self._lease,
+            describe=lambda cell_id: (self._plan.cells[cell_id], self._plan.axes_of(cell_id)),
+            runs=known,
+        )
+        done = recorder.reconcile([cell_id for cell_id in self._plan.cells if cell_id not in theirs])
+        # Each is tried once by one command: a cell that failed is not tried again while waiting for others.
+        first = self._ledger.requests(self._sweep).first
+        missing = in_wished_order(
+            self._plan,
+            [cell for cell in self._wanted if not (cell in done or cell in theirs or cell in self._tried)],
+            self._options.first or first or (),
+            self._say,
+        )
+        expected = expected_seconds(self._ledger, {cell: self._plan.cells[cell] for cell in missing})
+        return _Look(recorder, known, theirs, done, missing, expected, first)
+
+    def _make_missing(self, looked: _Look) -> dict[str, str]:
+        """Make every cell that has not ended and is not another's; returns those that are, with the sweep."""
+        recorder, known, theirs = looked.recorder, looked.known, looked.theirs
+        done, missing = looked.done, looked.missing
+        more = self._guide is not None and self._guide.expects_more
+        if missing or not self._tried:
+            late = sum(not _has_ended(known.get(cell)) for cell in done)
+            self._say(
+                f"{self._sweep.name}: {count_of(len(self._plan.cells), 'cell')}, {len(done)} done before"
+                + (f" ({late} of them recorded only now)" if late else "")
+                + f", {len(missing)} to do"
+                + (", more to be asked for by the sampler" if more else "")
+                + (f", {len(theirs)} being run by other sweeps" if theirs else "")
+            )
+        self._expected |= looked.expected
+        recorder.start()
+        try:
+            if (missing or more) and not self._stop.asked():
+                progress = self._progress(known, missing, done, recorder.committed)
+                self._training.train(missing, recorder, progress, self._guide, first=looked.first)
+            self._tried.update(missing)
+            self._unrecorded = self._drain(recorder)
+        finally:
+            # Whatever was raised: nothing is recorded any more once the lease is given back.
+            recorder.close()
+        self._refused = recorder.refused
+        self._leave_interrupted(recorder)
+        return theirs
+
+    def _drain(self, recorder: Recorder) -> list[str]:
+        """Wait for the record, longer when MLflow is away; returns the cells that are not recorded."""
+        if (unrecorded := recorder.drain(self._options.record_seconds)) and (away := recorder.away):
+            self._say(away)
+        return unrecorded
+
+    def _progress(
+        self,
+        known: Mapping[str, CellRun],
+        missing: Sequence[str],
+        done: Collection[str],
+        committed: Mapping[str, int],
+    ) -> Progress:
+        """Return how it stands, what has ended in the store and is not recorded yet counted as ended."""
+        cells = self._plan.cells
+        statuses = {
+            cell_id: known[cell_id].status if _has_ended(known.get(cell_id)) else Status.PENDING
+            for cell_id in cells
+        }
+        for cell_id in done:
+            if not statuses[cell_id].ended:
+                newest, _ = self._storage.latest(cell_id)
+                assert newest is not None, "it was found there"
+                statuses[cell_id] = ending(newest)[0]
+        return Progress(
+            name=self._sweep.name,
+            total_steps=sum(cells[cell_id].num_steps for cell_id in (*missing, *done)),
+            statuses=statuses,
+            steps_before={cell_id: committed[cell_id] for cell_id in missing if cell_id in committed}
+            | {cell_id: cells[cell_id].num_steps for cell_id in done},
+        )
+
+    def _leave_interrupted(self, recorder: Recorder) -> None:
+        """Record that the cells that are not trained any more are interrupted."""
+        try:
+            self._lease.check()
+            for run in recorder.open_runs:
+                reason = f"stopped {self._stop.why}".strip()
+                self._ledger.finish_cell(run.run_id, Status.INTERRUPTED, reason)
+        except LedgerError as error:
+            # The next run finds them without a driver, which reads as interrupted too.
+            self._say(str(error))
+
+    def _wait_for(self, theirs: Mapping[str, str]) -> None:
+        """Wait until every cell that another sweep runs has ended, or one of them is free."""
+        who = ", ".join(repr(name) for name in sorted(set(theirs.values())))
+        many = count_of(len(theirs), "cell")
+        self._say(f"waiting for {many} that sweep {who} is running; Ctrl-C stops the waiting")
+        left, held = set(theirs), dict[str, str]()
+        while left and not self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS):
+            try:
+                self._lease.check()
+                if self._ledger.requests(self._sweep).stop:
+                    self._stop.ask(AS_ASKED)
+                assert self._claims is not None, "only a sweep that shares waits for others"
+                if not held:
+                    # Whoever waits holds nothing, not even what has failed here: others may wait for that.
+                    self._claims.queue(list(self._plan.cells))
+                held = self._claims.others(left)
+                runs = self._ledger.lookup(left, self._sweep)
+            except LedgerError:
+                # MLflow is away; the others wait for it too.
+                continue
+            except LeaseLostError:
+                self._stop.ask("because another process has taken over")
+                return
+            left = {cell for cell in left if not _has_ended(runs.get(cell))}
+            if not left <= held.keys():
+                return
+
+    def _finish(self) -> int:
+        """Record how the sweep stands, and say so."""
+        name = self._sweep.name
+        try:
+            self._lease.check()
+            # A request that was repeated on the way, by MLflow's client or a proxy, may have made two runs.
+            self._ledger.remove_duplicates(self._sweep)
+            fates = self._ledger.lookup(list(self._plan.cells), self._sweep)
+            table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)
+            self._ledger.write_cells(self._sweep, with_fates(table, fates))
+            ended = sum(run.status.ended for run in fates.values())
+            self._ledger.log_progress(self._sweep, progress_metrics(fates.values()), step=ended)
+            left = [cell for cell in self._wanted if not _has_ended(fates.get(cell))]
+            failed = [cell for cell in left if cell in fates and fates[cell].status is Status.FAILED]
+            broken_off = bool(left) or self._stop.asked()
+            over = Status.FAILED if failed else Status.INTERRUPTED if broken_off else Status.COMPLETED
+            self._forget_met_requests(fates)
+            self._ledger.finish_sweep(self._sweep, over)
+            if self._stop.why == AS_ASKED:
+                self._ledger.clear_stop(self._sweep)
+        except LedgerError as error:
+            self._say(f"trained, not recorded: {error}")
+            self._say(f"everything trained is in {self._storage.place}; go on with: {self._resume()}")
+            return EXIT_FAILED
+        counts = Counter(
+            fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells
+        )
+        self._say(f"{name}: " + ", ".join(f"{counts[s.value]} {s}" for s in Status if counts[s.value]))
+        if told := accuracy_text(self._expected, fates, stopped=self._stop.asked()):
+            self._say(told)
+        for line in failure_lines({cell: fates[cell].reason for cell in failed}):
+            self._say(line)
+        if counts[Status.STOPPED.value]:
+            self._say(f"go on with those stopped early: {self._resume('--continue-stopped')}")
+        for line in [] if self._guide is None else self._guide.summary():
+            self._say(line)
+        mistaken = set(left) == {cell for cell in failed if fates[cell].reason.startswith(MISTAKE)}
+        return self._exit_code(left, mistaken=mistaken)
+
+    def _forget_met_requests(self, fates: Mapping[str, CellRun]) -> None:
+        """Take away the requests to stop cells that have ended."""
+        met = {cell for cell in self._plan.cells if _has_ended(fates.get(cell))}
+        stops = self._storage.stops(self._sweep.run_id)
+        for cell in stops.all() & met:
+            stops.clear(cell)
+        if self._ledger.requests(self._sweep).cells & met:
+            self._ledger.clear_cell_stops(self._sweep, met)
+
+    def _exit_code(self, left: Sequence[str], *, mistaken: bool) -> int:
+        """Say what to do next; `mistaken` is what fails again as long as nobody corrects it."""
+        if self._unrecorded:
+            more = ", …" if len(self._unrecorded) > CELLS_SHOWN else ""
+            shown = ", ".join(self._unrecorded[:CELLS_SHOWN]) + more
+            self._say(f"trained, not recorded: {count_of(len(self._unrecorded), 'cell')} ({shown})")
+            for cell_id, reason in list(self._refused.items())[:CELLS_SHOWN]:
+                self._say(f"  cell {cell_id}: {reason}")
+            self._say(f"record them with: {self._resume()}")
+            return EXIT_FAILED
+        if self._stop.asked():
+            self._say(f"stopped {self._stop.why}; go on with: {self._resume()}")
+            return EXIT_INTERRUPTED
+        if left:
+            told = "as it is that fails again; once it is corrected" if mistaken else "go on with"
+            self._say(f"{told}: {self._resume()}")
+            return EXIT_FAILED
+        for what, command in (("figures and tables", "report"), ("the best, and going on with them", "best")):
+            self._say(f"{what}: {hint(command, self._sweep.name, given=self._places.given)}")
+        return EXIT_DONE
+
+    def _resume(self, *more: str) -> str:
+        return hint("resume", self._sweep.name, *more, given=self._places.given, options=TRAINS)
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False)
+
+
+def failure_lines(reasons: Mapping[str, str]) -> list[str]:
+    """Return why cells failed, a reason that several share said once.
+
+    Args:
+        reasons: By cell.
+    """
+    cells_of: dict[str, list[str]] = {}
+    for cell, reason in reasons.items():
+        cells_of.setdefault(reason, []).append(cell)
+    lines: list[str] = []
+    for reason, cells in cells_of.items():
+        shown = ", ".join(cells[:CELLS_SHOWN]) + (", …" if len(cells) > CELLS_SHOWN else "")
+        who = f"cell {shown}" if len(cells) == 1 else f"{len(cells)} cells ({shown})"
+        lines.append(f"  {who} failed: {reason}")
+    return lines
+
+
+def _has_ended(run: CellRun | None) -> bool:
+    return run is not None and run.status.ended
