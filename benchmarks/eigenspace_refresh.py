@@ -9,7 +9,7 @@ all solvers see the same weights, one after another in one process, in an order 
 all that a solver does to get its basis: building the gradient graph or linearising, products, small algebra.
 Errors are against float64 ARPACK: of the projected minibatch gradient (relative), and the sine of the largest
 principal angle. `--tune` finds the loosest setting on each peer's ladder whose median error is not above the
-tracker's, beginning where the last row with this k ended, and keeps them in
+tracker's, beginning with that of the row most like it, and keeps them in
 `results/eigenspace_tuning.json`; rows land one by one in
 `results/eigenspace_refresh.json`, so a run may be cut short and continued. A row ends after `--refreshes`, or
 after `--seconds`, and says how many.
@@ -40,7 +40,7 @@ from trainers.replay import Recorded
 
 TRACKER = "tracker"
 TUNING, RESULTS = "eigenspace_tuning", "eigenspace_refresh"
-SETTLING, TUNING_REFRESHES = 3, 4
+SETTLING, TUNING_REFRESHES, DEAR_TUNING_REFRESHES = 3, 4, 2
 SOLVER = Solver()
 
 PAUSE = 0.2
@@ -195,14 +195,15 @@ def tune(row: Row, device: str, before: dict[str, Any]) -> dict[str, Any]:
         device: Torch device.
         before: What was found for other rows, by key: where to begin.
     """
-    hints: dict[str, Any] = {}
-    for key, found in before.items():
-        if f"/k={row.k}/" in key:
-            hints |= found["peers"]
+    own_key, hints = row.key.split("/"), dict[str, Any]()
+    alike = {key: sum(map(str.__eq__, key.split("/"), own_key)) for key in before if f"/k={row.k}/" in key}
+    for key in sorted(alike, key=alike.__getitem__):
+        hints |= before[key]["peers"]
     course = Course(row, device)
     points: list[tuple[int, Tensor, Tensor, Tensor]] = []
     own: list[float] = []
-    for _ in range(TUNING_REFRESHES if row.holdout_size < 5000 else 2):
+    dear = row.holdout_size >= 5000 or row.model == "cnn"
+    for _ in range(DEAR_TUNING_REFRESHES if dear else TUNING_REFRESHES):
         last = course.tracker.block
         course.tracker()
         exact = course.problem.reference(course.tracker.basis.sum(0))
