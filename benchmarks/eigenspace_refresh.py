@@ -9,10 +9,9 @@ all solvers see the same weights, one after another in one process, in an order 
 all that a solver does to get its basis: building the gradient graph or linearising, products, small algebra.
 Errors are against float64 ARPACK: of the projected minibatch gradient (relative), and the sine of the largest
 principal angle. `--tune` finds the loosest setting on each peer's ladder whose median error is not above the
-tracker's, beginning with that of the row most like it, and keeps them in
-`results/eigenspace_tuning.json`; rows land one by one in
-`results/eigenspace_refresh.json`, so a run may be cut short and continued. A row ends after `--refreshes`, or
-after `--seconds`, and says how many.
+tracker's, beginning with that of the row most like it, and keeps them in `results/eigenspace_tuning.json`.
+Rows land one by one in `results/eigenspace_refresh.json`, so a run may be cut short and continued. A row ends
+after `--refreshes`, or after `--seconds`, and says how many.
 """
 
 import argparse

@@ -83,3 +83,24 @@ class Layer(Protocol):
     def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
         """Write the sums over all chunks as rows of parameters, (N, R, Q)."""
         ...
+
+
+class Parameterless:
+    """What a layer without parameters has to say about them."""
+
+    __slots__ = ()
+
+    @property
+    def num_params(self) -> int:
+        """None."""
+        return 0
+
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
+        """No parameters, no gradient."""
+        return ()
+
+    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
+        """No parameters, no directions."""
+
+    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
+        """No parameters, nothing to write."""

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.layers import Saved, Stacked, Sums
+from trainers.layers import Parameterless, Saved, Stacked, Sums
 
 Derivatives = tuple[Tensor, Callable[[], Tensor] | None]
 """phi'(x), and a function that returns phi''(x), `None` where that is 0 everywhere; or phi''(x) / phi'(x)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Activation:
+class Activation(Parameterless):
     """y = phi(x), elementwise.
 
     Args:
@@ -28,16 +28,11 @@ class Activation:
     value: Callable[[Tensor], Tensor]
     derivatives: Callable[[Tensor, Tensor], Derivatives]
     relative: bool = False
-    num_params: int = 0
 
     def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
         """Return phi(x)."""
         outputs = self.value(inputs_NBF)
         return outputs, (inputs_NBF, outputs)
-
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
-        """No parameters, no gradient."""
-        return ()
 
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Return phi'(x) g."""
@@ -47,9 +42,6 @@ class Activation:
         """Return phi'(x) where that is all there is to both tangents, phi'' being 0; `None` elsewhere."""
         first, second = self.derivatives(*saved)
         return first if second is None else None
-
-    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
-        """No parameters, no directions."""
 
     def tangent(
         self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
@@ -86,9 +78,6 @@ class Activation:
         if grad_NBF is not None and second is not None:
             result.addcmul_((second() * grad_NBF).unsqueeze(2), tangent_saved)
         return result
-
-    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
-        """No parameters, nothing to write."""
 
 
 def _relu(inputs: Tensor, outputs: Tensor) -> Derivatives:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainers.layers import Saved, Stacked, Sums
+from trainers.layers import Parameterless, Saved, Stacked, Sums
 from trainers.layers.dense_products import Matrices, products_for
 
 
@@ -105,25 +105,16 @@ class Dense:
 
 
 @dataclass(frozen=True, slots=True)
-class Flatten:
+class Flatten(Parameterless):
     """Merge the axes of one example."""
-
-    num_params: int = 0
 
     def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
         """Return (N, B, F)."""
         return inputs_NBF.flatten(2), inputs_NBF.shape[2:]
 
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
-        """No parameters, no gradient."""
-        return ()
-
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Restore the shape of one example."""
         return grad_NBF.unflatten(-1, saved)
-
-    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
-        """No parameters, no directions."""
 
     def tangent(
         self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
@@ -146,6 +137,3 @@ class Flatten:
     ) -> tuple[Sums, Tensor | None]:
         """Restore the shape of one example."""
         return None, grad_tangents.unflatten(-1, saved)
-
-    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
-        """No parameters, nothing to write."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.layers import Saved, Stacked, Sums
+from trainers.layers import Parameterless, Saved, Stacked, Sums
 from trainers.layers.activation import Activation
 
 
@@ -44,11 +44,10 @@ class Maxima:
 
 
 @dataclass(frozen=True, slots=True)
-class MaxPool:
+class MaxPool(Parameterless):
     """Non-overlapping max pooling with a square window; rows and columns that do not fill one are dropped."""
 
     size: int
-    num_params: int = 0
 
     def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
         """Return the maxima; their places are saved."""
@@ -56,16 +55,9 @@ class MaxPool:
         lead = inputs_NBF.shape[:3]
         return out.unflatten(0, lead), Maxima(indices.unflatten(0, lead), inputs_NBF.shape[-2:])
 
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
-        """No parameters, no gradient."""
-        return ()
-
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Put each gradient where its maximum stood."""
         return saved.put(grad_NBF)
-
-    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
-        """No parameters, no directions."""
 
     def tangent(
         self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
@@ -89,34 +81,23 @@ class MaxPool:
         """Put each gradient's tangent where the maximum stood."""
         return None, saved.put(grad_tangents)
 
-    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
-        """No parameters, nothing to write."""
-
 
 @dataclass(frozen=True, slots=True)
-class ActivatedPool:
+class ActivatedPool(Parameterless):
     """Max pooling of an activation's outputs: y = phi(x) at the places of the maxima of phi(x)."""
 
     activation: Activation
     pool: MaxPool
-    num_params: int = 0
 
     def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
         """Return the maxima; their places are saved, and x and y there."""
         out, maxima = self.pool.forward(params_NQ, self.activation.value(inputs_NBF))
         return out, ((maxima.pick(inputs_NBF), out), maxima)
 
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
-        """No parameters, no gradient."""
-        return ()
-
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Put phi'(x) g where the maximum stood."""
         there, maxima = saved
         return maxima.put(self.activation.backward(params_NQ, there, grad_NBF))
-
-    def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
-        """No parameters, no directions."""
 
     def tangent(
         self, params_NQ: Tensor, saved: Saved, stacked: Stacked, tangents: Tensor | None
@@ -142,6 +123,3 @@ class ActivatedPool:
         there, maxima = saved
         back = self.activation.tangent_of_gradient(there, tangent_saved, grad_NBF, grad_tangents)
         return None, maxima.put(back)
-
-    def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
-        """No parameters, nothing to write."""
