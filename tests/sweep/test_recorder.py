@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,15 +19,21 @@ from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
 from sweep.recorder import LOST_REASON, Recorder
-from sweep.storage import Manifest, Storage
-from tests.fresh_database import fresh_database
-from tests.sweep.small_sweep import FakeSpace, history, make_cell, make_plan, open_ledger, take_over
+from sweep.storage import Storage
+from tests.sweep.recording import (
+    CELL,
+    CELL_ID,
+    END,
+    WAIT_SECONDS,
+    commit,
+    new_recorder,
+    points,
+    record_all,
+    record_of,
+    submit,
+)
+from tests.sweep.small_sweep import FakeSpace, history, make_cell, make_plan, take_over
 from trainers.canonical import cell_id
-
-CELL = make_cell(0.1)
-CELL_ID = cell_id(CELL)
-END = CELL.num_steps
-WAIT_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -52,75 +57,12 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.recorder.FIRST_RETRY_SECONDS", 0.01)
 
 
-def new_recorder(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> Recorder:
-    return Recorder(
-        ledger,
-        storage,
-        sweep,
-        lease,
-        describe=lambda _: (CELL, {"lr": 0.1}),
-        runs=ledger.lookup([CELL_ID]),
-    )
-
-
 @pytest.fixture
 def recorder(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> Iterator[Recorder]:
     recorder = new_recorder(ledger, storage, sweep, lease)
     recorder.start()
     yield recorder
     recorder.close()
-
-
-def commit(
-    storage: Storage, step: int, previous: Manifest | None, *, attempt: int = 1, every: int = 10
-) -> Manifest:
-    start, last = previous.step if previous else 0, step == END
-    return storage.commit(
-        CELL_ID,
-        attempt=attempt,
-        step=step,
-        checkpoint=f"state {step}".encode(),
-        part=history(start, step, last=last, every=every),
-        previous=previous,
-        outcome={"status": "completed", "reason": ""} if last else None,
-        summary={
-            "finals": {names.FINAL_TRAIN_LOSS: 2.0 / (1 + step), names.FINAL_STEPS: float(step)},
-            "environment": {"hostname": f"host {attempt}"},
-        },
-    )
-
-
-def submit(recorder: Recorder, manifest: Manifest) -> None:
-    recorder.submit(CELL_ID, step=manifest.step, attempt=manifest.attempt)
-
-
-def points(ledger: Ledger, run_id: str, name: str) -> list[tuple[int, int, float]]:
-    return [(one.step, one.timestamp, one.value) for one in ledger.client.get_metric_history(run_id, name)]
-
-
-def record_of(ledger: Ledger, folder: Path) -> dict[str, Any]:
-    """All that the database holds of the cell, apart from what differs between any two runs."""
-    (run,) = ledger.lookup([CELL_ID]).values()
-    with sqlite3.connect(folder / "mlflow.db") as database:
-        metrics = database.execute(
-            "SELECT key, step, timestamp, value, is_nan FROM metrics "
-            "WHERE run_uuid = ? AND key NOT LIKE 'hp/%'",
-            [run.run_id],
-        ).fetchall()
-        (runs,) = database.execute("SELECT count(*) FROM tags WHERE key = ?", [names.TAG_CELL_ID]).fetchone()
-    assert runs == 1
-    artifacts = {
-        entry.path: ledger.artifacts.get(run.run_id, entry.path)
-        for folder_name in (None, names.ARTIFACT_HISTORY)
-        for entry in ledger.client.list_artifacts(run.run_id, folder_name)
-        if not entry.is_dir
-    }
-    return {
-        "metrics": sorted(metrics),
-        "status": (run.status, run.reason, run.run_status, run.recorded_until),
-        "params": ledger.client.get_run(run.run_id).data.params,
-        "artifacts": artifacts,
-    }
 
 
 def test_open_runs_are_those_that_this_recorder_took_up(
@@ -281,93 +223,6 @@ def test_while_mlflow_is_away_nothing_waits_and_nothing_is_lost(
     assert run.status is Status.COMPLETED
     assert len(points(ledger, run.run_id, "train/loss")) == 11
     assert len(ledger.client.search_runs([run.experiment_id], f"tags.`{names.TAG_ROLE}` = 'cell'")) == 1
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it, nothing is tidied up."""
-
-
-WRITES = ("create_run", "log_batch", "set_tag", "set_terminated", "update_run")
-
-
-def record_all(
-    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease, manifests: list[Manifest]
-) -> None:
-    recorder = new_recorder(ledger, storage, sweep, lease)
-    try:
-        done = recorder.reconcile([CELL_ID])
-        recorder.start()
-        if not done:
-            recorder.started(CELL_ID)
-            recorder.drain(WAIT_SECONDS)
-            for manifest in manifests:
-                submit(recorder, manifest)
-                recorder.drain(WAIT_SECONDS)
-        assert recorder.drain(WAIT_SECONDS) == []
-    finally:
-        recorder.close()
-
-
-def test_broken_off_between_any_two_writes_the_record_is_the_same(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def attempt(name: str, deadly: int) -> tuple[int, dict[str, Any]]:
-        """Record with a kill before write number `deadly`, then again; returns the writes and the record."""
-        place = folder / name
-        place.mkdir()
-        (place / "mlflow.db").write_bytes(fresh_database())
-        ledger, storage = open_ledger(place), Storage.open(place / "storage")
-        sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
-        manifests: list[Manifest] = []
-        for step in (35, 70, END):
-            manifests.append(commit(storage, step, manifests[-1] if manifests else None))
-        # The outcome is in the store from the start only for the recorder that comes after the kill.
-        last = Path(storage.place) / manifests[-1].file
-        hidden = last.rename(last.with_suffix(".hidden"))
-        lease = Lease.acquire(ledger, sweep, renew_seconds=3600)
-        count = 0
-
-        def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == deadly:
-                    raise Killed
-                return real(*args, **kwargs)
-
-            return call
-
-        with monkeypatch.context() as patch:
-            for write in WRITES:
-                patch.setattr(ledger.client, write, counted(getattr(ledger.client, write)))
-            patch.setattr(ledger.artifacts, "put", counted(ledger.artifacts.put))
-            recorder = new_recorder(ledger, storage, sweep, lease)
-            recorder.start()
-            try:
-                recorder.started(CELL_ID)
-                recorder.drain(WAIT_SECONDS)
-                for manifest in manifests:
-                    if manifest.outcome is not None:
-                        hidden.rename(last)
-                    submit(recorder, manifest)
-                    recorder.drain(WAIT_SECONDS)
-            except Killed:
-                assert count == deadly
-            recorder.close()
-        if hidden.exists():
-            hidden.rename(last)
-        record_all(ledger, storage, sweep, lease, manifests)
-        lease.release()
-        return count, record_of(ledger, place)
-
-    writes, undisturbed = attempt("undisturbed", 0)
-    assert undisturbed["status"][0] is Status.COMPLETED
-    assert len(undisturbed["metrics"]) == len(set(undisturbed["metrics"]))
-    assert writes >= 10
-    for deadly in range(1, writes + 1):
-        count, record = attempt(f"killed {deadly}", deadly)
-        assert count == deadly
-        assert record == undisturbed
 
 
 def test_a_run_that_a_lost_driver_left_is_shown_as_interrupted(
