@@ -27,10 +27,12 @@ from sweep.progress import Progress
 from sweep.recorder import Recorder
 from sweep.search.account import describe
 from sweep.search.asking import Asking, Ended
-from sweep.search.events import Asked, Configuration, Decided, Event, Released
+from sweep.search.comparing import Comparing
+from sweep.search.events import Asked, Configuration
 from sweep.search.journal import Journal
 from sweep.search.known import ended_run
-from sweep.search.stoppers import Stopper, value_at
+from sweep.search.outbox import Outbox
+from sweep.search.stoppers import Stopper
 from sweep.stopping import Stop
 from sweep.storage import Storage
 from trainers.canonical import cell_id
@@ -82,20 +84,23 @@ class Steering:
         self._ledger = ledger
         self._storage = storage
         self._claims = claims
-        self._journal = journal
-        self._stopper = stopper
         self._asking = asking
         self._stop = stop
         self._say = say
-        self._decided = {(e.cell_id, e.step): e for e in journal.events if isinstance(e, Decided)}
-        for event in journal.events:
-            if isinstance(event, Released):
-                self.release(event.cell_id)
+        self._outbox = Outbox(journal)
+        self._comparing = Comparing(
+            stopper,
+            cells=plan.cells,
+            storage=storage,
+            marks=storage.stops(sweep.run_id),
+            outbox=self._outbox,
+            events=journal.events,
+            siblings=lambda cell: () if asking is None else asking.siblings(cell),
+            has_ended=self._has_ended,
+        )
         self._news: list[tuple[str, int, Status]] = []
         self._ready: list[dict[str, Cell]] = []
-        self._unwritten: list[Event] = []
         self._question: tuple[int, Configuration] | None = None
-        self._effects: list[Callable[[], None]] = []
         self._out: set[str] = set()
         self._theirs: set[str] = set()
         self._is_behind = False
@@ -130,10 +135,7 @@ class Steering:
 
     def pauses(self, cells: Mapping[str, Cell]) -> tuple[int, ...]:
         """Return the steps just after the rungs: the row of a rung is there once the step is done."""
-        if self._stopper is None:
-            return ()
-        rungs = {rung + 1 for cell in cells.values() for rung in self._stopper.rungs(cell.num_steps)}
-        return tuple(sorted(rungs))
+        return tuple(sorted(rung + 1 for rung in self._comparing.rungs(cells)))
 
     def reported(self, cell_id: str, step: int, status: Status) -> None:
         """A commit of a cell is durable, or it has failed."""
@@ -152,21 +154,14 @@ class Steering:
 
     def release(self, cell_id: str) -> None:
         """Never stop this cell again."""
-        if self._stopper is not None:
-            self._stopper.release(cell_id)
-        self._decided = {
-            key: replace(decided, stops=False) if decided.cell_id == cell_id else decided
-            for key, decided in self._decided.items()
-        }
+        self._comparing.release(cell_id)
 
     def summary(self) -> list[str]:
         """Return what came out of it, in lines."""
-        lines: list[str] = []
-        if self._asking is not None:
-            front = self._asking.best()
-            heading = "best" if len(self._space.search.objectives) == 1 else "on the Pareto front"
-            lines = [f"{heading}: {describe(self._space.search, one)}" for one in front]
-        return lines
+        if self._asking is None:
+            return []
+        heading = "best" if len(self._space.search.objectives) == 1 else "on the Pareto front"
+        return [f"{heading}: {describe(self._space.search, one)}" for one in self._asking.best()]
 
     def close(self) -> None:
         """End the thread."""
@@ -204,9 +199,7 @@ class Steering:
 
     def _take_stock(self) -> None:
         """See how the cells stand that are asked for and not answered; repeat what had no effect yet."""
-        for decided in self._decided.values():
-            if decided.stops and decided.cell_id in self._plan.cells:
-                self._mark(decided)
+        self._comparing.repeat()
         for cell in self._asking.open_cells if self._asking is not None else []:
             run = self._recorder.runs.get(cell)
             if (status := self._end_of(cell, run)) is None:
@@ -225,12 +218,11 @@ class Steering:
         with self._changed:
             news, self._news = self._news, []
         for cell, step, status in news:
-            if self._stopper is not None and status is not Status.FAILED:
-                self._compare(self._stopper, cell, step, status)
+            self._comparing.compare(cell, step, status)
             if status.ended or status is Status.FAILED:
                 self._out.discard(cell)
                 self._ended(cell, status)
-        self._flush()
+        self._outbox.flush()
         if self._asking is None:
             return
         self._look_at_others()
@@ -239,7 +231,7 @@ class Steering:
             # Nothing is told in front of a question that is kept: it was drawn without knowing that.
             if self._question is None:
                 told = self._asking.tell()
-                self._unwritten += told
+                self._outbox.write(*told)
                 if told:
                     self._say_how_it_goes(self._asking)
                 if over := self._asking.is_over(time.monotonic() - self._begun):
@@ -247,64 +239,17 @@ class Steering:
                 if len(self._out) + len(self._theirs) >= self._capacity:
                     break
             self._ask(self._asking)
-        self._flush()
+        self._outbox.flush()
         # Only now: what was asked last has been handed over.
         if over and not self._asked_all:
             self._say(f"{self._sweep.name}: nothing more is asked after {over}")
             self._asked_all = True
 
-    def _flush(self) -> None:
-        """Make what happened durable, and then let it take effect."""
-        self._journal.append(self._unwritten)
-        self._unwritten = []
-        while self._effects:
-            self._effects[0]()
-            del self._effects[0]
-
-    # Comparing.
-
-    def _compare(self, stopper: Stopper, cell: str, step: int, status: Status) -> None:
-        """Decide at every rung that a cell has passed since the last look."""
-        rungs = [r for r in stopper.rungs(self._plan.cells[cell].num_steps) if r < step]
-        if status is Status.DIVERGED or all((cell, rung) in self._decided for rung in rungs):
-            return
-        newest, _ = self._storage.latest(cell)
-        if newest is None:
-            return
-        table = self._storage.read_parts(newest).to_pydict()
-        values = table.get(stopper.metric)
-        for rung in rungs:
-            if (cell, rung) in self._decided or values is None:
-                continue
-            value = value_at(rung, table["step"], values)
-            if value is None:
-                continue
-            decided = stopper.decide(cell, rung, value, goes_on=status is Status.RUNNING)
-            stopper.learn(decided)
-            self._take(decided)
-            if decided.stops:
-                for other in self._asking.siblings(cell) if self._asking is not None else ():
-                    along = stopper.along_with(decided, other)
-                    if along is not None and not self._stops(other):
-                        self._take(along)
-                break
-
-    def _take(self, decided: Decided) -> None:
-        """Take note of a decision; its effect comes once it is durable."""
-        self._decided[decided.cell_id, decided.step] = decided
-        self._unwritten.append(decided)
-        if decided.stops:
-            self._effects.append(lambda: self._mark(decided))
-
-    def _stops(self, cell: str) -> bool:
-        return any(known == cell and decided.stops for (known, _), decided in self._decided.items())
-
-    def _mark(self, decided: Decided) -> None:
-        run = self._recorder.runs.get(decided.cell_id)
-        if run is None or not run.status.ended:
-            self._storage.stops(self._sweep.run_id).put(decided.cell_id, decided.reason)
-
     # Asking.
+
+    def _has_ended(self, cell: str) -> bool:
+        run = self._recorder.runs.get(cell)
+        return run is not None and run.status.ended
 
     def _end_of(self, cell: str, run: CellRun | None) -> Status | None:
         """Return how a cell has ended, by its run or else by the store; `None` where it has not."""
@@ -369,13 +314,13 @@ class Steering:
             seconds=round(time.monotonic() - self._begun, 1),
         )
         asking.put(asked)
-        self._unwritten.append(asked)
+        self._outbox.write(asked)
         self._progress.add({cell: self._plan.cells[cell].num_steps for cell in [*to_train, *theirs]})
         self._theirs |= theirs
         self._hold(to_train)
-        self._effects.append(self._write_plan)
-        self._effects.append(lambda: self._admit(new, runs, theirs))
-        self._effects.append(lambda: self._release(to_train))
+        self._outbox.then(
+            [self._write_plan, lambda: self._admit(new, runs, theirs), lambda: self._release(to_train)]
+        )
 
     def _look_up(self, cells: Sequence[str]) -> tuple[dict[str, CellRun], set[str]]:
         """Return the runs of cells, and which of them another sweep is to run first.
@@ -417,7 +362,7 @@ class Steering:
 
     def _write_plan(self) -> None:
         """Store the grown plan: what readers go by, and other sweeps that want the same cells."""
-        if self._effects.count(self._write_plan) > 1:
+        if self._outbox.comes_again(self._write_plan):
             # Another one follows in this turn.
             return
         table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)

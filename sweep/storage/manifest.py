@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 from sweep.errors import StorageError
+from sweep.storage.layout import manifest_file
 
 SCHEMA_VERSION = 1
 _PATH = re.compile(r"cells/[A-Za-z0-9_-]+/(checkpoints|history)/[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -87,11 +88,6 @@ class Manifest:
     def points_elsewhere(self) -> bool:
         """Whether its state is a file of another address."""
         return self.checkpoint is not None and self.checkpoint.file.split("/")[1] != self.cell_id
-
-
-def manifest_file(cell_id: str, step: int, attempt: int) -> str:
-    """Return the path of a commit's manifest."""
-    return f"cells/{cell_id}/manifests/{step:09d}.a{attempt}.json"
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

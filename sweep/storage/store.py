@@ -1,16 +1,7 @@
-"""Commits of cells: written by the attempt that trains, read by the next attempt and by the recorder.
-
-    cells/<cell_id>/attempts/a<attempt>-<token>.json, and a<attempt>.txt where it left a note
-    cells/<cell_id>/checkpoints/step-<step>.a<attempt>.safetensors
-    cells/<cell_id>/history/part-<start>-<stop>.a<attempt>.parquet
-    cells/<cell_id>/manifests/<step>.a<attempt>.json
-
-Every name carries the attempt, so a worker that was cut off and comes back cannot overwrite its successor.
-"""
+"""Commits of cells: written by the attempt that trains, read by the next attempt and by the recorder."""
 
 import json
 import random
-import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -20,26 +11,25 @@ from typing import Any
 import pyarrow as pa
 
 from sweep.errors import StorageError, StorageUnavailableError
-from sweep.storage.files import INTACT, TEMPORARY_SUFFIX, Files, below, open_files
-from sweep.storage.manifest import (
-    Manifest,
-    Part,
-    StoredFile,
-    decode_manifest,
-    encode_manifest,
+from sweep.storage.files import INTACT, Files, below, open_files
+from sweep.storage.layout import (
+    attempt_in,
+    checkpoint_file,
+    commit_in,
     manifest_file,
+    note_file,
+    part_file,
+    reservation_in,
+    root_of,
 )
+from sweep.storage.manifest import Manifest, Part, StoredFile, decode_manifest, encode_manifest
 from sweep.storage.parts import decode_part, encode_part, join_parts
+from sweep.storage.pruning import superfluous
 from sweep.storage.stop_marks import StopMarks
 
 FORMAT_FILE = "storage.json"
 APART = "apart"
 FORMAT = {"format": "sharpflat-storage", "version": 1}
-_CELL_ID = re.compile(r"[A-Za-z0-9_-]+")
-_MANIFEST = re.compile(r"(\d{9,})\.a(\d+)\.json")
-_CHECKPOINT = re.compile(r"step-(\d{9,})\.a(\d+)\.safetensors")
-_ATTEMPT = re.compile(r"\.a(\d+)\.")
-_RESERVATION = re.compile(r"a(\d+)-[0-9a-f]+\.json")
 _RESERVATION_TRIES = 20
 
 
@@ -92,7 +82,7 @@ class Storage:
 
     def begin_attempt(self, cell_id: str) -> int:
         """Reserve the next attempt number; no two callers get the same one, on any file system."""
-        folder = f"{_root(cell_id)}/attempts"
+        folder = f"{root_of(cell_id)}/attempts"
         for trial in range(_RESERVATION_TRIES):
             attempt, token = self.next_attempt(cell_id), secrets.token_hex(8)
             mine = f"a{attempt}-{token}.json"
@@ -109,22 +99,21 @@ class Storage:
     def leave_note(self, cell_id: str, text: str) -> None:
         """Store how the cell's newest attempt ended, for whoever finds it dead."""
         attempt = self.next_attempt(cell_id) - 1
-        self._files.put(_note(cell_id, attempt), text.encode())
+        self._files.put(note_file(cell_id, attempt), text.encode())
 
     def note(self, cell_id: str) -> str | None:
         """Return the note of the cell's newest attempt, if it left one."""
-        data = self._files.get(_note(cell_id, self.next_attempt(cell_id) - 1))
+        data = self._files.get(note_file(cell_id, self.next_attempt(cell_id) - 1))
         return None if data is None else data.decode(errors="replace")
 
     def next_attempt(self, cell_id: str) -> int:
         """Return 1 + the highest attempt number in any file name of the cell; reserves nothing."""
         highest = 0
         for folder in ("checkpoints", "history", "manifests"):
-            for name, _ in self._files.names(f"{_root(cell_id)}/{folder}"):
-                highest = max(highest, _attempt_of(name))
-        for name, _ in self._files.names(f"{_root(cell_id)}/attempts"):
-            if match := _RESERVATION.search(name):
-                highest = max(highest, int(match[1]))
+            for name, _ in self._files.names(f"{root_of(cell_id)}/{folder}"):
+                highest = max(highest, attempt_in(name))
+        for name, _ in self._files.names(f"{root_of(cell_id)}/attempts"):
+            highest = max(highest, reservation_in(name))
         return highest + 1
 
     def commit(
@@ -159,11 +148,10 @@ class Storage:
         Raises:
             StorageError: Something could not be written; the previous commit is still the newest.
         """
-        root = _root(cell_id)
         parts = previous.parts if previous else ()
         stored = previous.checkpoint if previous and previous.step == step else None
         if checkpoint is not None:
-            fresh = StoredFile.of(f"{root}/checkpoints/step-{step:09d}.a{attempt}.safetensors", checkpoint)
+            fresh = StoredFile.of(checkpoint_file(cell_id, step, attempt), checkpoint)
             # An equal file is not written again: the earlier manifest names it.
             if fresh != stored:
                 self._files.put(fresh.file, checkpoint)
@@ -176,7 +164,7 @@ class Storage:
                     f"storage: cell {cell_id}: the history ends at step {end} and goes on at {start}."
                 )
             data = encode_part(part)
-            file = f"{root}/history/part-{start:09d}-{step:09d}.a{attempt}.parquet"
+            file = part_file(cell_id, start, step, attempt)
             listed = StoredFile.of(file, data)
             self._files.put(file, data)
             parts = (*parts, Part(stored=listed, start=start, stop=step))
@@ -273,50 +261,8 @@ class Storage:
         return sum(doomed.values())
 
     def superfluous(self, cell_id: str, keep: int = 2, *, needed: int | None = None) -> dict[str, int]:
-        """Return the files that the newest `keep` readable commits make superfluous, with their sizes.
-
-        The newest are those of the latest steps, and those of the latest attempt and before it: where files
-        of the former are damaged, an attempt begins at an earlier step. Parts that a kept manifest lists
-        stay. Files of a commit that is being written (of a later step, or a later attempt than the newest
-        kept one) stay too, and so does the commit of the step `needed`. Once the cell has ended, parts that
-        nothing lists are removed.
-        """
-        commits = self._commits(cell_id)
-        readable = list(self.manifests(cell_id))
-        if not readable:
-            return {}
-        newest, latest = readable[0], max(readable, key=lambda one: (one.attempt, one.step))
-        kept = [
-            *readable[:keep],
-            *[one for one in readable if one.attempt == latest.attempt][:keep],
-            *[one for one in readable if one.step <= latest.step][:keep],
-            *[one for one in readable if one.step == needed][:1],
-        ]
-        oldest = min(kept, key=lambda one: (one.step, one.attempt))
-        ended = newest.outcome is not None
-        listed = {file for manifest in kept for file in manifest.files}
-        root, doomed = _root(cell_id), dict[str, int]()
-        # Manifests go first: one without its files would be reported as damaged.
-        sizes = dict(self._files.names(f"{root}/manifests"))
-        unkept = {one.file for one in readable} - {one.file for one in kept}
-        for step, attempt in commits:
-            file = manifest_file(cell_id, step, attempt)
-            if file in unkept or (step, attempt) < (oldest.step, oldest.attempt):
-                doomed[file] = sizes.get(file.rpartition("/")[2], 0)
-        for name, size in self._files.names(f"{root}/checkpoints"):
-            file, match = f"{root}/checkpoints/{name}", _CHECKPOINT.fullmatch(name)
-            if match and file not in listed:
-                step, attempt = int(match[1]), int(match[2])
-                if ended or step < (latest.step if attempt == latest.attempt else oldest.step):
-                    doomed[file] = size
-        for folder in ("history", "checkpoints", "manifests"):
-            for name, size in self._files.names(f"{root}/{folder}"):
-                file = f"{root}/{folder}/{name}"
-                stale = ended or _attempt_of(name) < latest.attempt
-                temporary = name.endswith(TEMPORARY_SUFFIX)
-                if stale and (temporary or (ended and folder == "history" and file not in listed)):
-                    doomed[file] = size
-        return doomed
+        """Return the files that `pruning.superfluous` names, with their sizes."""
+        return superfluous(self._files, cell_id, list(self.manifests(cell_id)), keep=keep, needed=needed)
 
     def forget(self, cell_id: str, step: int) -> int:
         """Remove the commits of a cell at one step, with the files that no other commit of it lists.
@@ -327,11 +273,11 @@ class Storage:
             The bytes freed.
         """
         manifests = list(self.manifests(cell_id))
-        own = f"{_root(cell_id)}/"
+        own = f"{root_of(cell_id)}/"
         gone = [manifest for manifest in manifests if manifest.step == step and not manifest.points_elsewhere]
         kept = {file for manifest in manifests if manifest not in gone for file in manifest.files}
         files = {file for manifest in gone for file in manifest.files if file.startswith(own)}
-        sizes = dict(self._files.sizes(_root(cell_id)))
+        sizes = dict(self._files.sizes(root_of(cell_id)))
         # Manifests go first: one without its files would be reported as damaged.
         doomed = [*(manifest.file for manifest in gone), *sorted(files - kept)]
         for file in doomed:
@@ -342,8 +288,8 @@ class Storage:
         """Remove all that is stored of a cell; returns the bytes freed."""
         freed = self.usage(cell_id)
         # Manifests go first: one without its files would be reported as damaged.
-        self._files.delete_folder(f"{_root(cell_id)}/manifests")
-        self._files.delete_folder(_root(cell_id))
+        self._files.delete_folder(f"{root_of(cell_id)}/manifests")
+        self._files.delete_folder(root_of(cell_id))
         return freed
 
     def clear(self) -> None:
@@ -352,7 +298,7 @@ class Storage:
 
     def usage(self, cell_id: str | None = None) -> int:
         """Return the bytes stored for a cell, or for all."""
-        return sum(size for _, size in self._files.sizes("cells" if cell_id is None else _root(cell_id)))
+        return sum(size for _, size in self._files.sizes("cells" if cell_id is None else root_of(cell_id)))
 
     def inventory(self) -> dict[str, int]:
         """Return every address that something is stored under, with its bytes."""
@@ -364,9 +310,8 @@ class Storage:
 
     def _commits(self, cell_id: str) -> list[tuple[int, int]]:
         """Return (step, attempt) of every manifest, newest first."""
-        names = (name for name, _ in self._files.names(f"{_root(cell_id)}/manifests"))
-        matches = (_MANIFEST.fullmatch(name) for name in names)
-        return sorted(((int(match[1]), int(match[2])) for match in matches if match), reverse=True)
+        found = [commit_in(name) for name, _ in self._files.names(f"{root_of(cell_id)}/manifests")]
+        return sorted((commit for commit in found if commit is not None), reverse=True)
 
     def _verified(self, stored: StoredFile) -> bytes:
         data = self._files.get(stored.file)
@@ -378,21 +323,6 @@ class Storage:
                 f"({stored.size} bytes)."
             )
         return data
-
-
-def _note(cell_id: str, attempt: int) -> str:
-    return f"{_root(cell_id)}/attempts/a{attempt}.txt"
-
-
-def _root(cell_id: str) -> str:
-    if not _CELL_ID.fullmatch(cell_id):
-        raise StorageError(f"storage: {cell_id!r} is not a cell id (letters, digits, '-' and '_').")
-    return f"cells/{cell_id}"
-
-
-def _attempt_of(name: str) -> int:
-    match = _ATTEMPT.search(name)
-    return int(match[1]) if match else 0
 
 
 def _format_of(data: bytes) -> Any:
