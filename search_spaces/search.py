@@ -97,7 +97,9 @@ class RangeSpec(StrictModel):
 
     def holds(self, value: AxisValue | None) -> bool:
         """Whether a value is one that the axis can take."""
-        if isinstance(value, str) or value is None or (self.integer and value != round(value)):
+        if isinstance(value, str) or value is None or not math.isfinite(value):
+            return False
+        if self.integer and value != round(value):
             return False
         return self.low <= value <= self.high
 

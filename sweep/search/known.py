@@ -92,10 +92,23 @@ def _read(
     if value is None and axis.path:
         value = _at(base, axis.path[0])
     if isinstance(axis, RangeSpec):
-        if not isinstance(value, (int, float)) or not axis.holds(value):
+        value = _number(value)
+        if value is None or not axis.holds(value):
             return None
         return int(value) if axis.integer else float(value)
-    return next((label for label in axis.labels if label == value), None)
+    # Beside text, in whatever grid of its sweep, numbers are stored as text. What counts is the address.
+    same = [label for label in axis.labels if value in (label, str(label))]
+    return same[0] if len(same) == 1 else None
+
+
+def _number(value: Any) -> int | float | None:
+    """Return a number, as itself or from its text; `None` for all else."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, (int, float)) else None
 
 
 def _at(base: Any, path: str) -> Any:
