@@ -226,7 +226,7 @@ def _series(record: Record) -> list[str]:
 
 
 def _line(line: Line) -> dict[str, Any]:
-    """Thin a line; a diverged seed by itself, as far as it was finite."""
+    """Thin a line; a diverged seed by itself, as far as it was finite, and where it ended."""
     kept = spaced(len(line.steps), POINTS_PER_CURVE)
     return {
         "steps": [int(line.steps[at]) for at in kept],
@@ -236,8 +236,9 @@ def _line(line: Line) -> dict[str, Any]:
             {
                 "steps": [int(run.steps[at]) for at in spaced(len(run.steps), POINTS_PER_CURVE)],
                 "values": [rounded(run.values[at]) for at in spaced(len(run.steps), POINTS_PER_CURVE)],
+                "end": ended,
             }
-            for run in line.diverged
+            for run, ended in zip(line.diverged, line.ends, strict=True)
         ],
     }
 

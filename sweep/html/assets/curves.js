@@ -42,7 +42,7 @@ function curvesPlot(metric, axis, { logX, logY }) {
   const lost = found.flatMap(({ drawn }) => drawn.diverged.flatMap((run) => run.values.map(number))).filter(Number.isFinite);
   const canLog = (finite.length ? finite : lost).some((value) => value > 0);
   const y = metricScale(metric, limited(finite, lost, logY && canLog), logY && canLog);
-  const steps = found.flatMap(({ drawn }) => [...drawn.steps, ...drawn.diverged.flatMap((run) => run.steps)]);
+  const steps = found.flatMap(({ drawn }) => [...drawn.steps, ...drawn.diverged.flatMap((run) => [...run.steps, run.end])]);
   const x = logX ? logarithmic(1, Math.max(...steps, 2)) : linear(0, Math.max(...steps, 1));
   const whole = Math.min(980, Math.max(room(), 300));
   const left = leftOf(y, whole);
@@ -123,7 +123,12 @@ function drawCurve(group, { line, place, drawn }, metric, look, px, py) {
     const heights = run.values.map((value) => py(number(value)));
     const out = heights.findIndex((height) => height < 14);
     const last = out < 0 ? heights.length - 1 : out;
-    if (Number.isFinite(heights[last])) parts.append(text(px(run.steps[last]), Math.max(20, heights[last]) + 4, "✕", { "text-anchor": "middle", style: `fill:${look.stroke}` }));
+    if (!Number.isFinite(heights[last])) continue;
+    // Inside the frame to its last finite value: dotted from there to its end.
+    const end = out < 0 ? Math.max(run.end, run.steps[last]) : run.steps[last];
+    const [from, to, at] = [px(run.steps[last]), px(end), heights[last]];
+    if (to > from) parts.append(svg("path", { class: "line", d: `M${from.toFixed(1)} ${at.toFixed(1)}H${to.toFixed(1)}`, stroke: look.stroke, "stroke-dasharray": "1 3" }));
+    parts.append(text(to, Math.max(20, at) + 4, "✕", { "text-anchor": "middle", style: `fill:${look.stroke}` }));
   }
   for (const step of line.switches) {
     const next = drawn.steps.findIndex((at) => at >= step);
