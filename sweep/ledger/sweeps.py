@@ -107,7 +107,8 @@ class Sweeps(TaggedRuns):
             SweepExistsError: The name is taken by results that the new plan lacks, or by something else.
         """
         name = space.name if name is None else name
-        if not name.strip() or not name.isprintable() or len(quote(name)) > MAX_QUOTED_NAME:
+        is_folder = name.strip() not in ("", ".", "..")
+        if not is_folder or not name.isprintable() or len(quote(name)) > MAX_QUOTED_NAME:
             raise ConfigError(
                 f"--name: found {name[:40]!r}, {len(name)} characters; expected printable ones, at most "
                 f"{MAX_QUOTED_NAME} as a part of a URI: the sweep's files are in a folder of that name."

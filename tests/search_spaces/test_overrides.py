@@ -1,0 +1,82 @@
+"""The small variant of a space, and what the command line sets in it."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from search_spaces import Space, load_space, load_space_text
+from tests.search_spaces.malformed import GOOD
+from trainers.cell import Cell
+from trainers.options import Choice
+
+SMOKE = """\
+smoke:
+  base.phases.1.until: 20
+  lr: [0.1]
+  grids.main.axes.alpha_dom: [1, inf]
+  description: tiny
+"""
+
+
+def cells(space: Space) -> list[Cell]:
+    return [point.cell for point in space.points()]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(GOOD + SMOKE)
+    return path
+
+
+def test_smoke(file: Path) -> None:
+    small = load_space(file, smoke=True)
+    assert (small.name, small.description) == ("small-smoke", "tiny")
+    assert [tuple(point.axes.values()) for point in small.points()] == [(1.0, 0.1), (math.inf, 0.1), ("SGD",)]
+    assert {cell.phases[1].until for cell in cells(small)} == {20}
+    assert load_space_text(small.text) == small
+    assert load_space(file) == load_space_text(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("base.phases.0.until=50", lambda cell: cell.phases[0].until == 50),
+        ("base.phases.-1.k=5", lambda cell: cell.phases[1].k == 5),
+        ("base.refresh_every=100", lambda cell: cell.refresh_every == 100),
+        ("base.model.activation=tanh", lambda cell: cell.model == Choice.of("mlp", activation="tanh")),
+        ("base.model=cnn", lambda cell: cell.model == Choice("cnn")),
+        ("base.solver.tolerance=1e-4", lambda cell: cell.solver.tolerance == 1e-4),
+        ("base.holdout_size=null", lambda cell: cell.holdout_size is None),
+        ("base.probes=[{name: curvature, k: 3}]", lambda cell: cell.probes[0].options == (("k", 3),)),
+        ("k=4", lambda cell: cell.phases[1].k == 4),
+        ("grids.0.set.phases.0.until=1", lambda cell: cell.phases[0].until in (1, 100)),
+    ],
+)
+def test_overrides_of_fields(file: Path, override: str, expected: object) -> None:
+    assert callable(expected)
+    before, after = load_space(file), load_space(file, overrides=[override])
+    assert before != after
+    assert all(expected(cell) for cell in cells(after))
+    assert len(cells(after)) == len(cells(before))
+
+
+def test_overrides_of_axes(file: Path) -> None:
+    assert len(cells(load_space(file, overrides=["lr=[0.1, 0.2, 0.3]"]))) == 3 * 3 + 1
+    assert len(cells(load_space(file, overrides=["lr=0.3"]))) == 3 * 1 + 1
+    assert len(cells(load_space(file, smoke=True, overrides=["lr=[0.1, 0.2]"]))) == 2 * 2 + 1
+    seeded = load_space(file, overrides=["seed=[0, 1]"])
+    assert len(cells(seeded)) == 2 * 7
+    assert {point.axes["seed"] for point in seeded.points()} == {0, 1}
+    assert load_space(file, overrides=["method=SGD"]) == load_space(file)
+    assert len(cells(load_space(file, overrides=["grids.sgd.axes.holdout_seed=[0, 1]"]))) == 6 + 2
+
+
+def test_an_override_takes_report_filters_along(tmp_path: Path) -> None:
+    path = tmp_path / "filtered.yaml"
+    path.write_text(GOOD.replace("y: lr,", "y: lr, where: {alpha_dom: [1, 2, null]},").replace(", null", ""))
+    report = load_space(path, overrides=["alpha_dom=[2, 4]"]).reports[0]
+    assert report.where == {"alpha_dom": (2.0,)}
+    report = load_space(path, overrides=["alpha_dom=[4, 8]"]).reports[0]
+    assert report.where == {}
