@@ -56,7 +56,7 @@ class Tracker:
         self._size = problem.num_params if self._coordinates is None else self._coordinates.size
         self.width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, self._size)
         self._warm: Warm | None = None
-        self._begin = Recorded(self._begin_at)
+        self._begin = Recorded[tuple[CurvatureProduct, Tensor, Tensor]]()
 
     def _begin_at(self, params_NP: Tensor, block_NWC: Tensor) -> tuple[CurvatureProduct, Tensor, Tensor]:
         product = self._problem.curvature(self._coordinates, params_NP)
@@ -70,7 +70,7 @@ class Tracker:
         def begin(block: Tensor) -> tuple[Tensor, Tensor]:
             nonlocal calls, product
             calls += 1
-            product, stacked, gram = self._begin(self._problem.params, block)
+            product, stacked, gram = self._begin(self._begin_at, self._problem.params, block)
             return stacked, gram
 
         def counting(block: Tensor) -> Tensor:
