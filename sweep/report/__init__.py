@@ -90,7 +90,7 @@ def _write(record: Record, spec: Report, folder: Path) -> list[ReportFile]:
             draw_density(record, spec, figure)
         case LevelsSpec():
             levels = levels_data(record, spec)
-            texts = {".md": levels_markdown(spec, levels), ".csv": levels_csv(spec, levels)}
+            texts = {".md": levels_markdown(record, spec, levels), ".csv": levels_csv(spec, levels)}
             return _write_tables(folder, spec.name, texts)
         case TableSpec():
             data = table_data(record, spec)
