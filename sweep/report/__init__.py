@@ -131,9 +131,10 @@ def _write_claims(record: Record, folder: Path) -> list[ReportFile]:
     judged = judge(record.claims, runs)
     found = sensitivity(runs, record.divergence_factor)
     title = f"{record.space_name}: the paper's claims"
+    notes = provenance(record)
     texts = {
-        ".md": claims_markdown(title, judged, found, provenance(record)),
-        ".csv": claims_csv(judged),
+        ".md": claims_markdown(title, judged, found, notes),
+        ".csv": claims_csv(judged, notes),
     }
     return _write_tables(folder, CLAIMS, texts)
 
