@@ -98,8 +98,8 @@ class Problem:
         self.inputs = data.train_inputs.to(device)
         self.targets = nn.functional.one_hot(data.train_labels, data.num_outputs).float().to(device)
         self.module = build().to(device)
-        self.objective = build_objective(build().to(device), loss)
-        self._exact = build_objective(build().to(device).double(), loss)
+        self.objective = build_objective(build().to(device), loss, shape)
+        self._exact = build_objective(build().to(device).double(), loss, shape)
         self.params = initial_parameters(build, init="pytorch", seed=0).unsqueeze(0).to(device)
         chosen = holdout_indices(0, row.holdout_size, len(self.inputs)).to(device)
         self.holdout = self.inputs[chosen], self.targets[chosen]

@@ -22,7 +22,8 @@ from trainers.coordinates import Coordinates, coordinates_of
 from trainers.layers import Layer, Saved, Stacked, Sums
 from trainers.layers.activation import Activation
 from trainers.layers.dense import Dense, Flatten
-from trainers.layers.pooling import Maxima
+from trainers.layers.pooled_convolution import PooledConvolution
+from trainers.layers.pooling import ActivatedPool, Maxima
 from trainers.losses import Loss
 from trainers.models.dropout import Masks
 from trainers.objective import CurvatureProduct, Part
@@ -304,11 +305,12 @@ def _tensors_in(saved: Saved) -> Iterator[Tensor]:
 
 
 def _reactivated(layers: Sequence[Layer]) -> list[bool]:
-    """Return which layers are activations of an activation, which keeps the tangents they would overwrite."""
+    """Return which layers are activations of one, pooled or not, whose tangents they would overwrite."""
+    activations = (Activation, ActivatedPool, PooledConvolution)
     found: list[bool] = []
     before: Layer | None = None
     for layer in layers:
-        found.append(isinstance(layer, Activation) and isinstance(before, Activation))
+        found.append(isinstance(layer, Activation) and isinstance(before, activations))
         before = before if isinstance(layer, Flatten) else layer
     return found
 

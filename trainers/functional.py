@@ -5,7 +5,8 @@ reference against which the chain is tested. Passes are cut into pieces of examp
 or that batch normalisation asks for; means over pieces are weighted by their size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,34 @@ PASS_BYTES = 2**30
 
 COPIES = 6
 """About how many times a pass with second derivatives keeps each activation."""
+
+
+def part_elements(module: nn.Module, inputs_1X: Tensor) -> list[tuple[nn.Module, int]]:
+    """Return the innermost parts of a module in the order of a pass, with the elements of their outputs."""
+    found: list[tuple[nn.Module, int]] = []
+
+    def note(part: nn.Module, inputs: tuple[Tensor, ...], outputs: object) -> None:
+        found.append((part, sum(tensor.numel() for tensor in _tensors_in(outputs))))
+
+    parts = [part for part in module.modules() if not any(part.children())]
+    hooks = [part.register_forward_hook(note) for part in parts]
+    module(inputs_1X)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _tensors_in(outputs: object) -> Iterator[Tensor]:
+    match outputs:
+        case Tensor():
+            yield outputs
+        case tuple() | list():
+            for part in cast("Sequence[object]", outputs):
+                yield from _tensors_in(part)
+        case dict():
+            yield from _tensors_in(list(cast("Mapping[object, object]", outputs).values()))
+        case _:
+            return
 
 
 class FunctionalObjective:
@@ -53,39 +82,37 @@ class FunctionalObjective:
         outputs = self._call(params_P, inputs_BX, masks)
         return self._loss.value(outputs.unsqueeze(0), targets_BC.unsqueeze(0)).squeeze(0)
 
-    def _pieces(self, inputs_NBX: Tensor) -> tuple[list[slice], int]:
-        """Return the pieces of a pass and how many directions go through one at once: functions of shapes."""
+    def _cut(self, inputs_NBX: Tensor) -> tuple[list[slice], int, int | None]:
+        """Return the pieces of a pass, and how many directions and lanes (`None`: all) go through at once.
+
+        All but the last are functions of one lane's shapes, so that sums do not depend on its neighbours.
+        """
         lanes, total = inputs_NBX.shape[:2]
-        per_example = self._activations(inputs_NBX) * lanes * inputs_NBX.element_size() * COPIES
+        per_example = self._activations(inputs_NBX) * inputs_NBX.element_size() * COPIES
         size = max(1, min(total, PASS_BYTES // (per_example * DIRECTIONS_AT_ONCE)))
         if self._normalizes:
             size = NORMALIZED_EXAMPLES
-        at_once = max(1, min(DIRECTIONS_AT_ONCE, PASS_BYTES // (per_example * min(size, total))))
-        return [slice(start, min(start + size, total)) for start in range(0, total, size)], at_once
+        piece_bytes = per_example * min(size, total)
+        directions = max(1, min(DIRECTIONS_AT_ONCE, PASS_BYTES // piece_bytes))
+        at_once = max(1, PASS_BYTES // (piece_bytes * directions))
+        pieces = [slice(start, min(start + size, total)) for start in range(0, total, size)]
+        return pieces, directions, None if at_once >= lanes else at_once
 
     def _activations(self, inputs_NBX: Tensor) -> int:
         """Return the elements that one example leaves in the outputs of the module's parts."""
         shape = inputs_NBX.shape[2:]
         if shape not in self._features:
-            count = 0
-
-            def add(part: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-                nonlocal count
-                count += outputs.numel()
-
-            parts = [part for part in self._module.modules() if not any(part.children())]
-            hooks = [part.register_forward_hook(add) for part in parts]
-            self._module(inputs_NBX[0, :1])
-            for hook in hooks:
-                hook.remove()
+            # A copy: these are the data set's.
+            count = sum(elements for _, elements in part_elements(self._module, inputs_NBX[0, :1].clone()))
             self._features[shape] = max(count, inputs_NBX[0, 0].numel())
         return self._features[shape]
 
     @torch.no_grad()
     def outputs(self, params_NP: Tensor, inputs_NBX: Tensor) -> Tensor:
         """Return the model's outputs, (N, B, C)."""
-        pieces, _ = self._pieces(inputs_NBX)
-        return torch.cat([vmap(self._call)(params_NP, inputs_NBX[:, piece]) for piece in pieces], 1)
+        pieces, _, at_once = self._cut(inputs_NBX)
+        over_lanes = vmap(self._call, chunk_size=at_once)
+        return torch.cat([over_lanes(params_NP, inputs_NBX[:, piece]) for piece in pieces], 1)
 
     @torch.no_grad()
     def loss_and_gradient(
@@ -94,10 +121,12 @@ class FunctionalObjective:
         """Return the mean loss of each lane (N,) and its gradient (N, P), under masks of dropout."""
         loss = params_NP.new_zeros(params_NP.shape[0])
         gradient = torch.zeros_like(params_NP)
-        for piece in self._pieces(inputs_NBX)[0]:
+        pieces, _, at_once = self._cut(inputs_NBX)
+        over_lanes = vmap(grad_and_value(self._mean_loss), chunk_size=at_once)
+        for piece in pieces:
             examples = inputs_NBX[:, piece], targets_NBC[:, piece]
             thinned = {name: mask[:, piece] for name, mask in (masks or {}).items()}
-            result = vmap(grad_and_value(self._mean_loss))(params_NP, *examples, thinned)
+            result = over_lanes(params_NP, *examples, thinned)
             share = (piece.stop - piece.start) / inputs_NBX.shape[1]
             loss.add_(result[1], alpha=share)
             gradient.add_(result[0], alpha=share)
@@ -120,7 +149,7 @@ class FunctionalObjective:
         """Return the product with (a part of) the Hessian of the mean loss at `params_NP`."""
         assert coordinates is None, "there are none for any module"
         point = params_NP.clone()
-        pieces, at_once = self._pieces(inputs_NBX)
+        pieces, directions_at_once, lanes_at_once = self._cut(inputs_NBX)
         one_lane = {
             "hessian": self._hessian_product,
             "gauss_newton": self._gauss_newton_product,
@@ -130,14 +159,15 @@ class FunctionalObjective:
         @torch.no_grad()
         def product(directions_NRP: Tensor, /, into_NRP: Tensor | None = None) -> Tensor:
             over_directions: Callable[..., Tensor] = vmap(
-                one_lane, in_dims=(None, None, None, 0), chunk_size=at_once
+                one_lane, in_dims=(None, None, None, 0), chunk_size=directions_at_once
             )
+            over_lanes = vmap(over_directions, chunk_size=lanes_at_once)
             total = torch.empty_like(directions_NRP) if into_NRP is None else into_NRP
             total.zero_()
             for piece in pieces:
                 examples = inputs_NBX[:, piece], targets_NBC[:, piece]
                 share = (piece.stop - piece.start) / inputs_NBX.shape[1]
-                total.add_(vmap(over_directions)(point, *examples, directions_NRP), alpha=share)
+                total.add_(over_lanes(point, *examples, directions_NRP), alpha=share)
             return total
 
         return product

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainers.canonical import dataset_entry
 from trainers.cell import Cell
@@ -21,10 +21,11 @@ from trainers.chain import SAVED_BYTES, TANGENT_BYTES, ExampleSizes, example_siz
 from trainers.coordinates import WORTH_A_ROTATION
 from trainers.eigenspace import block_width
 from trainers.evaluation import ACTIVATION_ELEMENTS
-from trainers.functional import PASS_BYTES
+from trainers.functional import PASS_BYTES, part_elements
 from trainers.instruments import SOLVER
 from trainers.krylov import BLOCKS_IN_SEARCH_SPACE
 from trainers.lane import Lane
+from trainers.layers import Layer
 from trainers.layers.dense import Dense, Flatten
 from trainers.layers.recognition import chain_of
 from trainers.models import MODELS
@@ -96,13 +97,13 @@ def footprint(cell: Cell, *, device_type: str = "cuda") -> Footprint:
     kept = size * (1 + max(OPTIMIZER_VECTORS.get(rule, 0) for rule in rules))
     step = VECTORS_OF_A_STEP * size + batch * (inputs + int(COPIES_OF_ACTIVATIONS * features))
     refresh, shared = 0, (data.num_train + data.num_test) * (inputs + data.num_outputs)
-    chain = chain_of(module)
+    chain = chain_of(module, data.input_shape)
     laned = chain is not None
     projecting = [stage.k for stage in lane.stages if stage.projects and stage.k is not None]
     if projecting:
         examples = cell.holdout_size or data.num_train
         width = block_width(max(projecting), data.num_outputs, cell.solver.guard, size)
-        block = width * _tracked_size(module, inputs, examples, size)
+        block = width * _tracked_size(chain, inputs, examples, size)
         kept += block
         refresh = size + BLOCKS_OF_A_REFRESH * block
         if chain is not None:
@@ -132,23 +133,12 @@ def lanes_for(cells: Sequence[Cell], free_bytes: int, *, device_type: str = "cud
 @torch.no_grad()
 def activation_elements(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Return the elements of the outputs of all of a module's parts for one example."""
-    count = 0
-
-    def add(part: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-        nonlocal count
-        count += 0 if isinstance(part, nn.Flatten) else outputs.numel()
-
-    parts = [part for part in module.modules() if not any(part.children())]
-    hooks = [part.register_forward_hook(add) for part in parts]
-    module.eval()(torch.zeros(1, *input_shape))
-    for hook in hooks:
-        hook.remove()
-    return count
+    parts = part_elements(module.eval(), torch.zeros(1, *input_shape))
+    return sum(elements for part, elements in parts if not isinstance(part, nn.Flatten))
 
 
-def _tracked_size(module: nn.Module, inputs: int, examples: int, size: int) -> int:
+def _tracked_size(chain: Sequence[Layer] | None, inputs: int, examples: int, size: int) -> int:
     """Return the most coordinates that a tracked direction can have (`trainers.coordinates`)."""
-    chain = chain_of(module)
     first = None if chain is None else chain[1] if isinstance(chain[0], Flatten) else chain[0]
     if isinstance(first, Dense) and examples * WORTH_A_ROTATION <= inputs:
         # Where fewer inputs than these are used, they are the coordinates, and no more than twice as many.

@@ -7,7 +7,7 @@ lane, in the order of the module's `named_parameters()`.
 Shape legend: N lanes, P parameters, R directions, B examples, X the axes of one example, C outputs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -17,7 +17,7 @@ from trainers.coordinates import Coordinates
 from trainers.errors import ConfigError
 from trainers.losses import Loss
 from trainers.models.dropout import Masks
-from trainers.randomness import derived_seed
+from trainers.randomness import global_draws
 
 BlockProduct = Callable[[Tensor], Tensor]
 """Maps a block of directions (N, R, P) to its products (N, R, P)."""
@@ -73,13 +73,19 @@ class Objective(Protocol):
         ...
 
 
-def build_objective(module: nn.Module, loss: Loss) -> Objective:
-    """Choose the implementation for a module: laned layers where every layer is known, else `torch.func`."""
+def build_objective(module: nn.Module, loss: Loss, input_shape: Sequence[int]) -> Objective:
+    """Choose the implementation for a module: laned layers where every layer is known, else `torch.func`.
+
+    Args:
+        module: The module.
+        loss: The loss.
+        input_shape: Shape of one example.
+    """
     from trainers.chain import ChainObjective
     from trainers.functional import FunctionalObjective
     from trainers.layers.recognition import chain_of
 
-    chain = chain_of(module)
+    chain = chain_of(module, input_shape)
     return FunctionalObjective(module, loss) if chain is None else ChainObjective(chain, loss)
 
 
@@ -92,8 +98,7 @@ def initial_parameters(build: Callable[[], nn.Module], *, init: str, seed: int) 
         init: "pytorch", "xavier" or "kaiming" (normal weights, zero biases).
         seed: The cell's seed.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "init"))
+    with global_draws(seed, "init"):
         module = build()
         if init != "pytorch":
             scheme = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_}[init]

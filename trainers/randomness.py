@@ -1,6 +1,8 @@
 """Random numbers as a function of (seed, purpose, counter): nothing about a generator has to be saved."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -15,6 +17,17 @@ def derived_seed(seed: int, purpose: str, counter: int = 0) -> int:
 def generator(seed: int, purpose: str, counter: int = 0) -> torch.Generator:
     """Return a CPU generator for one draw; results are moved to the device, so devices agree."""
     return torch.Generator().manual_seed(derived_seed(seed, purpose, counter))
+
+
+@contextmanager
+def global_draws(seed: int, purpose: str) -> Iterator[None]:
+    """Let what draws from torch's global generator, as layers do when they are made, draw from such a seed.
+
+    The generator is then left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, purpose))
+        yield
 
 
 def epoch_order(seed: int, epoch: int, num_examples: int) -> Tensor:

@@ -39,6 +39,7 @@ from trainers.models.dropout import masked_layers
 from trainers.objective import build_objective, initial_parameters
 from trainers.probes.measures import measure
 from trainers.probes.view import View
+from trainers.randomness import global_draws
 from trainers.stepper import Losses, Stepper
 from trainers.tracking import Tracker, dominant_of
 
@@ -92,8 +93,10 @@ class Trainer:
         def build() -> torch.nn.Module:
             return model_entry.build(shape, data.num_outputs, options)
 
-        module = build().to(device=self._device, dtype=dtype)
-        self._objective = build_objective(module, self._loss)
+        with global_draws(0, "template"):
+            # Of it only the buffers are used: they are the same for all cells, in every process.
+            module = build().to(device=self._device, dtype=dtype)
+        self._objective = build_objective(module, self._loss, shape)
         self._instruments = Instruments(
             objective=self._objective,
             train=self._train,

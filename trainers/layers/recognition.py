@@ -26,20 +26,29 @@ KNOWN_LAYERS = (
     nn.Softplus,
 )
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
-def chain_of(module: nn.Module) -> tuple[Layer, ...] | None:
-    """Return the laned layers of a sequential module, or `None` where a layer is not known.
 
-    A subclass may compute anything, so only the very classes of `torch.nn` count as known.
+def chain_of(module: nn.Module, input_shape: Sequence[int]) -> tuple[Layer, ...] | None:
+    """Return the laned layers of a sequential module, or `None` where it is not certain what they compute.
+
+    A subclass may compute anything, and so may a layer with hooks or with parameters that are made of others,
+    so only the very classes of `torch.nn` count as known, as they were made.
+
+    Args:
+        module: Any module.
+        input_shape: Shape of one example.
     """
-    if type(module) is not nn.Sequential:
+    if type(module) is not nn.Sequential or not _as_made(module):
         return None
     layers: list[Layer] = []
     for child in cast("Sequence[nn.Module]", module):
-        layer = _layer_of(child) if type(child) in KNOWN_LAYERS else None
+        layer = _layer_of(child) if type(child) in KNOWN_LAYERS and _as_made(child) else None
         if layer is None:
             return None
         layers.append(layer)
+    if not _take_each_other(layers, len(input_shape)):
+        return None
     num_params = sum(layer.num_params for layer in layers)
     if num_params == 0 or num_params != sum(parameter.numel() for parameter in module.parameters()):
         # Nothing to train, or a layer that occurs twice and so has its parameters only once.
@@ -48,6 +57,24 @@ def chain_of(module: nn.Module) -> tuple[Layer, ...] | None:
     if not leading or not isinstance(leading[0], (Dense, Convolution)):
         return None
     return _joined(layers)
+
+
+def _as_made(part: nn.Module) -> bool:
+    """Whether a part has no hooks, its class's forward pass, and no parameters but its class's, in order."""
+    if any(getattr(part, hooks) for hooks in _HOOKS) or "forward" in vars(part):
+        return False
+    own = [name for name, _ in part.named_parameters(recurse=False)]
+    return own in (["weight", "bias"], ["weight"]) if isinstance(part, (nn.Linear, nn.Conv2d)) else not own
+
+
+def _take_each_other(layers: Sequence[Layer], axes: int) -> bool:
+    """Whether dense layers take vectors, and convolutions and pooling images, of examples with these axes."""
+    for layer in layers:
+        taken = 1 if isinstance(layer, Dense) else 3 if isinstance(layer, (Convolution, MaxPool)) else axes
+        if axes != taken:
+            return False
+        axes = 1 if isinstance(layer, Flatten) else axes
+    return True
 
 
 def _joined(layers: Sequence[Layer]) -> tuple[Layer, ...]:

@@ -34,7 +34,7 @@ def test_products_are_those_of_the_library(
 ) -> None:
     torch.manual_seed(0)
     layers = [nn.Linear(30, 12, bias), activation(), nn.Linear(12, 8, bias), activation(), nn.Linear(8, 5)]
-    objective = ChainObjective(chain_of(nn.Sequential(nn.Flatten(), *layers)) or (), loss)
+    objective = ChainObjective(chain_of(nn.Sequential(nn.Flatten(), *layers), (30,)) or (), loss)
     params, examples = 0.5 * drawn(2, objective.num_params), drawn(40, 30)
     examples[:, ::3] = 0
     labels = torch.arange(80, device=DEVICE).view(2, 40) * 7 % 5
