@@ -42,7 +42,7 @@ def require_trainable(space: Space, plan: Plan) -> None:
     kinds: dict[Kind, tuple[str, int]] = {}
     probed: dict[tuple[int, Choice], int] = {}
     for address, cell in planned.cells.items():
-        kind = (cell.model, cell.dataset)
+        kind = _kind(cell)
         # The cells of a grid share the object: looking at it once is much faster than comparing.
         seen = (id(cell.probes), cell.dataset)
         if (widest := probed.get(seen)) is None:
@@ -63,13 +63,16 @@ def _require(kind: Kind, most: int, plan: Plan, first: str | None) -> None:
     if max(most, data.num_outputs) <= _certain_parameters(model, data):
         return
     try:
-        num_parameters = _num_parameters(model, dataset, _digest(model))
+        curved = model.name == OWN and any(
+            _asks_for_curvature(cell) for cell in plan.cells.values() if _kind(cell) == kind
+        )
+        num_parameters = _num_parameters(model, dataset, _digest(model), curved)
     except ConfigError as error:
         raise ConfigError(str(error) if first is None else f"{_place(plan, first)}: {error}") from error
     if max(most, data.num_outputs) <= num_parameters:
         return
     for address, cell in plan.cells.items():
-        if (cell.model, cell.dataset) != kind:
+        if _kind(cell) != kind:
             continue
         for what, k in {**_trained_directions(cell), **_probed_directions(cell)}.items():
             if k > num_parameters:
@@ -77,6 +80,16 @@ def _require(kind: Kind, most: int, plan: Plan, first: str | None) -> None:
                     f"{_place(plan, address)}: {what}: found {k}; must be at most the model's number of "
                     f"parameters, {num_parameters:,}."
                 )
+
+
+def _kind(cell: Cell) -> Kind:
+    return cell.model, cell.dataset
+
+
+def _asks_for_curvature(cell: Cell) -> bool:
+    """Whether a cell takes products with the Hessian, in training or for a probe."""
+    trained = any(stage.projects or stage.condition is not None for stage in stages(cell))
+    return trained or any("holdout_size" in probe for probe in record_form(cell)["probes"])
 
 
 def _place(plan: Plan, address: str) -> str:
@@ -114,8 +127,15 @@ def _digest(model: Choice) -> str:
 
 
 @lru_cache(maxsize=256)
-def _num_parameters(model: Choice, dataset: Choice, digest: str) -> int:
-    """Build a model and count; `digest` is that of its source, so that a changed file is built again."""
+def _num_parameters(model: Choice, dataset: Choice, digest: str, curved: bool) -> int:
+    """Build a model and count its parameters; of the user's own, see that it has the derivatives asked for.
+
+    Args:
+        model: The model.
+        dataset: Its data.
+        digest: Of its source, so that a changed file is built again.
+        curved: Whether products with its Hessian are asked for.
+    """
     import torch
 
     entry, data = MODELS[model.name], dataset_entry(dataset)
@@ -125,6 +145,13 @@ def _num_parameters(model: Choice, dataset: Choice, digest: str) -> int:
         module = entry.build(data.input_shape, data.num_outputs, model.resolve("model", entry.options))
     if not (found := sum(parameter.numel() for parameter in module.parameters())):
         raise ConfigError(f"model {model}: it has no parameters to train.")
+    if model.name == OWN:
+        from trainers.models.demands import require_derivatives
+
+        try:
+            require_derivatives(module, data.input_shape, data.num_outputs, curvature=curved)
+        except ConfigError as error:
+            raise ConfigError(f"model {model}: {error}") from error
     return found
 
 

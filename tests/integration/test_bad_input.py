@@ -103,19 +103,19 @@ def test_a_real_process_ends_with_two(command: str, said: str, home: Home) -> No
 
 def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home, ray: tuple[str, str]) -> None:
     path = home.folder / "my_model.py"
-    # What is tried with one example when it is planned is right.
+    # What is tried with two examples when it is planned is right.
     path.write_text(
         "from torch import nn\n"
         "class Alone(nn.Linear):\n"
         "    def forward(self, inputs):\n"
-        "        assert len(inputs) == 1, 'one at a time'\n"
+        "        assert len(inputs) <= 2, 'two at a time'\n"
         "        return super().forward(inputs.flatten(1))\n"
         "def build(shape, outputs):\n    return Alone(784, outputs)\n"
     )
     model = f"model: {{name: file, path: '{path}'}}"
     (home.folder / "mine.yaml").write_text(SPACE.replace("model: mlp", model))
     output = home.run("run", "mine.yaml", "--max-failures", "0", *ray, code=1)
-    assert "failed" in output and "one at a time" in output and "go on with" in output
+    assert "failed" in output and "two at a time" in output and "go on with" in output
     assert "1 failed" in home.run("status", "tiny")
 
 

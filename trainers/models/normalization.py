@@ -10,6 +10,8 @@ as a whole, as usual; the full training loss, its gradient and its Hessian are m
 import torch
 from torch import Tensor, nn
 
+from trainers.errors import ConfigError
+
 NORMALIZED_EXAMPLES = 100
 
 
@@ -44,11 +46,11 @@ def normalizes_over_examples(module: nn.Module) -> bool:
     return any(isinstance(part, BatchNormalization) for part in module.modules())
 
 
-def refuse_memory(module: nn.Module) -> None:
-    """Raise `ValueError` for a module with buffers that a pass would change, such as running averages."""
+def refuse_running_averages(module: nn.Module) -> None:
+    """Raise `ConfigError` for a module with batch normalisation that keeps running averages."""
     for name, part in module.named_modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
-            raise ValueError(
+            raise ConfigError(
                 f"{name or 'the model'} is {type(part).__name__}, which keeps running averages; use "
                 "trainers.models.normalization.BatchNormalization."
             )

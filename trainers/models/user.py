@@ -11,8 +11,9 @@
 
 and in a space `model: {name: file, path: my_model.py}`. The digest of the file is part of the cell's
 address, its path is not: a moved file is the same model, a changed one is another. The file must be
-readable at this path wherever cells are trained. `build` must draw its initial weights from torch's global
-generator, as layers do.
+readable at this path wherever cells are trained. `build` must draw its random numbers from torch's global
+generator, as layers do: initial weights then follow a cell's seed, and buffers are the same for all cells.
+What a module has to be besides is in `trainers.models.demands`.
 """
 
 import hashlib
@@ -55,7 +56,7 @@ def build(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, 
     """
     from torch import nn
 
-    from trainers.models.normalization import refuse_memory
+    from trainers.models.demands import require_sound
 
     path, name = str(options["path"]), str(options["function"])
     digest = source_digest(options)
@@ -75,27 +76,7 @@ def build(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, 
             f"model: {name} of {path} returned {type(built).__name__}; expected a torch.nn.Module."
         )
     try:
-        refuse_memory(built)
-    except ValueError as error:
-        raise ConfigError(f"model: {path}: {error}") from error
-    _refuse_other_inputs(built, input_shape, path)
+        require_sound(built, input_shape, num_outputs)
+    except ConfigError as error:
+        raise ConfigError(f"model: what {path} builds cannot be trained here: {error}") from error
     return built
-
-
-def _refuse_other_inputs(module: "nn.Module", input_shape: tuple[int, ...], path: str) -> None:
-    """Say which inputs a module cannot take, where a shape that does not fit says it of its insides."""
-    import torch
-
-    modes = [(part, part.training) for part in module.modules()]
-    # Dropout would take random numbers from what is drawn next.
-    module.eval()
-    try:
-        with torch.no_grad():
-            module(torch.zeros(1, *input_shape))
-    except Exception as error:
-        raise ConfigError(
-            f"model: what {path} builds takes no inputs of shape {input_shape}, as the data has: {error!r}."
-        ) from error
-    finally:
-        for part, mode in modes:
-            part.training = mode

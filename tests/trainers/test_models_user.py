@@ -1,0 +1,195 @@
+"""A module of the user's own: what is asked of it, and that its buffers are the same in every process."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainers.small_cells import bulk, made_data, sgd, small_cell
+from trainers.cell import Cell
+from trainers.errors import ConfigError
+from trainers.models import MODELS
+from trainers.models.demands import require_derivatives, require_sound
+from trainers.options import Choice
+from trainers.training import Trainer
+
+SHAPE, OUTPUTS = (1, 4, 4), 3
+
+HEAD = """
+import torch
+from torch import nn
+
+
+class Own(nn.Module):
+    def __init__(self, num_inputs, num_outputs):
+        super().__init__()
+        self.register_buffer("kept", torch.randn(num_inputs, 6))
+        self.last = nn.Linear(6, num_outputs)
+
+"""
+TAIL = """
+
+def build(input_shape, num_outputs):
+    return Own(torch.Size(input_shape).numel(), num_outputs)
+"""
+FEATURES = """
+    def forward(self, inputs):
+        return self.last(torch.tanh(inputs.flatten(1) @ self.kept))
+"""
+SUMMED = """
+    def forward(self, inputs):
+        return self.last(torch.tanh(inputs.flatten(1) @ self.kept)).sum(1)
+"""
+COUNTING = """
+    def forward(self, inputs):
+        if self.training:
+            self.kept.mul_(0.9)
+        return self.last(torch.tanh(inputs.flatten(1) @ self.kept))
+"""
+OVERWRITING = """
+    def forward(self, inputs):
+        return self.last(torch.tanh(inputs.flatten(1).abs_() @ self.kept))
+"""
+FROZEN = """
+    def forward(self, inputs):
+        return self.last(torch.tanh(inputs.flatten(1) @ self.kept))
+
+def build(input_shape, num_outputs):
+    built = Own(torch.Size(input_shape).numel(), num_outputs)
+    built.last.bias.requires_grad_(False)
+    return built
+"""
+
+
+def build(source: str, folder: Path) -> nn.Module:
+    path = folder / "my_model.py"
+    path.write_text(source)
+    entry = MODELS["file"]
+    return entry.build(SHAPE, OUTPUTS, Choice.of("file", path=str(path)).resolve("model", entry.options))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (HEAD + FROZEN, r"parameter last\.bias does not require a gradient; .* must be a buffer"),
+        (HEAD + SUMMED + TAIL, r"expected outputs of shape \(2, 3\) for 2 examples, found \(2,\)"),
+        (HEAD + COUNTING + TAIL, "buffer kept is changed by a pass"),
+        (HEAD + OVERWRITING + TAIL, "changes its inputs in place"),
+    ],
+    ids=["frozen", "outputs", "memory", "in place"],
+)
+def test_what_would_not_train_as_it_seems_is_refused(source: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said) as info:
+        build(source, tmp_path)
+    assert "my_model.py" in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(16, 3)), "inputs in place"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), r"found \(2, 1\)"),
+        (nn.Sequential(nn.Flatten(0), nn.Linear(16, 3)), "takes no inputs of shape"),
+        (nn.Sequential(nn.Flatten(), nn.GRU(16, 3)), "found tuple"),
+        (nn.Sequential(nn.Flatten()), "no parameters"),
+        (
+            nn.Sequential(
+                nn.Flatten(2), nn.InstanceNorm1d(1, track_running_stats=True), nn.Flatten(), nn.Linear(16, 3)
+            ),
+            r"buffer 1\.running_mean is changed",
+        ),
+        (
+            nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(16, 3))),
+            r"buffer 1\.parametrizations\.weight\.0\._u is changed",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, nn.Module) else value,
+)
+def test_modules_that_are_not_sound(module: nn.Module, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        require_sound(module, SHAPE, OUTPUTS)
+
+
+def test_a_sound_module_is_left_as_it_was() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Dropout(), nn.Flatten(), nn.Linear(8, OUTPUTS)
+    )
+    module[2].eval()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    state = torch.random.get_rng_state()
+    require_sound(module, SHAPE, OUTPUTS)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert [part.training for part in module] == [True, True, False, True, True]
+    for name, value in module.state_dict().items():
+        assert torch.equal(before[name], value)
+
+
+def own_cell(folder: Path) -> Cell:
+    path = folder / "my_model.py"
+    path.write_text(HEAD + FEATURES + TAIL)
+    return small_cell(sgd(5), bulk(20), model=Choice.of("file", path=str(path)))
+
+
+def test_random_buffers_are_the_same_in_every_process(tmp_path: Path) -> None:
+    cell, data = own_cell(tmp_path), made_data()
+    found: list[torch.Tensor] = []
+    for draw in (1, 2):
+        torch.manual_seed(draw)
+        trainer = Trainer([cell], data=data)
+        trainer.advance(7)
+        torch.manual_seed(10 * draw)
+        resumed = Trainer([cell], data=data)
+        resumed.restore([trainer.state(0)])
+        resumed.advance(20)
+        found.append(resumed.weights(0))
+    assert torch.equal(*found)
+
+
+class Last(nn.Module):
+    """A recurrent layer's last output, or another layer's, and a linear layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.last = nn.Linear(4, OUTPUTS)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        found = self.layer(inputs.flatten(1, 2))
+        return self.last((found[0] if isinstance(found, tuple) else found)[:, -1])
+
+
+class Deciding(nn.Linear):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        found = super().forward(inputs.flatten(1))
+        return found if found.sum().item() > 0 else -found
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (nn.RNN(4, 4, batch_first=True), None),
+        (nn.GRU(4, 4, batch_first=True), None),
+        (
+            nn.LSTM(4, 4, batch_first=True),
+            "its Hessian cannot be computed by torch.func: NotImplementedError",
+        ),
+        (nn.MaxPool1d(1, return_indices=True), None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_layers_are_known_to_have_the_derivatives_that_are_asked_for(
+    layer: nn.Module, said: str | None
+) -> None:
+    module = Last(layer)
+    require_sound(module, SHAPE, OUTPUTS)
+    require_derivatives(module, SHAPE, OUTPUTS, curvature=False)
+    with nullcontext() if said is None else pytest.raises(ConfigError, match=said):
+        require_derivatives(module, SHAPE, OUTPUTS, curvature=True)
+
+
+def test_a_module_whose_path_depends_on_its_values_has_no_gradient_here() -> None:
+    with pytest.raises(ConfigError, match=r"its gradient cannot be computed by torch\.func: .*control flow"):
+        require_derivatives(Deciding(16, OUTPUTS), SHAPE, OUTPUTS, curvature=False)
