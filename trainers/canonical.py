@@ -223,12 +223,20 @@ def record_form(cell: Cell) -> dict[str, Any]:
     """Return what is recorded along the trajectory: evaluation points and probes."""
     entry = dataset_entry(cell.dataset)
     probes: list[dict[str, Any]] = []
+    claimed: set[str] = set()
     for probe in cell.probes:
         if probe.name not in PROBES:
             raise unknown_name("probe", probe.name, PROBES)
         declared = PROBES[probe.name].options
         options = Choice(probe.name, tuple(sorted(probe.options))).resolve("probe", declared)
         options = PROBES[probe.name].complete(options, entry)
+        own = set(PROBES[probe.name].claimed(options))
+        if twice := own & claimed:
+            raise ConfigError(
+                f"probes: two of {probe.name!r} would both record {min(twice)}; leave one of them out, or "
+                "give them options with which their series have other names."
+            )
+        claimed |= own
         options = {name: value for name, value in options.items() if not declared[name].left_out(value)}
         if isinstance(size := options.get("holdout_size"), int):
             _at_most(f"probe {probe.name!r}: holdout_size", size, entry.num_train)

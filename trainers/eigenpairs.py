@@ -88,6 +88,11 @@ class Wanted:
         last = values_NW.gather(1, self._last_N1).squeeze(1).abs()
         return torch.maximum(last, least).clamp_min(torch.finfo(values_NW.dtype).tiny)
 
+    def verdict(self, values_NW: Tensor, residuals_NW: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+        """Return the relative residual of the leading pairs and whether it met the tolerance, (N,) each."""
+        largest, scale = self.largest(residuals_NW), self.scale(values_NW)
+        return largest / scale, largest <= tolerance * scale
+
 
 def after_power_step(theta_NW: Tensor, norms_NW: Tensor, floor_N: Tensor) -> tuple[Tensor, Tensor]:
     """Return the residuals' norms after one step of power iteration, and what the step adds of a residual.
@@ -113,13 +118,12 @@ def pairs_of(
     floor_N: Tensor,
 ) -> Eigenspace:
     """Return the pairs of a block, with a verdict on the leading ones."""
-    largest, scale = wanted.largest(norms_NW), wanted.scale(theta_NW)
-    converged = largest <= tolerance * scale
+    relative, converged = wanted.verdict(theta_NW, norms_NW, tolerance)
     return Eigenspace(
         basis_NWP=basis_NWP,
         values_NW=theta_NW,
         residuals_NW=norms_NW,
-        relative_N=largest / scale,
+        relative_N=relative,
         products_N=torch.full_like(converged, products, dtype=torch.int64),
         converged_N=converged,
         floor_N=floor_N.clone(),

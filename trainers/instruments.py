@@ -6,14 +6,14 @@ Shape legend: P parameters, K leading directions, R directions, W block width.
 """
 
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from trainers.cell import Solver
 from trainers.coordinates import Coordinates
-from trainers.eigenpairs import Warm
+from trainers.eigenpairs import Wanted, Warm
 from trainers.eigenspace import Operator, block_width
 from trainers.evaluation import Split
 from trainers.magnitude import refresh_leading
@@ -34,17 +34,36 @@ class Leading:
     Args:
         basis_KP: Orthonormal rows, by descending eigenvalue.
         values_K: Eigenvalues, float64, on the host.
-        residual: The largest ||H u - lambda u|| over the magnitude of the last eigenvalue, or over that of a
-            hundredth of the first where it is more.
-        converged: Whether that met the tolerance.
+        residuals_K: ||H u - lambda u|| of each, float64, on the host.
+        tolerance: On `residual`.
         products: Columns multiplied by H.
     """
 
     basis_KP: Tensor
     values_K: Tensor
-    residual: float
-    converged: bool
+    residuals_K: Tensor
+    tolerance: float
     products: int
+
+    def first(self, k: int) -> "Leading":
+        """Return the first k of them alone."""
+        return replace(
+            self, basis_KP=self.basis_KP[:k], values_K=self.values_K[:k], residuals_K=self.residuals_K[:k]
+        )
+
+    @property
+    def residual(self) -> float:
+        """The largest residual over the magnitude of the last eigenvalue, or a hundredth of the first's."""
+        return float(self._verdict()[0])
+
+    @property
+    def converged(self) -> bool:
+        """Whether that met the tolerance."""
+        return bool(self._verdict()[1])
+
+    def _verdict(self) -> tuple[Tensor, Tensor]:
+        wanted = Wanted(len(self.values_K), 1, len(self.values_K))
+        return wanted.verdict(self.values_K.unsqueeze(0), self.residuals_K.unsqueeze(0), self.tolerance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +180,8 @@ class Instruments:
         return Leading(
             basis_KP=memory[BLOCK][:k],
             values_K=space.values_NW[0, :k],
-            residual=float(space.relative_N[0]),
-            converged=bool(space.converged_N[0]),
+            residuals_K=space.residuals_NW[0, :k],
+            tolerance=tolerance,
             products=int(space.products_N[0]),
         )
 

@@ -39,7 +39,7 @@ base:
   divergence_factor: 20
   divergence_every: 11
   evaluate_every: 13
-  probes: [curvature, {name: curvature, every: 26, k: 4}]
+  probes: [curvature, {name: alignment, every: 26, k: 4}]
   phases:
     - {lr: 1e-1, until: 1_0, optimizer: sgd, alpha_dom: inf, beta_bulk: 2, k: 3}
     - {lr: 0.05, until: 20, beta_bulk: .inf}
@@ -61,7 +61,7 @@ grids: [{name: only}]
         divergence_factor=20.0,
         divergence_every=11,
         evaluate_every=13,
-        probes=(Probe(name="curvature"), Probe(name="curvature", every=26, options=(("k", 4),))),
+        probes=(Probe(name="curvature"), Probe(name="alignment", every=26, options=(("k", 4),))),
         phases=(
             Phase(lr=0.1, until=10, alpha_dom=math.inf, beta_bulk=2, k=3),
             Phase(lr=0.05, until=20, beta_bulk=math.inf),

@@ -164,8 +164,8 @@ def test_quotients_that_are_equal_on_paper_are_one_rate() -> None:
             cell(probes=(Probe(name="curvature", options=(("k", 10),)),)),
         ),
         (
-            cell(probes=(Probe(name="curvature"), Probe(name="curvature", options=(("k", 3),)))),
-            cell(probes=(Probe(name="curvature", options=(("k", 3),)), Probe(name="curvature"))),
+            cell(probes=(Probe(name="curvature"), Probe(name="alignment", options=(("k", 3),)))),
+            cell(probes=(Probe(name="alignment", options=(("k", 3),)), Probe(name="curvature"))),
         ),
     ],
 )

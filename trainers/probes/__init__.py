@@ -3,8 +3,10 @@
 Planning reads this table; `trainers.probes.measures` has the functions, one of the same name for every row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
 
 from trainers.cell import ORDERS
 from trainers.data.entry import DatasetEntry
@@ -22,12 +24,19 @@ class ProbeEntry:
         cost: What a measurement costs besides the full gradient that every evaluation takes.
         options: Declared options.
         classes: What `k` is by default, in multiples of the number of classes.
+        own_series: From complete options, series that no other probe of this name may record too; `None`
+            where any two would record the same.
     """
 
     series: tuple[str, ...]
     cost: str
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
     classes: int = 1
+    own_series: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+
+    def claimed(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return series that a probe with these complete options records, and no other of its name may."""
+        return self.series[:1] if self.own_series is None else self.own_series(options)
 
     def complete(self, options: Mapping[str, OptionValue], dataset: DatasetEntry) -> dict[str, OptionValue]:
         """Replace the options that are left to the data set, `k`, `sizes` and `holdout_size`, and to a file.
@@ -70,6 +79,21 @@ _LEADING = {
 _OF = Option(default="gradient", allowed=VECTORS)
 _SINCE = Option(default=(0,), minimum=0)
 
+
+def _overlaps(options: Mapping[str, Any]) -> tuple[str, ...]:
+    return (f"overlap/{options['split']}", *(("overlap/top_vector",) if options["k"] else ()))
+
+
+def _subspaces(options: Mapping[str, Any]) -> tuple[str, ...]:
+    pairs = product(options["sizes"], options["since"])
+    return tuple(f"subspace/top_{size}_since_{step}" for size, step in pairs)
+
+
+def _distance(options: Mapping[str, Any]) -> tuple[str, ...]:
+    step = options["since"]
+    return ("distance/from_switch" if step is None else f"distance/since_{step}",)
+
+
 PROBES: dict[str, ProbeEntry] = {
     "curvature": ProbeEntry(
         series=(
@@ -86,11 +110,13 @@ PROBES: dict[str, ProbeEntry] = {
         series=("alignment/<vector>_chi", "alignment/<vector>_chi_ema", "alignment/<vector>_f_top"),
         cost=f"{EIGENSPACE}; one gradient more for the batch's gradient and for the update",
         options={**_LEADING, "of": _OF, "ema": Option(default=0.9, minimum=0.0, below=1.0)},
+        own_series=lambda options: (f"alignment/{options['of']}_chi",),
     ),
     "spread": ProbeEntry(
         series=("spread/<vector>_<i>", "spread/<vector>_sum"),
         cost=f"{EIGENSPACE}; one gradient more for the batch's gradient and for the update",
         options={**_LEADING, "of": _OF},
+        own_series=lambda options: (f"spread/{options['of']}_sum",),
     ),
     "overlap": ProbeEntry(
         series=("overlap/train", "overlap/test", "overlap/top_vector"),
@@ -100,6 +126,7 @@ PROBES: dict[str, ProbeEntry] = {
             "k": Option(default=0, minimum=0),
             "split": Option(default="train", allowed=("train", "test")),
         },
+        own_series=_overlaps,
     ),
     "effective_rates": ProbeEntry(
         series=("effective/dom_rate", "effective/bulk_rate"),
@@ -112,6 +139,7 @@ PROBES: dict[str, ProbeEntry] = {
         cost=f"{EIGENSPACE}; memory of k vectors for each step of `since`",
         options={**_LEADING, "sizes": Option(default=(), minimum=1), "since": _SINCE},
         classes=2,
+        own_series=_subspaces,
     ),
     "eigenvectors": ProbeEntry(
         series=(
@@ -158,6 +186,7 @@ PROBES: dict[str, ProbeEntry] = {
         series=("distance/from_switch", "distance/since_<step>"),
         cost="memory of one copy of the weights",
         options={"since": Option(default=None, kind=int, minimum=0)},
+        own_series=_distance,
     ),
     "sketch": ProbeEntry(
         series=("sketch/<i>",),
@@ -174,5 +203,7 @@ PROBES: dict[str, ProbeEntry] = {
             "function": Option(default="measure"),
             "digest": Option(default=""),
         },
+        # Which names it returns is known when it is called (`trainers.probes.measures`).
+        own_series=lambda options: (f"own/<name> by {options['function']} of {options['path']}",),
     ),
 }

@@ -67,7 +67,7 @@ def measure_overlap(view: View, probe: ScheduledProbe) -> dict[str, float]:
     overlap = float(gradient @ product) / float(norm) if float(norm) != 0.0 else 0.0
     values = {f"overlap/{options['split']}": overlap}
     if options["k"]:
-        eigenvalues = view.leading(options).values_K[: options["k"]]
+        eigenvalues = view.leading(options).values_K
         draw = view.generator(probe, "top")
         parts = torch.randn(TOP_VECTOR_DRAWS, options["k"], generator=draw, dtype=torch.float64)
         images = parts * eigenvalues

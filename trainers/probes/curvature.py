@@ -17,11 +17,10 @@ def measure_curvature(view: View, probe: ScheduledProbe) -> dict[str, float]:
 
     Eigenvalues that did not converge within the budget come with `curvature/converged` 0.
     """
-    k = probe.options["k"]
     space = view.leading(probe.options)
-    values = {LEADING_EIGENVALUE.format(i + 1): float(space.values_K[i]) for i in range(k)}
+    values = {LEADING_EIGENVALUE.format(i + 1): float(value) for i, value in enumerate(space.values_K)}
     return values | {
-        CHI: alignment(space.basis_KP[:k], view.gradient_P),
+        CHI: alignment(space.basis_KP, view.gradient_P),
         CURVATURE_RESIDUAL: space.residual,
         CURVATURE_CONVERGED: float(space.converged),
         CURVATURE_PRODUCTS: float(space.products),

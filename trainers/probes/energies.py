@@ -42,7 +42,7 @@ def measure_energies(view: View, probe: ScheduledProbe) -> dict[str, float]:
     basis = torch.linalg.qr(view.basis(options).double().mT)[0].mT.to(params)
     dominant = {name: float(values.sum()) for name, values in squares(basis).items()}
     values = {f"energy/dom_{name}": value for name, value in dominant.items()}
-    leading = view.leading(options).values_K[: options["k"]]
+    leading = view.leading(options).values_K
     values["energy/dom_eigenvalues"] = float(leading.square().sum())
     exact = options["estimator"] == "exact" or (
         options["estimator"] == "auto" and params.numel() <= EXACT_UP_TO

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from trainers.errors import ConfigError
 from trainers.history import PROBES_CONVERGED
 from trainers.lane import ScheduledProbe
 from trainers.probes.alignment import (
@@ -45,10 +46,23 @@ def measure(view: View, probes: Sequence[ScheduledProbe]) -> dict[str, float]:
     """Return what the probes that are due measure, and whether the eigenspaces that they saw had converged.
 
     `curvature` says that of its own; for the others it is one series, `probes/converged`.
+
+    Raises:
+        ConfigError: Two of them record the same series.
     """
     values: dict[str, float] = {}
+    judged: list[bool] = []
     for probe in probes:
-        values |= MEASURES[probe.name](view, probe)
-    if view.converged is not None and any(probe.name != "curvature" for probe in probes):
-        values[PROBES_CONVERGED] = float(view.converged)
+        view.converged = None
+        found = MEASURES[probe.name](view, probe)
+        if twice := values.keys() & found.keys():
+            # Only of functions of the user's own is it not known before what they record.
+            raise ConfigError(
+                f"probes: two of {probe.name!r} both record {min(twice)}; expected another name for each."
+            )
+        values |= found
+        if probe.name != "curvature" and view.converged is not None:
+            judged.append(view.converged)
+    if judged:
+        values[PROBES_CONVERGED] = float(all(judged))
     return values

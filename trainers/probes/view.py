@@ -1,7 +1,7 @@
 """One lane at one step, as its probes see it: what is expensive is computed once, and only when asked for.
 
 Probes of a lane that look at the same holdout with the same tolerance share one tracked eigenspace, as wide
-as the widest of them asks for.
+as the widest of them asks for; each is judged by the eigenpairs that it looks at itself.
 
 Shape legend: P parameters, K leading directions.
 """
@@ -47,7 +47,7 @@ class View:
         batch: Returns the examples of the next step's minibatch.
 
     Attributes:
-        converged: Whether all eigenspaces that were looked at had converged; `None` before the first.
+        converged: Whether all eigenpairs that a probe has looked at had converged; `None` before the first.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class View:
         return None if self.at_end else self.instruments.gradient(self.params_P, self._batch())
 
     def leading(self, options: Mapping[str, Any]) -> Leading:
-        """Return leading eigenpairs, at least `options["k"]` of them, of the probe's holdout."""
+        """Return the leading `options["k"]` eigenpairs of the probe's holdout."""
         key = space_key(options)
         assert key is not None
         if key not in self._spaces:
@@ -105,16 +105,16 @@ class View:
                 order=order_of(options),
             )
             self.remember(name, memory)
-        return self.seen(self._spaces[key])
+        return self.seen(self._spaces[key].first(options["k"]))
 
     def seen(self, space: Leading) -> Leading:
-        """Take note of an eigenspace that a probe looks at."""
+        """Take note of eigenpairs that a probe looks at."""
         self.converged = space.converged and self.converged is not False
         return space
 
     def basis(self, options: Mapping[str, Any]) -> Tensor:
         """Return the leading `options["k"]` eigenvectors of the probe's holdout, (K, P)."""
-        return self.leading(options).basis_KP[: options["k"]]
+        return self.leading(options).basis_KP
 
     def holdout(self, options: Mapping[str, Any]) -> Tensor:
         """Return the examples of the probe's holdout."""

@@ -24,7 +24,7 @@ FULL_OPTIONS: dict[str, tuple[dict[str, object], ...]] = {
     "curvature": (SMALL,),
     "alignment": tuple({**SMALL, "of": of} for of in ("gradient", "batch_gradient", "update")),
     "spread": tuple({**SMALL, "of": of} for of in ("gradient", "batch_gradient", "update")),
-    "overlap": (SMALL, {**SMALL, "split": "test"}),
+    "overlap": (SMALL, {"holdout_size": 60, "split": "test"}),
     "effective_rates": (SMALL,),
     "edges": ({},),
     "subspace_overlap": ({"holdout_size": 60, "k": 6, "sizes": [2, 3], "since": [0, 10]},),
