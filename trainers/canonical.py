@@ -321,6 +321,12 @@ def _shape_form(model: Choice, dataset: Choice, loss: Choice) -> dict[str, Any]:
     if loss.name not in LOSSES:
         raise unknown_name("loss", loss.name, LOSSES)
     _require_fit(model, dataset)
+    if LOSSES[loss.name].of_classes and not entry.classifies:
+        others = ", ".join(name for name, row in LOSSES.items() if not row.of_classes)
+        raise ConfigError(
+            f"loss {loss.name!r} is of classes, and the labels of data set {dataset.name!r} are none: "
+            f"expected classes, or shares of them (at least 0, with sum 1); or another loss: {others}."
+        )
     form: dict[str, Any] = {
         "model": {"name": model.name, **model.canonical("model", MODELS[model.name].options)},
         "dataset": {"name": dataset.name, **dataset.canonical("dataset", entry.options)},

@@ -57,7 +57,10 @@ class MeanSquaredError:
 
 @dataclass(frozen=True, slots=True)
 class CrossEntropy:
-    r"""-sum_c y_c log softmax(f)_c, averaged over examples, y one-hot."""
+    r"""-sum_c y_c log softmax(f)_c, averaged over examples, y one-hot or other shares.
+
+    The derivatives are right where the shares have the sum 1, which planning sees to.
+    """
 
     def value(self, outputs_NBC: "Tensor", targets_NBC: "Tensor") -> "Tensor":
         """Return the mean loss of each lane, (N,)."""
@@ -93,10 +96,17 @@ class MeanOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossEntry:
-    """A row of `LOSSES`: the builder and its declared options."""
+    """A row of `LOSSES`.
+
+    Args:
+        build: The builder.
+        options: Its declared options.
+        of_classes: Whether targets must be at least 0 with sum 1, as one-hot ones are.
+    """
 
     build: Callable[[Mapping[str, OptionValue]], Loss]
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
+    of_classes: bool = False
 
 
 MSE_SCALES = {"half_sum": 0.5, "sum": 1.0}
@@ -116,6 +126,6 @@ def _mean_output(options: Mapping[str, OptionValue]) -> Loss:
 
 LOSSES: dict[str, LossEntry] = {
     "mse": LossEntry(build=_mse, options={"scale": Option(default="half_sum", allowed=tuple(MSE_SCALES))}),
-    "cross_entropy": LossEntry(build=_cross_entropy),
+    "cross_entropy": LossEntry(build=_cross_entropy, of_classes=True),
     "output": LossEntry(build=_mean_output),
 }

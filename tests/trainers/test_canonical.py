@@ -280,6 +280,10 @@ def refusals() -> list[tuple[dict[str, Any], str]]:
         ({"model": Choice.of("mlp", width=3)}, "Did you mean 'widths'"),
         ({"dataset": Choice("minst-5k")}, "Did you mean 'mnist-5k'"),
         ({"loss": Choice("mes")}, "Did you mean 'mse'"),
+        (
+            {"dataset": Choice("sine"), "loss": Choice("cross_entropy"), "holdout_size": 60},
+            "cross_entropy.* is of classes, .* of data set 'sine' are none: .* another loss: mse, output",
+        ),
         ({"batch_size": 5001}, "batch_size: found 5001.*5000"),
         ({"phases": (BULK,), "holdout_size": 5001}, "holdout_size: found 5001.*5000"),
         (

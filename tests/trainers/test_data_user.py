@@ -111,3 +111,24 @@ def test_what_is_wrong_with_an_archive_is_said(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=f"{name}\\.npz") as raised:
             dataset_entry(Choice.of("file", path=str(path)))
         assert "allow_pickle" not in str(raised.value)
+
+
+def test_cross_entropy_takes_shares_of_classes_alone(tmp_path: Path) -> None:
+    """Its derivatives are those of targets with sum 1; of labels with several classes they would be wrong."""
+    several = RANDOM.integers(0, 2, size=(60, 3)).astype(np.float32)
+    several[0] = 1
+    shares = several + 1
+    shares /= shares.sum(1, keepdims=True)
+    for name, labels in {"several": several, "shares": shares, "negative": shares * 3 - 2 / 3}.items():
+        path = stored(tmp_path / f"{name}.npz", train_labels=labels[:40], test_labels=labels[40:])
+        chosen = cell(path, loss=Choice("cross_entropy"))
+        assert dataset_entry(chosen.dataset).classifies == (name == "shares")
+        if name == "shares":
+            trainer = Trainer([chosen])
+            trainer.advance(40)
+            history = trainer.drain(0).series["train/loss"]
+            assert history[0] is not None and history[0] > trainer.lanes[0].finals["train/loss"]
+        else:
+            with pytest.raises(ConfigError, match=r"shares of them \(at least 0, with sum 1\)"):
+                cell_id(chosen)
+        cell_id(cell(path))

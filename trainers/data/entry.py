@@ -43,9 +43,10 @@ class DatasetEntry:
         input_shape: Shape of one example.
         num_outputs: Number of classes.
         vocabulary: Where the inputs are token numbers, how many there are.
+        classifies: Whether labels are classes, or shares of classes: what cross-entropy is for.
         options: Declared options (normalisation, labels).
-        sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs`, `vocabulary`
-            and `digest` that they change.
+        sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs`, `vocabulary`,
+            `classifies` and `digest` that they change.
     """
 
     load: Callable[[Path, Mapping[str, OptionValue]], Dataset]
@@ -55,6 +56,7 @@ class DatasetEntry:
     input_shape: tuple[int, ...]
     num_outputs: int
     vocabulary: int | None = None
+    classifies: bool = True
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
     sizes: Callable[[Mapping[str, OptionValue]], Mapping[str, Any]] | None = None
 

@@ -94,6 +94,7 @@ SINE = DatasetEntry(
     num_test=NUM_TEST,
     input_shape=(1,),
     num_outputs=1,
+    classifies=False,
     options={"num_train": _NUM_TRAIN, "noise": Option(default=0.1, minimum=0.0), "seed": _SEED},
     sizes=_train_size,
 )
@@ -121,6 +122,7 @@ SIGNS = DatasetEntry(
     num_test=2,
     input_shape=(1,),
     num_outputs=1,
+    classifies=False,
     options={"num_train": Option(default=10_000, minimum=2)},
     sizes=_train_size,
 )

@@ -3,8 +3,9 @@
     numpy.savez("my_data.npz", train_inputs=..., train_labels=..., test_inputs=..., test_labels=...)
 
 and in a space `dataset: {name: file, path: my_data.npz}`. Inputs are used as they are, as float32. Labels are
-whole numbers from 0 for classes, or (n, outputs) real numbers for regression. The digest of the file is part
-of a cell's address, its path is not. The file must be readable at this path wherever cells are trained.
+whole numbers from 0 for classes, or (n, outputs) real numbers for regression; cross-entropy takes the latter
+where they are shares of classes, at least 0 and with sum 1. The digest of the file is part of a cell's
+address, its path is not. The file must be readable at this path wherever cells are trained.
 """
 
 import hashlib
@@ -22,6 +23,9 @@ from trainers.errors import ConfigError
 from trainers.options import Option, OptionValue
 
 ARRAYS = ("train_inputs", "train_labels", "test_inputs", "test_labels")
+
+SHARES_OFF_BY = 1e-5
+"""How far the sum of shares may be off 1: what float32 leaves of a thousand classes."""
 
 
 def load(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
@@ -58,6 +62,7 @@ def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
         "input_shape": arrays["train_inputs"].shape[1:],
         "num_outputs": _num_outputs(arrays),
         "vocabulary": _vocabulary(arrays),
+        "classifies": _classifies(arrays),
     }
 
 
@@ -134,6 +139,15 @@ def _vocabulary(arrays: Mapping[str, np.ndarray]) -> int | None:
     if any(array.ndim != 2 or (array < 0).any() or (array != np.floor(array)).any() for array in inputs):
         return None
     return int(max(array.max() for array in inputs)) + 1
+
+
+def _classifies(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Return whether labels are classes, or shares of them."""
+    labels = [arrays[f"{part}_labels"] for part in ("train", "test")]
+    if labels[0].ndim == 1:
+        return True
+    sums = np.concatenate([array.sum(1) for array in labels])
+    return all((array >= 0).all() for array in labels) and bool((abs(sums - 1) <= SHARES_OFF_BY).all())
 
 
 FILE = DatasetEntry(
