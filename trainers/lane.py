@@ -230,7 +230,8 @@ class Lane:
             self.columns = int(scalars["columns"])
             outcome = scalars["outcome"]
             self.outcome = None if outcome is None else Outcome(**outcome)
-            tensors = {name: tensor.to(device) for name, tensor in state.tensors.items()}
+            # Copies: on a CPU the bits of a product depend on where in memory its operands begin.
+            tensors = {name: tensor.to(device, copy=True) for name, tensor in state.tensors.items()}
             weights = tensors.pop(WEIGHTS)
             self.block_WC = tensors.pop(EIGENSPACE, None)
             values = tensors.pop(EIGENVALUES, None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.trainers.loop_reference import Reference
 from tests.trainers.small_cells import CURVATURE, bulk, dom, made_data, sgd, small_cell
@@ -24,6 +25,9 @@ LINEAR = Choice.of("mlp", widths=())
 """Without hidden layers the squared error is a quadratic."""
 
 GOLDEN = Path(__file__).parent / "golden" / "bulk_losses.json"
+
+ALIGNMENT_BYTES = 64
+"""Where tensors of torch's own begin in a CPU's memory."""
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +220,26 @@ def test_a_fork_is_bitwise_the_unforked_run(data: Dataset, switch: int) -> None:
     for name, values in expected.series.items():
         parts = [part.series.get(name, [None] * len(part)) for part in (before, after)]
         assert parts[0] + parts[1] == values, name
+
+
+@pytest.mark.parametrize("offset", [1, 2, 3])
+def test_a_resumed_run_is_the_undisturbed_one_wherever_its_state_lies(data: Dataset, offset: int) -> None:
+    """What has been read may begin anywhere in memory, and on a CPU bits depend on where a vector begins."""
+    cell = small_cell(sgd(8), bulk(40), probes=CURVATURE, model=Choice.of("mlp", widths=(13,)))
+    state, whole = train(data, cell, stop=13).state(0), train(data, cell)
+    placed = {name: _beginning_at(offset, tensor) for name, tensor in state.tensors.items()}
+    resumed = Trainer([cell], data=data)
+    resumed.restore([dataclasses.replace(state, tensors=placed)])
+    lane = resumed.lanes[0]
+    taken = [lane.block_WC, lane.values_W, *lane.memory.values()]
+    assert all(tensor is not None and tensor.data_ptr() % ALIGNMENT_BYTES == 0 for tensor in taken)
+    resumed.advance(40)
+    assert torch.equal(resumed.weights(0), whole.weights(0))
+
+
+def _beginning_at(offset: int, tensor: Tensor) -> Tensor:
+    room = torch.empty(tensor.numel() + offset, dtype=tensor.dtype)
+    return room[offset:].view(tensor.shape).copy_(tensor)
 
 
 def test_the_record_depends_on_nothing_outside_the_canonical_form(data: Dataset) -> None:
