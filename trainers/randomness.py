@@ -1,7 +1,7 @@
 """Random numbers as a function of (seed, purpose, counter): nothing about a generator has to be saved."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -20,7 +20,7 @@ def generator(seed: int, purpose: str, counter: int = 0) -> torch.Generator:
 
 
 @contextmanager
-def global_draws(seed: int, purpose: str) -> Iterator[None]:
+def global_draws(seed: int, purpose: str) -> Generator[None]:
     """Let what draws from torch's global generator, as layers do when they are made, draw from such a seed.
 
     The generator is then left as it was.

@@ -3,7 +3,7 @@
 Found out by looking at it and by running it on two examples, before anything is trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
 import torch
@@ -79,7 +79,7 @@ def _require_outputs(module: nn.Module, inputs: Tensor, num_outputs: int) -> Non
 
 
 @contextmanager
-def _modes_of(module: nn.Module) -> Iterator[None]:
+def _modes_of(module: nn.Module) -> Generator[None]:
     """Leave each part in the mode in which it is."""
     modes = [(part, part.training) for part in module.modules()]
     try:
