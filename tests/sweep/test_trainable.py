@@ -98,6 +98,46 @@ def test_a_model_is_built_once_and_again_when_its_file_has_changed(tmp_path: Pat
         assert calls.read_text() == "x" * count
 
 
+RECURRENT = """
+from torch import nn
+
+class Recurrent(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.rows = nn.LSTM(28, 4, batch_first=True)
+        self.last = nn.Linear(4, outputs)
+
+    def forward(self, inputs):
+        return self.last(self.rows(inputs.squeeze(1))[0][:, -1])
+
+def build(shape, outputs):
+    return Recurrent(outputs)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_derivatives_that_torch_does_not_have_are_refused_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "my_model.py"
+    path.write_text(RECURRENT)
+    plain = f"""
+name: grid
+base:
+  model: {{name: file, path: '{path}'}}
+  dataset: mnist-5k
+  phases: [{{lr: 0.1, until: 100}}]
+grids: [{{name: grid}}]
+"""
+    require(plain)
+    for asking in (
+        plain.replace("lr: 0.1", "lr: 0.1, alpha_dom: 2"),
+        plain.replace("  phases", "  probes: [{name: spectrum}]\n  phases"),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"my_model\.py.*: its Hessian cannot be computed by torch\.func"
+        ):
+            require(asking)
+
+
 @pytest.mark.parametrize("widths", [(1,), (7, 5)])
 def test_an_mlp_is_counted_without_being_built(widths: tuple[int, ...]) -> None:
     data = trainable.dataset_entry(Choice("mnist-5k"))
