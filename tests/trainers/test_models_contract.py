@@ -161,8 +161,9 @@ def test_a_pass_in_pieces_is_the_pass(case: Case, monkeypatch: pytest.MonkeyPatc
         value, gradient = objective.loss_and_gradient(case.params, case.inputs, case.targets)
         outputs = objective.outputs(case.params, case.inputs)
         found.append((value, gradient, outputs, case.product(objective, "hessian")))
-    # A product of few lanes at once is that of all up to rounding, which deep networks amplify.
-    allowed = SUMS_FLOAT64, SUMS_FLOAT64, SUMS_FLOAT64, DEEP_SUMS_FLOAT64
+    # A product of few lanes at once is that of all up to rounding, which the deepest network amplifies.
+    products = DEEP_SUMS_FLOAT64 if case.choice.name == "resnet18" else SUMS_FLOAT64
+    allowed = SUMS_FLOAT64, SUMS_FLOAT64, SUMS_FLOAT64, products
     for small, large, tolerance in zip(*found, allowed, strict=True):
         torch.testing.assert_close(small, large, **tolerance)
     expected = torch.stack([case.plain(loss, lane, case.params[lane]) for lane in range(LANES)]).detach()
