@@ -7,15 +7,12 @@ refer to stays. Each removal may be repeated, so a command that was broken off i
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from search_spaces import load_space_text
 from sweep import names
 from sweep.claims import queued_cells
-from sweep.forks import lines_of
+from sweep.holdings import Holdings, holdings_of
 from sweep.lease import Lease, current_holder, last_epoch
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
-from sweep.plan import Plan
-from sweep.search.points import stored_plan
 from sweep.storage import Manifest, Storage
 
 
@@ -69,11 +66,11 @@ def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> tu
 
     own = ledger.cells_of(sweep)
     others = [one for one in ledger.list_sweeps() if one.run_id != sweep.run_id and one.shares]
-    plans = {one.name: _stored_plan(ledger, one) for one in others} if sweep.shares else {}
+    held = {one.name: holdings_of(ledger, one) for one in others} if sweep.shares else {}
     ends = 0
     # In this order: what a search has just asked for has a number before it is in the plan.
-    asked = {one.name: queued_cells(ledger, ledger.parent_run(one)) for one in others if one.name in plans}
-    wanted = {name: plan.cells.keys() | asked[name].keys() for name, plan in plans.items()}
+    asked = {one.name: queued_cells(ledger, ledger.parent_run(one)) for one in others if one.name in held}
+    wanted = {name: one.ids | asked[name].keys() for name, one in held.items()}
     needed = {name: len(own.keys() & cells) for name, cells in wanted.items()}
     shared = {cell for cells in wanted.values() for cell in cells}
     removals = [
@@ -87,10 +84,10 @@ def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> tu
         if run.cell_id not in shared
     ]
     if sweep.shares:
-        theirs = {address for plan in plans.values() for address in _addresses(plan)} | shared
+        theirs = {address for one in held.values() for address in one.addresses} | shared
         stored = storage.inventory()
-        mine = (_addresses(_stored_plan(ledger, sweep)) | own.keys()) & stored.keys() - theirs
-        lent = mine & _lent(storage, stored, _pending(ledger, plans.values()))
+        mine = (holdings_of(ledger, sweep).addresses | own.keys()) & stored.keys() - theirs
+        lent = mine & _lent(storage, stored, _pending(ledger, held.values()))
         ends = len(lent)
         removals += [
             _all_of(storage, "checkpoints", address, stored[address]) for address in sorted(mine - lent)
@@ -116,20 +113,22 @@ def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: b
     # Before the plans are read: what a search asks for meanwhile is not taken for something unknown.
     stored = storage.inventory()
     sweeps = [sweep for sweep in ledger.list_sweeps() if sweep.shares]
-    plans = {sweep.name: _stored_plan(ledger, sweep) for sweep in sweeps}
+    held = {sweep.name: holdings_of(ledger, sweep) for sweep in sweeps}
     running = [run for run in map(ledger.parent_run, sweeps) if current_holder(run) is not None]
     busy = {ledger.sweep_of(run).name for run in running}
-    runs = ledger.lookup([cell for plan in plans.values() for cell in plan.cells])
+    runs = ledger.lookup([cell for one in held.values() for cell in one.ids])
     lines: set[str] = set()
     needed: set[str] = set()
-    for name, plan in plans.items():
-        for cell_id, cell in plan.cells.items():
-            its_lines = {line for line, _, _ in lines_of(cell)}
+    for name, one in held.items():
+        # What cells of a running sweep start from is unknown where its space no longer gives them.
+        unknown = unknown and (name not in busy or one.ids == one.cells.keys())
+        for cell_id in one.ids:
+            its_lines = one.lines(cell_id)
             lines |= its_lines
             if name in busy or cell_id not in runs or not runs[cell_id].status.ended:
                 needed |= {cell_id, *its_lines}
     needed |= {cell_id for sweep in running for cell_id in queued_cells(ledger, sweep)}
-    known = {cell_id for plan in plans.values() for cell_id in plan.cells}
+    known = {cell_id for one in held.values() for cell_id in one.ids}
     lent = _lent(storage, stored, needed)
     found: list[Removal] = []
     for address, size in sorted(stored.items()):
@@ -227,29 +226,15 @@ def _size(manifest: Manifest) -> int:
     return sum(one.size for one in [*stored, *([manifest.checkpoint] if manifest.checkpoint else [])])
 
 
-def _stored_plan(ledger: Ledger, sweep: Sweep) -> Plan:
-    """Return the plan that a sweep has; an empty one where it was given up before it stored one."""
-    if ledger.read_cells(sweep) is None:
-        return Plan(sweep.name)
-    origin = f"{names.ARTIFACT_SPACE} of sweep {sweep.name!r}"
-    return stored_plan(load_space_text(ledger.read_space(sweep), origin=origin), ledger, sweep)
-
-
-def _pending(ledger: Ledger, plans: Iterable[Plan]) -> set[str]:
-    """Return the lines of the cells of these plans that have not ended."""
-    cells = {cell_id: cell for plan in plans for cell_id, cell in plan.cells.items()}
-    runs = ledger.lookup(list(cells))
-    left = [cell for cell_id, cell in cells.items() if cell_id not in runs or not runs[cell_id].status.ended]
-    return {line for cell in left for line, _, _ in lines_of(cell)}
+def _pending(ledger: Ledger, held: Iterable[Holdings]) -> set[str]:
+    """Return the lines of the cells of these sweeps that have not ended."""
+    owner = {cell_id: one for one in held for cell_id in one.cells}
+    runs = ledger.lookup(list(owner))
+    left = [cell_id for cell_id in owner if cell_id not in runs or not runs[cell_id].status.ended]
+    return {line for cell_id in left for line in owner[cell_id].lines(cell_id)}
 
 
 def _lent(storage: Storage, stored: Collection[str], addresses: Collection[str]) -> set[str]:
     """Return whose files the commits of these addresses list: a line points to where a cell has ended."""
     listed = (one.files for address in addresses if address in stored for one in storage.manifests(address))
     return {file.split("/")[1] for files in listed for file in files}
-
-
-def _addresses(plan: Plan) -> set[str]:
-    """Return every address under which the cells of a plan store something."""
-    lines = {line for cell in plan.cells.values() for line, _, _ in lines_of(cell)}
-    return plan.cells.keys() | lines

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search_spaces import Space, list_spaces, load_space
+from sweep.errors import LedgerError
 from sweep.invocation import hint
 from sweep.stored import stored_cells, stored_sweeps
 from trainers.canonical import canonical_form, cell_id
@@ -38,7 +39,8 @@ def find_cell(
     if len(address) < MIN_PREFIX:
         raise ConfigError(f"CELL_ID: found {address!r}; expected at least {MIN_PREFIX} hex digits.")
     found: dict[str, Cell] = {}
-    for candidate in _candidates(tracking_uri, space, smoke, overrides):
+    unread: list[str] = []
+    for candidate in _candidates(tracking_uri, space, smoke, overrides, unread):
         for cell in candidate:
             identity = cell_id(cell)
             if identity.startswith(address):
@@ -48,21 +50,30 @@ def find_cell(
     if not found:
         where = f"space {space!r}" if space else "the recorded sweeps and the named spaces"
         lists = hint("plan", "SPACE", "--json")
-        raise ConfigError(f"no cell {address!r} in {where}; `{lists}` lists a space's cells.")
+        more = "".join(f"\nsweep {line}" for line in unread)
+        raise ConfigError(f"no cell {address!r} in {where}; `{lists}` lists a space's cells.{more}")
     if len(found) > 1:
         raise ConfigError(f"{address!r} is ambiguous: {', '.join(sorted(found))}.")
     return next(iter(found.values()))
 
 
 def _candidates(
-    tracking_uri: str, space: str | None, smoke: bool, overrides: Sequence[str]
+    tracking_uri: str, space: str | None, smoke: bool, overrides: Sequence[str], unread: list[str]
 ) -> Iterator[Iterator[Cell]]:
-    """Yield the cells of each space to be searched."""
+    """Yield the cells of each space to be searched; `unread` receives why those of a sweep cannot be told."""
     if space is not None:
         yield _cells(load_space(space, smoke=smoke, overrides=overrides))
         return
     for name in stored_sweeps(tracking_uri):
-        yield iter(stored_cells(tracking_uri, name))
+        try:
+            cells = stored_cells(tracking_uri, name)
+        except (ConfigError, LedgerError) as error:
+            if isinstance(error, LedgerError) and error.transient:
+                raise
+            # A file of the user's is gone, or no plan was stored: the others may have the cell.
+            unread.append(f"{name!r} could not be looked at: {error}")
+            continue
+        yield iter(cells)
     for name, _ in list_spaces():
         yield _cells(load_space(name))
         yield _cells(load_space(name, smoke=True))

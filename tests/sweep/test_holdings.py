@@ -1,0 +1,78 @@
+"""What a sweep refers to stays its own, also where its space gives other cells by now, or none."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from search_spaces import load_space_text
+from sweep import names
+from sweep.grid_table import grid_table
+from sweep.holdings import holdings_of
+from sweep.housekeeping import collect_garbage, delete_sweep
+from sweep.ledger import Ledger, Sweep
+from sweep.plan import make_plan
+from sweep.removal import of_store
+from sweep.single import find_cell
+from tests.sweep.test_removal import Store, space
+from trainers.errors import ConfigError
+
+
+@pytest.fixture
+def store(folder: Path, ledger: Ledger) -> Store:
+    return Store(folder, ledger)
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(record=True, width=120)
+
+
+def forget(store: Store, sweep: Sweep) -> None:
+    """Let a sweep's space name a file that is gone."""
+    stored = yaml.safe_load(store.ledger.read_space(sweep))
+    stored["base"]["model"] = {"name": "file", "path": "/nowhere/gone.py"}
+    store.ledger.artifacts.put(sweep.run_id, names.ARTIFACT_SPACE, yaml.safe_dump(stored).encode())
+
+
+@pytest.mark.parametrize("why", ["another version of the numerics", "a file is gone"])
+def test_runs_and_checkpoints_of_another_sweep_stay_whatever_its_space_gives_now(
+    why: str, store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, first = store.run(space("first", "[0, 1]"))
+    second, both = store.run(space("second", "[1, 2]"))
+    (shared,) = first.cells.keys() & both.cells.keys()
+    if why == "a file is gone":
+        forget(store, second)
+    else:
+        monkeypatch.setattr("trainers.canonical.NUMERICS_VERSION", 1000)
+    assert holdings_of(store.ledger, second).ids >= both.cells.keys()
+    delete_sweep("first", store.places, console, yes=True)
+    assert "1 runs stay, because sweep 'second' refers to them" in console.export_text()
+    assert list(store.ledger.lookup(list(first.cells))) == [shared]
+    assert both.cells.keys() <= store.storage.inventory().keys()
+    # Nor are they taken for something that no sweep knows.
+    collect_garbage(store.places, console, yes=True, ends=False, unknown=True)
+    assert both.cells.keys() <= store.storage.inventory().keys()
+    assert not any(one.whole for one in of_store(store.ledger, store.storage, unknown=True))
+
+
+def test_a_cell_is_found_though_another_sweep_lacks_a_file(store: Store) -> None:
+    _, plan = store.run(space("first", "[0]"))
+    sweep, other = store.run(space("second", "[1]"))
+    forget(store, sweep)
+    uri = store.places.tracking_uri
+    (cell,) = plan.cells
+    assert find_cell(cell, uri, None, smoke=False, overrides=()) == plan.cells[cell]
+    (gone,) = other.cells
+    with pytest.raises(ConfigError, match=r"sweep 'second' could not be looked at: .*gone\.py"):
+        find_cell(gone, uri, None, smoke=False, overrides=())
+
+
+def test_a_sweep_that_never_stored_a_plan_refers_to_nothing(store: Store) -> None:
+    loaded = load_space_text(space("little"))
+    plan = make_plan(loaded)
+
+    sweep = store.ledger.open_sweep(loaded, grid_table(plan.grids, plan.axes, plan.cell_ids))
+    assert holdings_of(store.ledger, sweep).addresses == set()
