@@ -27,7 +27,7 @@ from sweep.cli_options import (
     VersionOption,
 )
 from sweep.completion import complete_cell, one_of
-from sweep.invocation import hint
+from sweep.invocation import TRAINS, hint
 from sweep.places import Places
 from trainers.errors import ConfigError
 
@@ -116,7 +116,8 @@ def run(
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
     loaded = load_space(space, smoke=smoke, overrides=overrides or ())
     if loaded.is_search:
-        raise ConfigError(f"space {loaded.name!r} has no grid; run it with: {hint('search', space)}")
+        again = hint("search", space, given=places.given, options=TRAINS)
+        raise ConfigError(f"space {loaded.name!r} has no grid; run it with: {again}")
     _run(
         loaded.with_stopper(stopper),
         places,
@@ -334,7 +335,8 @@ def stop(name: NameArgument, tracking_uri: TrackingOption = None, cell: CellOpti
     """Ask the driver of a running sweep to stop after the next checkpoints, or to stop single cells."""
     from sweep.steering_requests import request_stop
 
-    said = request_stop(Places.resolve(tracking_uri=tracking_uri).tracking_uri, name, cell or ())
+    places = Places.resolve(tracking_uri=tracking_uri)
+    said = request_stop(places.tracking_uri, name, cell or (), given=places.given)
     Console(soft_wrap=True, highlight=False).print(said, markup=False)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +27,7 @@ def delete_sweep(
         OtherStorageError: Its checkpoints are in another store, and that is not accepted.
         NotConfirmedError: Nobody confirmed; nothing was removed.
     """
-    ledger = Ledger.open(places.tracking_uri, create=False)
+    ledger = Ledger.open(places.tracking_uri, create=False, given=places.given)
     storage = Storage.open(places.storage, create=False)
     sweep = ledger.find_sweep(name)
     if not accept_storage:
@@ -56,7 +57,7 @@ def collect_garbage(places: Places, console: Console, *, yes: bool, ends: bool, 
     Raises:
         NotConfirmedError: Nobody confirmed; nothing was removed.
     """
-    ledger = Ledger.open(places.tracking_uri, create=False)
+    ledger = Ledger.open(places.tracking_uri, create=False, given=places.given)
     storage = Storage.open(places.storage, create=False)
 
     garbage = Garbage(ledger, storage, lambda: of_store(ledger, storage, ends=ends, unknown=unknown))
@@ -83,7 +84,9 @@ def _remove(
         sizes = [one.size for one in removals if one.kind == kind]
         table.add_row(kind, str(len(sizes)), in_units(sum(sizes)))
     console.print(table)
-    if not yes and not _confirmed(question, console.input):
+    # Names are text, and [y/N] is none of the console's styles.
+    ask = partial(console.input, markup=False, emoji=False)
+    if not yes and not _confirmed(question, ask):
         raise NotConfirmedError("nothing was removed; add --yes to remove without being asked.")
     shown = {(one.kind, one.name) for one in removals}
     left = [one for one in again() if (one.kind, one.name) in shown]

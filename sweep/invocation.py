@@ -16,6 +16,7 @@ READS = ("--tracking-uri",)
 """Of the options about places, those of commands that only look."""
 
 TRAINS = ("--tracking-uri", "--storage", "--data")
+REMOVES = ("--tracking-uri", "--storage")
 
 _RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in a job: whoever reads the hint sits at another machine."""

@@ -203,7 +203,7 @@ class Lease:
         for run in self._ledger.other_parents(self._sweep):
             if (holder := current_holder(run)) is not None:
                 self.release()
-                raise _held(self._sweep, holder)
+                raise _held(self._ledger, self._sweep, holder)
 
     @property
     def held(self) -> bool:
@@ -324,25 +324,27 @@ def _require_free(
     if state == "gone" or _was_released(run, epoch):
         return
     if state == "running":
-        raise _held(sweep, holder)
+        raise _held(ledger, sweep, holder)
     # Stopped, or elsewhere: only time tells. The counter is compared with itself, on this machine's clock.
     beat = run.data.tags.get(TAG_LEASE_BEAT)
     begun = time.monotonic()
-    while time.monotonic() - begun < stale_seconds:
+    while True:
         time.sleep(min(0.5, stale_seconds / 10))
+        # Before the look, which counts: this process may stand still between the two.
+        is_stale = time.monotonic() - begun >= stale_seconds
         run = ledger.parent_run(sweep)
         if max(_epochs(run.data.params)) > epoch or _was_released(run, epoch):
             return
         if run.data.tags.get(TAG_LEASE_BEAT) != beat:
-            raise _held(sweep, holder)
-        if holder.process_state == "gone":
+            raise _held(ledger, sweep, holder)
+        if is_stale or holder.process_state == "gone":
             return
 
 
-def _held(sweep: Sweep, holder: Holder) -> LeaseHeldError:
+def _held(ledger: Ledger, sweep: Sweep, holder: Holder) -> LeaseHeldError:
     return LeaseHeldError(
         f"sweep {sweep.name!r} is being run by {holder}. Wait for it, or stop it with "
-        f"`{hint('stop', sweep.name)}`."
+        f"`{hint('stop', sweep.name, given=ledger.given)}`."
     )
 
 

@@ -27,6 +27,9 @@ TAG_NUMERICS = "sweep.numerics_version"
 TAG_STORAGE = "sweep.storage"
 """The checkpoint store, without a password; see `sweep.whereabouts`."""
 
+TAG_SPENT = "sweep.spent"
+"""What its commands have taken, JSON; see `sweep.spending`."""
+
 TAG_TICKET = "sweep.ticket"
 TAG_DELETING = "sweep.deleting"
 TAG_LEASE_BEAT = "sweep.lease_beat"

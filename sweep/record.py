@@ -24,7 +24,7 @@ from sweep.ledger import CellRun, Ledger, ParentRun
 from sweep.ledger.connection import translated
 from sweep.names import Status
 from sweep.search.account import Account, account_of
-from sweep.search.journal import read_events
+from sweep.search.points import stored_events
 from sweep.stated import StatedCells
 from trainers.cell import Cell
 
@@ -186,7 +186,8 @@ def restored(value: float) -> float:
 def load_record(tracking_uri: str, name: str) -> Record:
     """Read a sweep.
 
-    A cell that is marked as running, while no process holds the sweep's lease, reads as interrupted.
+    A cell that is marked as running, while no process holds the lease of this sweep or of the one that made
+    its run, reads as interrupted.
 
     Args:
         tracking_uri: Where MLflow is.
@@ -203,10 +204,8 @@ def load_record(tracking_uri: str, name: str) -> Record:
     if table is None:
         raise LedgerError(f"sweep {name!r} has no {names.ARTIFACT_CELLS}; start it again with `sweep run`.")
     columns: dict[str, list[Any]] = table.to_pydict()
-    runs = ledger.lookup(columns["cell_id"], sweep)
-    parent = ledger.parent_run(sweep)
-    if any(run.status is Status.RUNNING and run.sweep == name for run in runs.values()):
-        runs = _without_a_driver(runs, name) if current_holder(parent) is None else runs
+    runs, parent = ledger.lookup(columns["cell_id"], sweep), ledger.parent_run(sweep)
+    runs = _without_a_driver(ledger, parent, name, runs)
     referred = {
         cell for cell, run in zip(columns["cell_id"], columns["run_id"], strict=True) if run is not None
     }
@@ -235,7 +234,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         description=(space.description.strip().splitlines() or [""])[0].rstrip("."),
         nodes=_nodes(parent.data.metrics),
         driver_since_ms=_driver_since_ms(parent),
-        search=account_of(space.search, read_events(ledger, sweep)) if space.is_search else None,
+        search=account_of(space.search, stored_events(space, ledger, sweep)) if space.is_search else None,
     )
 
 
@@ -267,10 +266,22 @@ def _driver_since_ms(parent: ParentRun) -> int:
     return 0 if taken is None else Holder.read(taken).since_ms
 
 
-def _without_a_driver(runs: Mapping[str, CellRun], name: str) -> dict[str, CellRun]:
+def _without_a_driver(
+    ledger: Ledger, parent: ParentRun, name: str, runs: Mapping[str, CellRun]
+) -> dict[str, CellRun]:
+    """Show cells as interrupted that are marked as running while no process holds a lease over them.
+
+    That is the lease of the sweep that made their run, or of this one, which may have taken it up since.
+    """
+    running = {run.sweep for run in runs.values() if run.status is Status.RUNNING}
+    if not running or current_holder(parent) is not None:
+        return dict(runs)
+    held: set[str] = set()
+    if running != {name}:
+        held = {ledger.sweep_of(run).name for run in ledger.parent_runs() if current_holder(run) is not None}
     return {
         cell_id: replace(run, status=Status.INTERRUPTED)
-        if run.status is Status.RUNNING and run.sweep == name
+        if run.status is Status.RUNNING and run.sweep not in held
         else run
         for cell_id, run in runs.items()
     }

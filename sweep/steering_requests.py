@@ -1,9 +1,9 @@
 """What users ask of a sweep and its cells: stop, run again, run first; written without its driver."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sweep.errors import LedgerError
-from sweep.invocation import hint
+from sweep.invocation import TRAINS, hint
 from sweep.lease import current_holder
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
@@ -15,7 +15,9 @@ from trainers.errors import ConfigError
 MIN_PREFIX = 4
 
 
-def request_stop(tracking_uri: str, name: str, cells: Sequence[str]) -> str:
+def request_stop(
+    tracking_uri: str, name: str, cells: Sequence[str], *, given: Mapping[str, str] | None = None
+) -> str:
     """Ask the driver of a sweep to stop, or to stop these cells; returns what to tell the user.
 
     Raises:
@@ -37,7 +39,7 @@ def request_stop(tracking_uri: str, name: str, cells: Sequence[str]) -> str:
     if ended:
         raise ConfigError(f"cell {ended[0]} has ended ({runs[ended[0]].status}); nothing was asked.")
     ledger.request_cell_stops(sweep, found)
-    again = hint("resume", name, "--cell", found[0])
+    again = hint("resume", name, "--cell", found[0], given=given, options=TRAINS)
     return f"asked {name} to stop {len(found)} cells; go on with one: {again}"
 
 

@@ -1,14 +1,14 @@
 """Whether a plan goes on with what a sweep has: what must not be lost, and why it would be."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Run
 
 from sweep import names
 from sweep.errors import SweepExistsError
-from sweep.invocation import hint
+from sweep.invocation import REMOVES, hint
 from sweep.names import Status
 from trainers.data import DATASETS
 from trainers.errors import ConfigError
@@ -28,13 +28,16 @@ def has_result(run: Run) -> bool:
     return ended or (told != Status.FAILED.value and run.data.tags.get(names.TAG_RECORDED_UNTIL, "0") != "0")
 
 
-def refusal(sweep: str, points: Sequence[str], document: bytes | None) -> SweepExistsError:
+def refusal(
+    sweep: str, points: Sequence[str], document: bytes | None, given: Mapping[str, str]
+) -> SweepExistsError:
     """Say which results a plan lacks, and what to do.
 
     Args:
         sweep: The sweep's name.
         points: Its grid points, one line each.
         document: `cell.json` of one of their cells, if there is one.
+        given: The options about places of this command.
     """
     shown = "".join(f"\n  {line}" for line in points[:POINTS_SHOWN])
     more = f"\n  and {len(points) - POINTS_SHOWN} more" if len(points) > POINTS_SHOWN else ""
@@ -47,7 +50,7 @@ def refusal(sweep: str, points: Sequence[str], document: bytes | None) -> SweepE
     return SweepExistsError(
         f"sweep {sweep!r} exists and has {len(points)} grid points with results that the new plan lacks:"
         f"{shown}{more}\n{why} Nothing was changed. Choose another name (sweep run SPACE --name NAME), or "
-        f"give these results up: {hint('delete', sweep)}"
+        f"give these results up: {hint('delete', sweep, given=given, options=REMOVES)}"
     )
 
 

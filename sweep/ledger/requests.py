@@ -53,9 +53,14 @@ class RequestTags(TaggedRuns):
         """Ask the driver of a sweep to stop."""
         self._set_tags(sweep.run_id, {names.TAG_STOP_REQUESTED: str(now_ms())})
 
-    def clear_stop(self, sweep: Sweep) -> None:
-        """Forget an earlier request to stop."""
-        self._set_tags(sweep.run_id, {names.TAG_STOP_REQUESTED: ""})
+    def stop_request(self, sweep: Sweep) -> str:
+        """Return what tells one request to stop from another; empty where there is none."""
+        return self._request_tags(sweep).get(names.TAG_STOP_REQUESTED, "")
+
+    def clear_stop(self, sweep: Sweep, request: str | None = None) -> None:
+        """Forget an earlier request to stop; with `request` only where there is no newer one."""
+        if request is None or self.stop_request(sweep) == request:
+            self._set_tags(sweep.run_id, {names.TAG_STOP_REQUESTED: ""})
 
     def request_cell_stops(self, sweep: Sweep, cell_ids: Collection[str]) -> None:
         """Ask the driver of a sweep to stop single cells, now or when it runs again."""

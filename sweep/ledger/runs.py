@@ -18,11 +18,19 @@ class TaggedRuns:
     Args:
         client: An opened MLflow.
         artifacts_root: Where experiments made here keep their artifacts; `None` leaves it to MLflow's server.
+        given: Options of the command line that told where things are, for what is said to type next.
     """
 
-    def __init__(self, client: MlflowClient, *, artifacts_root: Path | None = None) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        *,
+        artifacts_root: Path | None = None,
+        given: Mapping[str, str] | None = None,
+    ) -> None:
         self.client = client
         self.artifacts = Artifacts(client)
+        self.given = dict(given or {})
         self._artifacts_root = artifacts_root
 
     def _experiment_ids(self) -> list[str]:

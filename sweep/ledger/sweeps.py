@@ -371,7 +371,7 @@ class Sweeps(TaggedRuns):
         if lost:
             points = [f"cell {cell}" for cell in lost] if old is None else described_points(old, lost)
             document = self.artifacts.get(results[lost[0]].info.run_id, names.ARTIFACT_CELL)
-            raise refusal(sweep.name, points, document)
+            raise refusal(sweep.name, points, document, self.given)
 
 
 def _made_for_sweep(experiment: Experiment) -> bool:

@@ -1,5 +1,6 @@
 """What a sweep refers to stays its own, also where its space gives other cells by now, or none."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from search_spaces import load_space_text
 from sweep import names
+from sweep.errors import NotConfirmedError
 from sweep.grid_table import grid_table
 from sweep.holdings import holdings_of
 from sweep.housekeeping import collect_garbage, delete_sweep
@@ -76,3 +78,20 @@ def test_a_sweep_that_never_stored_a_plan_refers_to_nothing(store: Store) -> Non
 
     sweep = store.ledger.open_sweep(loaded, grid_table(plan.grids, plan.axes, plan.cell_ids))
     assert holdings_of(store.ledger, sweep).addresses == set()
+
+
+def test_the_question_is_shown_as_it_is_written(
+    store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.run(space('"[red]x :smile:"'))
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    with pytest.raises(NotConfirmedError):
+        delete_sweep("[red]x :smile:", store.places, console, yes=False)
+    assert "Delete sweep '[red]x :smile:' for good? [y/N]" in console.export_text()
+
+
+class Terminal(io.StringIO):
+    """Somebody who types."""
+
+    def isatty(self) -> bool:
+        return True

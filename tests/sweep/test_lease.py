@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -307,3 +308,24 @@ def test_without_mlflow_nobody_may_write(
                 lease.check()
             assert info.value.transient
         lease.check()
+
+
+def test_a_contender_that_stood_still_looks_once_more(
+    ledger: Ledger, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(elsewhere(), ledger, sweep)
+    ledger.client.set_tag(sweep.run_id, TAG_LEASE_BEAT, "1:1")
+    parent_run, looks = ledger.parent_run, list[int]()
+
+    def frozen_after_a_look(known: Sweep) -> Any:
+        found = parent_run(known)
+        looks.append(len(looks))
+        if len(looks) == 2:
+            # For longer than the stale time, in which the holder renews.
+            ledger.client.set_tag(sweep.run_id, TAG_LEASE_BEAT, "1:2")
+            time.sleep(0.6)
+        return found
+
+    monkeypatch.setattr(ledger, "parent_run", frozen_after_a_look)
+    with pytest.raises(LeaseHeldError, match="process 1 on far"):
+        Lease.acquire(ledger, sweep, stale_seconds=0.5)

@@ -8,6 +8,8 @@ import pytest
 
 from sweep import names
 from sweep.errors import LedgerError, LedgerUnavailableError
+from sweep.lease import Lease
+from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.record import load_record
 from tests.sweep.report.conftest import Store
@@ -118,3 +120,23 @@ def test_a_damaged_table_of_cells_is_one_clear_error(store: Store) -> None:
     store.client.log_text(parent.info.run_id, "PAR1 damaged", names.ARTIFACT_CELLS)
     with pytest.raises(LedgerError, match="damaged"):
         load_record(store.uri, name)
+
+
+def test_a_cell_that_another_sweep_left_is_not_running_for_ever(store: Store) -> None:
+    points = grid("g", {"k": [1]})
+    ((_, _, cell),) = points
+    maker = store.put(points, {cell: ended(0.1, status=Status.RUNNING, seed=0)})
+    run = load_record(store.uri, maker).outcome(0).run_id
+    assert run is not None
+    reader = store.put(points, {}, referred={cell: run})
+
+    def status() -> Status | None:
+        return load_record(store.uri, reader).outcome(0).status
+
+    assert status() is Status.INTERRUPTED
+    ledger = Ledger.open(store.uri, create=False)
+    # Whoever made the run may be training it, and so may this sweep, which has taken it up.
+    for name in (maker, reader):
+        with Lease.acquire(ledger, ledger.find_sweep(name)):
+            assert status() is Status.RUNNING
+    assert status() is Status.INTERRUPTED
