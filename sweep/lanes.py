@@ -30,18 +30,21 @@ def lanes_text(lanes: int) -> str:
     return "auto" if lanes == AUTO else str(lanes)
 
 
-def lanes_at_hand(lanes: int, cells: Iterable[Cell], *, gpus_per_trial: float) -> int:
+def lanes_at_hand(
+    lanes: int, cells: Iterable[Cell], *, gpus_per_trial: float, like: Cell | None = None
+) -> int:
     """Return how many cells a trial trains together.
 
     Args:
         lanes: A number, which is returned as it is, or `AUTO`.
         cells: What is to be trained.
         gpus_per_trial: GPUs of a trial; a fraction shares the memory of one.
+        like: What any number of further cells is like that are still to be asked for; `None` without such.
 
     Raises:
         ConfigError: `AUTO`, with GPUs asked for, on a machine that has none to look at.
     """
-    wanted = list(cells)
+    wanted = [*cells] if like is None else [*cells, like]
     if lanes != AUTO or gpus_per_trial == 0 or not wanted:
         return max(lanes, 1)
     free = free_gpu_bytes()
@@ -52,7 +55,8 @@ def lanes_at_hand(lanes: int, cells: Iterable[Cell], *, gpus_per_trial: float) -
         )
     from trainers.memory import lanes_for
 
-    return min(len(wanted), lanes_for(wanted, int(free * min(gpus_per_trial, 1.0))))
+    found = lanes_for(wanted, int(free * min(gpus_per_trial, 1.0)))
+    return found if like is not None else min(len(wanted), found)
 
 
 def lanes_to_plan(lanes: int, cells: Iterable[Cell]) -> int:

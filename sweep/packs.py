@@ -39,6 +39,19 @@ class PackPlan:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formed:
+    """The pack that made a cell's newest commit.
+
+    Args:
+        name: Its name, see `pack_name`.
+        lanes: How many cells it had.
+    """
+
+    name: str
+    lanes: int
+
+
 def pack_name(cell_ids: Sequence[str]) -> str:
     """Return a name for the pack of these cells, whatever their order."""
     return hashlib.sha256(" ".join(sorted(cell_ids)).encode()).hexdigest()[:12]
@@ -81,28 +94,28 @@ def make_packs(
     *,
     lanes: int,
     committed: Mapping[str, int] | None = None,
-    formed: Mapping[str, str] | None = None,
+    formed: Mapping[str, Formed] | None = None,
 ) -> list[tuple[str, ...]]:
     """Group cells into packs of at most `lanes`, in the order in which their first cells come.
 
     Args:
         cells: What is to be trained, by id.
         sharing: What the cells take from each other, see `still_waiting`.
-        lanes: Most cells of a pack.
+        lanes: Most cells of a pack; of those that were in one before, as many as it had.
         committed: The step of each cell's newest commit, where it has one.
-        formed: The name of the pack that made it, where cells are to stay with those of theirs.
+        formed: The pack that made it, where cells are to stay with those of theirs.
     """
     groups: dict[tuple[object, ...], list[list[str]]] = {}
     packs: list[list[str]] = []
     for cell_id, cell in cells.items():
         start = sharing[cell_id].start
         begins = max((committed or {}).get(cell_id, 0), start.step if start is not None else 0)
+        pack = (formed or {}).get(cell_id)
         # Lanes commit one after another, so a kill may leave those of one pack at several steps: it goes back
         # to the last that all have.
-        place = (formed or {}).get(cell_id, begins)
-        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), place)
+        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), begins if pack is None else pack)
         group = groups.setdefault(key, [])
-        if not group or len(group[-1]) == lanes:
+        if not group or len(group[-1]) == (lanes if pack is None else pack.lanes):
             group.append([])
             packs.append(group[-1])
         group[-1].append(cell_id)

@@ -15,6 +15,7 @@ from sweep.errors import LedgerError, StorageError
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
+from sweep.packs import Formed
 from sweep.plain_text import plain_text
 from sweep.storage import Storage
 from sweep.wanted import SECONDS_BEFORE_START, End, Wanted
@@ -53,7 +54,7 @@ class Recorder:
         self._wanted: dict[str, Wanted] = {}
         self._refused: dict[str, str] = {}
         self._committed: dict[str, int] = {}
-        self._packs: dict[str, str] = {}
+        self._packs: dict[str, Formed] = {}
         self._busy: str | None = None
         self._away: str | None = None
         self._answered = time.monotonic()
@@ -93,6 +94,10 @@ class Recorder:
     def runs(self) -> dict[str, CellRun]:
         """The cells' runs as recorded so far."""
         return self._records.runs
+
+    def run_of(self, cell_id: str) -> CellRun | None:
+        """Return a cell's run as recorded so far, `None` where it has none."""
+        return self._records.run_of(cell_id)
 
     @property
     def away(self) -> str | None:
@@ -178,7 +183,7 @@ class Recorder:
                 self._committed[cell_id] = newest.step
                 attempt = newest.summary.get("environment", {})
                 if attempt.get("lanes", 1) > 1 and "pack" in attempt:
-                    self._packs[cell_id] = attempt["pack"]
+                    self._packs[cell_id] = Formed(name=attempt["pack"], lanes=attempt["lanes"])
             if newest is not None and newest.outcome is not None:
                 done.add(cell_id)
                 publish_end(self._storage, self._describe(cell_id)[0], newest)
@@ -203,8 +208,8 @@ class Recorder:
         return self._committed
 
     @property
-    def packs(self) -> Mapping[str, str]:
-        """The name of the pack that made each of these commits, where it had several lanes."""
+    def packs(self) -> Mapping[str, Formed]:
+        """The pack that made each of these commits, where it had several lanes."""
         return self._packs
 
     # The thread.

@@ -131,3 +131,14 @@ def test_the_last_of_a_pack_is_tried_by_itself_before_it_fails() -> None:
 
 def commit_of(name: str, status: str) -> dict[str, object]:
     return {"cell_id": name, "status": status, "step": 100, "num_steps": 100, "attempt": 1, "left": []}
+
+
+def test_auto_of_a_search_goes_by_what_it_is_to_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    like = CELLS["0"]
+    with_room_for(3, monkeypatch, like)
+    # Nothing to be trained yet, or less than there is room for, says nothing of what is asked for later.
+    assert lanes_at_hand(AUTO, [], gpus_per_trial=1.0, like=like) == 3
+    assert lanes_at_hand(AUTO, [like], gpus_per_trial=1.0, like=like) == 3
+    assert lanes_at_hand(AUTO, [like], gpus_per_trial=1.0) == 1
+    assert lanes_at_hand(AUTO, [], gpus_per_trial=0.0, like=like) == 1
+    assert lanes_at_hand(4, [], gpus_per_trial=1.0, like=like) == 4

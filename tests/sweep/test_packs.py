@@ -6,7 +6,7 @@ import random
 import pytest
 
 from sweep.forks import fork_at, plan_sharing
-from sweep.packs import make_packs, pack_of, still_waiting
+from sweep.packs import Formed, make_packs, pack_of, still_waiting
 from tests.sweep.test_forks import bulk, cell, sgd
 from trainers.canonical import cell_id
 from trainers.cell import Cell, Phase
@@ -35,7 +35,7 @@ def test_what_was_one_pack_is_one_again() -> None:
     cells = named(*(cell(sgd(100), seed=seed) for seed in range(6)))
     sharing, committed = plan_sharing(cells), dict.fromkeys(["0", "2", "3", "4", "5"], 30)
     # 1 has ended; 0 and 2 were beside it, 3 and 4 in the next one, 5 alone.
-    formed = {"0": "a", "2": "a", "3": "b", "4": "b"}
+    formed = {name: Formed(name=pack, lanes=2) for name, pack in zip("0234", "aabb", strict=True)}
     del cells["1"]
     alike = make_packs(cells, sharing, lanes=3, committed=committed)
     assert alike == [("0", "2", "3"), ("4", "5")]
@@ -44,6 +44,8 @@ def test_what_was_one_pack_is_one_again() -> None:
     # Killed between the commits of two lanes: both go back to the step before.
     apart = committed | {"2": 20, "5": 20}
     assert make_packs(cells, sharing, lanes=3, committed=apart, formed=formed) == again
+    # Whatever `--lanes` says now.
+    assert make_packs(cells, sharing, lanes=1, committed=committed, formed=formed) == again
 
 
 def test_what_waits_is_not_with_what_it_waits_for() -> None:

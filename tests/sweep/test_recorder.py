@@ -19,6 +19,7 @@ from sweep.forks import fork_at
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
+from sweep.packs import Formed
 from sweep.recorder import LOST_REASON, Recorder
 from sweep.storage import Storage
 from tests.sweep.recording import (
@@ -238,9 +239,9 @@ def test_a_run_that_a_lost_driver_left_is_shown_as_interrupted(
     assert found.run_status == "KILLED"
 
 
-@pytest.mark.parametrize(("lanes", "expected"), [(3, {CELL_ID: "abc"}), (1, {})])
+@pytest.mark.parametrize(("lanes", "expected"), [(3, {CELL_ID: Formed(name="abc", lanes=3)}), (1, {})])
 def test_the_pack_that_made_a_commit_is_known(
-    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease, lanes: int, expected: dict[str, str]
+    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease, lanes: int, expected: dict[str, Formed]
 ) -> None:
     storage.commit(
         CELL_ID,
