@@ -20,8 +20,8 @@ from sweep.plan import make_plan
 from sweep.priority import in_order
 from sweep.ray_cluster import require_reachable
 from sweep.run_options import RunOptions
-from sweep.search.journal import Journal, read_events
-from sweep.search.points import plan_of, recorded_events, require_same_search
+from sweep.search.journal import Journal
+from sweep.search.points import plan_of, recorded_events, require_same_search, stored_events
 from sweep.storage import Storage
 from sweep.sweep_run import SweepRun
 from sweep.trainable import require_trainable
@@ -55,11 +55,13 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         require_same_search(space, stored, sweep.name)
     if not sweep.shares:
         storage = storage.apart(sweep.run_id)
+    # Before the lease: whoever asks from now on asks this driver.
+    stop_request = ledger.stop_request(sweep)
     with Lease.acquire(ledger, sweep) as lease:
         # Now that nobody else writes it.
         if not options.accept_storage:
             require_its_storage(ledger, options.name, places.storage)
-        journal = Journal(ledger, sweep, lease, read_events(ledger, sweep))
+        journal = Journal(ledger, sweep, lease, stored_events(space, ledger, sweep))
         plan = plan_of(space, journal.events)
         table = grid_table(plan.grids, plan.axes, plan.cell_ids)
         ledger.write_plan(sweep, space, table, accept_version=options.accept_version)
@@ -67,7 +69,7 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         ledger.remove_duplicate_parents(sweep)
         ledger.remove_duplicates(sweep)
         if not options.restarted:
-            ledger.clear_stop(sweep)
+            ledger.clear_stop(sweep, stop_request)
         ledger.reopen_sweep(sweep)
         ledger.describe_sweep(sweep, list(plan.cells.values()) or [space.base])
         return SweepRun(space, plan, journal, sweep, ledger, storage, lease, places, options, console).run()
@@ -78,8 +80,8 @@ def _open(places: Places, options: RunOptions) -> tuple[Ledger, Storage]:
     database = sqlite_path(places.tracking_uri)
     if database is not None and not database.exists():
         storage = Storage.open(places.storage)
-        return Ledger.open(places.tracking_uri, artifacts_root=places.artifacts), storage
-    ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts)
+        return Ledger.open(places.tracking_uri, artifacts_root=places.artifacts, given=places.given), storage
+    ledger = Ledger.open(places.tracking_uri, artifacts_root=places.artifacts, given=places.given)
     if not options.accept_storage:
         require_its_storage(ledger, options.name, places.storage)
     return ledger, Storage.open(places.storage)

@@ -3,7 +3,7 @@
 `sweep.search.steering` is one; a plain grid has none. Nothing here waits, but for `take`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from sweep.names import Status
@@ -20,10 +20,21 @@ class Guide(Protocol):
         """Whether cells may be added."""
         ...
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether cells would be added if this command, or a later one, went on."""
+        ...
+
     def begin(
-        self, recorder: Recorder, progress: Progress, cells: Collection[str], *, capacity: int, lanes: int
+        self,
+        recorder: Recorder,
+        progress: Progress,
+        packs: Sequence[Collection[str]],
+        *,
+        slots: int,
+        lanes: int,
     ) -> None:
-        """Start beside the training of these cells, with so many at a time and so many in a pack."""
+        """Start beside the training of these packs, so many at a time, with up to so many cells each."""
         ...
 
     def pauses(self, cells: Mapping[str, Cell]) -> tuple[int, ...]:

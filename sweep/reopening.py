@@ -1,26 +1,98 @@
-"""Going on with a cell that was stopped early, from where it was."""
+"""Going on with cells that were stopped early, or were to be stopped, from where they are."""
 
-from sweep.ledger import CellRun, Ledger
+from collections.abc import Collection
+
+from sweep.claims import Claims
+from sweep.guide import Guide
+from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.pack import relabelled
+from sweep.search.events import Released
+from sweep.search.journal import Journal
 from sweep.storage import Storage
 from trainers.checkpoint import decode, encode
 
 REASON = "stopped early; to be continued"
 
 
-def reopen(cell_id: str, run: CellRun, storage: Storage, ledger: Ledger) -> None:
+class Reopening:
+    """Lets cells of a sweep go on.
+
+    Args:
+        sweep: The sweep.
+        ledger: Its record.
+        storage: The checkpoint store.
+        journal: Takes note of it.
+        claims: Whose the cells are; `None` for a sweep that shares nothing.
+        guide: May stop cells early; `None` where nobody does.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        ledger: Ledger,
+        storage: Storage,
+        journal: Journal,
+        claims: Claims | None,
+        guide: Guide | None,
+    ) -> None:
+        self._sweep = sweep
+        self._ledger = ledger
+        self._storage = storage
+        self._journal = journal
+        self._claims = claims
+        self._guide = guide
+
+    def let_go_on(self, cells: Collection[str], *, are_named: bool) -> int:
+        """Let the cells go on that were stopped early, but for those of others; may be repeated.
+
+        Args:
+            cells: Those that are wanted.
+            are_named: Whether they are asked for one by one: then a request to stop one of them that is not
+                met yet does not count any more.
+
+        Returns:
+            How many had been stopped.
+        """
+        theirs = {} if self._claims is None else self._claims.others(cells)
+        mine = [cell for cell in cells if cell not in theirs]
+        runs = self._ledger.lookup(mine, self._sweep)
+        stopped = [cell for cell in mine if self._was_stopped(cell, runs.get(cell))]
+        self._journal.append([Released(cell_id=cell) for cell in stopped])
+        freed = set(mine if are_named else stopped)
+        if self._ledger.requests(self._sweep).cells & freed:
+            self._ledger.clear_cell_stops(self._sweep, freed)
+        marks = self._storage.stops(self._sweep.run_id)
+        for cell in marks.all() & freed:
+            marks.clear(cell)
+        for cell in stopped:
+            if self._guide is not None:
+                self._guide.release(cell)
+            reopen(cell, runs.get(cell), self._storage, self._ledger)
+        return len(stopped)
+
+    def _was_stopped(self, cell_id: str, run: CellRun | None) -> bool:
+        """Whether a cell was stopped early, also where the record was cut short before it said so."""
+        if run is not None and run.status.ended:
+            return run.status is Status.STOPPED
+        newest, _ = self._storage.latest(cell_id)
+        outcome = None if newest is None else newest.outcome
+        return outcome is not None and outcome["status"] == Status.STOPPED
+
+
+def reopen(cell_id: str, run: CellRun | None, storage: Storage, ledger: Ledger) -> None:
     """Make a stopped cell one that is interrupted, in the store and then in MLflow; may be repeated.
 
     Args:
         cell_id: The cell.
-        run: Its run.
+        run: Its run, if it has one.
         storage: The checkpoint store. Where it has no state of the cell any more, the cell starts anew.
         ledger: MLflow.
     """
     reopen_stored(cell_id, storage)
-    # What was recorded at the stop stays until the recorder has the rest.
-    ledger.finish_cell(run.run_id, Status.INTERRUPTED, REASON)
+    if run is not None:
+        # What was recorded at the stop stays until the recorder has the rest.
+        ledger.finish_cell(run.run_id, Status.INTERRUPTED, REASON)
 
 
 def reopen_stored(cell_id: str, storage: Storage) -> None:

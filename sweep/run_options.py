@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sweep.lanes import lanes_text
+
 RESTARTED = "SWEEP_RESTARTED"
 """Environment variable that is set where no user has started a driver, but what keeps it going."""
 
@@ -55,3 +57,13 @@ class RunOptions:
     price: float = 1.0
     system_metrics: bool = True
     restarted: bool = False
+
+    @property
+    def typed(self) -> tuple[str, ...]:
+        """What a command that goes on has to be told of it, as it is typed: what a trial takes."""
+        chosen = (
+            ("--cpus-per-trial", str(self.cpus_per_trial), self.cpus_per_trial != 1),
+            ("--gpus-per-trial", f"{self.gpus_per_trial:g}", self.gpus_per_trial != 0),
+            ("--lanes", lanes_text(self.lanes), self.lanes != 1),
+        )
+        return tuple(word for name, value, is_chosen in chosen if is_chosen for word in (name, value))

@@ -10,11 +10,16 @@ AS_ASKED = "as `sweep stop` asked"
 
 
 class Stop:
-    """Set once; the first reason counts."""
+    """Set once; the first reason counts.
+
+    Attributes:
+        signalled: Whether a signal has asked, be it after something else had.
+    """
 
     def __init__(self) -> None:
         self._asked = threading.Event()
         self._why = ""
+        self.signalled = False
 
     @property
     def why(self) -> str:
@@ -36,12 +41,13 @@ class Stop:
         return self._asked.wait(seconds)
 
     @contextmanager
-    def after(self, seconds: float | None) -> Generator[None]:
-        """Ask once so many seconds are over; `None` is never."""
+    def after(self, seconds: float | None, *, taken: float = 0.0) -> Generator[None]:
+        """Ask once so many seconds are over, of which some are already; `None` is never."""
         if seconds is None:
             yield
             return
-        timer = threading.Timer(seconds, self.ask, [f"because the time limit of {seconds:g} s is over"])
+        why = f"because the time limit of {seconds:g} s is over"
+        timer = threading.Timer(max(seconds - taken, 0.0), self.ask, [why])
         timer.daemon = True
         timer.start()
         try:
@@ -54,8 +60,9 @@ class Stop:
         """Let the first Ctrl-C or SIGTERM ask, and a second one interrupt at once."""
 
         def interrupt(signum: int, frame: FrameType | None) -> None:
-            if self.asked():
+            if self.signalled:
                 raise KeyboardInterrupt
+            self.signalled = True
             self.ask(f"by {signal.Signals(signum).name}")
             say("stopping after the next checkpoints; once more stops at once")
 

@@ -21,11 +21,11 @@ from sweep.plan import Plan
 from sweep.priority import in_wished_order
 from sweep.progress import Progress, count_of, progress_metrics
 from sweep.recorder import Recorder
-from sweep.reopening import reopen
+from sweep.reopening import Reopening
 from sweep.run_options import RunOptions
-from sweep.search.events import Released
 from sweep.search.guiding import make_guide
 from sweep.search.journal import Journal
+from sweep.spending import Spending
 from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
 from sweep.training import Training
@@ -70,6 +70,7 @@ class SweepRun:
         options: RunOptions,
         console: Console,
     ) -> None:
+        self._space = space
         self._plan = plan
         self._sweep = sweep
         self._ledger = ledger
@@ -79,6 +80,10 @@ class SweepRun:
         self._options = options
         self._console = console
         self._stop = Stop()
+        has_limits = options.limit_seconds is not None or options.cost_limit is not None
+        self._spending = Spending(
+            ledger, sweep, goes_on=options.restarted, is_kept=has_limits or space.is_search
+        )
         self._claims = Claims(ledger, sweep, lease) if sweep.shares else None
         self._guide = make_guide(
             space,
@@ -88,10 +93,12 @@ class SweepRun:
             ledger=ledger,
             storage=storage,
             claims=self._claims,
+            spending=self._spending,
+            asks=options.only is None,
             stop=self._stop,
             say=self._say,
         )
-        self._journal = journal
+        self._reopening = Reopening(sweep, ledger, storage, journal, self._claims, self._guide)
         self._training = Training(
             plan,
             sweep=sweep,
@@ -100,6 +107,7 @@ class SweepRun:
             storage=storage,
             places=places,
             options=options,
+            spending=self._spending,
             stop=self._stop,
             console=console,
         )
@@ -110,8 +118,11 @@ class SweepRun:
 
     def run(self) -> int:
         """Train and record what is missing; then what other sweeps were to run first and did not."""
-        self._reopen()
-        with self._stop.by_signals(self._say), self._stop.after(self._options.limit_seconds):
+        if self._options.continue_stopped or self._options.only:
+            reopened = self._reopening.let_go_on(self._wanted, are_named=self._options.only is not None)
+            self._say(f"{self._sweep.name}: {count_of(reopened, 'cell')} stopped early, to go on")
+        limit, taken = self._options.limit_seconds, self._spending.seconds
+        with self._stop.by_signals(self._say), self._stop.after(limit, taken=taken):
             # Asked of the driver that this one follows, or while there was none.
             if self._options.restarted and self._ledger.requests(self._sweep).stop:
                 self._stop.ask(AS_ASKED)
@@ -127,24 +138,6 @@ class SweepRun:
         """The cells that this command is to make."""
         only = self._options.only
         return [cell for cell in self._plan.cells if only is None or cell in only]
-
-    def _reopen(self) -> None:
-        """Let the cells go on that were stopped early and are asked for now, but for those of others."""
-        if not (self._options.continue_stopped or self._options.only):
-            return
-        theirs = {} if self._claims is None else self._claims.others(self._wanted)
-        known = self._ledger.lookup(self._wanted, self._sweep)
-        stopped = {
-            cell: run for cell, run in known.items() if run.status is Status.STOPPED and cell not in theirs
-        }
-        self._journal.append([Released(cell_id=cell) for cell in stopped])
-        self._ledger.clear_cell_stops(self._sweep, stopped)
-        for cell, run in stopped.items():
-            if self._guide is not None:
-                self._guide.release(cell)
-            self._storage.stops(self._sweep.run_id).clear(cell)
-            reopen(cell, run, self._storage, self._ledger)
-        self._say(f"{self._sweep.name}: {count_of(len(stopped), 'cell')} stopped early, to go on")
 
     def _look_patiently(self) -> _Look | None:
         """Look how the cells stand once MLflow answers; `None` where somebody asks to stop before."""
@@ -184,7 +177,7 @@ class SweepRun:
         return _Look(recorder, known, theirs, done, missing, expected, first)
 
     def _make_missing(self, looked: _Look) -> dict[str, str]:
-        """Make every cell that has not ended and is not another's; returns those that are, with the sweep."""
+        """Make what is wanted, has not ended and is not another's; returns what is, with the sweep."""
         recorder, known, theirs = looked.recorder, looked.known, looked.theirs
         done, missing = looked.done, looked.missing
         more = self._guide is not None and self._guide.expects_more
@@ -202,7 +195,8 @@ class SweepRun:
         try:
             if (missing or more) and not self._stop.asked():
                 progress = self._progress(known, missing, done, recorder.committed)
-                self._training.train(missing, recorder, progress, self._guide, first=looked.first)
+                like = self._space.base if more else None
+                self._training.train(missing, recorder, progress, self._guide, like=like, first=looked.first)
             self._tried.update(missing)
             self._unrecorded = self._drain(recorder)
         finally:
@@ -210,7 +204,8 @@ class SweepRun:
             recorder.close()
         self._refused = recorder.refused
         self._leave_interrupted(recorder)
-        return theirs
+        wanted = set(self._wanted)
+        return {cell: sweep for cell, sweep in theirs.items() if cell in wanted}
 
     def _drain(self, recorder: Recorder) -> list[str]:
         """Wait for the record, longer when MLflow is away; returns the cells that are not recorded."""
@@ -296,12 +291,11 @@ class SweepRun:
             self._ledger.log_progress(self._sweep, progress_metrics(fates.values()), step=ended)
             left = [cell for cell in self._wanted if not _has_ended(fates.get(cell))]
             failed = [cell for cell in left if cell in fates and fates[cell].status is Status.FAILED]
-            broken_off = bool(left) or self._stop.asked()
-            over = Status.FAILED if failed else Status.INTERRUPTED if broken_off else Status.COMPLETED
             self._forget_met_requests(fates)
-            self._ledger.finish_sweep(self._sweep, over)
+            self._ledger.finish_sweep(self._sweep, self._standing(fates))
             if self._stop.why == AS_ASKED:
                 self._ledger.clear_stop(self._sweep)
+            self._spending.close(is_over=not left or (self._stop.asked() and not self._stop.signalled))
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
             self._say(f"everything trained is in {self._storage.place}; go on with: {self._resume()}")
@@ -320,6 +314,18 @@ class SweepRun:
             self._say(line)
         mistaken = set(left) == {cell for cell in failed if fates[cell].reason.startswith(MISTAKE)}
         return self._exit_code(left, mistaken=mistaken)
+
+    def _standing(self, fates: Mapping[str, CellRun]) -> Status:
+        """Return how the whole sweep stands, also where this command made a part of it."""
+        left = [cell for cell in self._plan.cells if not _has_ended(fates.get(cell))]
+        if any(cell in fates and fates[cell].status is Status.FAILED for cell in left):
+            return Status.FAILED
+        return Status.INTERRUPTED if left or self._is_unfinished else Status.COMPLETED
+
+    @property
+    def _is_unfinished(self) -> bool:
+        """Whether a search is to ask for more."""
+        return self._guide is not None and self._guide.is_unfinished
 
     def _forget_met_requests(self, fates: Mapping[str, CellRun]) -> None:
         """Take away the requests to stop cells that have ended."""
@@ -340,7 +346,9 @@ class SweepRun:
                 self._say(f"  cell {cell_id}: {reason}")
             self._say(f"record them with: {self._resume()}")
             return EXIT_FAILED
-        if self._stop.asked():
+        # Asked for while the last of it was being recorded, it has stopped nothing.
+        asks_on = self._options.only is None and self._is_unfinished
+        if self._stop.asked() and (left or asks_on):
             self._say(f"stopped {self._stop.why}; go on with: {self._resume()}")
             return EXIT_INTERRUPTED
         if left:
@@ -352,7 +360,11 @@ class SweepRun:
         return EXIT_DONE
 
     def _resume(self, *more: str) -> str:
-        return hint("resume", self._sweep.name, *more, given=self._places.given, options=TRAINS)
+        options, given = self._options, dict(self._places.given)
+        if options.address is not None:
+            given["--address"] = options.address
+        words = ("resume", self._sweep.name, *more, *options.typed)
+        return hint(*words, given=given, options=(*TRAINS, "--address"))
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)

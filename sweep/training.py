@@ -28,8 +28,10 @@ from sweep.recorder import Recorder
 from sweep.retention import Retention
 from sweep.run_options import RunOptions
 from sweep.schedule import run_packs
+from sweep.spending import Spending
 from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
+from trainers.cell import Cell
 
 SECONDS_BETWEEN_NODE_RECORDS = 10.0
 SECONDS_BETWEEN_POLLS = 1.0
@@ -47,6 +49,7 @@ class Training:
         storage: The checkpoint store.
         places: Where data sets are.
         options: How to run.
+        spending: What the command has taken.
         stop: Ends the training after the next commits.
         console: Where progress is shown.
     """
@@ -61,6 +64,7 @@ class Training:
         storage: Storage,
         places: Places,
         options: RunOptions,
+        spending: Spending,
         stop: Stop,
         console: Console,
     ) -> None:
@@ -71,6 +75,7 @@ class Training:
         self._storage = storage
         self._places = places
         self._options = options
+        self._spending = spending
         self._stop = stop
         self._console = console
         self._meter = Meter(
@@ -90,6 +95,7 @@ class Training:
         progress: Progress,
         guide: Guide | None = None,
         *,
+        like: Cell | None = None,
         first: tuple[str, ...] | None = None,
     ) -> None:
         """Train cells until all have ended or failed, or somebody asks to stop.
@@ -99,6 +105,7 @@ class Training:
             recorder: Records them.
             progress: Is kept up to date.
             guide: May add cells, and compares them.
+            like: What cells that the guide adds are like; `None` where it adds none.
             first: What was asked to come first when `missing` was put in order; it may change meanwhile.
 
         Raises:
@@ -107,7 +114,7 @@ class Training:
         options = self._options
         resources = Resources(cpus=options.cpus_per_trial, gpus=options.gpus_per_trial)
         cells = {cell_id: self._plan.cells[cell_id] for cell_id in missing}
-        lanes = lanes_at_hand(options.lanes, cells.values(), gpus_per_trial=options.gpus_per_trial)
+        lanes = lanes_at_hand(options.lanes, cells.values(), gpus_per_trial=options.gpus_per_trial, like=like)
         sharing = plan_sharing(cells)
         committed = recorder.committed
         waiting = still_waiting(sharing, committed)
@@ -126,8 +133,7 @@ class Training:
             watch = self._watching(recorder, progress, retention, events, cluster, first)
             with watch, _guided(guide) as begun:
                 if begun is not None:
-                    capacity = slots * lanes
-                    begun.begin(recorder, progress, missing, capacity=capacity, lanes=lanes)
+                    begun.begin(recorder, progress, packs, slots=slots, lanes=lanes)
                 run_packs(
                     range(len(packs)),
                     sweep=self._sweep.run_id,
@@ -142,8 +148,9 @@ class Training:
                     stop=self._stop.asked,
                 )
             self._held_seconds += events.held_seconds()
+            self._spending.hold(self._held_seconds)
             if self._meter.limit is not None:
-                self._say(self._meter.text(self._held_seconds))
+                self._say(self._meter.text(self._spending.held_seconds))
         finally:
             cluster.close()
 
@@ -163,7 +170,8 @@ class Training:
         def look(ended_before: int) -> int:
             nonlocal first
             display.tick()
-            if meter.is_over(self._held_seconds + events.held_seconds()):
+            self._spending.hold(self._held_seconds + events.held_seconds())
+            if meter.is_over(self._spending.held_seconds):
                 self._stop.ask(f"because the cost limit of {meter.limit:g} is reached")
             if cluster.is_lost():
                 self._stop.ask("because Ray on this machine has died")
@@ -185,6 +193,7 @@ class Training:
             for cell_id in asked.cells - marked:
                 self._storage.stops(self._sweep.run_id).put(cell_id, "as `sweep stop --cell` asked")
                 marked.add(cell_id)
+            self._spending.keep()
             return ended
 
         return _Watch(look, self._stop, display)

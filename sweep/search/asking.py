@@ -2,8 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from search_spaces.search import OBJECTIVES, SearchSpec
 from sweep.names import Status
@@ -13,6 +13,9 @@ from sweep.search.study import Study
 
 MOST_REPEATS = 50
 """After so many questions in a row that brought no new cell, the space is taken to be exhausted."""
+
+WORTH = {"failed": 0, "pruned": 1, "complete": 2}
+"""An answer is corrected by one that says more; those that are excluded stay so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +41,24 @@ class Asking:
     Args:
         search: What is searched, and how far.
         events: The journal so far; it is replayed.
+        cells: The cells of its questions as they are addressed now (`points.cells_now`); default: as the
+            journal has them. The answer to a question with other cells stays, as the sampler went on from it,
+            until these have ended.
     """
 
-    def __init__(self, search: SearchSpec, events: Sequence[Event]) -> None:
+    def __init__(
+        self,
+        search: SearchSpec,
+        events: Sequence[Event],
+        cells: Mapping[int, tuple[str, ...]] | None = None,
+    ) -> None:
         self._search = search
         self._study = Study(search)
         self.is_exact = self._study.replay(events)
-        self._asked = {event.number: event for event in events if isinstance(event, Asked)}
+        asked = [event for event in events if isinstance(event, Asked)]
+        now = {event.number: event.cells for event in asked} | dict(cells or {})
+        self._asked = {event.number: replace(event, cells=now[event.number]) for event in asked}
+        self.moved = frozenset(event.number for event in asked if event.cells != now[event.number])
         told = [event for event in events if isinstance(event, Told)]
         self._told = {event.number: event.result for event in events if isinstance(event, Told | Corrected)}
         self._spared = sum(event.spared for event in told)
@@ -70,9 +84,17 @@ class Asking:
 
     @property
     def failed_cells(self) -> list[str]:
-        """Cells of the questions that failed: they may have ended since, or be trained again now."""
-        failed = (number for number, result in self._told.items() if result.state == "failed")
-        return list(dict.fromkeys(cell for number in failed for cell in self._asked[number].cells))
+        """Cells of the questions that failed or have other cells by now: they may have ended since."""
+        return self._answered(lambda number, result: result.state == "failed" or number in self.moved)
+
+    @property
+    def pruned_cells(self) -> list[str]:
+        """Cells of the questions of which one was stopped early: it may have gone on since."""
+        return self._answered(lambda _, result: result.state == "pruned")
+
+    def _answered(self, are_meant: Callable[[int, Result], bool]) -> list[str]:
+        meant = (number for number, result in self._told.items() if are_meant(number, result))
+        return list(dict.fromkeys(cell for number in meant for cell in self._asked[number].cells))
 
     def siblings(self, cell_id: str) -> list[str]:
         """Return the other seeds' cells of the unanswered questions for a cell that have not ended."""
@@ -88,6 +110,10 @@ class Asking:
     def ended(self, cell_id: str, ended: Ended) -> None:
         """Take note of how a cell ended."""
         self._ended[cell_id] = ended
+
+    def has_ended(self, cell_id: str) -> bool:
+        """Whether it is known how a cell ended."""
+        return cell_id in self._ended
 
     def tell(self) -> list[Told | Corrected]:
         """Tell the sampler all that can be told, in the order of the questions; corrections come first."""
@@ -106,12 +132,16 @@ class Asking:
 
     def _corrections(self) -> Iterator[Corrected]:
         for number, before in self._told.items():
-            cells = self._asked[number].cells
-            if before.state == "failed" and all(cell in self._ended for cell in cells):
-                result = result_of(self._search, [self._ended[cell] for cell in cells])
-                if result.state != "failed":
-                    self._told[number] = result
-                    yield Corrected(number=number, result=result)
+            cells, is_moved = self._asked[number].cells, number in self.moved
+            if before.state not in ("failed", "pruned") and not is_moved:
+                continue
+            if not cells or not all(cell in self._ended for cell in cells):
+                continue
+            result = result_of(self._search, [self._ended[cell] for cell in cells])
+            says_more = WORTH[result.state] > WORTH[before.state]
+            if says_more or (is_moved and result.state != "failed" and result != before):
+                self._told[number] = result
+                yield Corrected(number=number, result=result)
 
     def ask(self) -> tuple[int, Configuration]:
         """Ask the sampler; the answer becomes a question with `put`."""
@@ -140,6 +170,11 @@ class Asking:
         if len(asked) >= MOST_REPEATS and not any(event.new for event in asked[-MOST_REPEATS:]):
             return f"{MOST_REPEATS} suggestions in a row that were all run before or are excluded"
         return ""
+
+    @property
+    def may_get_steps_back(self) -> bool:
+        """Whether cells that end early make room for more questions."""
+        return self._search.steps is not None
 
     def _spared_by(self, cells: Iterable[str]) -> int:
         """Return the steps that ended cells did not take; those of answered questions have been counted."""

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
+from sweep.errors import StorageError
 from sweep.names import Status
 from sweep.search.events import Decided, Event, Released
 from sweep.search.outbox import Outbox
@@ -79,16 +81,17 @@ class Comparing:
             cell_id: The cell.
             step: Of the commit that it has come to.
             status: How it stands there.
+
+        Raises:
+            StorageError: The store does not answer; may be repeated.
         """
         if self._stopper is None or status in (Status.DIVERGED, Status.FAILED):
             return
         rungs = [rung for rung in self._stopper.rungs(self._cells[cell_id].num_steps) if rung < step]
         if all((cell_id, rung) in self._decided for rung in rungs):
             return
-        newest, _ = self._storage.latest(cell_id)
-        if newest is None:
+        if (table := self._history(cell_id)) is None:
             return
-        table = self._storage.read_parts(newest).to_pydict()
         values = table.get(self._stopper.metric)
         for rung in rungs:
             if (cell_id, rung) in self._decided or values is None:
@@ -102,6 +105,21 @@ class Comparing:
             if decided.stops:
                 self._stop_siblings(self._stopper, decided)
                 break
+
+    def _history(self, cell_id: str) -> Mapping[str, list[Any]] | None:
+        """Return what a cell has committed; `None` where nothing of it is there.
+
+        Raises:
+            StorageError: The store does not answer.
+        """
+        newest, _ = self._storage.latest(cell_id)
+        try:
+            table = None if newest is None else self._storage.read_parts(newest)
+        except StorageError:
+            # Pruned since, because a later commit exists.
+            newest, _ = self._storage.latest(cell_id)
+            table = None if newest is None else self._storage.read_parts(newest)
+        return None if table is None else table.to_pydict()
 
     def _stop_siblings(self, stopper: Stopper, decided: Decided) -> None:
         for other in self._siblings(decided.cell_id):

@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from search_spaces.axes import AxisSpec
 from search_spaces.reports import AxisValue
+from search_spaces.search import SearchSpec
 from search_spaces.strict import infinity
 
 Configuration = dict[str, AxisValue]
@@ -78,9 +80,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrected:
-    """What had failed was trained again later: this counts in the account.
+    """What had failed or was stopped early has come to more since: this counts in the account.
 
-    The sampler is not told again; it went on from the failure, and has to when the journal is replayed.
+    So does what became of a configuration whose cells have other addresses by now. The sampler is not told
+    again; it went on from the earlier answer, and has to when the journal is replayed.
 
     Args:
         number: Of the question.
@@ -130,7 +133,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """Return an event as JSON values."""
+    """Return an event as JSON values, infinity as text."""
     facts = asdict(event)
     if (found := facts.get("configuration")) is not None:
         facts["configuration"] = {
@@ -140,8 +143,13 @@ def event_to_json(event: Event) -> dict[str, Any]:
     return {"kind": _NAMES[type(event)], **facts}
 
 
-def event_from_json(facts: dict[str, Any]) -> Event:
+def event_from_json(facts: dict[str, Any], search: SearchSpec | None = None) -> Event:
     """Read an event back.
+
+    Args:
+        facts: What `event_to_json` gave.
+        search: Whose event it is: text that reads as infinity is the number but where its axis has such a
+            label. Without it, it always is.
 
     Raises:
         KeyError: Unknown kind.
@@ -150,10 +158,18 @@ def event_from_json(facts: dict[str, Any]) -> Event:
     facts = dict(facts)
     kind = _KINDS[facts.pop("kind")]
     if (found := facts.get("configuration")) is not None:
-        facts["configuration"] = {name: infinity(value) for name, value in found.items()}
+        facts["configuration"] = {
+            name: value if _is_label(search, name, value) else infinity(value)
+            for name, value in found.items()
+        }
     if (result := facts.get("result")) is not None:
         lists: dict[str, Any] = {name: tuple(result[name]) for name in ("objectives", "spreads")}
         facts["result"] = Result(**{**result, **lists})
     if "cells" in facts:
         facts["cells"] = tuple(facts["cells"])
     return kind(**facts)
+
+
+def _is_label(search: SearchSpec | None, name: str, value: AxisValue) -> bool:
+    axis = None if search is None else search.axes.get(name)
+    return isinstance(axis, AxisSpec) and isinstance(value, str) and value in axis.labels

@@ -3,17 +3,20 @@
 from collections.abc import Callable, Hashable
 
 from search_spaces import Space
+from search_spaces.search import corners
 from sweep.claims import Claims
 from sweep.guide import Guide
 from sweep.ledger import Ledger, Sweep
 from sweep.plan import Plan
+from sweep.progress import count_of
 from sweep.search.asking import Asking
 from sweep.search.events import Decided, Released
 from sweep.search.journal import Journal
 from sweep.search.known import known_configurations
-from sweep.search.points import add_known
+from sweep.search.points import add_known, cells_now
 from sweep.search.steering import Steering
 from sweep.search.stoppers import Stopper
+from sweep.spending import Spending
 from sweep.stopping import Stop
 from sweep.storage import Storage
 
@@ -27,10 +30,25 @@ def make_guide(
     ledger: Ledger,
     storage: Storage,
     claims: Claims | None,
+    spending: Spending,
+    asks: bool,
     stop: Stop,
     say: Callable[[str], None],
 ) -> Guide | None:
     """Return what asks for cells and compares them; `None` for a grid without a stopper.
+
+    Args:
+        space: The sweep's space.
+        plan: Its plan; grows.
+        journal: Its journal.
+        sweep: The sweep.
+        ledger: The record.
+        storage: The checkpoint store.
+        claims: Whose cells are.
+        spending: What the search has taken.
+        asks: Whether this command may ask for more cells than it has; else it only answers.
+        stop: Ends the asking.
+        say: Prints a line.
 
     Raises:
         ConfigError: The search has no budget.
@@ -38,21 +56,6 @@ def make_guide(
     spec = space.spec.stopper
     if not space.is_search and spec is None:
         return None
-    asking = None
-    if space.is_search:
-        space.search.require_budget()
-        asking = Asking(space.search, journal.events)
-        if not asking.is_exact:
-            say("the sampler answers otherwise than when the search was begun (another version of Optuna?)")
-            say("it goes on from all that was asked and told, but not from the state in which it was")
-        if not journal.events and space.search.reuse and sweep.shares:
-            known = known_configurations(space, ledger, sweep)
-            journal.append(known)
-            for one in known:
-                asking.know(one)
-                add_known(plan, space, one.configuration)
-            if known:
-                say(f"{sweep.name}: {len(known)} configurations were run before and are known to the sampler")
     return Steering(
         space=space,
         plan=plan,
@@ -61,11 +64,44 @@ def make_guide(
         storage=storage,
         claims=claims,
         journal=journal,
+        # In this order: what is known beforehand is in the journal and in the plan.
+        asking=_asking(space, plan, journal, sweep, ledger, spending, say) if space.is_search else None,
         stopper=None if spec is None else _stopper(space, plan, journal),
-        asking=asking,
+        asks=asks,
+        elapsed=lambda: spending.search_seconds,
         stop=stop,
         say=say,
     )
+
+
+def _asking(
+    space: Space,
+    plan: Plan,
+    journal: Journal,
+    sweep: Sweep,
+    ledger: Ledger,
+    spending: Spending,
+    say: Callable[[str], None],
+) -> Asking:
+    """Return the study as the journal leaves it; a new one is told what is known beforehand."""
+    space.search.require_budget()
+    asking = Asking(space.search, journal.events, cells_now(space, journal.events))
+    spending.search_took(asking.seconds)
+    if not asking.is_exact:
+        say("the sampler answers otherwise than when the search was begun (another version of Optuna?)")
+        say("it goes on from all that was asked and told, but not from the state in which it was")
+    if asking.moved:
+        many = count_of(len(asking.moved), "configuration")
+        say(f"{sweep.name}: the cells of {many} are other ones by now, and are run; answers stand until then")
+    if not journal.events and space.search.reuse and sweep.shares:
+        known = known_configurations(space, ledger, sweep)
+        journal.append(known)
+        for one in known:
+            asking.know(one)
+            add_known(plan, space, one.configuration)
+        if known:
+            say(f"{sweep.name}: {len(known)} configurations were run before and are known to the sampler")
+    return asking
 
 
 def _stopper(space: Space, plan: Plan, journal: Journal) -> Stopper:
@@ -77,10 +113,18 @@ def _stopper(space: Space, plan: Plan, journal: Journal) -> Stopper:
         cell = plan.cells.get(cell_id)
         return None if cell is None else (cell.seed, cell.loss, cell.dataset)
 
-    stopper = Stopper(spec, space.longest, group_of)
+    stopper = Stopper(spec, longest_of(space, plan), group_of)
     for event in journal.events:
         if isinstance(event, Decided):
             stopper.learn(event)
         elif isinstance(event, Released):
             stopper.release(event.cell_id)
     return stopper
+
+
+def longest_of(space: Space, plan: Plan) -> int:
+    """Return the steps of the longest cell: of a grid's plan, or of the ends of a search's axes."""
+    if not space.is_search:
+        return max((cell.num_steps for cell in plan.cells.values()), default=space.longest)
+    points = [point for corner in corners(space.search) for point in space.sampled(corner)]
+    return max([space.longest, *(point.cell.num_steps for point in points)])

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, cast
 
+from search_spaces.search import SearchSpec
 from sweep.errors import LedgerError
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
@@ -63,8 +64,8 @@ class Journal:
             self._events = grown
 
 
-def read_events(ledger: Ledger, sweep: Sweep) -> list[Event]:
-    """Return the journal of a sweep; empty where there is none.
+def read_events(ledger: Ledger, sweep: Sweep, search: SearchSpec | None = None) -> list[Event]:
+    """Return the journal of a sweep; empty where there is none. Of a search it is read by its axes.
 
     Raises:
         LedgerError: It is damaged, or MLflow does not answer.
@@ -74,7 +75,7 @@ def read_events(ledger: Ledger, sweep: Sweep) -> list[Event]:
     while (data := ledger.artifacts.get(sweep.run_id, _file(number))) is not None:
         for index, line in enumerate(data.decode(errors="replace").splitlines()):
             try:
-                events.append(event_from_json(cast("dict[str, Any]", json.loads(line))))
+                events.append(event_from_json(cast("dict[str, Any]", json.loads(line)), search))
             except (ValueError, KeyError, TypeError) as error:
                 raise LedgerError(
                     f"{_file(number)} of sweep {sweep.name!r} is damaged, line {index + 1}: {error!r}."

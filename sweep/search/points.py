@@ -9,6 +9,7 @@ from sweep.ledger import Ledger, Sweep
 from sweep.plan import Plan, make_plan
 from sweep.search.events import Asked, Configuration, Event, Known
 from sweep.search.journal import read_events
+from trainers.canonical import cell_id
 from trainers.errors import ConfigError
 
 KNOWN_GRID = "known"
@@ -38,9 +39,27 @@ def add_known(plan: Plan, space: Space, configuration: Configuration) -> None:
         plan.add(replace(point, grid=KNOWN_GRID))
 
 
+def cells_now(space: Space, events: Sequence[Event]) -> dict[int, tuple[str, ...]]:
+    """Return the cells of each question as they are addressed now.
+
+    They are others than the journal has where the numerics have another version, or a file of the user's has
+    changed, since the question was asked.
+    """
+    return {
+        event.number: tuple(cell_id(point.cell) for point in space.sampled(event.configuration))
+        for event in events
+        if isinstance(event, Asked) and event.cells
+    }
+
+
+def stored_events(space: Space, ledger: Ledger, sweep: Sweep) -> list[Event]:
+    """Return the journal of a sweep, read as that of this space."""
+    return read_events(ledger, sweep, space.search if space.is_search else None)
+
+
 def stored_plan(space: Space, ledger: Ledger, sweep: Sweep) -> Plan:
     """Return the plan that a stored sweep has."""
-    return plan_of(space, read_events(ledger, sweep) if space.is_search else ())
+    return plan_of(space, stored_events(space, ledger, sweep) if space.is_search else ())
 
 
 def recorded_events(space: Space, ledger: Ledger, name: str) -> list[Event]:
@@ -48,7 +67,7 @@ def recorded_events(space: Space, ledger: Ledger, name: str) -> list[Event]:
     if not space.is_search:
         return []
     try:
-        return read_events(ledger, ledger.find_sweep(name))
+        return stored_events(space, ledger, ledger.find_sweep(name))
     except ConfigError:
         # There is no sweep of this name yet.
         return []

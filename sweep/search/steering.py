@@ -5,18 +5,17 @@ marks in the store that stop cells, and packs of new cells. Every turn goes in t
 
     ends and rungs -> answers to the sampler, decisions -> questions -> the journal, durable -> their effects
 
-so a kill loses at most what had no effect yet. While MLflow is away nothing is decided and nothing asked;
-training goes on.
+so a kill loses at most what had no effect yet. While MLflow or the store is away nothing is decided and
+nothing asked, and what could not be settled comes with the next turn; training goes on.
 """
 
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 
 from search_spaces import Space
 from sweep.claims import Claims
-from sweep.errors import LedgerError
+from sweep.errors import StorageError
 from sweep.forks import Sharing
 from sweep.grid_table import grid_table, with_fates
 from sweep.ledger import CellRun, Ledger, Sweep
@@ -26,21 +25,20 @@ from sweep.plan import Plan
 from sweep.progress import Progress
 from sweep.recorder import Recorder
 from sweep.search.account import describe
-from sweep.search.asking import Asking, Ended
+from sweep.search.asking import Asking
 from sweep.search.comparing import Comparing
+from sweep.search.ends import Ends
 from sweep.search.events import Asked, Configuration
 from sweep.search.journal import Journal
-from sweep.search.known import ended_run
 from sweep.search.outbox import Outbox
+from sweep.search.room import Room
 from sweep.search.stoppers import Stopper
+from sweep.search.turns import Turns
 from sweep.stopping import Stop
 from sweep.storage import Storage
 from trainers.canonical import cell_id
 from trainers.cell import Cell
 from trainers.errors import ConfigError
-
-SECONDS_BETWEEN_TURNS = 1.0
-"""How long the thread waits for news."""
 
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 3.0
 """How often it looks how cells stand that another sweep is running."""
@@ -59,6 +57,8 @@ class Steering:
         journal: What was asked, told and decided before, and from now on.
         stopper: Compares cells, having learnt what the journal has; `None` is off.
         asking: The study, as the journal leaves it; `None` is off.
+        asks: Whether this command may ask for more; else it only answers.
+        elapsed: Returns the seconds that the search has taken, all commands together.
         stop: Ends the asking.
         say: Prints a line.
     """
@@ -75,6 +75,8 @@ class Steering:
         journal: Journal,
         stopper: Stopper | None,
         asking: Asking | None,
+        asks: bool,
+        elapsed: Callable[[], float],
         stop: Stop,
         say: Callable[[str], None],
     ) -> None:
@@ -82,11 +84,13 @@ class Steering:
         self._plan = plan
         self._sweep = sweep
         self._ledger = ledger
-        self._storage = storage
         self._claims = claims
         self._asking = asking
+        self._asks = asks
+        self._elapsed = elapsed
         self._stop = stop
         self._say = say
+        self._ends = Ends(storage, sweep.name)
         self._outbox = Outbox(journal)
         self._comparing = Comparing(
             stopper,
@@ -101,37 +105,41 @@ class Steering:
         self._news: list[tuple[str, int, Status]] = []
         self._ready: list[dict[str, Cell]] = []
         self._question: tuple[int, Configuration] | None = None
-        self._out: set[str] = set()
-        self._theirs: set[str] = set()
         self._is_behind = False
         self._looked_at_others = 0.0
         self._best_said: object = None
-        self._failure: BaseException | None = None
-        self._asked_all = asking is None
-        self._closing = False
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._turns = Turns(self._turn)
+        self._asked_all = asking is None or not asks
 
     # What the driver and Tune's loop call; none of it waits for MLflow.
 
     @property
     def expects_more(self) -> bool:
         """Whether cells may be added."""
-        return self._asking is not None and not (self._asked_all or self._stop.asked())
+        return not (self._asked_all or self._stop.asked())
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether more is to be asked for, by this command or when the sweep goes on."""
+        return self._asking is not None and not self._asking.is_over(self._elapsed())
 
     def begin(
-        self, recorder: Recorder, progress: Progress, cells: Collection[str], *, capacity: int, lanes: int
+        self,
+        recorder: Recorder,
+        progress: Progress,
+        packs: Sequence[Collection[str]],
+        *,
+        slots: int,
+        lanes: int,
     ) -> None:
-        """Start beside the training of these cells, with so many at a time and so many in a pack."""
+        """Start beside the training of these packs, so many at a time, with up to so many cells each."""
         self._recorder, self._progress = recorder, progress
-        self._capacity, self._lanes = capacity, lanes
-        self._out, self._theirs, self._is_behind = set(cells), set(), False
-        self._begun = time.monotonic() - (self._asking.seconds if self._asking is not None else 0.0)
-        self._closing = False
-        if self._asking is not None:
+        self._lanes = lanes
+        self._room = Room(packs, slots=slots, lanes=lanes)
+        self._is_behind = self._has_taken_stock = False
+        if self._asking is not None and not self._asked_all:
             progress.expect(self._asking.steps_left(self._space.longest))
-        self._thread = threading.Thread(target=self._work, name="steering", daemon=True)
-        self._thread.start()
+        self._turns.start()
 
     def pauses(self, cells: Mapping[str, Cell]) -> tuple[int, ...]:
         """Return the steps just after the rungs: the row of a rung is there once the step is done."""
@@ -139,16 +147,16 @@ class Steering:
 
     def reported(self, cell_id: str, step: int, status: Status) -> None:
         """A commit of a cell is durable, or it has failed."""
-        with self._changed:
+        with self._turns.changed:
             self._news.append((cell_id, step, status))
-            self._changed.notify_all()
+            self._turns.wake()
 
     def take(self, seconds: float) -> list[dict[str, Cell]] | None:
         """Return the packs that have been added, after at most so long; `None` when no more will come."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._is_over(), seconds)
-            if self._failure is not None:
-                raise self._failure
+        with self._turns.changed:
+            self._turns.changed.wait_for(lambda: self._ready or self._is_over(), seconds)
+            if self._turns.failure is not None:
+                raise self._turns.failure
             packs, self._ready = self._ready, []
             return None if not packs and self._is_over() else packs
 
@@ -164,129 +172,115 @@ class Steering:
         return [f"{heading}: {describe(self._space.search, one)}" for one in self._asking.best()]
 
     def close(self) -> None:
-        """End the thread."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-        if self._failure is not None:
-            raise self._failure
+        """End the thread. What MLflow or the store does not take by then the next command finds as it is."""
+        self._turns.close()
 
     def _is_over(self) -> bool:
-        return self._failure is not None or self._stop.asked() or (self._asked_all and not self._theirs)
+        has_all = self._asked_all and not self._room.theirs
+        return has_all or self._stop.asked() or self._turns.failure is not None
 
-    # The thread.
-
-    def _work(self) -> None:
-        try:
+    def _turn(self) -> bool:
+        """Settle what there is to settle; returns whether all news could be."""
+        if not self._has_taken_stock:
             self._take_stock()
-            while not self._closing:
-                try:
-                    self._turn()
-                except LedgerError as error:
-                    if not error.transient:
-                        raise
-                with self._changed:
-                    self._changed.wait_for(lambda: self._news or self._closing, SECONDS_BETWEEN_TURNS)
-            self._turn()
-        except BaseException as failure:
-            # Raised again in the driver's thread, by `take` and `close`.
-            self._failure = failure
-        finally:
-            with self._changed:
-                self._changed.notify_all()
+            self._has_taken_stock = True
+        is_settled = self._hear()
+        self._outbox.flush()
+        if self._asking is not None:
+            if not self._turns.closing:
+                self._look_at_others()
+            over = self._tell_and_ask(self._asking)
+            self._outbox.flush()
+            # Only now: what was asked last has been handed over.
+            self._conclude(self._asking, over)
+        return is_settled
 
     def _take_stock(self) -> None:
         """See how the cells stand that are asked for and not answered; repeat what had no effect yet."""
         self._comparing.repeat()
-        for cell in self._asking.open_cells if self._asking is not None else []:
-            run = self._recorder.runs.get(cell)
-            if (status := self._end_of(cell, run)) is None:
-                if cell not in self._out:
-                    # Another sweep was to run it first; or this command was not to, and it is free.
-                    self._theirs.add(cell)
-            else:
-                trained_here = run is None or not run.status.ended or run.sweep == self._sweep.name
-                self._ended(cell, status, run, trained_here=trained_here)
-        for cell in self._asking.failed_cells if self._asking is not None else []:
-            run = self._recorder.runs.get(cell)
-            if (status := self._end_of(cell, run)) is not None:
-                self._ended(cell, status, run)
-
-    def _turn(self) -> None:
-        with self._changed:
-            news, self._news = self._news, []
-        for cell, step, status in news:
-            self._comparing.compare(cell, step, status)
-            if status.ended or status is Status.FAILED:
-                self._out.discard(cell)
-                self._ended(cell, status)
-        self._outbox.flush()
         if self._asking is None:
             return
-        self._look_at_others()
-        over = ""
-        while not (self._stop.asked() or self._closing):
-            # Nothing is told in front of a question that is kept: it was drawn without knowing that.
-            if self._question is None:
-                told = self._asking.tell()
-                self._outbox.write(*told)
-                if told:
-                    self._say_how_it_goes(self._asking)
-                if over := self._asking.is_over(time.monotonic() - self._begun):
-                    break
-                if len(self._out) + len(self._theirs) >= self._capacity:
-                    break
-            self._ask(self._asking)
-        self._outbox.flush()
-        # Only now: what was asked last has been handed over.
-        if over and not self._asked_all:
-            self._say(f"{self._sweep.name}: nothing more is asked after {over}")
-            self._asked_all = True
+        runs = self._recorder.runs
+        for cell in self._asking.open_cells:
+            if (status := self._ends.status(cell, runs.get(cell))) is not None:
+                self._note_end(cell, status, trained_here=self._ends.was_trained_here(runs.get(cell)))
+            elif self._asks and not self._room.trains(cell):
+                # Another sweep was to run it first; or this command was not to, and it is free.
+                self._room.theirs.add(cell)
+        for cell in self._asking.failed_cells:
+            if (status := self._ends.status(cell, runs.get(cell))) is not None:
+                self._note_end(cell, status)
+        for cell in self._asking.pruned_cells:
+            status = self._ends.status(cell, runs.get(cell))
+            if status not in (None, Status.STOPPED):
+                self._note_end(cell, status)
+
+    def _hear(self) -> bool:
+        """Settle the news, or keep them for the next turn; returns whether all could be settled."""
+        with self._turns.changed:
+            news, self._news = self._news, []
+        kept: list[tuple[str, int, Status]] = []
+        late: set[str] = set()
+        for cell, step, status in news:
+            try:
+                if cell not in late:
+                    self._settle(cell, step, status)
+                    continue
+            except StorageError:
+                late.add(cell)
+            kept.append((cell, step, status))
+        with self._turns.changed:
+            self._news = [*kept, *self._news]
+        return not kept
+
+    def _settle(self, cell: str, step: int, status: Status) -> None:
+        self._comparing.compare(cell, step, status)
+        if status.ended or status is Status.FAILED:
+            self._note_end(cell, status)
+            self._room.leave(cell)
+
+    def _note_end(self, cell: str, status: Status, *, trained_here: bool = True) -> None:
+        """Take note of how a cell of the plan has ended."""
+        if self._asking is not None:
+            num_steps, run = self._plan.cells[cell].num_steps, self._recorder.run_of(cell)
+            ended = self._ends.ended(cell, status, num_steps, run, trained_here=trained_here)
+            self._asking.ended(cell, ended)
+
+    def _has_ended(self, cell: str) -> bool:
+        run = self._recorder.run_of(cell)
+        return run is not None and run.status.ended
 
     # Asking.
 
-    def _has_ended(self, cell: str) -> bool:
-        run = self._recorder.runs.get(cell)
-        return run is not None and run.status.ended
+    def _tell_and_ask(self, asking: Asking) -> str:
+        """Answer what can be answered and ask while there is room; returns why nothing more is asked."""
+        over = ""
+        while True:
+            # Nothing is told in front of a question that is kept: it was drawn without knowing that.
+            if self._question is None:
+                told = asking.tell()
+                self._outbox.write(*told)
+                if told:
+                    self._say_how_it_goes(asking)
+                over = asking.is_over(self._elapsed())
+                if over or self._asked_all or not self._room.has_place():
+                    return over
+            if self._stop.asked() or self._turns.closing:
+                return ""
+            self._ask(asking)
 
-    def _end_of(self, cell: str, run: CellRun | None) -> Status | None:
-        """Return how a cell has ended, by its run or else by the store; `None` where it has not."""
-        if run is not None and run.status.ended:
-            return run.status
-        newest, _ = self._storage.latest(cell)
-        outcome = None if newest is None else newest.outcome
-        return None if outcome is None else Status(outcome["status"])
-
-    def _ended(
-        self, cell: str, status: Status, run: CellRun | None = None, *, trained_here: bool = True
-    ) -> None:
-        """Take note of how a cell ended; `run` is what is recorded of it, for where the store has no more."""
-        if self._asking is None:
-            return
-        num_steps = self._plan.cells[cell].num_steps
-        newest, _ = self._storage.latest(cell)
-        if status is Status.FAILED:
-            ended = Ended(status=status, steps=0 if newest is None else newest.step, num_steps=num_steps)
-        elif newest is not None and newest.outcome is not None:
-            ended = Ended(
-                status=status,
-                metrics=newest.summary.get("finals", {}),
-                steps=newest.step,
-                num_steps=num_steps,
-            )
-        else:
-            assert run is not None, "a cell that has ended has an outcome in MLflow or in the store"
-            ended = ended_run(run, num_steps)
-        # The budget was not charged with what others trained, so nothing of it comes back.
-        self._asking.ended(cell, ended if trained_here else replace(ended, num_steps=ended.steps))
+    def _conclude(self, asking: Asking, over: str) -> None:
+        """Take note that nothing more is asked, unless cells under way may still make room for more."""
+        is_busy = bool(self._news or self._room.theirs or not self._room.is_idle)
+        if over and not self._asked_all and not (asking.may_get_steps_back and is_busy):
+            self._say(f"{self._sweep.name}: nothing more is asked after {over}")
+            self._asked_all = True
 
     def _ask(self, asking: Asking) -> None:
         """Ask for a configuration, and see how its cells stand.
 
-        Where MLflow is away the question is kept and comes first in the next turn: the study counts it
-        already, and the plan is to have nothing that the journal lacks.
+        Where MLflow or the store is away the question is kept and comes first in the next turn: the study
+        counts it already, and the plan is to have nothing that the journal lacks.
         """
         if self._question is None:
             self._question = asking.ask()
@@ -296,31 +290,42 @@ class Steering:
         except ConfigError as error:
             self._say(f"question {number} is no valid cell and is left out: {error}")
             points = []
-        cells = tuple(cell_id(point.cell) for point in points)
-        new = [cell for cell in dict.fromkeys(cells) if cell not in self._plan.cells]
+        addresses = tuple(cell_id(point.cell) for point in points)
+        cells = dict(zip(addresses, (point.cell for point in points), strict=True))
+        new = [cell for cell in cells if cell not in self._plan.cells]
+        # Run before and not heard of yet: known beforehand, or answered by an earlier command.
+        old = [
+            cell for cell in cells if not (cell in new or self._room.awaits(cell) or asking.has_ended(cell))
+        ]
         if self._claims is not None and new:
             self._claims.queue(new)
         runs, theirs = self._look_up(new)
+        earlier = {cell: run for cell in old if (run := self._recorder.run_of(cell)) is not None}
+        ends = self._ends.elsewhere(
+            {cell: cells[cell] for cell in [*new, *old] if cell not in theirs}, runs | earlier
+        )
+        # From here on nothing is asked of MLflow or the store.
         self._question = None
         for point in points:
             self._plan.add(point)
-        to_train = self._take_on(new, runs, theirs)
+        for cell, ended in ends.items():
+            asking.ended(cell, ended)
+        to_train = [cell for cell in new if not (cell in theirs or cell in ends)]
         asked = Asked(
             number=number,
             configuration=configuration,
-            cells=cells,
+            cells=addresses,
             new=len(to_train),
-            steps=sum(self._plan.cells[cell].num_steps for cell in to_train),
-            seconds=round(time.monotonic() - self._begun, 1),
+            steps=sum(cells[cell].num_steps for cell in to_train),
+            seconds=round(self._elapsed(), 1),
         )
         asking.put(asked)
         self._outbox.write(asked)
-        self._progress.add({cell: self._plan.cells[cell].num_steps for cell in [*to_train, *theirs]})
-        self._theirs |= theirs
+        self._progress.add({cell: cells[cell].num_steps for cell in new if cell not in ends})
+        # What has no end and nobody trains is looked at like another's, and trained if it is free.
+        self._room.theirs |= theirs | {cell for cell in old if cell not in ends}
         self._hold(to_train)
-        self._outbox.then(
-            [self._write_plan, lambda: self._admit(new, runs, theirs), lambda: self._release(to_train)]
-        )
+        self._outbox.then([self._write_plan, partial(self._admit, new, runs, theirs), self._hand_over])
 
     def _look_up(self, cells: Sequence[str]) -> tuple[dict[str, CellRun], set[str]]:
         """Return the runs of cells, and which of them another sweep is to run first.
@@ -335,30 +340,21 @@ class Steering:
         runs = self._ledger.lookup(cells, self._sweep)
         return runs, {cell for cell in others if cell not in runs or not runs[cell].status.ended}
 
-    def _take_on(self, cells: Sequence[str], runs: Mapping[str, CellRun], theirs: set[str]) -> list[str]:
-        """Take note of those cells that have ended; returns those that are to be trained here."""
-        left: list[str] = []
-        for cell in cells:
-            if cell in theirs:
-                continue
-            if (status := self._end_of(cell, runs.get(cell))) is None:
-                left.append(cell)
-            else:
-                self._ended(cell, status, runs.get(cell), trained_here=False)
-        return left
-
     def _admit(self, cells: Sequence[str], runs: Mapping[str, CellRun], theirs: set[str]) -> None:
         """Let the recorder see to cells that are not another's."""
         self._recorder.admit(runs, [cell for cell in cells if cell not in theirs])
 
-    def _release(self, cells: Sequence[str]) -> None:
-        """Hand cells over to be trained."""
-        chosen = {cell: self._plan.cells[cell] for cell in cells}
-        alone = {cell: Sharing() for cell in cells}
+    def _hand_over(self) -> None:
+        """Hand the cells over that are to be trained, those of all questions of a turn in common packs."""
+        if self._outbox.comes_again(self._hand_over):
+            return
+        chosen = {cell: self._plan.cells[cell] for cell in self._room.loose}
+        alone = {cell: Sharing() for cell in chosen}
         packs = make_packs(chosen, alone, lanes=self._lanes, committed=self._recorder.committed)
-        with self._changed:
+        self._room.form(packs)
+        with self._turns.changed:
             self._ready += [{cell: chosen[cell] for cell in pack} for pack in packs]
-            self._changed.notify_all()
+            self._turns.changed.notify_all()
 
     def _write_plan(self) -> None:
         """Store the grown plan: what readers go by, and other sweeps that want the same cells."""
@@ -370,26 +366,29 @@ class Steering:
 
     def _look_at_others(self) -> None:
         """See what has become of the cells that other sweeps run."""
-        now = time.monotonic()
-        if not self._theirs or now - self._looked_at_others < SECONDS_BETWEEN_LOOKS_AT_OTHERS:
+        now, waiting = time.monotonic(), list(self._room.theirs)
+        if not waiting or now - self._looked_at_others < SECONDS_BETWEEN_LOOKS_AT_OTHERS:
             return
         self._looked_at_others = now
-        if self._claims is not None and not (self._out or self._is_behind) and self._recorder.is_idle:
+        if self._claims is not None and self._room.is_idle and not self._is_behind and self._recorder.is_idle:
             # Whoever waits holds nothing, not even what has failed here: others may be waiting for that.
             self._claims.queue(list(self._plan.cells))
             self._is_behind = True
-        waiting = list(self._theirs)
         runs, theirs = self._look_up(waiting)
         self._admit(waiting, runs, theirs)
-        free = self._take_on(waiting, runs, theirs)
-        self._hold(free)
-        self._release(free)
+        left = {cell: self._plan.cells[cell] for cell in waiting if cell not in theirs}
+        ends = self._ends.elsewhere(left, runs)
+        for cell, ended in ends.items():
+            if self._asking is not None:
+                self._asking.ended(cell, ended)
+        self._hold([cell for cell in left if cell not in ends])
+        self._hand_over()
         # Last: without them all may be over, and nobody would take what is free.
-        self._theirs = theirs
+        self._room.theirs = theirs
 
     def _hold(self, cells: Sequence[str]) -> None:
         """Take note of cells that are to be trained here."""
-        self._out.update(cells)
+        self._room.take(cells)
         self._is_behind = self._is_behind and not cells
 
     def _say_how_it_goes(self, asking: Asking) -> None:

@@ -1,6 +1,7 @@
 """What users ask of single cells, and when a command ends by itself."""
 
 import shlex
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -140,3 +141,42 @@ def test_a_time_limit_asks_once_it_is_over() -> None:
     with unlimited.after(None), unlimited.after(1000.0):
         assert threading.active_count() == before + 1
     assert not unlimited.wait(0.1)
+
+
+def test_the_first_signal_after_a_limit_is_not_the_second() -> None:
+    stop, said = Stop(), list[str]()
+    with stop.by_signals(said.append):
+        stop.ask("because the time limit of 1 s is over")
+        signal.raise_signal(signal.SIGINT)
+        assert stop.why == "because the time limit of 1 s is over" and stop.signalled
+        assert said == ["stopping after the next checkpoints; once more stops at once"]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_request_that_came_later_is_not_cleared_with_an_earlier_one(ledger: Ledger) -> None:
+    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+    ledger.client.set_tag(sweep.run_id, names.TAG_STOP_REQUESTED, "1")
+    before = ledger.stop_request(sweep)
+    ledger.request_stop(sweep)
+    ledger.clear_stop(sweep, before)
+    assert ledger.requests(sweep).stop
+    ledger.clear_stop(sweep, ledger.stop_request(sweep))
+    assert not ledger.requests(sweep).stop
+
+
+def test_hints_name_the_places_that_were_given(ledger: Ledger, folder: Path) -> None:
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    given = {"--tracking-uri": uri, "--storage": "/elsewhere", "--data": "/data"}
+    told = Ledger.open(uri, create=False, given=given)
+    plan = make_plan(0.1)
+    sweep = told.open_sweep(FakeSpace(), plan)
+    told.write_plan(sweep, FakeSpace(), plan)
+    with Lease.acquire(told, sweep), pytest.raises(LeaseHeldError) as held:
+        Lease.acquire(told, sweep)
+    assert f"`sweep stop little --tracking-uri {uri}`" in str(held.value)
+    run = told.start_cell(sweep, cell_id=CELLS[0], cell=make_cell(0.1), axes={"lr": 0.1})
+    told.finish_cell(run.run_id, Status.COMPLETED)
+    with pytest.raises(SweepExistsError) as refused:
+        told.open_sweep(FakeSpace(), make_plan(0.2))
+    assert str(refused.value).endswith(f"sweep delete little --tracking-uri {uri} --storage /elsewhere")

@@ -4,11 +4,22 @@ from collections.abc import Iterator
 
 import pytest
 
+from search_spaces.search import SearchSpec
 from sweep import names
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
-from sweep.search.events import Asked, Decided, Event, Known, Released, Result, Told
+from sweep.search.events import (
+    Asked,
+    Decided,
+    Event,
+    Known,
+    Released,
+    Result,
+    Told,
+    event_from_json,
+    event_to_json,
+)
 from sweep.search.journal import Journal, read_events
 from tests.sweep.small_sweep import FakeSpace, make_plan
 
@@ -80,3 +91,22 @@ def test_who_has_lost_the_lease_writes_nothing(
     with pytest.raises(LeaseLostError):
         journal.append(EVENTS)
     assert read_events(ledger, sweep) == [] == journal.events
+
+
+def test_a_label_that_reads_as_infinity_stays_a_label(ledger: Ledger, sweep: Sweep, lease: Lease) -> None:
+    search = SearchSpec.model_validate(
+        {
+            "axes": {
+                "method": {"choices": {"inf": {"alpha_dom": 2}, "Infinity": {"alpha_dom": 3}, "dom": {}}},
+                "alpha_dom": [1, float("inf")],
+            }
+        }
+    )
+    events: list[Event] = [
+        Asked(number=number, configuration={"method": label, "alpha_dom": value}, cells=())
+        for number, (label, value) in enumerate([("inf", float("inf")), ("Infinity", 1), ("dom", 1)])
+    ]
+    Journal(ledger, sweep, lease, []).append(events)
+    assert read_events(ledger, sweep, search) == events
+    # A journal of an earlier version is read in the same way.
+    assert event_from_json(event_to_json(events[0]), search) == events[0]

@@ -1,136 +1,25 @@
 """The steering of a search, with a real ledger and store: what MLflow's absence and other sweeps do to it."""
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search_spaces import load_space_text
 from sweep.claims import Claims
 from sweep.errors import LedgerError
-from sweep.grid_table import grid_table
-from sweep.guide import Guide
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import FINAL_STEPS, FINAL_TRAIN_LOSS, Status
 from sweep.plan import Plan
-from sweep.progress import Progress
-from sweep.recorder import Recorder
 from sweep.search.asking import Asking
 from sweep.search.events import Asked, Corrected, Told
-from sweep.search.guiding import make_guide
-from sweep.search.journal import Journal, read_events
-from sweep.search.points import plan_of, recorded_events
-from sweep.stopping import Stop
+from sweep.search.journal import read_events
+from sweep.search.points import plan_of
 from sweep.storage import Storage
+from tests.sweep.search.one_search import SPACE, Search, table, wait_until
 from tests.sweep.small_sweep import FakeSpace
-
-SPACE = load_space_text("""
-name: little
-description: A search for a rate.
-base:
-  model: {name: mlp, widths: [8]}
-  dataset: mnist-5k
-  phases: [{lr: 0.05, until: 300}]
-search:
-  axes:
-    lr: {low: 0.01, high: 60, log: true}
-""").for_search({"cells": 6})
-TAKE_SECONDS = 60.0
-
-
-@pytest.fixture(autouse=True)
-def quick_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.search.steering.SECONDS_BETWEEN_TURNS", 0.01)
-    monkeypatch.setattr("sweep.search.steering.SECONDS_BETWEEN_LOOKS_AT_OTHERS", 0.05)
-
-
-class Search:
-    """One command of a search, without Ray: packs are taken here and trained by nobody."""
-
-    def __init__(self, ledger: Ledger, storage: Storage, name: str = "search") -> None:
-        self.ledger = ledger
-        plan = plan_of(SPACE, recorded_events(SPACE, ledger, name))
-        self.sweep = ledger.open_sweep(SPACE, table(plan), name=name)
-        self.stack = ExitStack()
-        lease = self.stack.enter_context(Lease.acquire(ledger, self.sweep))
-        self.journal = Journal(ledger, self.sweep, lease, read_events(ledger, self.sweep))
-        self.plan = plan_of(SPACE, self.journal.events)
-        ledger.write_plan(self.sweep, SPACE, table(self.plan))
-        self.claims = Claims(ledger, self.sweep, lease)
-        guide = make_guide(
-            SPACE,
-            self.plan,
-            self.journal,
-            sweep=self.sweep,
-            ledger=ledger,
-            storage=storage,
-            claims=self.claims,
-            stop=Stop(),
-            say=lambda _: None,
-        )
-        assert guide is not None
-        self.guide: Guide = guide
-        self.recorder = Recorder(
-            ledger,
-            storage,
-            self.sweep,
-            lease,
-            describe=lambda cell: (self.plan.cells[cell], self.plan.axes_of(cell)),
-            runs=ledger.lookup(list(self.plan.cells), self.sweep),
-        )
-
-    def begin(self, *cells: str, capacity: int) -> None:
-        """Start beside the training of these cells."""
-        self.recorder.start()
-        self.stack.callback(self.recorder.close)
-        progress = Progress(name=self.sweep.name, total_steps=0, statuses={})
-        self.guide.begin(self.recorder, progress, cells, capacity=capacity, lanes=1)
-        self.stack.callback(self.guide.close)
-
-    def take(self, count: int = 1) -> list[str]:
-        """Return the next cells that are handed over."""
-        taken: list[str] = []
-        while len(taken) < count:
-            packs = self.guide.take(TAKE_SECONDS)
-            assert packs, "nothing was handed over"
-            taken += [cell for pack in packs for cell in pack]
-        return taken
-
-    def asked(self) -> list[Asked]:
-        return [event for event in read_events(self.ledger, self.sweep) if isinstance(event, Asked)]
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + TAKE_SECONDS
-    while not (met := condition()) and time.monotonic() < end:
-        time.sleep(0.01)
-    return met
-
-
-def table(plan: Plan) -> Any:
-    return grid_table(plan.grids, plan.axes, plan.cell_ids)
-
-
-@pytest.fixture
-def storage(folder: Path) -> Storage:
-    return Storage.open(folder / "storage")
-
-
-@pytest.fixture
-def searching(ledger: Ledger, storage: Storage) -> Iterator[Callable[[str], Search]]:
-    with ExitStack() as stack:
-
-        def begin(name: str = "search") -> Search:
-            search = Search(ledger, storage, name)
-            stack.enter_context(search.stack)
-            return search
-
-        yield begin
 
 
 def test_a_question_outlives_a_moment_without_mlflow(
@@ -146,7 +35,7 @@ def test_a_question_outlives_a_moment_without_mlflow(
         return lookup(*arguments)
 
     monkeypatch.setattr(ledger, "lookup", away_once)
-    search.begin(capacity=3)
+    search.begin(slots=3)
     taken = search.take(3)
     search.stack.close()
     asked = search.asked()
@@ -171,7 +60,7 @@ def test_nothing_is_told_in_front_of_a_question_that_is_kept(
         return lookup(*arguments)
 
     monkeypatch.setattr(ledger, "lookup", away_for_a_while)
-    search.begin(capacity=2)
+    search.begin(slots=2)
     [failed] = search.take(1)
     search.guide.reported(failed, 0, Status.FAILED)
     before = len(looks)
@@ -200,7 +89,7 @@ def test_a_question_that_could_not_be_looked_up_is_in_no_stored_plan(
         return lookup(*arguments)
 
     monkeypatch.setattr(ledger, "lookup", away_from_then_on)
-    search.begin(capacity=3)
+    search.begin(slots=3)
     taken = search.take(1)
     search.stack.close()
     assert list(search.plan.cells) == taken
@@ -245,7 +134,7 @@ def test_a_cell_that_another_sweep_trains_is_waited_for(
 ) -> None:
     search = searching()
     grid = Grid(ledger, stack)
-    search.begin(capacity=2)
+    search.begin(slots=2)
     [taken] = search.take(1)
     first, second = search.asked()
     assert first.cells == (grid.cell,) and first.new == 0 and second.cells == (taken,)
@@ -266,7 +155,7 @@ def test_a_cell_that_another_sweep_gives_back_is_trained_here(
 ) -> None:
     search = searching()
     grid = Grid(ledger, stack)
-    search.begin(capacity=1)
+    search.begin(slots=1)
     assert wait_until(lambda: len(search.asked()) == 1)
     grid.end(Status.INTERRUPTED)
     grid.lease.release()
@@ -277,7 +166,7 @@ def test_an_open_cell_that_another_sweep_runs_by_now_is_waited_for(
     ledger: Ledger, searching: Callable[..., Search], stack: ExitStack
 ) -> None:
     before = searching()
-    before.begin(capacity=1)
+    before.begin(slots=1)
     [taken] = before.take(1)
     before.stack.close()
     grid = Grid(ledger, stack)
@@ -285,7 +174,7 @@ def test_an_open_cell_that_another_sweep_runs_by_now_is_waited_for(
     # Its one slot is taken by that cell until the grid has ended it.
     search = searching()
     assert search.claims.others([taken]) == {taken: "grid"}
-    search.begin(capacity=1)
+    search.begin(slots=1)
     grid.end(Status.COMPLETED)
     assert search.take(1) == [search.asked()[1].cells[0]] != [taken]
 
@@ -304,7 +193,7 @@ def test_a_cell_that_is_waited_for_is_not_forgotten_while_mlflow_is_away(
         return lookup(*arguments)
 
     monkeypatch.setattr(ledger, "lookup", away_at_times)
-    search.begin(capacity=1)
+    search.begin(slots=1)
     assert wait_until(lambda: len(looks) >= 4)
     grid.end(Status.COMPLETED)
     assert search.take(1) == [search.asked()[1].cells[0]]
@@ -324,7 +213,7 @@ def test_a_cell_that_another_sweep_ends_during_the_look_is_not_run_again(
         return others(cells)
 
     monkeypatch.setattr(search.claims, "others", slowly)
-    search.begin(capacity=1)
+    search.begin(slots=1)
     assert search.take(1) == [search.asked()[1].cells[0]] != [grid.cell]
     assert grid.now().status is Status.COMPLETED
 
@@ -333,7 +222,7 @@ def test_a_search_that_only_waits_holds_nothing_that_others_wait_for(
     ledger: Ledger, searching: Callable[..., Search], stack: ExitStack
 ) -> None:
     search = searching()
-    search.begin(capacity=1)
+    search.begin(slots=1)
     [failed] = search.take(1)
     grid = Grid(ledger, stack, questions=2)
     assert grid.claims.others([failed, grid.cell]) == {failed: "search"}
@@ -356,7 +245,7 @@ def test_a_cell_that_failed_and_ended_since_is_corrected(
     ledger: Ledger, storage: Storage, searching: Callable[..., Search]
 ) -> None:
     search = searching()
-    search.begin(capacity=1)
+    search.begin(slots=1)
     (failed,) = search.take()
     search.guide.reported(failed, 0, Status.FAILED)
     search.take()
@@ -366,7 +255,7 @@ def test_a_cell_that_failed_and_ended_since_is_corrected(
     finals = {FINAL_TRAIN_LOSS: 0.25, FINAL_STEPS: 300.0}
     ledger.finish_cell(run.run_id, Status.COMPLETED, finals=finals)
     again = searching()
-    again.begin(capacity=1)
+    again.begin(slots=1)
 
     def corrected() -> list[Corrected]:
         return [event for event in read_events(ledger, again.sweep) if isinstance(event, Corrected)]

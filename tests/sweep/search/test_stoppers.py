@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from ray.tune.schedulers.async_hyperband import _Bracket
 
+from search_spaces import load_space_text
 from search_spaces.search import StopperSpec
+from sweep.plan import make_plan
+from sweep.search.guiding import longest_of
 from sweep.search.stoppers import Stopper, value_at
 
 
@@ -121,3 +124,18 @@ def test_the_last_value_up_to_a_rung_counts(rung: int, expected: float) -> None:
 
 def test_nothing_recorded_yet() -> None:
     assert value_at(5, [6], [1.0]) is None
+
+
+def test_the_grace_is_a_tenth_of_the_longest_cell() -> None:
+    text = """
+name: little
+base: {model: mlp, dataset: mnist-5k, phases: [{lr: 0.1, until: 100}]}
+axes: {length: {path: phases.-1.until, values: [100, 5000, 300]}}
+"""
+    grid = load_space_text(text)
+    assert longest_of(grid, make_plan(grid)) == 5000
+    ranged = text.replace("axes:", "search:\n  cells: 3\n  axes:").replace(
+        "values: [100, 5000, 300]", "low: 100, high: 2000"
+    )
+    search = load_space_text(ranged)
+    assert search.is_search and longest_of(search, make_plan(search)) == 2000
