@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.search import OBJECTIVES, SearchSpec
-from sweep.search.events import Asked, Configuration, Corrected, Event, Known, Result, Told
+from sweep.search.events import Asked, Configuration, Corrected, Event, Known, Result, Taken, Told
 
 LEAST_TOLD = 20
 """With fewer complete results nothing is said about which axes matter."""
@@ -113,6 +113,8 @@ def account_of(search: SearchSpec, events: Sequence[Event]) -> Account:
                 )
                 cells, steps = cells + event.new, steps + event.steps
                 seconds = max(seconds, event.seconds)
+            case Taken():
+                cells, steps = cells + 1, steps + event.steps
             case Told():
                 steps -= event.spared
             case _:

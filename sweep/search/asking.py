@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from search_spaces.search import OBJECTIVES, SearchSpec
 from sweep.names import Status
 from sweep.search.account import Trial, pareto_front
-from sweep.search.events import Asked, Configuration, Corrected, Event, Known, Result, Told
+from sweep.search.events import Asked, Configuration, Corrected, Event, Known, Result, Taken, Told
 from sweep.search.study import Study
 
 MOST_REPEATS = 50
@@ -64,6 +64,9 @@ class Asking:
         self._spared = sum(event.spared for event in told)
         self._settled = {cell for event in told for cell in self._asked[event.number].cells}
         self._known = [event for event in events if isinstance(event, Known)]
+        self._taken = [event for event in events if isinstance(event, Taken)]
+        self._lent = {cell for event in asked for cell in event.theirs}
+        self._lent -= {event.cell_id for event in self._taken}
         self._ended: dict[str, Ended] = {}
 
     @property
@@ -151,6 +154,19 @@ class Asking:
     def put(self, asked: Asked) -> None:
         """Take note of a question and its cells."""
         self._asked[asked.number] = asked
+        self._lent.update(asked.theirs)
+
+    def take(self, cell_id: str, num_steps: int) -> Taken | None:
+        """Charge the budget with a cell that is trained here; `None` where it is charged with it already."""
+        if cell_id not in self._lent:
+            return None
+        self._lent.discard(cell_id)
+        self._taken.append(Taken(cell_id=cell_id, steps=num_steps))
+        return self._taken[-1]
+
+    def has_taken(self, cell_id: str) -> bool:
+        """Whether a cell that another sweep was to run is charged to the budget by now."""
+        return any(event.cell_id == cell_id for event in self._taken)
 
     def is_over(self, seconds: float) -> str:
         """Return why nothing more is asked; empty while something is.
@@ -160,16 +176,26 @@ class Asking:
         """
         search, asked = self._search, list(self._asked.values())
         saved = self._spared + self._spared_by(self._ended)
-        spent, limit = sum(event.new for event in asked), search.cells_asked
-        if limit is not None and spent + search.cells_a_configuration > limit:
+        limit = search.cells_asked
+        if limit is not None and self._num_cells + search.cells_a_configuration > limit:
             return f"{search.cells} cells"
-        if search.steps is not None and sum(event.steps for event in asked) - saved >= search.steps:
+        if search.steps is not None and self._num_steps - saved >= search.steps:
             return f"{search.steps:,} steps"
         if search.seconds is not None and seconds >= search.seconds:
             return f"{search.seconds:g} seconds"
         if len(asked) >= MOST_REPEATS and not any(event.new for event in asked[-MOST_REPEATS:]):
             return f"{MOST_REPEATS} suggestions in a row that were all run before or are excluded"
         return ""
+
+    @property
+    def _num_cells(self) -> int:
+        """Cells that the budget was charged with."""
+        return sum(event.new for event in self._asked.values()) + len(self._taken)
+
+    @property
+    def _num_steps(self) -> int:
+        """Steps that the budget was charged with."""
+        return sum(event.steps for event in (*self._asked.values(), *self._taken))
 
     @property
     def may_get_steps_back(self) -> bool:
@@ -187,11 +213,11 @@ class Asking:
         Args:
             longest: Steps of the base cell.
         """
-        asked, limits = self._asked.values(), list[int]()
+        limits = list[int]()
         if (cells := self._search.cells_asked) is not None:
-            limits.append(longest * (cells - sum(event.new for event in asked)))
+            limits.append(longest * (cells - self._num_cells))
         if self._search.steps is not None:
-            limits.append(self._search.steps - sum(event.steps for event in asked) + self._spared)
+            limits.append(self._search.steps - self._num_steps + self._spared)
         return max(0, min(limits, default=0))
 
     @property

@@ -1,10 +1,11 @@
-"""How the cells of a search have ended: by what is recorded of them, or else by the store."""
+"""How the cells of a search stand: by what is recorded of them and whose they are, or else by the store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sweep.claims import Claims
 from sweep.errors import StorageError
-from sweep.ledger import CellRun
+from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.search.asking import Ended
 from sweep.search.known import ended_run
@@ -13,16 +14,33 @@ from trainers.cell import Cell
 
 
 class Ends:
-    """Looks how cells have ended; changes nothing.
+    """Looks whether cells have ended, and how; changes nothing.
 
     Args:
         storage: The checkpoint store.
-        sweep: The sweep's name, which says who trained a cell.
+        sweep: The sweep.
+        ledger: Its record.
+        claims: Whose cells are; `None` for a sweep that shares nothing.
     """
 
-    def __init__(self, storage: Storage, sweep: str) -> None:
+    def __init__(self, storage: Storage, sweep: Sweep, ledger: Ledger, claims: Claims | None) -> None:
         self._storage = storage
         self._sweep = sweep
+        self._ledger = ledger
+        self._claims = claims
+
+    def look_up(self, cells: Sequence[str]) -> tuple[dict[str, CellRun], set[str]]:
+        """Return the runs of cells, and which of them another sweep is to run first.
+
+        Raises:
+            LedgerError: MLflow does not answer; nothing was changed.
+        """
+        if not cells:
+            return {}, set()
+        others = {} if self._claims is None else self._claims.others(cells)
+        # After looking whose the cells are, so that what another has recorded before it ended is seen.
+        runs = self._ledger.lookup(cells, self._sweep)
+        return runs, {cell for cell in others if cell not in runs or not runs[cell].status.ended}
 
     def status(self, cell_id: str, run: CellRun | None) -> Status | None:
         """Return how a cell has ended, `None` where it has not.
@@ -38,7 +56,7 @@ class Ends:
 
     def was_trained_here(self, run: CellRun | None) -> bool:
         """Whether the budget was charged with an ended cell, by its run."""
-        return run is None or not run.status.ended or run.sweep == self._sweep
+        return run is None or not run.status.ended or run.sweep == self._sweep.name
 
     def ended(
         self, cell_id: str, status: Status, num_steps: int, run: CellRun | None, *, trained_here: bool

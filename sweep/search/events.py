@@ -53,6 +53,7 @@ class Asked:
         new: How many of them nobody had asked for or run before.
         steps: Steps of these.
         seconds: Time spent on the search until then.
+        theirs: Those that another sweep was to run first, which are not charged.
     """
 
     number: int
@@ -61,6 +62,20 @@ class Asked:
     new: int = 0
     steps: int = 0
     seconds: float = 0.0
+    theirs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A cell that another sweep was to run is trained here after all, and charged to the budget.
+
+    Args:
+        cell_id: The cell.
+        steps: Its steps.
+    """
+
+    cell_id: str
+    steps: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +135,11 @@ class Released:
     cell_id: str
 
 
-Event = Known | Asked | Told | Corrected | Decided | Released
+Event = Known | Asked | Taken | Told | Corrected | Decided | Released
 _KINDS: dict[str, type[Any]] = {
     "known": Known,
     "asked": Asked,
+    "taken": Taken,
     "told": Told,
     "corrected": Corrected,
     "decided": Decided,
@@ -165,8 +181,8 @@ def event_from_json(facts: dict[str, Any], search: SearchSpec | None = None) -> 
     if (result := facts.get("result")) is not None:
         lists: dict[str, Any] = {name: tuple(result[name]) for name in ("objectives", "spreads")}
         facts["result"] = Result(**{**result, **lists})
-    if "cells" in facts:
-        facts["cells"] = tuple(facts["cells"])
+    for name in facts.keys() & {"cells", "theirs"}:
+        facts[name] = tuple(facts[name])
     return kind(**facts)
 
 

@@ -10,7 +10,7 @@ nothing asked, and what could not be settled comes with the next turn; training 
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from search_spaces import Space
@@ -90,7 +90,7 @@ class Steering:
         self._elapsed = elapsed
         self._stop = stop
         self._say = say
-        self._ends = Ends(storage, sweep.name)
+        self._ends = Ends(storage, sweep, ledger, claims)
         self._outbox = Outbox(journal)
         self._comparing = Comparing(
             stopper,
@@ -188,7 +188,7 @@ class Steering:
         self._outbox.flush()
         if self._asking is not None:
             if not self._turns.closing:
-                self._look_at_others()
+                self._look_at_others(self._asking)
             over = self._tell_and_ask(self._asking)
             self._outbox.flush()
             # Only now: what was asked last has been handed over.
@@ -198,19 +198,23 @@ class Steering:
     def _take_stock(self) -> None:
         """See how the cells stand that are asked for and not answered; repeat what had no effect yet."""
         self._comparing.repeat()
-        if self._asking is None:
+        if (asking := self._asking) is None:
             return
         runs = self._recorder.runs
-        for cell in self._asking.open_cells:
-            if (status := self._ends.status(cell, runs.get(cell))) is not None:
-                self._note_end(cell, status, trained_here=self._ends.was_trained_here(runs.get(cell)))
-            elif self._asks and not self._room.trains(cell):
+        for cell in asking.open_cells:
+            run = runs.get(cell)
+            if (status := self._ends.status(cell, run)) is not None:
+                charged = self._ends.was_trained_here(run) or asking.has_taken(cell)
+                self._note_end(cell, status, trained_here=charged)
+            elif self._room.trains(cell):
+                self._charge(asking, [cell])
+            elif self._asks:
                 # Another sweep was to run it first; or this command was not to, and it is free.
                 self._room.theirs.add(cell)
-        for cell in self._asking.failed_cells:
+        for cell in asking.failed_cells:
             if (status := self._ends.status(cell, runs.get(cell))) is not None:
                 self._note_end(cell, status)
-        for cell in self._asking.pruned_cells:
+        for cell in asking.pruned_cells:
             status = self._ends.status(cell, runs.get(cell))
             if status not in (None, Status.STOPPED):
                 self._note_end(cell, status)
@@ -299,7 +303,7 @@ class Steering:
         ]
         if self._claims is not None and new:
             self._claims.queue(new)
-        runs, theirs = self._look_up(new)
+        runs, theirs = self._ends.look_up(new)
         earlier = {cell: run for cell in old if (run := self._recorder.run_of(cell)) is not None}
         ends = self._ends.elsewhere(
             {cell: cells[cell] for cell in [*new, *old] if cell not in theirs}, runs | earlier
@@ -318,6 +322,7 @@ class Steering:
             new=len(to_train),
             steps=sum(cells[cell].num_steps for cell in to_train),
             seconds=round(self._elapsed(), 1),
+            theirs=tuple(cell for cell in new if cell in theirs),
         )
         asking.put(asked)
         self._outbox.write(asked)
@@ -326,19 +331,6 @@ class Steering:
         self._room.theirs |= theirs | {cell for cell in old if cell not in ends}
         self._hold(to_train)
         self._outbox.then([self._write_plan, partial(self._admit, new, runs, theirs), self._hand_over])
-
-    def _look_up(self, cells: Sequence[str]) -> tuple[dict[str, CellRun], set[str]]:
-        """Return the runs of cells, and which of them another sweep is to run first.
-
-        Raises:
-            LedgerError: MLflow does not answer; nothing was changed.
-        """
-        if not cells:
-            return {}, set()
-        others = {} if self._claims is None else self._claims.others(cells)
-        # After looking whose the cells are, so that what another has recorded before it ended is seen.
-        runs = self._ledger.lookup(cells, self._sweep)
-        return runs, {cell for cell in others if cell not in runs or not runs[cell].status.ended}
 
     def _admit(self, cells: Sequence[str], runs: Mapping[str, CellRun], theirs: set[str]) -> None:
         """Let the recorder see to cells that are not another's."""
@@ -364,7 +356,7 @@ class Steering:
         table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)
         self._ledger.write_cells(self._sweep, with_fates(table, self._recorder.runs))
 
-    def _look_at_others(self) -> None:
+    def _look_at_others(self, asking: Asking) -> None:
         """See what has become of the cells that other sweeps run."""
         now, waiting = time.monotonic(), list(self._room.theirs)
         if not waiting or now - self._looked_at_others < SECONDS_BETWEEN_LOOKS_AT_OTHERS:
@@ -374,17 +366,26 @@ class Steering:
             # Whoever waits holds nothing, not even what has failed here: others may be waiting for that.
             self._claims.queue(list(self._plan.cells))
             self._is_behind = True
-        runs, theirs = self._look_up(waiting)
-        self._admit(waiting, runs, theirs)
-        left = {cell: self._plan.cells[cell] for cell in waiting if cell not in theirs}
+        runs, theirs = self._ends.look_up(waiting)
+        # Without those that were taken up before MLflow was away in this.
+        here = {cell for cell in waiting if self._room.trains(cell) or asking.has_ended(cell)}
+        left = {cell: self._plan.cells[cell] for cell in waiting if cell not in theirs | here}
+        self._admit(list(left), runs, theirs)
         ends = self._ends.elsewhere(left, runs)
         for cell, ended in ends.items():
-            if self._asking is not None:
-                self._asking.ended(cell, ended)
-        self._hold([cell for cell in left if cell not in ends])
-        self._hand_over()
+            asking.ended(cell, ended)
+        free = [cell for cell in left if cell not in ends]
+        self._charge(asking, free)
+        self._hold(free)
+        self._outbox.then([self._hand_over])
+        self._outbox.flush()
         # Last: without them all may be over, and nobody would take what is free.
         self._room.theirs = theirs
+
+    def _charge(self, asking: Asking, cells: Iterable[str]) -> None:
+        """Charge the budget with those cells that another sweep was to run and that are trained here."""
+        taken = (asking.take(cell, self._plan.cells[cell].num_steps) for cell in cells)
+        self._outbox.write(*(event for event in taken if event is not None))
 
     def _hold(self, cells: Sequence[str]) -> None:
         """Take note of cells that are to be trained here."""

@@ -257,3 +257,21 @@ def test_a_search_without_room_is_not_planned_and_not_run(
             main([*command, *more])
         assert end.value.code == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_cell_that_another_sweep_leaves_is_charged_once_it_is_trained_here() -> None:
+    events: list[Event] = []
+    made = Asking(search(cells=4, steps=1000), events)
+    at, configuration = made.ask()
+    cells = ("0-0", "0-1")
+    asked = Asked(number=at, configuration=configuration, cells=cells, new=1, steps=20, theirs=("0-1",))
+    made.put(asked)
+    before = made.steps_left(20)
+    taken = made.take("0-1", 20)
+    assert taken is not None and made.take("0-1", 20) is None and made.take("0-0", 20) is None
+    assert before - made.steps_left(20) == 20
+    again = Asking(search(cells=4, steps=1000), [asked, taken])
+    assert again.steps_left(20) == made.steps_left(20) and again.take("0-1", 20) is None
+    assert again.has_taken("0-1") and not again.has_taken("0-0")
+    account = account_of(search(), [asked, taken])
+    assert (account.cells, account.steps) == (2, 40)

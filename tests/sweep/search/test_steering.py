@@ -14,7 +14,7 @@ from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import FINAL_STEPS, FINAL_TRAIN_LOSS, Status
 from sweep.plan import Plan
 from sweep.search.asking import Asking
-from sweep.search.events import Asked, Corrected, Told
+from sweep.search.events import Asked, Corrected, Taken, Told
 from sweep.search.journal import read_events
 from sweep.search.points import plan_of
 from sweep.storage import Storage
@@ -160,6 +160,9 @@ def test_a_cell_that_another_sweep_gives_back_is_trained_here(
     grid.end(Status.INTERRUPTED)
     grid.lease.release()
     assert search.take(1) == [grid.cell]
+    # It is charged now: with as much as a cell that was asked for.
+    assert search.asked()[0].theirs == (grid.cell,) and search.asked()[0].new == 0
+    assert Taken(cell_id=grid.cell, steps=300) in search.events()
 
 
 def test_an_open_cell_that_another_sweep_runs_by_now_is_waited_for(
