@@ -38,7 +38,7 @@ class Holdings:
     @property
     def addresses(self) -> set[str]:
         """Every address under which its cells store something, as far as it can be told."""
-        return self.ids | {line for cell_id in self.cells for line in self.lines(cell_id)}
+        return {*self.ids} | {line for cell_id in self.cells for line in self.lines(cell_id)}
 
 
 def holdings_of(ledger: Ledger, sweep: Sweep) -> Holdings:

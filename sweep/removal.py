@@ -121,7 +121,7 @@ def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: b
     needed: set[str] = set()
     for name, one in held.items():
         # What cells of a running sweep start from is unknown where its space no longer gives them.
-        unknown = unknown and (name not in busy or one.ids == one.cells.keys())
+        unknown = unknown and (name not in busy or one.ids <= one.cells.keys())
         for cell_id in one.ids:
             its_lines = one.lines(cell_id)
             lines |= its_lines

@@ -17,6 +17,8 @@ from sweep.ledger import Ledger, Sweep
 from sweep.plan import make_plan
 from sweep.removal import of_store
 from sweep.single import find_cell
+from tests.sweep.small_sweep import FakeSpace
+from tests.sweep.small_sweep import make_plan as make_table
 from tests.sweep.test_removal import Store, space
 from trainers.errors import ConfigError
 
@@ -83,7 +85,9 @@ def test_a_sweep_that_never_stored_a_plan_refers_to_nothing(store: Store) -> Non
 def test_the_question_is_shown_as_it_is_written(
     store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.run(space('"[red]x :smile:"'))
+    plan = make_table(0.1)
+    sweep = store.ledger.open_sweep(FakeSpace(), plan, name="[red]x :smile:")
+    store.ledger.write_plan(sweep, FakeSpace(), plan)
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     with pytest.raises(NotConfirmedError):
         delete_sweep("[red]x :smile:", store.places, console, yes=False)

@@ -100,7 +100,7 @@ def test_a_label_that_reads_as_infinity_stays_a_label(ledger: Ledger, sweep: Swe
     search = SearchSpec.model_validate(
         {
             "axes": {
-                "method": {"choices": {"inf": {"alpha_dom": 2}, "Infinity": {"alpha_dom": 3}, "dom": {}}},
+                "method": {"choices": {"inf": {"seed": 1}, "Infinity": {"seed": 2}, "dom": {"seed": 3}}},
                 "alpha_dom": [1, float("inf")],
             }
         }

@@ -48,6 +48,7 @@ def test_a_search_outlives_moments_without_the_store(
         for cell in search.take():
             search.train(cell)
             cells.append(cell)
+    assert wait_until(lambda: sum(isinstance(event, Told) for event in search.events()) == 6)
     assert wait_until(lambda: search.guide.take(0.1) is None)
     assert away.calls > 4
     search.stack.close()
