@@ -56,6 +56,7 @@ class PackEvents:
         self._retention = retention
         self._say = say
         self._ended: set[str] = set()
+        self._unknown: set[str] = set()
         self._rank: Mapping[str, int] = {}
         self._applied: Mapping[str, int] = self._rank
         self._begun: dict[int, float] = {}
@@ -122,6 +123,9 @@ class PackEvents:
             cell_id, status = commit["cell_id"], Status(commit["status"])
             if cell_id in self._ended:
                 continue
+            if cell_id not in self._cells:
+                self._pass_over(pack, cell_id)
+                continue
             self._recorder.submit(cell_id, step=commit["step"], attempt=commit["attempt"])
             self._progress.update(cell_id, status, commit["step"], commit["num_steps"])
             self._settle(cell_id, max(commit["left"], default=0))
@@ -133,6 +137,16 @@ class PackEvents:
                 self._settle(cell_id, math.inf)
         if not self._unended(pack):
             self._let_go(pack)
+
+    def _pass_over(self, pack: int, cell_id: str) -> None:
+        """Say once that a worker trains what nobody planned; its pack is left to be gone on with."""
+        if cell_id in self._unknown:
+            return
+        self._unknown.add(cell_id)
+        self._say(f"a worker reports cell {cell_id}, which is not in the plan; it is not recorded")
+        for planned in self._unended(pack):
+            # Whoever waits for it trains from the start instead.
+            self._settle(planned, math.inf)
 
     def failed(self, pack: int, reason: str, log: str) -> list[int]:
         """A pack is given up; of several cells each is tried by itself, so that only the culprit fails.

@@ -44,8 +44,8 @@ class DatasetEntry:
         num_outputs: Number of classes.
         vocabulary: Where the inputs are token numbers, how many there are.
         options: Declared options (normalisation, labels).
-        sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs`, `vocabulary`
-            and `digest` that they change.
+        sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs`, `vocabulary`,
+            `digest` and `load` that they change.
     """
 
     load: Callable[[Path, Mapping[str, OptionValue]], Dataset]

@@ -11,7 +11,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,23 @@ from trainers.options import Option, OptionValue
 ARRAYS = ("train_inputs", "train_labels", "test_inputs", "test_labels")
 
 
-def load(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
-    """Load the archive; `folder` is not used.
+def load(folder: Path, options: Mapping[str, OptionValue], *, digest: str | None = None) -> Dataset:
+    """Load the archive.
+
+    Args:
+        folder: Not used.
+        options: `path`.
+        digest: Of the file that it must be; `None` takes any.
 
     Raises:
-        ConfigError: It cannot be read, or its arrays are no data set.
+        ConfigError: It cannot be read, its arrays are no data set, or it is another file.
     """
     import torch
 
-    arrays = _arrays(options)
+    arrays, path = _arrays(options), _path(options)
+    # After it was read: one that is written meanwhile is another one too.
+    if digest is not None and _digest(path) != digest:
+        raise ConfigError(f"dataset: {path} has changed since the cell was planned; plan it again.")
     tensors = {
         name: torch.from_numpy(np.ascontiguousarray(array)).to(
             torch.int64 if array.dtype.kind in "iu" and "labels" in name else torch.float32
@@ -43,22 +51,27 @@ def load(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
 
 
 def sizes(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
-    """Return what planning knows of the archive: its digest, its numbers of examples, and their shapes."""
+    """Return what planning knows of the archive, digest and shapes, and what loads it and no other."""
     path = _path(options)
     return _sizes(str(path), path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
 def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
-    arrays = _arrays({"path": path})
+    arrays, digest = _arrays({"path": path}), _digest(Path(path))
     return {
-        "digest": f"sha256:{hashlib.sha256(Path(path).read_bytes()).hexdigest()}",
+        "load": partial(load, digest=digest),
+        "digest": digest,
         "num_train": len(arrays["train_inputs"]),
         "num_test": len(arrays["test_inputs"]),
         "input_shape": arrays["train_inputs"].shape[1:],
         "num_outputs": _num_outputs(arrays),
         "vocabulary": _vocabulary(arrays),
     }
+
+
+def _digest(path: Path) -> str:
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def _path(options: Mapping[str, OptionValue]) -> Path:
