@@ -3,13 +3,16 @@
 `sweep.search.steering` is one; a plain grid has none. Nothing here waits, but for `take`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from sweep.names import Status
 from sweep.progress import Progress
 from sweep.recorder import Recorder
 from trainers.cell import Cell
+
+Room = Callable[[], int]
+"""Returns how many cells there is room for at the moment."""
 
 
 class Guide(Protocol):
@@ -21,9 +24,17 @@ class Guide(Protocol):
         ...
 
     def begin(
-        self, recorder: Recorder, progress: Progress, cells: Collection[str], *, capacity: int, lanes: int
+        self, recorder: Recorder, progress: Progress, cells: Collection[str], *, capacity: Room, lanes: int
     ) -> None:
-        """Start beside the training of these cells, with so many at a time and so many in a pack."""
+        """Start beside the training of these cells.
+
+        Args:
+            recorder: Records them.
+            progress: Is kept up to date.
+            cells: What is trained already.
+            capacity: Asked whenever cells may be added.
+            lanes: Cells of a pack.
+        """
         ...
 
     def pauses(self, cells: Mapping[str, Cell]) -> tuple[int, ...]:

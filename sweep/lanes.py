@@ -3,7 +3,7 @@
 On a CPU the cells of these models fill a core by themselves, so `auto` is one a trial there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from trainers.cell import Cell
 from trainers.errors import ConfigError
@@ -30,29 +30,50 @@ def lanes_text(lanes: int) -> str:
     return "auto" if lanes == AUTO else str(lanes)
 
 
-def lanes_at_hand(lanes: int, cells: Iterable[Cell], *, gpus_per_trial: float) -> int:
+def lanes_at_hand(
+    lanes: int,
+    cells: Iterable[Cell],
+    *,
+    gpus_per_trial: float,
+    look: Callable[[], int | None] | None = None,
+) -> int:
     """Return how many cells a trial trains together.
 
     Args:
         lanes: A number, which is returned as it is, or `AUTO`.
         cells: What is to be trained.
         gpus_per_trial: GPUs of a trial; a fraction shares the memory of one.
+        look: Returns the free memory of the GPU that a trial gets; that of this machine when left out.
 
     Raises:
-        ConfigError: `AUTO`, with GPUs asked for, on a machine that has none to look at.
+        ConfigError: `AUTO`, with GPUs asked for, where there is none to look at.
     """
     wanted = list(cells)
     if lanes != AUTO or gpus_per_trial == 0 or not wanted:
         return max(lanes, 1)
-    free = free_gpu_bytes()
+    free = (look or free_gpu_bytes)()
     if free is None:
-        raise ConfigError(
-            "--lanes: auto looks at the GPU of this machine, and there is none. Give a number; "
-            "`sweep plan SPACE --lanes auto` tells it where the GPU is."
-        )
+        raise _nothing_to_look_at("of the node that a trial gets" if look else "of this machine")
     from trainers.memory import lanes_for
 
     return min(len(wanted), lanes_for(wanted, int(free * min(gpus_per_trial, 1.0))))
+
+
+def require_gpu_to_look_at(lanes: int, *, gpus_per_trial: float) -> None:
+    """See that `AUTO` has a GPU to look at on this machine, before anything is begun.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    if lanes == AUTO and gpus_per_trial and free_gpu_bytes() is None:
+        raise _nothing_to_look_at("of this machine")
+
+
+def _nothing_to_look_at(whose: str) -> ConfigError:
+    return ConfigError(
+        f"--lanes: auto looks at the GPU {whose}, and there is none that torch can use. Give a number; "
+        "`sweep plan SPACE --lanes auto` tells it where the GPU is."
+    )
 
 
 def lanes_to_plan(lanes: int, cells: Iterable[Cell]) -> int:

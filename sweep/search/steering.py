@@ -19,6 +19,7 @@ from sweep.claims import Claims
 from sweep.errors import LedgerError
 from sweep.forks import Sharing
 from sweep.grid_table import grid_table, with_fates
+from sweep.guide import Room
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.packs import make_packs
@@ -120,9 +121,9 @@ class Steering:
         return self._asking is not None and not (self._asked_all or self._stop.asked())
 
     def begin(
-        self, recorder: Recorder, progress: Progress, cells: Collection[str], *, capacity: int, lanes: int
+        self, recorder: Recorder, progress: Progress, cells: Collection[str], *, capacity: Room, lanes: int
     ) -> None:
-        """Start beside the training of these cells, with so many at a time and so many in a pack."""
+        """Start beside the training of these cells; see `Guide.begin`."""
         self._recorder, self._progress = recorder, progress
         self._capacity, self._lanes = capacity, lanes
         self._out, self._theirs, self._is_behind = set(cells), set(), False
@@ -236,7 +237,7 @@ class Steering:
                     self._say_how_it_goes(self._asking)
                 if over := self._asking.is_over(time.monotonic() - self._begun):
                     break
-                if len(self._out) + len(self._theirs) >= self._capacity:
+                if len(self._out) + len(self._theirs) >= self._capacity():
                     break
             self._ask(self._asking)
         self._outbox.flush()

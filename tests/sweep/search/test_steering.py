@@ -89,7 +89,7 @@ class Search:
         self.recorder.start()
         self.stack.callback(self.recorder.close)
         progress = Progress(name=self.sweep.name, total_steps=0, statuses={})
-        self.guide.begin(self.recorder, progress, cells, capacity=capacity, lanes=1)
+        self.guide.begin(self.recorder, progress, cells, capacity=lambda: capacity, lanes=1)
         self.stack.callback(self.guide.close)
 
     def take(self, count: int = 1) -> list[str]:
