@@ -115,11 +115,17 @@ class SweepRun:
             # Asked of the driver that this one follows, or while there was none.
             if self._options.restarted and self._ledger.requests(self._sweep).stop:
                 self._stop.ask(AS_ASKED)
-            theirs = self._make_missing(self._look())
-            while theirs and not self._unrecorded and not self._stop.asked():
-                self._wait_for(theirs)
-                if (looked := self._look_patiently()) is not None:
-                    theirs = self._make_missing(looked)
+            try:
+                theirs = self._make_missing(self._look())
+                while theirs and not self._unrecorded and not self._stop.asked():
+                    self._wait_for(theirs)
+                    if (looked := self._look_patiently()) is not None:
+                        theirs = self._make_missing(looked)
+            except LedgerError as error:
+                if not self._stop.asked():
+                    raise
+                # Whoever asked is to hear that it has stopped, and what is left.
+                self._say(str(error))
         return self._finish()
 
     @property
@@ -305,7 +311,7 @@ class SweepRun:
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
             self._say(f"everything trained is in {self._storage.place}; go on with: {self._resume()}")
-            return EXIT_FAILED
+            return self._unrecorded_code()
         counts = Counter(
             fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells
         )
@@ -339,7 +345,7 @@ class SweepRun:
             for cell_id, reason in list(self._refused.items())[:CELLS_SHOWN]:
                 self._say(f"  cell {cell_id}: {reason}")
             self._say(f"record them with: {self._resume()}")
-            return EXIT_FAILED
+            return self._unrecorded_code()
         if self._stop.asked():
             self._say(f"stopped {self._stop.why}; go on with: {self._resume()}")
             return EXIT_INTERRUPTED
@@ -350,6 +356,10 @@ class SweepRun:
         for what, command in (("figures and tables", "report"), ("the best, and going on with them", "best")):
             self._say(f"{what}: {hint(command, self._sweep.name, given=self._places.given)}")
         return EXIT_DONE
+
+    def _unrecorded_code(self) -> int:
+        """Who was asked to stop is to go on: what keeps it going (SLURM's queue) puts it back."""
+        return EXIT_INTERRUPTED if self._stop.asked() else EXIT_FAILED
 
     def _resume(self, *more: str) -> str:
         return hint("resume", self._sweep.name, *more, given=self._places.given, options=TRAINS)
