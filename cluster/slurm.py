@@ -7,6 +7,7 @@ machine that is lost takes its own trials away and not the job, unless it is the
 """
 
 import shlex
+from collections.abc import Sequence
 
 from cluster.spec import ClusterSpec
 
@@ -94,26 +95,31 @@ exit "$code"
 """
 
 
-def batch_script(spec: ClusterSpec, *, name: str, space: str) -> str:
+def batch_script(
+    spec: ClusterSpec, *, name: str, space: str, search: bool = False, options: Sequence[str] = ()
+) -> str:
     """Return the text for `sbatch`.
 
     Args:
         spec: The cluster; its first group of workers, `max_nodes` of them.
         name: The sweep's name.
         space: A space's name, or a YAML file that the machines share.
+        search: Whether it is searched, and not run.
+        options: More options of `sweep run`, or `sweep search`.
     """
     workers, slurm = spec.workers[0], spec.slurm
-    options = {"--partition": slurm.partition, "--account": slurm.account}
+    asked = {"--partition": slurm.partition, "--account": slurm.account}
     if workers.gpus:
-        options["--gpus-per-node"] = str(workers.gpus)
-    command = ["python", "-m", "cluster.keeper", "run", space, "--name", name]
+        asked["--gpus-per-node"] = str(workers.gpus)
+    command = ["python", "-m", "cluster.keeper", "search" if search else "run", space, "--name", name]
     command += ["--gpus-per-trial", "1"] if workers.gpus else []
+    command += options
     return _SCRIPT.format(
         job=spec.name,
         nodes=workers.max_nodes,
         cpus=workers.cpus,
         memory=workers.memory_gib,
-        options="".join(f"#SBATCH {key}={value}\n" for key, value in options.items() if value),
+        options="".join(f"#SBATCH {key}={value}\n" for key, value in asked.items() if value),
         time=slurm.time_limit,
         grace=slurm.grace_seconds,
         setup="\n".join(slurm.setup),
