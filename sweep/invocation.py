@@ -17,6 +17,9 @@ READS = ("--tracking-uri",)
 
 TRAINS = ("--tracking-uri", "--storage", "--data")
 
+SLURM_JOB = "SLURM_JOB_ID"
+"""Set by SLURM in a job."""
+
 _RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in a job: whoever reads the hint sits at another machine."""
 
@@ -40,6 +43,14 @@ def hint(*words: str, given: Mapping[str, str] | None = None, options: tuple[str
         word for name, value in (given or {}).items() if name in options for word in (name, _shown(value))
     ]
     return f"{_program(sys.argv[0])} {shlex.join(unmistakable(words, told))}"
+
+
+def going_on(*words: str, given: Mapping[str, str] | None = None) -> str:
+    """Return what to do to go on with training: `hint`, but on a login node of SLURM nothing is trained."""
+    command = hint(*words, given=given, options=TRAINS)
+    if SLURM_JOB not in os.environ or _RAY_JOB in os.environ:
+        return command
+    return f"sbatch, with the batch script again (in an interactive job: {command})"
 
 
 def unmistakable(words: Sequence[str], more: Sequence[str] = ()) -> list[str]:

@@ -12,7 +12,7 @@ from sweep.forks import Fork, Sharing
 from sweep.guide import Guide
 from sweep.names import Status
 from sweep.packs import PackPlan, pack_of
-from sweep.progress import Progress
+from sweep.progress import Progress, count_of
 from sweep.recorder import Recorder
 from sweep.retention import Retention
 from trainers.cell import Cell
@@ -33,6 +33,7 @@ class PackEvents:
         retention: Is told of cells that have ended.
         say: Prints a line.
         guide: May add cells, and compares them; `None` where nobody does.
+        joined: Whether it is a cluster's nodes that train, so that each is said once it does.
     """
 
     def __init__(
@@ -45,8 +46,12 @@ class PackEvents:
         retention: Retention,
         say: Callable[[str], None],
         guide: Guide | None = None,
+        *,
+        joined: bool = False,
     ) -> None:
         self._guide = guide
+        self._joined = joined
+        self._nodes_said: set[str] = set()
         self._packs = [pack_of(pack, cells, sharing) for pack in packs]
         self._cells = dict(cells)
         self._sharing = dict(sharing)
@@ -67,6 +72,9 @@ class PackEvents:
     def observed(self, pack: int, node: str, use: dict[str, float]) -> None:
         """A worker says on which node it is, and how busy that is."""
         self._node_of[pack] = node
+        if self._joined and node not in self._nodes_said:
+            self._nodes_said.add(node)
+            self._say(f"{node} trains; {count_of(len(self._nodes_said), 'node')} so far")
         # Replaced and not changed: another thread may be reading it.
         self._node_use = {**self._node_use, node: use}
 

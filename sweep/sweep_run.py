@@ -12,7 +12,7 @@ from sweep.claims import Claims
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
-from sweep.invocation import TRAINS, hint
+from sweep.invocation import TRAINS, going_on, hint
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
@@ -362,7 +362,10 @@ class SweepRun:
         return EXIT_INTERRUPTED if self._stop.asked() else EXIT_FAILED
 
     def _resume(self, *more: str) -> str:
-        return hint("resume", self._sweep.name, *more, given=self._places.given, options=TRAINS)
+        # A batch script runs a sweep, and has no further words.
+        if more:
+            return hint("resume", self._sweep.name, *more, given=self._places.given, options=TRAINS)
+        return going_on("resume", self._sweep.name, given=self._places.given)
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)

@@ -130,7 +130,17 @@ class Training:
                 f"{count_of(slots, 'trial')}{together} at a time; Ctrl-C stops cleanly, and so does: "
                 f"{hint('stop', self._sweep.name, given=self._places.given)}"
             )
-            events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say, guide)
+            events = PackEvents(
+                cells,
+                packs,
+                waiting,
+                recorder,
+                progress,
+                retention,
+                self._say,
+                guide,
+                joined=options.address is not None,
+            )
             watch = self._watching(recorder, progress, retention, events, cluster, first)
             with watch, _guided(guide) as begun:
                 if begun is not None:
