@@ -40,7 +40,10 @@ def hint(*words: str, given: Mapping[str, str] | None = None, options: tuple[str
     if _RAY_JOB in os.environ:
         return f"sweep {shlex.join(unmistakable(words))}"
     told = [
-        word for name, value in (given or {}).items() if name in options for word in (name, _shown(value))
+        word
+        for name, value in (given or {}).items()
+        if name in options
+        for word in (name, without_password(value))
     ]
     return f"{_program(sys.argv[0])} {shlex.join(unmistakable(words, told))}"
 
@@ -66,7 +69,8 @@ def unmistakable(words: Sequence[str], more: Sequence[str] = ()) -> list[str]:
     return [*words, *more]
 
 
-def _shown(value: str) -> str:
+def without_password(value: str) -> str:
+    """Return an option's value as it may be shown: an address without its password."""
     password = _SERVER_PASSWORD if value.startswith("http") else _PASSWORD
     return password.sub(r"\1:***@", value)
 

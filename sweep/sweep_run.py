@@ -28,6 +28,7 @@ from sweep.search.guiding import make_guide
 from sweep.search.journal import Journal
 from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
+from sweep.storage.files import public_place
 from sweep.training import Training
 from trainers.errors import ConfigError
 
@@ -310,7 +311,8 @@ class SweepRun:
                 self._ledger.clear_stop(self._sweep)
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
-            self._say(f"everything trained is in {self._storage.place}; go on with: {self._resume()}")
+            place = public_place(self._storage.place)
+            self._say(f"everything trained is in {place}; go on with: {self._resume()}")
             return self._unrecorded_code()
         counts = Counter(
             fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells

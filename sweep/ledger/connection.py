@@ -86,8 +86,8 @@ def connect(tracking_uri: str, *, create: bool) -> MlflowClient:
             transient=scheme != "sqlite",
         ) from error
     raise LedgerUnavailableError(
-        f"--tracking-uri {tracking_uri!r}: expected {', '.join((*DATABASES, *SERVERS))}, found {scheme!r}. "
-        "MLflow's folder of files has no atomic operation, so it cannot hold a sweep."
+        f"--tracking-uri {_public(tracking_uri)!r}: expected {', '.join((*DATABASES, *SERVERS))}, "
+        f"found {scheme!r}. MLflow's folder of files has no atomic operation, so it cannot hold a sweep."
     )
 
 
