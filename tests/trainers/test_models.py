@@ -228,14 +228,18 @@ def test_a_model_file_is_addressed_by_its_content(tmp_path: Path) -> None:
 
 def test_a_model_file_that_changed_after_planning_is_not_built(tmp_path: Path) -> None:
     path = tmp_path / "model.py"
-    path.write_text(USER_FILE)
+    source = (
+        "from torch import nn\ndef build(shape, outputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, outputs))\n"
+    )
+    path.write_text(source)
     phases = (Phase(lr=0.1, until=3),)
     planned = Cell(model=Choice.of("file", path=str(path)), dataset=Choice("mnist-5k"), phases=phases)
     address = cell_id(planned)
-    path.write_text(USER_FILE + "# changed")
+    path.write_text(source + "# changed")
     with pytest.raises(ConfigError, match=r"model\.py has changed since the cell was planned"):
         Trainer([planned])
-    path.write_text(USER_FILE)
+    path.write_text(source)
     assert Trainer([planned]).lanes[0].cell_id == address
 
 
