@@ -116,8 +116,8 @@ def require_reachable(address: str | None) -> None:
         ) from error
 
 
-def _nothing() -> None:
-    """Be placed on a node."""
+def _be_placed() -> None:
+    """Take a place on a node, for a moment."""
 
 
 def _lacking(resources: Resources) -> str:
@@ -211,7 +211,7 @@ class Cluster:
                 f"{SECONDS_FOR_NODES / 60:g} minutes at most; a cluster that adds nodes is asked for it"
             )
             # Whatever cannot be placed is what an autoscaler adds nodes for.
-            place = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(_nothing)
+            place = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(_be_placed)
             wish = place.remote()
             try:
                 while waited < SECONDS_FOR_NODES:
