@@ -42,6 +42,16 @@ TUNING, RESULTS = "eigenspace_tuning", "eigenspace_refresh"
 SETTLING, TUNING_REFRESHES, DEAR_TUNING_REFRESHES = 3, 4, 2
 SOLVER = Solver()
 
+NAMES = {
+    "mlp100-relu": "MLP 100",
+    "mlp200-tanh": "MLP 200",
+    "cnn": "CNN",
+    "cifar-shaped": "CIFAR-shaped",
+    "sgd": "SGD",
+    "bulk": "Bulk",
+}
+"""In tables."""
+
 PAUSE = 0.2
 """Seconds before each timing. SciPy's and torch's linear algebra have threads of their own, which go on
 waiting actively after a call: without a pause each solver shares the cores with those of the one before."""
@@ -56,7 +66,7 @@ class Tracker:
         self._size = problem.num_params if self._coordinates is None else self._coordinates.size
         self.width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, self._size)
         self._warm: Warm | None = None
-        self._begin = Recorded(self._begin_at)
+        self._begin = Recorded[tuple[CurvatureProduct, Tensor, Tensor]]()
 
     def _begin_at(self, params_NP: Tensor, block_NWC: Tensor) -> tuple[CurvatureProduct, Tensor, Tensor]:
         product = self._problem.curvature(self._coordinates, params_NP)
@@ -70,7 +80,7 @@ class Tracker:
         def begin(block: Tensor) -> tuple[Tensor, Tensor]:
             nonlocal calls, product
             calls += 1
-            product, stacked, gram = self._begin(self._problem.params, block)
+            product, stacked, gram = self._begin(self._begin_at, self._problem.params, block)
             return stacked, gram
 
         def counting(block: Tensor) -> Tensor:
@@ -302,6 +312,24 @@ def show(results: dict[str, Any]) -> None:
             )
 
 
+def matrix(results: dict[str, Any]) -> str:
+    """Return the ratios to the fastest peer as a table in Markdown; empty where nothing was measured."""
+    networks: dict[tuple[str, str, int], dict[tuple[int, int, str], str]] = {}
+    for row in all_rows():
+        columns = networks.setdefault((row.data, row.model, row.holdout_size), {})
+        found = results.get("rows", {}).get(row.key)
+        ratio = None if found is None else found["ratio_to_fastest_peer"]
+        text = "" if ratio is None else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+        columns[row.k, row.period, row.optimizer] = text
+    settings = sorted(next(iter(networks.values())), key=lambda one: (one[0], -one[1], one[2] != "sgd"))
+    named = [f"k = {k}, T = {period}, {NAMES[optimizer]}" for k, period, optimizer in settings]
+    lines = [["", *named], ["---"] * (1 + len(named))]
+    for (data, model, size), columns in networks.items():
+        name = ", ".join([NAMES[model], *([NAMES[data]] if data in NAMES else []), f"l = {size:,}"])
+        lines.append([name, *(columns[one] for one in settings)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -320,6 +348,8 @@ def main() -> None:
     name = TUNING if arguments.tune else RESULTS + suffix
     if arguments.show:
         show(read_results(name))
+        if not arguments.tune:
+            print(f"\n{matrix(read_results(name))}")
         return
     for row in all_rows():
         results = read_results(name)

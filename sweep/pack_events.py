@@ -17,8 +17,9 @@ from sweep.recorder import Recorder
 from sweep.retention import Retention
 from trainers.cell import Cell
 
-OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "can't allocate memory")
-"""What the log of a pack says that ran out of memory: CUDA's and Ray's error, Python's, torch's on a CPU."""
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "can't allocate memory", "out of memory", "ALLOC_FAILED")
+"""What the log of a pack says that ran out of memory: torch's and Ray's error, Python's, torch's on a CPU,
+and those of the CUDA driver and its libraries."""
 
 
 class PackEvents:
@@ -159,17 +160,19 @@ class PackEvents:
     def failed(self, pack: int, reason: str, log: str) -> list[int]:
         """A pack is given up; of several cells each is tried by itself, so that only the culprit fails.
 
-        A pack that ran out of memory has no culprit, and goes on as two halves.
+        So is one that is left of several: by itself it is tried again before it counts as failed. A pack that
+        ran out of memory has no culprit, and goes on as two halves.
 
         Returns:
             The numbers of the packs that take its place.
         """
         self._let_go(pack)
         left = self._unended(pack)
-        if len(left) > 1:
+        together = len(self._packs[pack].cells)
+        if left and together > 1:
             size = -(-len(left) // 2) if any(sign in log for sign in OUT_OF_MEMORY) else 1
             how = "one by one" if size == 1 else f"again, {size} at a time"
-            self._say(f"{len(left)} cells that were trained together are tried {how}: {reason}")
+            self._say(f"{len(left)} of {together} cells that were trained together are tried {how}: {reason}")
             first = len(self._packs)
             parts = [left[start : start + size] for start in range(0, len(left), size)]
             self._packs.extend(pack_of(part, self._cells, self._sharing) for part in parts)

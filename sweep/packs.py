@@ -98,7 +98,10 @@ def make_packs(
     for cell_id, cell in cells.items():
         start = sharing[cell_id].start
         begins = max((committed or {}).get(cell_id, 0), start.step if start is not None else 0)
-        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), begins, (formed or {}).get(cell_id))
+        # Lanes commit one after another, so a kill may leave those of one pack at several steps: it goes back
+        # to the last that all have.
+        place = (formed or {}).get(cell_id, begins)
+        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), place)
         group = groups.setdefault(key, [])
         if not group or len(group[-1]) == lanes:
             group.append([])

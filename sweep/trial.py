@@ -5,6 +5,7 @@ been trained. Each `step` trains for a few seconds, commits every lane durably a
 committed, so a trial that is stopped between two steps has nothing left to save.
 """
 
+import gc
 import time
 import traceback
 from dataclasses import asdict
@@ -68,6 +69,11 @@ class PackTrial(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take a pack; it is built in the first step, where a failure can be reported."""
         self._pack: Pack | None = None
+        if config["gpu"]:
+            # What the last pack had on it is to be free now: Python looks for cycles when it likes, and an
+            # allocator that runs out of memory does not ask it to.
+            gc.collect()
+            torch.cuda.empty_cache()
         self._problems: list[str] = []
         self._store = Storage.open(config["storage"], create=False)
         self._cells = [cell_from_json(values) for values in config["cells"]]
@@ -92,9 +98,11 @@ class PackTrial(tune.Trainable):
                 failure = None
             except Exception as error:
                 # Of several cells one is to blame: each is tried by itself then. One alone fails, and is
-                # tried again unless what the user has written fails whenever it is tried.
+                # tried again unless what the user has written fails whenever it is tried. A process that
+                # cannot use its GPU any more is not to get another pack, so it ends.
                 failure = traceback.format_exc()
-                if len(self._cells) == 1 and not isinstance(error, ConfigError):
+                is_alone = len(self._cells) == 1 and not isinstance(error, ConfigError)
+                if is_alone or self._is_device_lost():
                     if plain_text(failure) != failure:
                         # Tune writes it to a file of text.
                         raise RuntimeError(plain_text(failure)) from None
@@ -144,6 +152,16 @@ class PackTrial(tune.Trainable):
                     f"cell {planned} is another one here, {found}: {own or 'the code of this node'} "
                     "has changed since the cell was planned; plan it again."
                 )
+
+    def _is_device_lost(self) -> bool:
+        """Whether an error of the GPU, such as an illegal access, has made it useless for this process."""
+        if not self.config["gpu"]:
+            return False
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
 
     def _stop_cells(self, pack: Pack) -> None:
         """End the cells that the driver has marked."""

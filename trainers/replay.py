@@ -56,24 +56,29 @@ class Recording(Generic[Result]):
 class Recorded(Generic[Result]):
     """A function of tensors that always have the same shapes; recorded in its second call, on a GPU.
 
-    What it returns is overwritten by the next call.
+    What it returns is overwritten by the next call. The function is given with each call and not kept: a
+    method of whoever holds this would keep the recording's memory until Python looks for cycles.
     """
 
-    def __init__(self, function: Callable[..., Result]) -> None:
-        self._function = function
+    def __init__(self) -> None:
         self._inputs: tuple[Tensor, ...] | None = None
         self._recording: Recording[Result] | None = None
 
-    def __call__(self, *inputs: Tensor) -> Result:
-        """Return the function's result."""
+    def __call__(self, function: Callable[..., Result], *inputs: Tensor) -> Result:
+        """Return the function's result.
+
+        Args:
+            function: The same in every call.
+            inputs: What it is called with.
+        """
         if inputs[0].device.type != "cuda":
-            return self._function(*inputs)
+            return function(*inputs)
         if self._inputs is None:
             self._inputs = tuple(map(torch.empty_like, inputs))
-            return self._function(*inputs)
+            return function(*inputs)
         for own, given in zip(self._inputs, inputs, strict=True):
             own.copy_(given)
         if self._recording is None:
             fixed = self._inputs
-            self._recording = Recording(lambda: self._function(*fixed))
+            self._recording = Recording(lambda: function(*fixed))
         return self._recording()

@@ -129,11 +129,12 @@ class Stepper:
             name: torch.stack([kept[row].get(name, start[row]) for row in range(len(lanes))])
             for name, start in fresh.items()
         }
-        pack = list(pack)
+        pack, batches = list(pack), self._batches
         chosen = None if len(rows) == len(pack) else torch.tensor(rows, device=params_NP.device)
 
+        # Not over `self`, which keeps these steps: on a GPU they are to be gone once they are dropped.
         def batch(step: int) -> Tensor:
-            indices = self._batches.at(step, pack)
+            indices = batches.at(step, pack)
             return indices if chosen is None else indices[chosen]
 
         examples = Examples(

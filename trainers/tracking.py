@@ -21,6 +21,10 @@ from trainers.optimizers.dominant import Dominant, Subspace
 from trainers.replay import Recorded
 from trainers.rows import together
 
+IDLE_PERIODS = 16
+"""A group that was not refreshed for so many periods of its slowest lane is dropped, with the memory that it
+has on a GPU: lanes that begin one by one make a group with each."""
+
 
 class Tracker:
     """Recomputes Dominant subspaces.
@@ -71,7 +75,7 @@ class Tracker:
             group = self._groups.get(key) or _Group(self._instruments, members, step)
             if members[0].block_WC is not None:
                 self._groups[key] = group
-            group.launch(rows(members))
+            group.launch(rows(members), step)
             groups.append(group)
         return groups
 
@@ -97,14 +101,16 @@ class _Group:
         assert self._stages[0].k is not None
         self._coordinates = _coordinates(self._examples, self._stages[0].k)
         # The first product of a refresh, and the inner products that follow, are most of it.
-        self._begin = Recorded(self._begin_at)
+        self._begin = Recorded[tuple[CurvatureProduct, Tensor, Tensor]]()
+        self._used = step
         self._params_NP: Tensor | None = None
         self._begun: tuple[CurvatureProduct, Tensor, Tensor] | None = None
         self._found: Eigenspace | None = None
 
     def serves(self, alive: set[int], step: int) -> bool:
-        """Whether all of its lanes train on (by id), in the stages in which it was made."""
-        return all(
+        """Whether all of its lanes train on (by id), in the stages in which it was made, and still meet."""
+        period = max(lane.cell.refresh_every for lane in self._lanes)
+        return step - self._used <= IDLE_PERIODS * period and all(
             id(lane) in alive and lane.stage_at(step) == stage
             for lane, stage in zip(self._lanes, self._stages, strict=True)
         )
@@ -118,12 +124,15 @@ class _Group:
         product = self._product(params_NP)
         return product, *begin_block(product, block_NWC)
 
-    def launch(self, params_NP: Tensor) -> None:
+    def launch(self, params_NP: Tensor, step: int) -> None:
         """Do the first product of a warm refresh at these weights."""
-        self._params_NP, self._begun = params_NP, None
+        self._params_NP, self._begun, self._used = params_NP, None, step
         if self._lanes[0].block_WC is not None and self._solver.order == "algebraic":
-            begin = self._begin if self._instruments.objective.replayable else self._begin_at
-            self._begun = begin(params_NP, self._block())
+            block_NWC = self._block()
+            if self._instruments.objective.replayable:
+                self._begun = self._begin(self._begin_at, params_NP, block_NWC)
+            else:
+                self._begun = self._begin_at(params_NP, block_NWC)
 
     def _block(self) -> Tensor:
         return together([lane.block_WC for lane in self._lanes if lane.block_WC is not None])

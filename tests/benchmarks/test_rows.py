@@ -8,7 +8,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import block_product, bulk_step, full_data_hessian, lanes_throughput, plain_step, table1_whole
+from benchmarks import (
+    block_product,
+    bulk_step,
+    eigenspace_refresh,
+    full_data_hessian,
+    lanes_throughput,
+    plain_step,
+    table1_whole,
+)
+from benchmarks.environment import read_results
 from benchmarks.floors import flops_a_column, flops_a_step
 from benchmarks.pieces import packs_of, train_a_piece
 from benchmarks.problems import load
@@ -90,3 +99,8 @@ def test_steps_and_products_are_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     found = block_product.measure("mnist-5k", "mlp100-relu", 500, repeats=1, device="cpu")
     assert found["coordinates"] < found["parameters"] == 89_610
     assert set(found["widths"]) == {"4", "12"}
+
+
+def test_the_readme_has_the_refreshes_that_were_measured() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert eigenspace_refresh.matrix(read_results("eigenspace_refresh")) in readme

@@ -74,6 +74,7 @@ def failure_of(error: Exception, monkeypatch: pytest.MonkeyPatch, *, num_cells: 
     trial = PackTrial.__new__(PackTrial)
     trial._cells, trial._problems = list(CELLS.values())[:num_cells], []
     trial._watchdog = SimpleNamespace(watching=contextlib.nullcontext)  # type: ignore[assignment]
+    trial.config = {"gpu": False}
     monkeypatch.setattr(PackTrial, "_train_and_commit", raises)
     result = trial.step()
     assert result["done"]
@@ -99,9 +100,11 @@ def test_one_cell_is_tried_again_unless_it_fails_whenever_it_is_tried(
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), [3, 2]),
         (MemoryError(), [3, 2]),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), [3, 2]),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), [3, 2]),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), [3, 2]),
         (ValueError("no memory of that"), [1, 1, 1, 1, 1]),
     ],
-    ids=["cuda", "python", "cpu", "another error"],
+    ids=["torch", "python", "cpu", "driver", "library", "another error"],
 )
 def test_a_pack_without_room_is_halved(
     error: Exception, sizes: list[int], monkeypatch: pytest.MonkeyPatch
@@ -122,3 +125,22 @@ def test_a_pack_without_room_is_halved(
         further = events.failed(numbers[1], "reason", log)
         assert [len(events.plan(number).cells) for number in further] == [1, 1]
         assert events.failed(further[0], "reason", log) == []
+
+
+def test_the_last_of_a_pack_is_tried_by_itself_before_it_fails() -> None:
+    sharing = plan_sharing(CELLS)
+    recorder, said = Mock(), list[str]()
+    events = PackEvents(
+        CELLS, make_packs(CELLS, sharing, lanes=5), sharing, recorder, Mock(), Mock(), said.append
+    )
+    for name in list(CELLS)[:4]:
+        events.reported(0, [commit_of(name, "completed")], [])
+    [alone] = events.failed(0, "a passing error", "log")
+    assert list(events.plan(alone).cells) == ["4"] and len(said) == 1
+    recorder.ended.assert_not_called()
+    assert events.failed(alone, "a passing error", "log") == []
+    recorder.ended.assert_called_once_with("4", Status.FAILED, "a passing error", log="log")
+
+
+def commit_of(name: str, status: str) -> dict[str, object]:
+    return {"cell_id": name, "status": status, "step": 100, "num_steps": 100, "attempt": 1, "left": []}

@@ -41,6 +41,9 @@ def test_what_was_one_pack_is_one_again() -> None:
     assert alike == [("0", "2", "3"), ("4", "5")]
     again = make_packs(cells, sharing, lanes=3, committed=committed, formed=formed)
     assert again == [("0", "2"), ("3", "4"), ("5",)]
+    # Killed between the commits of two lanes: both go back to the step before.
+    apart = committed | {"2": 20, "5": 20}
+    assert make_packs(cells, sharing, lanes=3, committed=apart, formed=formed) == again
 
 
 def test_what_waits_is_not_with_what_it_waits_for() -> None:

@@ -35,7 +35,7 @@ def test_a_failure_is_told_as_text_that_can_be_written(name: str, monkeypatch: p
 
     monkeypatch.setattr(PackTrial, "_train_and_commit", fails)
     trial = object.__new__(PackTrial)
-    trial._watchdog = SimpleNamespace(watching=nullcontext)
+    trial._watchdog, trial.config = SimpleNamespace(watching=nullcontext), {"gpu": False}
     trial._problems, trial._node = [], SimpleNamespace(look=lambda: ("here", {}))
     trial._cells = ["one"]
     with pytest.raises((OSError, RuntimeError)) as info:
@@ -116,3 +116,28 @@ def test_what_nobody_planned_is_passed_over_and_nobody_waits_for_it() -> None:
     assert len(said) == 1 and "ffff, which is not in the plan" in said[0]
     events.reported(0, [{**stranger, "cell_id": "0", "status": Status.COMPLETED.value}], [])
     recorder.submit.assert_called_once_with("0", step=3, attempt=1)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_process_that_has_lost_its_gpu_gets_no_other_pack(
+    lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(trial: PackTrial) -> list[object]:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def synchronize() -> None:
+        if lost:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(PackTrial, "_train_and_commit", fails)
+    monkeypatch.setattr("torch.cuda.synchronize", synchronize)
+    trial = object.__new__(PackTrial)
+    trial._watchdog, trial.config = SimpleNamespace(watching=nullcontext), {"gpu": True}
+    trial._problems, trial._node = [], SimpleNamespace(look=lambda: ("here", {}))
+    trial._cells = ["one", "another"]
+    if lost:
+        # Tune ends the process and tries the pack again in a new one.
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            trial.step()
+    else:
+        assert "illegal memory access" in trial.step()[RESULT_FAILURE]

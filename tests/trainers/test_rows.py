@@ -2,6 +2,7 @@
 
 import torch
 
+from trainers.optimizers.dominant import Subspace, _Together
 from trainers.rows import together
 
 
@@ -38,3 +39,15 @@ def test_neighbours_in_other_memory_are_copied() -> None:
     assert together(rows).data_ptr() == one.data_ptr()
     apart = [torch.zeros(32), torch.zeros(32)]
     assert torch.equal(together(apart), torch.zeros(2, 32))
+
+
+def test_bases_of_blocks_of_any_width_lie_in_one_tensor() -> None:
+    blocks = [torch.randn(width, 7) for width in (12, 16)]
+    room = _Together(basis_NKC=torch.zeros(2, 10, 7), inverse_NK=torch.zeros(2, 10), coordinates=None)
+    room.fill(
+        [
+            Subspace(block_WC=block, values_W=torch.ones(len(block)), count=10, coordinates=None)
+            for block in blocks
+        ]
+    )
+    assert torch.equal(room.basis_NKC, torch.stack([block[:10] for block in blocks]))

@@ -35,13 +35,20 @@ def _serve(device: torch.device) -> bool:
 
 
 def _try_out(device: torch.device) -> None:
-    """Compile each program once, and see that it computes what can be told beforehand."""
-    from trainers.kernels.products import inner, sums_over
+    """Compile each program once, with every way of cutting it, and see that it computes what is known.
+
+    Here and not where it is first needed, because a program that asks for more than a GPU has fails when it
+    is started.
+    """
+    from trainers.kernels.products import LARGE, halves, inner, multiply, sums_over
     from trainers.kernels.projection import add_projection
 
     ones, row = torch.ones(1, 64, 64, device=device), torch.ones(1, 64, device=device)
     into = row.clone()
     add_projection(into, ones, row, row[:, :1], None)
-    found = sums_over(ones, ones), inner(ones, ones), into
-    if not all(bool((one == value).all()) for one, value in zip(found, (64, 64, 1 + 64**2), strict=True)):
+    pair = ones.unsqueeze(1), halves(ones).unsqueeze(2)
+    whole = torch.empty_like(pair[0])
+    multiply(whole, pair, pair, bias_NRJ=row.unsqueeze(1), scale_NMS=2 * ones, tiles=LARGE)
+    found = (sums_over(ones, ones), 64), (inner(ones, ones), 64), (into, 1 + 64**2), (whole, 2 * (2 * 64 + 1))
+    if not all(bool((values == value).all()) for values, value in found):
         raise RuntimeError("Triton's programs give wrong numbers on this GPU.")

@@ -140,7 +140,7 @@ class _Together:
         """Put bases in place."""
         most = self.basis_NKC.shape[1]
         full = [subspace for subspace in subspaces if subspace is not None and subspace.count == most]
-        if len(full) == len(subspaces):
+        if len(full) == len(subspaces) and len({subspace.block_WC.shape for subspace in full}) == 1:
             self.basis_NKC.copy_(together([subspace.block_WC for subspace in full])[:, :most])
         else:
             for row, subspace in enumerate(subspaces):

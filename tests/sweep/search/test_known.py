@@ -21,7 +21,7 @@ base:
   dataset: mnist-5k
   phases: [{lr: 0.05, until: 300}]
 search:
-  budget: {cells: 6}
+  cells: 6
   axes:
 """
 RANGE = load_space_text(BASE + "    lr: {low: 0.01, high: 60, log: true}\n")

@@ -1,0 +1,73 @@
+"""What has been dropped is gone at once, without Python looking for cycles: a GPU's memory hangs on it."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from tests.trainers.small_cells import CURVATURE, bulk, made_data, sgd, small_cell
+from trainers.cell import Cell
+from trainers.options import Choice
+from trainers.tracking import IDLE_PERIODS
+from trainers.training import Trainer
+
+DATA = made_data()
+
+
+@pytest.fixture(autouse=True)
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def trained(cells: list[Cell], steps: int) -> Trainer:
+    trainer = Trainer(cells, data=DATA)
+    trainer.advance(steps)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    "model", [Choice.of("mlp", widths=(8,)), Choice.of("cnn", channels=2), Choice.of("vgg11", width=1)]
+)
+def test_a_trainer_leaves_nothing(model: Choice) -> None:
+    cells = [small_cell(sgd(3), bulk(40), model=model, seed=seed, probes=CURVATURE) for seed in range(2)]
+    trainer = trained(cells, 12)
+    groups = list(trainer._tracker._groups.values())
+    steps = [steps.examples for _, steps in trainer._stepper._prepared.values()]
+    assert groups and steps
+    kept = [
+        trainer,
+        trainer._stepper,
+        trainer._train,
+        trainer._objective,
+        trainer._params_NP,
+        *groups,
+        *steps,
+    ]
+    left = [weakref.ref(one) for one in kept]
+    del trainer, groups, steps, kept
+    assert [one() for one in left if one() is not None] == []
+
+
+def test_steps_and_groups_of_a_stage_go_with_it() -> None:
+    trainer = trained([small_cell(bulk(12), bulk(40, lr=0.01), seed=seed) for seed in range(2)], 11)
+    [before] = [weakref.ref(steps.examples) for _, steps in trainer._stepper._prepared.values()]
+    groups = [weakref.ref(group) for group in trainer._tracker._groups.values()]
+    assert before() is not None and groups
+    trainer.advance(25)
+    assert before() is None and [group for group in groups if group() is not None] == []
+
+
+def test_a_group_whose_lanes_no_longer_meet_goes() -> None:
+    """Two lanes with other periods meet every 35 steps; one that begins later makes a group with each."""
+    often, seldom = small_cell(bulk(400), refresh_every=5), small_cell(bulk(400), refresh_every=7, seed=1)
+    trainer = trained([often, seldom], 72)
+    assert sorted(len(group._lanes) for group in trainer._tracker._groups.values()) == [1, 1, 2]
+    late = [small_cell(sgd(20 + 3 * n), bulk(600), refresh_every=1, seed=n) for n in range(4)]
+    trainer = trained(late, 32)
+    assert len(trainer._tracker._groups) > 1
+    trainer.advance(29 + IDLE_PERIODS + 4)
+    assert [len(group._lanes) for group in trainer._tracker._groups.values()] == [4]
