@@ -90,32 +90,13 @@ def check_claims(spec: SpaceSpec) -> None:
                 raise ConfigError(f"{at}: {unknown_name('axis', axis, axes)}")
 
 
-def fit_filters(spec: SpaceSpec) -> SpaceSpec:
-    """Drop the values of `where` that the axes have no more, after their values were overridden.
-
-    A filter of which nothing is left goes altogether: the report then shows every value of that axis.
-    """
-    reports = [
-        report.model_copy(
-            update={"where": _fitting(report, [grid for grid in spec.grids if _shows(report, grid)])}
-        )
-        for report in spec.reports
-    ]
-    return spec.model_copy(update={"reports": tuple(reports)})
-
-
-def _fitting(report: Report, grids: list[GridSpec]) -> dict[str, tuple[AxisValue | None, ...]]:
-    kept = {
-        axis: tuple(v for v in values if v in _labels(axis, grids)) for axis, values in report.where.items()
-    }
-    return {axis: values for axis, values in kept.items() if set(values) - {None}}
-
-
-def _shows(report: Report, grid: GridSpec) -> bool:
+def shows(report: Report, grid: GridSpec) -> bool:
+    """Whether a report shows a grid."""
     return report.grids is None or grid.name in report.grids
 
 
-def _labels(axis: str, grids: list[GridSpec]) -> list[AxisValue | None]:
+def axis_labels(axis: str, grids: list[GridSpec]) -> list[AxisValue | None]:
+    """Return the values that a filter of an axis may name: `None` where a grid lacks it."""
     if axis == GRID:
         return [grid.name for grid in grids]
     lacking: list[None] = [None] if any(axis not in grid.axes for grid in grids) else []
@@ -129,7 +110,7 @@ def _shown_grids(spec: SpaceSpec, report: Report, at: str) -> list[GridSpec]:
             raise ConfigError(f"{at}.grids[{index}]: {unknown_name('grid', name, names)}")
     if isinstance(report, TableSpec) and report.reference is not None and report.reference not in names:
         raise ConfigError(f"{at}.reference: {unknown_name('grid', report.reference, names)}")
-    shown_grids = [grid for grid in spec.grids if _shows(report, grid)]
+    shown_grids = [grid for grid in spec.grids if shows(report, grid)]
     if not shown_grids:
         raise ConfigError(f"{at}.grids: found none; allowed: {', '.join(names)}.")
     return shown_grids
@@ -147,7 +128,7 @@ def _check_axes(report: Report, grids: list[GridSpec], at: str) -> None:
     for axis, values in report.where.items():
         if axis not in known:
             raise ConfigError(f"{at}.where: {unknown_name('axis', axis, known)}")
-        labels = _labels(axis, grids)
+        labels = axis_labels(axis, grids)
         for value in values:
             if value not in labels:
                 allowed = ", ".join(

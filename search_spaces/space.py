@@ -21,7 +21,8 @@ from search_spaces.cell_schema import BaseSpec
 from search_spaces.claims import ClaimSpec
 from search_spaces.expansion import Expansion, GridPoint, base_cell, expansions
 from search_spaces.overrides import override, parse_override
-from search_spaces.report_checks import check_claims, check_reports, fit_filters
+from search_spaces.report_checks import check_claims, check_reports
+from search_spaces.report_fitting import fit_reports
 from search_spaces.reports import AxisValue, Report
 from search_spaces.schema import GridSpec, SpaceSpec
 from search_spaces.search import SEED, SearchSpec, StopperSpec, corners, sampled_grid
@@ -284,9 +285,17 @@ def _space(
             plain["name"] += SMOKE_SUFFIX
             for path, value in changes.items():
                 override(plain, str(path), value, "smoke")
-        for path, value in overrides:
-            override(plain, path, value, "--set")
-        spec = fit_filters(_validated(plain, f"{origin} with {'smoke' if smoke else '--set'}"))
+            spec = fit_reports(_validated(plain, f"{origin} with smoke"), spec, map(str, changes))
+            # Filters wait for all overrides: `--set` may bring back a value that the small variant lacks.
+            plain["reports"] = [
+                {**cast("dict[str, Any]", report), "title": fitted.title}
+                for report, fitted in zip(plain["reports"], spec.reports, strict=True)
+            ]
+        if overrides:
+            for path, value in overrides:
+                override(plain, path, value, "--set")
+            whole = _validated(plain, f"{origin} with {'smoke' if smoke else '--set'}")
+            spec = fit_reports(whole, spec, [path for path, _ in overrides])
     return Space(spec, _expanded(spec, origin))
 
 

@@ -15,7 +15,7 @@ from search_spaces import Space, load_space_text
 from search_spaces.axes import AxisSpec
 from search_spaces.reports import AxisValue
 from search_spaces.schema import GridSpec
-from search_spaces.search import SEED, sampled_grid
+from search_spaces.search import OBJECTIVES, SEED, sampled_grid
 from search_spaces.strict import plain_data
 from search_spaces.yaml_text import write_yaml
 from sweep import names
@@ -101,6 +101,12 @@ def best_by(record: Record, metric: str) -> Found | None:
     return next(iter(_ranked(record, metric, 1)), None)
 
 
+def least_is_best(metric: str) -> bool:
+    """Whether the least value of a metric is the best: as a search has it, else as figures show it."""
+    goal = OBJECTIVES.get(metric)
+    return metric_label(metric).lower_is_better if goal is None else goal == "minimize"
+
+
 def configurations(record: Record) -> tuple[list[str], dict[Key, tuple[str, ...]]]:
     """Return the axes that tell configurations apart, and their values to the cells there, one a seed.
 
@@ -112,13 +118,13 @@ def configurations(record: Record) -> tuple[list[str], dict[Key, tuple[str, ...]
 
 
 def _ranked(record: Record, wanted: str, top: int) -> list[Found]:
-    worse = 1.0 if metric_label(wanted).lower_is_better else -1.0
+    worse = 1.0 if least_is_best(wanted) else -1.0
     risk = 0.0 if record.search is None else record.search.search.risk
     axes, places = configurations(record)
     ranked: list[tuple[float, Key, tuple[str, ...]]] = []
     for key, cells in places.items():
         known = pool([record.outcomes[cell] for cell in cells], wanted)
-        if known.state is State.OK:
+        if known.state is State.OK and not known.num_diverged:
             # A single seed has no spread; it is not better for that, but there is nothing to go by.
             deviation = 0.0 if math.isnan(known.std) else known.std
             ranked.append((worse * known.mean + risk * deviation, key, cells))

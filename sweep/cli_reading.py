@@ -188,11 +188,12 @@ def best(
 
 
 def _best_table(found: "Sequence[Found]", decisive: str) -> Table:
-    from sweep.best import value_text
+    from sweep.best import least_is_best, value_text
     from sweep.report.labels import axis_label, plain, plain_metric
 
     axes = list(dict.fromkeys(axis for one in found for axis in one.place))
-    table = Table(box=None, header_style="bold", title_justify="left", title=f"the best by {decisive}")
+    order = f"the best by {decisive}, the {'least' if least_is_best(decisive) else 'largest'} first"
+    table = Table(box=None, header_style="bold", title_justify="left", title=order)
     table.add_column("", justify="right")
     for axis in axes:
         table.add_column(axis_label(axis).plain, justify="right")

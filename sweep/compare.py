@@ -4,6 +4,9 @@ A place is a combination of axes without the seed. An axis that only one sweep h
 from the cells that it states itself, so that sweeps that differ in a fixed setting (the model, the batch
 size) still meet where everything that varies is equal, and nothing is compared with something else by
 accident. The params of its runs will not do: another sweep may have made them, with other literals.
+
+The grid's name is part of a place where either sweep has several grids, and both have one of that name or the
+axes alone do not tell the grids apart. Places do not depend on which sweep comes first.
 """
 
 import math
@@ -15,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from search_spaces.reports import AxisValue
+from search_spaces.search import SEARCH_GRID
 from sweep import names
-from sweep.names import Status
 from sweep.record import SEED_AXIS, CellOutcome, Record
-from sweep.report.points import GRID_AXIS, in_order, value_of
-from sweep.report.states import Pool, pool
+from sweep.report.points import GRID_AXIS, in_order, is_mixed, value_of
+from sweep.report.states import Pool, ended_well, pool
 from sweep.stated import setting
 from trainers.errors import ConfigError
 
@@ -114,14 +117,10 @@ def compare(first: Record, second: Record, metrics: Sequence[str] = DEFAULT_METR
     """Compare two sweeps.
 
     Raises:
-        ConfigError: They have no place in common, with the axes of both.
+        ConfigError: They have no place in common, with the axes of both; or their grids, which the axes do
+            not tell apart, have no name in common.
     """
-    axes = tuple(dict.fromkeys(axis for axis in (*first.axes, *second.axes) if axis != SEED_AXIS))
-    # Grids of one space often repeat axis values; their names then tell the places apart.
-    if len(set(first.grids)) > 1 and set(first.grids) & set(second.grids):
-        axes = (GRID_AXIS, *axes)
-    paths = {axis: (*first.stated.paths(axis), *second.stated.paths(axis)) for axis in axes}
-    sides = [_places(record, paths) for record in (first, second)]
+    axes, sides = _sides(first, second)
     keys = dict.fromkeys((*sides[0], *sides[1]))
     if not any(key in sides[0] and key in sides[1] for key in keys):
         found = "; ".join(
@@ -145,18 +144,56 @@ def compare(first: Record, second: Record, metrics: Sequence[str] = DEFAULT_METR
 
 
 _Key = tuple[AxisValue | None, ...]
+_Places = Mapping[_Key, tuple[CellOutcome, ...]]
 
 
-def _places(record: Record, paths: Mapping[str, Sequence[str]]) -> dict[_Key, tuple[CellOutcome, ...]]:
-    found: dict[_Key, dict[str, CellOutcome]] = {}
-    for point, cell_id in enumerate(record.cell_ids):
+def _sides(first: Record, second: Record) -> tuple[tuple[str, ...], tuple[_Places, _Places]]:
+    """Return the axes of places, and the cells of both sweeps by place."""
+    axes = tuple(dict.fromkeys(axis for axis in (*first.axes, *second.axes) if axis != SEED_AXIS))
+    paths = {axis: (*first.stated.paths(axis), *second.stated.paths(axis)) for axis in axes}
+    records = first, second
+    places = [_places(record, paths) for record in records]
+    # What a search knew before is of the same base cell as what it asked for.
+    grids = [in_order(record.grids) if record.search is None else (SEARCH_GRID,) for record in records]
+    mixed = [
+        record.name
+        for record, own, found in zip(records, grids, places, strict=True)
+        if len(own) > 1 and any(is_mixed(record, points) for points in found.values())
+    ]
+    common = set(grids[0]) & set(grids[1])
+    if mixed and not common:
+        names = "; ".join(
+            f"{record.name} has {', '.join(map(str, own))}"
+            for record, own in zip(records, grids, strict=True)
+        )
+        raise ConfigError(
+            f"{' and '.join(mixed)}: the axes do not tell grids apart, so they are compared by name, and the "
+            f"sweeps have none in common: {names}. Give grids that are to be compared the same name."
+        )
+    if common and max(map(len, grids)) > 1:
+        axes, paths = (GRID_AXIS, *axes), {GRID_AXIS: (), **paths}
+        places = [_places(record, paths) for record in records]
+    one, other = (_cells(record, found) for record, found in zip(records, places, strict=True))
+    return axes, (one, other)
+
+
+def _places(record: Record, paths: Mapping[str, Sequence[str]]) -> dict[_Key, list[int]]:
+    found: dict[_Key, list[int]] = {}
+    for point in range(len(record.cell_ids)):
         values = {axis: value_of(record, point, axis) for axis in paths}
         missing = [axis for axis, value in values.items() if value is None and paths[axis]]
         if missing and (cell := record.cell(point)) is not None:
             stated = {axis: {setting(cell, path) for path in paths[axis]} for axis in missing}
             values |= {axis: settings.pop() for axis, settings in stated.items() if len(settings) == 1}
-        found.setdefault(tuple(values.values()), {})[cell_id] = record.outcomes[cell_id]
-    return {key: tuple(cells.values()) for key, cells in found.items()}
+        found.setdefault(tuple(values.values()), []).append(point)
+    return found
+
+
+def _cells(record: Record, places: Mapping[_Key, Sequence[int]]) -> _Places:
+    return {
+        key: tuple({record.cell_ids[point]: record.outcome(point) for point in points}.values())
+        for key, points in places.items()
+    }
 
 
 def _shown(side: Mapping[_Key, object], at: int) -> str:
@@ -189,10 +226,7 @@ def _difference(first: Sequence[CellOutcome], second: Sequence[CellOutcome], met
 
 
 def _by_seed(outcomes: Sequence[CellOutcome], metric: str) -> dict[str, float]:
-    """Return the metric of the cells that ended well, by seed."""
+    """Return the metric of the cells that its mean is over, by seed."""
     return {
-        outcome.params.get(SEED_AXIS, ""): value
-        for outcome in outcomes
-        if outcome.status in (Status.COMPLETED, Status.STOPPED)
-        and math.isfinite(value := outcome.metrics.get(metric, math.nan))
+        outcome.params.get(SEED_AXIS, ""): outcome.metrics[metric] for outcome in ended_well(outcomes, metric)
     }

@@ -19,8 +19,8 @@ from search_spaces.claims import ClaimSpec
 from search_spaces.reports import AxisValue, Report
 from sweep import names
 from sweep.errors import LedgerError
-from sweep.lease import current_holder
-from sweep.ledger import CellRun, Ledger
+from sweep.lease import Holder, current_holder, last_epoch
+from sweep.ledger import CellRun, Ledger, ParentRun
 from sweep.ledger.connection import translated
 from sweep.names import Status
 from sweep.search.account import Account, account_of
@@ -63,6 +63,7 @@ class CellOutcome:
         started_ms: When its run was made; 0 without a run.
         ended_ms: When its run was closed; 0 while it is open.
         cost: What its training took, see `sweep.costs`; empty before its end.
+        sweep: The sweep that ran it, which may be another one; empty without a run.
     """
 
     cell_id: str
@@ -74,6 +75,7 @@ class CellOutcome:
     started_ms: int = 0
     ended_ms: int = 0
     cost: str = ""
+    sweep: str = ""
 
     @property
     def diverged(self) -> bool:
@@ -98,6 +100,7 @@ class Record:
         description: The first line of what the space says of itself.
         search: What a search has asked and what came of it; `None` for a grid.
         nodes: Node to how busy it was when last heard of, by the names of `sweep.node_use`.
+        driver_since_ms: When the last of its drivers began; 0 where there was none.
         grids: The grid of each point.
         axes: Axis name to the value at each point; `None` where the point's grid lacks the axis.
         cell_ids: The cell of each point.
@@ -126,6 +129,7 @@ class Record:
     description: str = ""
     search: Account | None = None
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    driver_since_ms: int = 0
 
     def outcome(self, point: int) -> CellOutcome:
         """Return the outcome of the cell of a grid point."""
@@ -230,6 +234,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         stated=stated,
         description=(space.description.strip().splitlines() or [""])[0].rstrip("."),
         nodes=_nodes(parent.data.metrics),
+        driver_since_ms=_driver_since_ms(parent),
         search=account_of(space.search, read_events(ledger, sweep)) if space.is_search else None,
     )
 
@@ -257,6 +262,11 @@ def _nodes(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return found
 
 
+def _driver_since_ms(parent: ParentRun) -> int:
+    taken = parent.data.params.get(f"{names.PARAM_LEASE_PREFIX}{last_epoch(parent)}")
+    return 0 if taken is None else Holder.read(taken).since_ms
+
+
 def _without_a_driver(runs: Mapping[str, CellRun], name: str) -> dict[str, CellRun]:
     return {
         cell_id: replace(run, status=Status.INTERRUPTED)
@@ -279,4 +289,5 @@ def _outcome(cell_id: str, run: CellRun | None, *, gone: bool) -> CellOutcome:
         started_ms=run.started_ms,
         ended_ms=run.ended_ms,
         cost=run.cost,
+        sweep=run.sweep,
     )

@@ -1,7 +1,7 @@
 """How a sweep stands now, as plain values: counts, speed, time left, the best, what went wrong, and where.
 
 Read from MLflow alone, so anyone may look while somebody else's driver runs. Speed is that of the cells that
-ended last; what runs at present counts once it has ended.
+the present driver has ended last; what runs counts once it has ended, and what other sweeps ran never.
 """
 
 import math
@@ -44,15 +44,17 @@ class DeviceUse:
 
     Args:
         device: In words.
-        cells: Cells that ended there.
+        cells: Cells of the sweep's own that ended there.
         seconds: Device time of their training, over all trials.
-        span_seconds: From the start of the first of them to the end of the last.
-        share: The device time as a share of that, 1 at most: several trials may run at once.
+        timed_cells: Those of them that its last driver began: between two drivers there are pauses.
+        span_seconds: From the start of the first of those to the end of the last; NaN without one.
+        share: Their device time as a share of that, 1 at most: several trials may run at once.
     """
 
     device: str
     cells: int
     seconds: float
+    timed_cells: int
     span_seconds: float
     share: float
 
@@ -133,7 +135,8 @@ class Standing:
                     "device": d.device,
                     "cells": d.cells,
                     "train_seconds": d.seconds,
-                    "span_seconds": d.span_seconds,
+                    "timed_cells": d.timed_cells,
+                    "span_seconds": _known(d.span_seconds),
                     "share": _known(d.share),
                 }
                 for d in self.devices
@@ -154,9 +157,11 @@ def standing_of(record: Record, *, now: float | None = None) -> Standing:
     ended = sorted(
         (o for o in outcomes if _has_ended(o) and o.ended_ms), key=lambda o: (o.ended_ms, o.cell_id)
     )
-    running = any(outcome.status is Status.RUNNING for outcome in outcomes)
+    own = [outcome for outcome in outcomes if outcome.sweep == record.name]
+    running = any(outcome.status is Status.RUNNING for outcome in own)
+    lately = [o for o in ended if o.sweep == record.name and o.ended_ms >= record.driver_since_ms]
     left = sum(not _has_ended(outcome) and outcome.status is not Status.FAILED for outcome in outcomes)
-    speed = _speed(ended, time.time() if now is None else now) if running else math.nan
+    speed = _speed(lately, time.time() if now is None else now) if running else math.nan
     return Standing(
         name=record.name,
         cells=len(outcomes),
@@ -166,7 +171,7 @@ def standing_of(record: Record, *, now: float | None = None) -> Standing:
         eta_seconds=left / speed if speed > 0 else math.nan,
         best=tuple(best for metric in FINALS if (best := _best(record, metric)) is not None),
         reasons=_reasons(outcomes),
-        devices=_devices(outcomes),
+        devices=_devices(own, record.driver_since_ms),
         losses=_lowest_so_far(ended),
         nodes=record.nodes if running else {},
         search=None if record.search is None else _search(record.search),
@@ -222,18 +227,29 @@ def _reasons(outcomes: Sequence[CellOutcome]) -> dict[tuple[str, str], int]:
     return dict(counted.most_common())
 
 
-def _devices(outcomes: Sequence[CellOutcome]) -> tuple[DeviceUse, ...]:
+def _devices(outcomes: Sequence[CellOutcome], since_ms: int) -> tuple[DeviceUse, ...]:
     costs = [(outcome, cost) for outcome in outcomes if (cost := Cost.read(outcome.cost)) is not None]
-    found: list[DeviceUse] = []
-    for device in sorted({cost.device for _, cost in costs}):
-        mine = [(outcome, cost) for outcome, cost in costs if cost.device == device]
-        seconds = math.fsum(cost.seconds for _, cost in mine)
-        begun = min(outcome.started_ms for outcome, _ in mine)
-        span = (max(outcome.ended_ms for outcome, _ in mine) - begun) * MILLISECONDS
-        share = min(seconds / span, 1.0) if span > 0 else math.nan
-        use = DeviceUse(device=device, cells=len(mine), seconds=seconds, span_seconds=span, share=share)
-        found.append(use)
-    return tuple(found)
+    return tuple(
+        _use(device, [(outcome, cost) for outcome, cost in costs if cost.device == device], since_ms)
+        for device in sorted({cost.device for _, cost in costs})
+    )
+
+
+def _use(device: str, costs: Sequence[tuple[CellOutcome, Cost]], since_ms: int) -> DeviceUse:
+    timed = [(outcome, cost) for outcome, cost in costs if outcome.started_ms >= since_ms]
+    span = math.nan
+    if timed:
+        begun = min(outcome.started_ms for outcome, _ in timed)
+        span = (max(outcome.ended_ms for outcome, _ in timed) - begun) * MILLISECONDS
+    busy = math.fsum(cost.seconds for _, cost in timed)
+    return DeviceUse(
+        device=device,
+        cells=len(costs),
+        seconds=math.fsum(cost.seconds for _, cost in costs),
+        timed_cells=len(timed),
+        span_seconds=span,
+        share=min(busy / span, 1.0) if span > 0 else math.nan,
+    )
 
 
 def _lowest_so_far(ended: Sequence[CellOutcome]) -> tuple[float, ...]:

@@ -124,9 +124,11 @@ def _facts(standing: Standing) -> Table:
 
 def device_text(use: DeviceUse) -> str:
     """Say what a device did: "5 cells, 50 s of device time, busy 8% of the 10 min from first start to …"."""
-    busy = f", busy {use.share:.0%} of the {duration(use.span_seconds)} from first start to last end"
-    known = busy if math.isfinite(use.share) else ""
-    return f"{count_of(use.cells, 'cell')}, {duration(use.seconds)} of device time{known}"
+    if not math.isfinite(use.share):
+        return f"{count_of(use.cells, 'cell')}, {duration(use.seconds)} of device time"
+    of = f" of the last {use.timed_cells}" if use.timed_cells < use.cells else ""
+    busy = f"busy {use.share:.0%} of the {duration(use.span_seconds)} from first start to last end{of}"
+    return f"{count_of(use.cells, 'cell')}, {duration(use.seconds)} of device time, {busy}"
 
 
 def _best_text(best: Best) -> str:

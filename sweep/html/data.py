@@ -226,12 +226,13 @@ def _series(record: Record) -> list[str]:
 
 
 def _line(line: Line) -> dict[str, Any]:
-    """Thin a line; a diverged seed by itself, as far as it was finite, and where it ended."""
+    """Thin a line, with the number of seeds left out; a diverged seed by itself, as far as it was finite."""
     kept = spaced(len(line.steps), POINTS_PER_CURVE)
     return {
         "steps": [int(line.steps[at]) for at in kept],
         "mean": [rounded(line.mean[at]) for at in kept],
         "std": [rounded(line.std[at]) for at in kept] if line.num_seeds > 1 else [],
+        "unfinished": len(line.unfinished),
         "diverged": [
             {
                 "steps": [int(run.steps[at]) for at in spaced(len(run.steps), POINTS_PER_CURVE)],

@@ -90,7 +90,7 @@ def _write(record: Record, spec: Report, folder: Path) -> list[ReportFile]:
             draw_density(record, spec, figure)
         case LevelsSpec():
             levels = levels_data(record, spec)
-            texts = {".md": levels_markdown(spec, levels), ".csv": levels_csv(spec, levels)}
+            texts = {".md": levels_markdown(record, spec, levels), ".csv": levels_csv(spec, levels)}
             return _write_tables(folder, spec.name, texts)
         case TableSpec():
             data = table_data(record, spec)
@@ -131,9 +131,10 @@ def _write_claims(record: Record, folder: Path) -> list[ReportFile]:
     judged = judge(record.claims, runs)
     found = sensitivity(runs, record.divergence_factor)
     title = f"{record.space_name}: the paper's claims"
+    notes = provenance(record)
     texts = {
-        ".md": claims_markdown(title, judged, found, provenance(record)),
-        ".csv": claims_csv(judged),
+        ".md": claims_markdown(title, judged, found, notes),
+        ".csv": claims_csv(judged, notes),
     }
     return _write_tables(folder, CLAIMS, texts)
 

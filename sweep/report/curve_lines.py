@@ -1,17 +1,18 @@
 """Curves, as plain data: the mean over the seeds of a metric, or of a quotient of two, against the step.
 
-The line of a place is the mean over its seeds at the steps that all of them recorded, with their sample
-standard deviation and, of estimates, the standard error that their probe recorded.
+The line of a place is the mean over its seeds that completed (while none has, over those that have begun) at
+the steps that all of them recorded, with their sample standard deviation and, of estimates, the standard
+error that their probe recorded.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from search_spaces.reports import CurvesSpec, series_of
-from sweep.names import FINAL_STEPS
+from sweep.names import FINAL_STEPS, Status
 from sweep.record import Record, Series
 from sweep.report.labels import MetricLabel, metric_label
 from sweep.report.points import (
@@ -50,6 +51,7 @@ class Line:
         diverged: The seeds that diverged, each by itself and only as far as it was finite.
         ends: The steps at which those ended, which may lie beyond their last finite value.
         error: Standard error of the mean as an estimate, shape (points,); NaN where none was recorded.
+        unfinished: Cells that have begun and not completed, and are not in the mean of those that have.
     """
 
     key: Key
@@ -61,6 +63,7 @@ class Line:
     diverged: tuple[Series, ...]
     ends: tuple[int, ...] = ()
     error: np.ndarray = field(default_factory=lambda: np.array([]))
+    unfinished: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +142,10 @@ def _panel_label(heading: str, named: Mapping[str, str]) -> MetricLabel:
     labels = [metric_label(metric) for metric in named.values()]
     if set(named) == {""}:
         return labels[0]
-    return MetricLabel(text=heading, scale=labels[0].scale, positive=all(label.positive for label in labels))
+    # One axis has one factor: a share beside an accuracy is not in per cent.
+    scales = {label.scale for label in labels}
+    scale = scales.pop() if len(scales) == 1 else 1.0
+    return MetricLabel(text=heading, scale=scale, positive=all(label.positive for label in labels))
 
 
 def _read(record: Record, run_ids: Sequence[str], spec: CurvesSpec) -> tuple[Histories, Histories]:
@@ -190,8 +196,7 @@ def make_line(
     errors: Histories | None = None,
 ) -> Line | None:
     """Combine the seeds of one place; `None` when nothing was recorded."""
-    whole: list[Series] = []
-    bars: list[Series] = []
+    going: dict[str, Series] = {}
     diverged: list[Series] = []
     ends: list[int] = []
     for cell in cells:
@@ -201,18 +206,20 @@ def make_line(
         found = _up_to(series[outcome.run_id, metric], max_step)
         if not found.steps.size:
             continue
-        if outcome.diverged:
-            if (finite := _finite_part(found)).steps.size:
-                diverged.append(finite)
-                ended = int(outcome.metrics.get(FINAL_STEPS, 0))
-                ended = ended if max_step is None else min(ended, max_step)
-                ends.append(max(ended, int(finite.steps[-1])))
-        else:
-            whole.append(found)
-            bars += [errors[outcome.run_id, metric]] if errors else []
-    if not whole and not diverged:
+        if not outcome.diverged:
+            going[cell] = found
+        elif (finite := _finite_part(found)).steps.size:
+            diverged.append(finite)
+            ended = int(outcome.metrics.get(FINAL_STEPS, 0))
+            ended = ended if max_step is None else min(ended, max_step)
+            ends.append(max(ended, int(finite.steps[-1])))
+    if not going and not diverged:
         return None
-    steps, mean, std = _combine(whole)
+    completed = {cell: found for cell, found in going.items() if _completed(record, cell)}
+    # One that ended early would cut the mean of all at its end.
+    whole = completed or going
+    steps, mean, std = _combine(list(whole.values()))
+    bars = [errors[str(record.outcomes[cell].run_id), metric] for cell in whole] if errors else []
     return Line(
         key=key,
         steps=steps,
@@ -223,7 +230,19 @@ def make_line(
         diverged=tuple(diverged),
         ends=tuple(ends),
         error=_error_of_mean(steps, bars),
+        unfinished=tuple(cell for cell in going if cell not in whole),
     )
+
+
+def _completed(record: Record, cell: str) -> bool:
+    return record.outcomes[cell].status is Status.COMPLETED
+
+
+def unfinished_note(lines: Iterable[Line]) -> str:
+    """Say how many seeds the means leave out because they have not completed."""
+    left_out = {cell for line in lines for cell in line.unfinished}
+    seeds = "1 seed" if len(left_out) == 1 else f"{len(left_out)} seeds"
+    return f"{seeds} not finished, left out of the means" if left_out else ""
 
 
 def _error_of_mean(steps: np.ndarray, errors: Sequence[Series]) -> np.ndarray:

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from search_spaces.reports import CurvesSpec
 from sweep.record import Record, Series
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
-from sweep.report.curve_lines import CurvePanel, CurvesData, Line, curves_data
+from sweep.report.curve_lines import CurvePanel, CurvesData, Line, curves_data, unfinished_note
 from sweep.report.labels import combination, plain
 from sweep.report.lines import Looks, choose_looks, draw_key
 from sweep.report.points import ordered_keys, select
@@ -70,7 +70,7 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
             width=width,
             height=height,
             title=title_of(record, spec),
-            caption=caption(record, select(record, spec), "; ".join(notes)),
+            caption=caption(record, select(record, spec), "; ".join(notes), unfinished_note(lines)),
         )
         for index, panel in enumerate(data.panels):
             row, column = divmod(index, across)

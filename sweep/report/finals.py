@@ -1,7 +1,8 @@
 """Final values against one axis: the final loss against the switch point (ZS25 fig. 1).
 
-Points lie at the mean over the seeds, bars are ± one standard deviation. Cells that lack the axis (plain SGD
-among switch points) are a horizontal line; a place whose seeds all diverged is a cross at the upper edge.
+Points lie at the mean over the seeds, bars are ± one standard deviation; a hollow one lacks some seeds. Cells
+that lack the axis (plain SGD among switch points) are a horizontal line, with such a point at its end. Where
+all seeds diverged there is a cross at the upper edge, and right of the corner for a line without the axis.
 """
 
 import math
@@ -27,6 +28,7 @@ LEFT, BOTTOM, TOP, GAP, KEY_GAP, MARGIN_RIGHT = 0.72, 0.5, 0.08, 0.8, 0.2, 0.2
 WIDE_RANGE = 50.0
 MAX_TICKS = 10
 LEVEL = (0, (5, 2))
+CROSS_RIGHT, CROSS_HEIGHT = 1.025, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +109,13 @@ def _looks(data: FinalsData) -> Looks:
 
 def _marks(tables: list[FinalsData]) -> list[Line2D]:
     lines = [line for table in tables for line in table.lines]
-    places = [place for line in lines for place in line.pools]
+    places = [place for line in lines for place in (*line.pools, line.level) if place is not None]
     marks: list[Line2D] = []
     if any(place.state is State.DIVERGED for place in places):
         marks.append(Line2D([], [], color="#777777", ls="", marker="X", ms=6, label="diverged"))
-    if any(place.state in (State.PARTLY_DIVERGED, State.PARTIAL) for place in places):
+    if any(place.state.has_value and place.state is not State.OK for place in places):
         marks.append(
-            Line2D([], [], color="#777777", ls="", marker="o", mfc="white", ms=5, label="some seeds only")
+            Line2D([], [], color="#777777", ls="", marker="o", mfc="white", ms=5, label="not all completed")
         )
     return marks
 
@@ -133,7 +135,8 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
     axes.set_ylabel(label.text)
     places = [place for line in data.lines for place in (*line.pools, line.level) if place is not None]
     if not any(place.state.has_value for place in places):
-        blank(axes, "no value yet")
+        lost = any(place.state is State.DIVERGED for place in places)
+        blank(axes, "what has ended diverged" if lost else "no value yet")
         return
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
@@ -153,7 +156,7 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
                 axes.errorbar(
                     xs, means, yerr=[below, errors], color=look.colour, fmt="none", lw=0.9, capsize=2
                 )
-            whole = [place.state in (State.OK, State.STOPPED) for _, place in shown]
+            whole = [place.state is State.OK for _, place in shown]
             for filled in (True, False):
                 chosen = [index for index, is_whole in enumerate(whole) if is_whole is filled]
                 axes.plot(
@@ -168,10 +171,31 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
             diverged, [1.0] * len(diverged), transform=axes.get_xaxis_transform(),
             color=look.colour, marker="X", ms=6, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
         )  # fmt: skip
-        if line.level is not None and line.level.state.has_value:
-            level = line.level.mean * label.scale
-            axes.axhline(level, color=look.colour, ls=LEVEL, lw=1.1)
+    _draw_levels(axes, data, looks, label.scale)
     _set_x_scale(axes, data.x_values, positions, by_rank=by_rank)
+
+
+def _draw_levels(axes: Axes, data: FinalsData, looks: Looks, scale: float) -> None:
+    """Draw the lines that lack the axis; of one that has no value its cross, below those of others."""
+    crosses = 0
+    for line in data.lines:
+        if line.level is None:
+            continue
+        colour = looks.by_key[line.key].colour
+        if line.level.state.has_value:
+            level = line.level.mean * scale
+            axes.axhline(level, color=colour, ls=LEVEL, lw=1.1)
+            if line.level.state is not State.OK:
+                axes.plot(
+                    [1.0], [level], transform=axes.get_yaxis_transform(),
+                    color=colour, marker="o", ms=4, ls="", mfc="white", clip_on=False, zorder=5,
+                )  # fmt: skip
+        elif line.level.state is State.DIVERGED:
+            axes.plot(
+                [CROSS_RIGHT], [1.0 - crosses * CROSS_HEIGHT], transform=axes.transAxes,
+                color=colour, marker="X", ms=6, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
+            )  # fmt: skip
+            crosses += 1
 
 
 def _set_x_scale(axes: Axes, values: tuple[AxisValue, ...], positions: list[float], *, by_rank: bool) -> None:

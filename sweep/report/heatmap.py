@@ -49,7 +49,12 @@ _FACE: dict[State, tuple[str, str, str]] = {
     State.MISSING: ("#ffffff", "", "#cccccc"),
     State.ABSENT: ("#f2f2f2", "", "#f2f2f2"),
 }
-_CORNER = {State.PARTLY_DIVERGED: "#5f5f5f", State.PARTIAL: "#ffffff", State.STOPPED: "#e8a33d"}
+_CORNER = {
+    State.PARTLY_DIVERGED: "#5f5f5f",
+    State.PARTIAL: "#ffffff",
+    State.STOPPED: "#e8a33d",
+    State.PARTLY_STOPPED: "#8fb8de",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +69,7 @@ class HeatmapData:
         y_values: Values along the rows.
         panel_axes: Axes that tell the panels apart; `panel_keys` their values.
         panel_keys: One key per panel.
-        mean: Means over the seeds that ended well, in the metric's own unit; NaN without.
+        mean: Means as `Pool` has them, in the metric's own unit; NaN without.
         std: Sample standard deviations; NaN for fewer than two seeds.
         num_seeds: How many seeds each mean is over.
         states: `State` of each place.

@@ -68,7 +68,11 @@ _METRICS = {
         text="final test accuracy [%]", scale=100, decimals=1, positive=False
     ),
     "test/accuracy": MetricLabel(text="test accuracy [%]", scale=100, decimals=1, positive=False),
-    names.FINAL_STEPS: MetricLabel(text="steps trained", decimals=0, positive=False),
+    names.FINAL_STEPS: MetricLabel(text="steps trained", decimals=0, lower_is_better=True, positive=False),
+    names.STATUS_DIVERGED: MetricLabel(text="share that diverged", lower_is_better=True, positive=False),
+    names.EIGENSPACE_UNCONVERGED: MetricLabel(
+        text="share of refreshes not converged", lower_is_better=True, positive=False
+    ),
     "train/grad_norm": MetricLabel(text=r"gradient norm $\|g\|$"),
     "curvature/chi": MetricLabel(text=r"alignment $\chi_k(g)$", positive=False),
     "curvature/residual": MetricLabel(text="eigenspace residual", lower_is_better=True),

@@ -1,7 +1,8 @@
 """A table of means and standard deviations over a window of steps (SAY25 table 1, GRD18 table 1).
 
 The mean and the spread of a run are over its steps in the window; a place of the table has their means over
-the seeds, and in parentheses the spread over the steps. Runs that diverged are left out and counted.
+the seeds, and in parentheses the spread over the steps. Runs that have not completed, and those that left
+nothing in the window, are left out and counted.
 """
 
 import math
@@ -11,7 +12,9 @@ import numpy as np
 
 from search_spaces.reports import AxisValue, LevelsSpec
 from sweep.histories import read_history
+from sweep.names import Status
 from sweep.record import Record
+from sweep.report.canvas import caption
 from sweep.report.labels import axis_label, metric_label, plain
 from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
 from sweep.report.summary import csv_text, raw
@@ -19,12 +22,16 @@ from sweep.report.summary import csv_text, raw
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One place: mean over the seeds of the windows' means, spread over steps and over seeds, and seeds."""
+    """One place: mean over the seeds of the windows' means, spread over steps and over seeds.
+
+    It is over `num_seeds` of the `num_cells` that are there.
+    """
 
     mean: float
     over_steps: float
     over_seeds: float
     num_seeds: int
+    num_cells: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +60,7 @@ def _level(record: Record, cells: tuple[str, ...], spec: LevelsSpec, name: str) 
     for cell in cells:
         outcome = record.outcomes[cell]
         series = read_history(record, outcome.run_id).get(name) if outcome.run_id else None
-        if series is None or outcome.diverged or not series.steps.size:
+        if series is None or outcome.status is not Status.COMPLETED or not series.steps.size:
             continue
         end = int(float(outcome.params.get("num_steps", series.steps[-1])))
         low, high = (
@@ -64,25 +71,31 @@ def _level(record: Record, cells: tuple[str, ...], spec: LevelsSpec, name: str) 
             means.append(float(np.mean(values)))
             spreads.append(float(np.std(values)))
     if not means:
-        return Level(mean=math.nan, over_steps=math.nan, over_seeds=math.nan, num_seeds=0)
+        nothing = math.nan
+        return Level(mean=nothing, over_steps=nothing, over_seeds=nothing, num_seeds=0, num_cells=len(cells))
     over_seeds = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
     return Level(
         mean=float(np.mean(means)),
         over_steps=float(np.mean(spreads)),
         over_seeds=over_seeds,
         num_seeds=len(means),
+        num_cells=len(cells),
     )
 
 
-def levels_markdown(spec: LevelsSpec, data: LevelsData) -> str:
-    """Return the table for reading: "0.0828 (0.0576)", the second number the spread over the steps."""
+def levels_markdown(record: Record, spec: LevelsSpec, data: LevelsData) -> str:
+    """Return the table for reading: "0.0828 (0.0576), 2/3 seeds", the second number that over the steps."""
     heads = [axis_label(axis).long for axis in data.row_axes]
     lines = [
         f"# {spec.title or spec.name}",
         "",
         "Mean over the window's steps and the seeds; in parentheses the",
     ]
-    lines += ["standard deviation over the steps, then ± the one over the seeds.", ""]
+    lines += [
+        "standard deviation over the steps, then ± the one over the seeds; and over how many seeds",
+        "where that is not all of them.",
+        "",
+    ]
     lines += [
         "| " + " | ".join([*heads, *map(_head, spec.series)]) + " |",
         "|" + " --- |" * (len(heads) + len(spec.series)),
@@ -90,7 +103,7 @@ def levels_markdown(spec: LevelsSpec, data: LevelsData) -> str:
     for key, levels in data.rows:
         shown = [_shown(level, spec.digits) for level in levels]
         lines.append("| " + " | ".join([*(_place(value) for value in key), *shown]) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", caption(record, select(record, spec))]) + "\n"
 
 
 def _head(series: str) -> str:
@@ -104,10 +117,12 @@ def _place(value: AxisValue | None) -> str:
 
 
 def _shown(level: Level, digits: int) -> str:
+    left_out = level.num_seeds < level.num_cells
+    over = f", {level.num_seeds}/{level.num_cells} seeds" if left_out else ""
     if not level.num_seeds:
-        return "–"
+        return f"–{over}"
     seeds = f" ± {level.over_seeds:.{digits}f}" if math.isfinite(level.over_seeds) else ""
-    return f"{level.mean:.{digits}f} ({level.over_steps:.{digits}f}){seeds}"
+    return f"{level.mean:.{digits}f} ({level.over_steps:.{digits}f}){seeds}{over}"
 
 
 def levels_csv(spec: LevelsSpec, data: LevelsData) -> str:
@@ -118,8 +133,10 @@ def levels_csv(spec: LevelsSpec, data: LevelsData) -> str:
             name,
             *map(raw, (level.mean, level.over_steps, level.over_seeds)),
             str(level.num_seeds),
+            str(level.num_cells),
         ]
         for key, levels in data.rows
         for name, level in zip(spec.series, levels, strict=True)
     ]
-    return csv_text([*data.row_axes, "series", "mean", "std_over_steps", "std_over_seeds", "seeds"], rows)
+    columns = ["series", "mean", "std_over_steps", "std_over_seeds", "seeds", "of_seeds"]
+    return csv_text([*data.row_axes, *columns], rows)

@@ -6,11 +6,14 @@ may differ. An axis that a report forgot is found here, so that two experiments 
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from search_spaces.reports import AxisValue, ReportSpec
 from sweep.record import SEED_AXIS, Record
 from sweep.report.labels import grid_label
 from sweep.stated import switch_steps
+from trainers.canonical import cell_id
+from trainers.errors import ConfigError
 
 GRID_AXIS = "grid"
 """Pseudo-axis: the name of the grid that a point belongs to."""
@@ -114,10 +117,11 @@ def fits(key: Key, panel: Key) -> bool:
 
 
 def panel_keys(keys: Sequence[Key]) -> tuple[Key, ...]:
-    """Return the panels in display order; a group that lacks an axis makes none if others have it."""
+    """Return the panels in display order; a group that lacks an axis makes none if it fits another."""
     order = [in_order(column) for column in zip(*keys, strict=True)]
     complete = [key for key in keys if all(v is not None or not o for v, o in zip(key, order, strict=True))]
-    return tuple(ordered_keys(complete or keys)) or ((),)
+    alone = [key for key in keys if not any(fits(key, panel) for panel in complete)]
+    return tuple(ordered_keys([*complete, *alone])) or ((),)
 
 
 def ordered_keys(keys: Iterable[Key]) -> list[Key]:
@@ -144,17 +148,46 @@ def unshown_axes(record: Record, points: Sequence[int], shown: Sequence[str]) ->
     """Return the further axes that must be spelled out so that only the seed differs within a group."""
     added: list[str] = []
     while True:
-        used = [axis for axis in (*shown, *added, SEED_AXIS) if axis]
+        used = [axis for axis in (*shown, *added) if axis]
         groups: dict[Key, list[int]] = {}
         for point in points:
             groups.setdefault(tuple(value_of(record, point, axis) for axis in used), []).append(point)
-        mixed = [members for members in groups.values() if len({record.cell_ids[m] for m in members}) > 1]
-        candidates = (axis for axis in (*record.axes, GRID_AXIS) if axis not in used)
+        mixed = [members for members in groups.values() if is_mixed(record, members)]
+        candidates = (axis for axis in (*record.axes, GRID_AXIS) if axis not in (*used, SEED_AXIS))
         divides = (
-            axis
-            for axis in candidates
-            if any(len({value_of(record, member, axis) for member in members}) > 1 for members in mixed)
+            axis for axis in candidates if any(_tells_apart(record, members, axis) for members in mixed)
         )
         if (axis := next(divides, None)) is None:
             return tuple(added)
         added.append(axis)
+
+
+def _tells_apart(record: Record, points: Sequence[int], axis: str) -> bool:
+    """Whether points differ in an axis that they have: what a grid lacks, its name tells as well."""
+    return len({value for point in points if (value := value_of(record, point, axis)) is not None}) > 1
+
+
+def is_mixed(record: Record, points: Sequence[int]) -> bool:
+    """Whether points are of several experiments, and not of one with several seeds."""
+    by_seed: dict[AxisValue | None, set[str]] = {}
+    settings: dict[Key, list[int]] = {}
+    axes = [axis for axis in (GRID_AXIS, *record.axes) if axis != SEED_AXIS]
+    for point in points:
+        by_seed.setdefault(value_of(record, point, SEED_AXIS), set()).add(record.cell_ids[point])
+        settings.setdefault(tuple(value_of(record, point, axis) for axis in axes), []).append(point)
+    if any(len(cells) > 1 for cells in by_seed.values()):
+        return True
+    # Most axes that a report leaves out make no difference there, so few cells have to be looked at.
+    return len(settings) > 1 and len({_but_for_seeds(record, some) for some in settings.values()}) > 1
+
+
+def _but_for_seeds(record: Record, points: Sequence[int]) -> object:
+    """Return what tells the experiment of some seeds from others: its address with seed 0."""
+    if (cell := record.cell(points[0])) is None:
+        return frozenset(record.cell_ids[point] for point in points)
+    cell = replace(cell, seed=0)
+    try:
+        return cell_id(cell)
+    except ConfigError:
+        # The data set is a file that this reader lacks.
+        return cell

@@ -1,6 +1,6 @@
 """The leading Hessian eigenvalues against the step (ZS25 fig. 2), a panel per combination of axes.
 
-Each line is the mean over the seeds that did not diverge, at the steps that they share; where all diverged,
+Each line is the mean over the seeds that completed, at the steps that they share; where all diverged,
 each is drawn by itself. One eigenvalue may be black: number k + 1, the first that a Bulk update keeps.
 """
 
@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from search_spaces.reports import SpectrumSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
-from sweep.report.curve_lines import Line, make_line
+from sweep.report.curve_lines import Line, make_line, unfinished_note
 from sweep.report.curves import masked
 from sweep.report.labels import combination, metric_label, spaced
 from sweep.report.points import Key, group, ordered_keys, select, switch_points, unshown_axes
@@ -109,7 +109,7 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
             width=right + BAR_SPACE,
             height=height,
             title=title_of(record, spec),
-            caption=caption(record, select(record, spec), black),
+            caption=caption(record, select(record, spec), black, unfinished_note(lines)),
         )
         for number, panel in enumerate(data.panels):
             row, column = divmod(number, across)
@@ -150,12 +150,7 @@ def _draw_panel(
         if (line := panel.lines.get(index)) is None:
             continue
         front = index == spec.highlight
-        drawn = (
-            [(line.steps, line.mean)]
-            if line.steps.size
-            else [(run.steps, run.values) for run in line.diverged]
-        )
-        for steps, values in drawn:
+        for steps, values in _runs(line):
             axes.plot(
                 steps,
                 masked(values, spec.log_y),
@@ -178,14 +173,26 @@ def _draw_panel(
     axes.set_xlim(0, last)
 
 
+def _runs(line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return steps and values of what is drawn: the mean of a line, or its seeds where all diverged."""
+    if line.steps.size:
+        return [(line.steps, line.mean)]
+    return [(run.steps, run.values) for run in line.diverged]
+
+
 def _draw_overlay(axes: Axes, lines: Mapping[str, Line]) -> None:
     """Draw what the eigenvalues are held against (2 / eta) dashed, within the eigenvalues' limits."""
-    limits = axes.get_ylim()
-    for metric, line in lines.items():
+    low, high = axes.get_ylim()
+    drawn = {metric: runs for metric, line in lines.items() if (runs := _runs(line))}
+    for metric, runs in drawn.items():
         label = metric_label(metric).text
-        axes.plot(line.steps, line.mean, color="#000000", ls=(0, (4, 2)), lw=1.0, zorder=5, label=label)
-    if lines:
-        axes.set_ylim(limits[0], max(limits[1], *(1.05 * float(line.mean[-1]) for line in lines.values())))
+        for index, (steps, values) in enumerate(runs):
+            name = label if index == 0 else None
+            axes.plot(steps, values, color="#000000", ls=(0, (4, 2)), lw=1.0, zorder=5, label=name)
+            last = values[np.isfinite(values)][-1:]
+            high = max([high, *(1.05 * last).tolist()])
+    if drawn:
+        axes.set_ylim(low, high)
         axes.legend(loc="upper right")
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from sweep import names
 from sweep.names import Status
 from sweep.record import CellOutcome
 
@@ -17,6 +18,7 @@ class State(StrEnum):
 
     OK = "completed"
     STOPPED = "stopped early"
+    PARTLY_STOPPED = "some seeds stopped early"
     PARTLY_DIVERGED = "some seeds diverged"
     PARTIAL = "some seeds not finished"
     DIVERGED = "diverged"
@@ -29,9 +31,11 @@ class State(StrEnum):
 
     @property
     def has_value(self) -> bool:
-        """Whether the place shows the mean of the seeds that ended well."""
-        return self in (State.OK, State.STOPPED, State.PARTLY_DIVERGED, State.PARTIAL)
+        """Whether the place shows the mean of seeds that ended well."""
+        return self in _WITH_VALUE
 
+
+_WITH_VALUE = (State.OK, State.STOPPED, State.PARTLY_STOPPED, State.PARTLY_DIVERGED, State.PARTIAL)
 
 _STATE = {
     Status.COMPLETED: State.OK,
@@ -46,6 +50,9 @@ _STATE = {
 # Where no seed has a value and the seeds differ, the first of these that occurs names the place.
 _PRECEDENCE = (State.FAILED, State.RUNNING, State.INTERRUPTED, State.PENDING, State.MISSING, State.DIVERGED)
 
+_OF_EVERY_END = (names.STATUS_DIVERGED, names.EIGENSPACE_UNCONVERGED)
+"""Metrics that a diverged run has as well as any other: among those that did not, nothing diverged."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
@@ -53,8 +60,8 @@ class Pool:
 
     Args:
         state: What became of them together.
-        mean: Mean of the metric over the seeds that ended well; where all diverged, over their last finite
-            values; NaN when there is none.
+        mean: Mean of the metric over the seeds that completed; where none did, over those that were stopped
+            early; where all diverged, over their last finite values; NaN when there is none.
         std: Sample standard deviation over the same seeds; NaN for fewer than two.
         num_values: How many seeds the mean is over.
         num_diverged: How many diverged.
@@ -76,35 +83,57 @@ def state_of(outcome: CellOutcome) -> State:
     return State.MISSING if outcome.status is None else _STATE[outcome.status]
 
 
+def ended_well(outcomes: Sequence[CellOutcome], metric: str) -> list[CellOutcome]:
+    """Return the cells that a mean of a metric is over: those that completed, else those that were stopped.
+
+    A run that was stopped early is no sample of what a whole one comes to. Where a metric is about diverging,
+    runs that diverged are among the completed ones.
+    """
+    found: dict[State, list[CellOutcome]] = {}
+    for outcome in outcomes:
+        if math.isfinite(outcome.metrics.get(metric, math.nan)):
+            found.setdefault(_counted_as(outcome, metric), []).append(outcome)
+    return found.get(State.OK) or found.get(State.STOPPED) or []
+
+
+def _counted_as(outcome: CellOutcome, metric: str) -> State:
+    state = state_of(outcome)
+    return State.OK if state is State.DIVERGED and metric in _OF_EVERY_END else state
+
+
 def pool(outcomes: Sequence[CellOutcome], metric: str) -> Pool:
     """Combine the seeds of one place; no outcome at all is a missing place."""
     if not outcomes:
         return Pool(state=State.MISSING)
-    states = [state_of(outcome) for outcome in outcomes]
-    counts = Counter(states)
-    values = [outcome.metrics.get(metric, math.nan) for outcome in outcomes]
-    ended = [
-        value
-        for value, state in zip(values, states, strict=True)
-        if state in (State.OK, State.STOPPED) and math.isfinite(value)
-    ]
-    diverged = counts[State.DIVERGED]
-    if ended:
-        if diverged:
-            state = State.PARTLY_DIVERGED
-        elif len(ended) < len(outcomes):
-            state = State.PARTIAL
-        else:
-            state = State.STOPPED if counts[State.STOPPED] else State.OK
-        mean, std = _moments(ended)
+    counts = Counter(_counted_as(outcome, metric) for outcome in outcomes)
+    values = [outcome.metrics[metric] for outcome in ended_well(outcomes, metric)]
+    if values:
+        state = _state_of_mean(counts, len(values))
     else:
         # A run that ended without this metric has nothing to show: missing.
         state = next((known for known in _PRECEDENCE if counts[known]), State.MISSING)
-        ended = [value for value in values if math.isfinite(value)] if state is State.DIVERGED else []
-        mean, std = _moments(ended)
+        if state is State.DIVERGED:
+            last = (outcome.metrics.get(metric, math.nan) for outcome in outcomes)
+            values = [value for value in last if math.isfinite(value)]
+    mean, std = _moments(values)
     return Pool(
-        state=state, mean=mean, std=std, num_values=len(ended), num_diverged=diverged, num_cells=len(outcomes)
+        state=state,
+        mean=mean,
+        std=std,
+        num_values=len(values),
+        num_diverged=sum(outcome.diverged for outcome in outcomes),
+        num_cells=len(outcomes),
     )
+
+
+def _state_of_mean(counts: Counter[State], num_values: int) -> State:
+    """Return the state of a place that shows the mean of some of its seeds."""
+    if counts[State.DIVERGED]:
+        return State.PARTLY_DIVERGED
+    if num_values == counts.total():
+        return State.STOPPED if counts[State.STOPPED] else State.OK
+    only_stopped = counts[State.OK] and num_values + counts[State.STOPPED] == counts.total()
+    return State.PARTLY_STOPPED if only_stopped else State.PARTIAL
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Tables like ZS25 tables 1 and 2, as Markdown, CSV and PNG.
 
 The best value of each block (each value of the first row axis) is bold, diverged runs are red. A reference
-grid (plain SGD, which has no k and no holdout) fills one further column, matched by the axes it shares.
+grid (plain SGD, which has no k and no holdout) fills further columns, see `sweep.report.reference`.
 """
 
 import math
@@ -12,8 +12,25 @@ from pathlib import Path
 from search_spaces.reports import AxisValue, TableSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, caption, house_style, title_of
-from sweep.report.labels import MetricLabel, axis_label, grid_label, metric_label, plain, tidy
-from sweep.report.points import Key, axis_values, group, ordered_keys, select, unshown_axes, value_of
+from sweep.report.labels import (
+    MetricLabel,
+    axis_label,
+    combination,
+    grid_label,
+    metric_label,
+    plain,
+    tidy,
+)
+from sweep.report.points import (
+    Key,
+    axis_values,
+    group,
+    ordered_keys,
+    select,
+    unshown_axes,
+    value_of,
+)
+from sweep.report.reference import reference_columns
 from sweep.report.states import Pool, State, pool
 from sweep.report.summary import csv_text, raw
 
@@ -23,13 +40,22 @@ RED, ORANGE, FAINT, RULE = "#c62828", "#b26a00", "#777777", "#222222"
 ROW_HEIGHT, HEADER_HEIGHT, CHARACTER, PAD = 0.25, 0.3, 0.078, 0.3
 TEXT_SIZE = 8.5
 
+_PLAIN = (State.OK, State.STOPPED, State.PARTLY_STOPPED, State.PARTIAL)
+
 # Marks that survive where colours do not.
-_MARK = {State.DIVERGED: "†", State.PARTLY_DIVERGED: "‡", State.PARTIAL: "§", State.STOPPED: "¶"}
+_MARK = {
+    State.DIVERGED: "†",
+    State.PARTLY_DIVERGED: "‡",
+    State.PARTIAL: "§",
+    State.STOPPED: "¶",
+    State.PARTLY_STOPPED: "‖",
+}
 _MEANING = {
     State.DIVERGED: "the loss diverged; the last finite value is shown (red)",
     State.PARTLY_DIVERGED: "some seeds diverged; mean over the others",
     State.PARTIAL: "some seeds have not ended; mean over the others",
     State.STOPPED: "stopped early",
+    State.PARTLY_STOPPED: "some seeds were stopped early; mean over the others",
 }
 
 
@@ -43,7 +69,9 @@ class TableData:
         column_axis: Axis along the columns.
         reference: Name of the reference grid, or `None`.
         row_keys: One key per row, in display order.
-        columns: Values along the columns; `None` stands for the reference column, last.
+        columns: Values along the columns; `None` stands for a reference column, last.
+        reference_axes: Axes of the reference grid that the rows lack and that make a difference.
+        reference_keys: Their values, one key per reference column.
         pools: One entry per row and column, in the metric's own unit.
         best: Places that hold the best value of their block.
         left_out: Grid points outside the reference that lack the column axis and so have no place.
@@ -55,6 +83,8 @@ class TableData:
     reference: str | None
     row_keys: tuple[Key, ...]
     columns: tuple[AxisValue | None, ...]
+    reference_axes: tuple[str, ...]
+    reference_keys: tuple[Key, ...]
     pools: tuple[tuple[Pool, ...], ...]
     best: frozenset[tuple[int, int]]
     left_out: int
@@ -71,7 +101,7 @@ def table_data(record: Record, spec: TableSpec) -> TableData:
     row_axes = (*spec.rows, *unshown_axes(record, main, (*spec.rows, spec.columns)))
     groups = group(record, main, (*row_axes, spec.columns))
     row_keys = tuple(ordered_keys(key[:-1] for key in groups))
-    columns: tuple[AxisValue | None, ...] = axis_values(record, main, spec.columns)
+    columns = axis_values(record, main, spec.columns)
     rows = [
         [
             pool([record.outcomes[c] for c in groups.get((*key, column), ())], spec.metric)
@@ -79,36 +109,21 @@ def table_data(record: Record, spec: TableSpec) -> TableData:
         ]
         for key in row_keys
     ]
-    if spec.reference is not None:
-        columns = (*columns, None)
-        for key, row in zip(row_keys, rows, strict=True):
-            row.append(_reference(record, spec, row_axes, key))
-    pools = tuple(tuple(row) for row in rows)
+    compared = reference_columns(record, spec, row_axes, row_keys)
+    pools = tuple((*row, *beside) for row, beside in zip(rows, compared.rows, strict=True))
     return TableData(
         metric=spec.metric,
         row_axes=row_axes,
         column_axis=spec.columns,
         reference=spec.reference,
         row_keys=row_keys,
-        columns=columns,
+        columns=(*columns, *(None for _ in compared.keys)),
+        reference_axes=compared.axes,
+        reference_keys=compared.keys,
         pools=pools,
         best=_best(row_keys, pools, lower=metric_label(spec.metric).lower_is_better),
         left_out=sum(record.grids[p] != spec.reference for p in chosen) - len(main),
     )
-
-
-def _reference(record: Record, spec: TableSpec, row_axes: Sequence[str], key: Key) -> Pool:
-    """Pool the reference grid's cells that agree with a row wherever they have its axes."""
-    matching = {
-        record.cell_ids[point]: record.outcome(point)
-        for point, grid in enumerate(record.grids)
-        if grid == spec.reference
-        and all(
-            value_of(record, point, axis) in (None, value) for axis, value in zip(row_axes, key, strict=True)
-        )
-        and all(value_of(record, point, axis) in (None, *allowed) for axis, allowed in spec.where.items())
-    }
-    return pool(list(matching.values()), spec.metric)
 
 
 def _best(
@@ -126,15 +141,18 @@ def _best(
     return frozenset(best)
 
 
-def _spans(data: TableData) -> dict[int, int]:
-    """Return first row to number of rows of each stretch that shows one and the same reference value."""
-    spans: dict[int, int] = {}
-    first = 0
-    for row, key in enumerate(data.row_keys):
-        same = row > 0 and key[0] == data.row_keys[first][0] and data.pools[row][-1] == data.pools[first][-1]
-        first = first if same else row
-        spans[first] = row - first + 1
-    return spans
+def _spans(data: TableData) -> dict[int, dict[int, int]]:
+    """Return, by reference column, first row to number of rows of each stretch that shows one value."""
+    found: dict[int, dict[int, int]] = {}
+    for column in (at for at, value in enumerate(data.columns) if value is None):
+        spans = found.setdefault(column, {})
+        first = 0
+        for row, key in enumerate(data.row_keys):
+            places = data.pools[row][column], data.pools[first][column]
+            same = row > 0 and key[0] == data.row_keys[first][0] and places[0] == places[1]
+            first = first if same else row
+            spans[first] = row - first + 1
+    return found
 
 
 def _text(place: Pool, spec: TableSpec, label: MetricLabel) -> str:
@@ -156,9 +174,12 @@ def _headers(data: TableData, *, markup: bool = False) -> list[str]:
         return axis_label(axis).short if markup else axis_label(axis).plain
 
     column, reference = name(data.column_axis), grid_label(data.reference or "")
+    variants = (combination(data.reference_axes, key, markup=markup) for key in data.reference_keys)
+    values = (value for value in data.columns if value is not None)
     return [
         *(name(axis) for axis in data.row_axes),
-        *(reference if value is None else f"{column} = {plain(value)}" for value in data.columns),
+        *(f"{column} = {plain(value)}" for value in values),
+        *(", ".join(filter(None, (reference, variant))) for variant in variants),
     ]
 
 
@@ -180,7 +201,7 @@ def table_markdown(record: Record, spec: TableSpec, data: TableData) -> str:
     label = metric_label(data.metric)
     headers = _headers(data)
     num_axes = len(data.row_axes)
-    spans = _spans(data) if data.reference is not None else {}
+    spans = _spans(data)
     lines = [
         f"# {spec.title or spec.name}",
         "",
@@ -192,7 +213,7 @@ def table_markdown(record: Record, spec: TableSpec, data: TableData) -> str:
     for row, key in enumerate(data.row_keys):
         texts = [plain(value) for value in key]
         for column, place in enumerate(data.pools[row]):
-            if data.columns[column] is None and row not in spans:
+            if column in spans and row not in spans[column]:
                 texts.append("〃")
                 continue
             text = _text(place, spec, label)
@@ -218,6 +239,10 @@ def _points(record: Record, spec: TableSpec) -> list[int]:
 
 def table_csv(data: TableData) -> str:
     """Return the table in long form: one row per place, raw values in the metric's own unit."""
+    headings = [
+        *(raw(value) for value in data.columns if value is not None),
+        *(combination(data.reference_axes, key, markup=False) for key in data.reference_keys),
+    ]
     columns = [
         *data.row_axes,
         data.column_axis,
@@ -232,7 +257,7 @@ def table_csv(data: TableData) -> str:
     rows = [
         [
             *(raw(value) for value in key),
-            raw(data.columns[column]),
+            headings[column],
             str(int(data.columns[column] is None)),
             place.state.value,
             "" if math.isnan(place.mean) else repr(place.mean),
@@ -283,17 +308,17 @@ def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> 
         rights = [sum(widths[: column + 1]) - PAD / 2 for column in range(len(widths))]
         for column, header in enumerate(_headers(data, markup=True)):
             axes.text(rights[column], HEADER_HEIGHT / 2, header, ha="right", va="center", fontsize=TEXT_SIZE)
-        spans = _spans(data) if data.reference is not None else {}
+        spans = _spans(data)
         for row, texts in enumerate(body):
             for column, text in enumerate(texts):
                 y = HEADER_HEIGHT + ROW_HEIGHT * (row + 0.5)
                 is_value = column >= num_axes
                 at = (row, column - num_axes)
                 place = data.pools[row][column - num_axes] if is_value else None
-                if is_value and data.columns[column - num_axes] is None:
-                    if row not in spans:
+                if (stretches := spans.get(column - num_axes)) is not None:
+                    if row not in stretches:
                         continue
-                    y += ROW_HEIGHT * (spans[row] - 1) / 2
+                    y += ROW_HEIGHT * (stretches[row] - 1) / 2
                 if not is_value and column == 0 and row and row not in blocks:
                     continue
                 axes.text(
@@ -310,7 +335,7 @@ def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> 
 
 
 def _colour(place: Pool | None) -> str:
-    if place is None or place.state in (State.OK, State.STOPPED, State.PARTIAL):
+    if place is None or place.state in _PLAIN:
         return "black"
     if place.state is State.PARTLY_DIVERGED:
         return ORANGE

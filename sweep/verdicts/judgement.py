@@ -24,6 +24,9 @@ from trainers.history import CURVATURE_CONVERGED, PROBES_CONVERGED, SWITCH_CONVE
 from trainers.options import Choice
 
 UNCONVERGED_LIMIT = 0.05
+LEAST_SEEDS = 3
+"""Bands are stated for so many seeds at least; a verdict that comes from fewer says so."""
+
 NEEDS_EIGENSPACE = (
     "curvature/",
     "overlap/top_vector",
@@ -58,7 +61,7 @@ class Judged:
         band: Where the median over the seeds has to lie.
         by_seed: The statistic of each seed; key -1 for one over all seeds.
         verdict: What became of it.
-        note: Why it was not tested, or what to know about the band.
+        note: Why it was not tested, or what to know about the band and the seeds.
     """
 
     claim: str
@@ -86,7 +89,8 @@ def _judged(claim: ClaimSpec, at: Filter, paper: float | None, band: Band, runs:
     place = ", ".join(f"{axis}={'/'.join(map(str, values))}" for axis, values in at.items())
     name = f"{claim.name} [{place}]" if place else claim.name
     try:
-        by_seed = _by_seed(claim, at, runs)
+        subjects = _selected(runs, claim.grids, claim.where, at)
+        by_seed = _by_seed(claim, at, subjects, runs)
     except Untestable as reason:
         untested = Verdict.NOT_TESTED
         return Judged(
@@ -107,12 +111,20 @@ def _judged(claim: ClaimSpec, at: Filter, paper: float | None, band: Band, runs:
         band=band,
         by_seed=by_seed,
         verdict=Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED,
-        note="every seed has to be in the band" if claim.every_seed else "",
+        note=_note(claim, len({run.seed for run in subjects})),
     )
 
 
-def _by_seed(claim: ClaimSpec, at: Filter, runs: Sequence[Run]) -> dict[int, float]:
-    subjects = _selected(runs, claim.grids, claim.where, at)
+def _note(claim: ClaimSpec, num_seeds: int) -> str:
+    notes = ["every seed has to be in the band"] if claim.every_seed else []
+    if num_seeds < LEAST_SEEDS:
+        found = "one seed" if num_seeds == 1 else f"{num_seeds} seeds"
+        of = "" if claim.every_seed or claim.statistic["name"] in POOLED else "the median of "
+        notes.append(f"from {found}; the band is for {of}at least {LEAST_SEEDS}")
+    return "; ".join(notes)
+
+
+def _by_seed(claim: ClaimSpec, at: Filter, subjects: Sequence[Run], runs: Sequence[Run]) -> dict[int, float]:
     kind = claim.statistic["name"]
     given = {key: value for key, value in claim.statistic.items() if key != "name"}
     options = Choice.of(kind, **given).resolve("statistic", STATISTICS[kind])

@@ -1,4 +1,4 @@
-"""Where a claims table comes from: the sweep, the code, and what was smaller than the experiment asks for."""
+"""Where a claims table comes from: sweep, code, and differences from the experiment of that name."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -11,7 +11,12 @@ from search_spaces.strict import plain_data
 from sweep.record import Record
 from trainers.errors import ConfigError
 
-COMPARED = ("base", "grids")
+COMPARED = {"base": "reduced", "grids": "reduced", "claims": "changed"}
+"""Parts of a space that are held against the package's own, and what a difference is called."""
+
+WORDS = ("says", "because")
+"""What a claim is told with; it is judged by the rest."""
+
 MAX_SHOWN = 60
 
 
@@ -25,19 +30,21 @@ def provenance(record: Record) -> list[str]:
     except ConfigError:
         return [*notes, f"`{name}` is no experiment of the package, so nothing says what its full size is"]
     stored = cast("dict[str, Any]", yaml.safe_load(record.text))
-    changed = [
-        difference
-        for part in COMPARED
-        for difference in differences(_full(stored.get(part)), _full(whole[part]), part)
+    return [
+        *notes,
+        *(
+            f"{kind}: {difference}"
+            for part, kind in COMPARED.items()
+            for difference in differences(_full(stored.get(part)), _full(whole[part]), part)
+        ),
     ]
-    return [*notes, *(f"reduced: {difference}" for difference in changed)]
 
 
 def _full(value: Any) -> Any:
-    """Bring plain data to one form: tuples are lists, lists of named things mappings; nothing is empty."""
+    """Bring plain data to one form: tuples are lists, named things go by name, words and what is empty go."""
     if isinstance(value, Mapping):
         items = {str(key): _full(item) for key, item in cast("Mapping[Any, Any]", value).items()}
-        return {key: item for key, item in items.items() if item not in (None, [], {}, "")}
+        return {k: item for k, item in items.items() if k not in WORDS and item not in (None, [], {}, "")}
     if isinstance(value, (list, tuple)):
         items = [_full(item) for item in cast("list[Any]", value)]
         names = [cast("dict[str, Any]", item).get("name") for item in items if isinstance(item, dict)]

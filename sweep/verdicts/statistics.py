@@ -48,7 +48,11 @@ def total(run: Run, options: Options, switch: int | None) -> float:
 
 
 def growth(run: Run, options: Options, switch: int | None) -> float:
-    """Return the mean of a series in a late window over that in an early one."""
+    """Return the mean of a series in a late window over that in an early one.
+
+    Raises:
+        Untestable: The early one is 0 or less, of which there are no multiples.
+    """
     series = run.series(options["series"])
     means = [
         REDUCE["mean"](
@@ -56,6 +60,8 @@ def growth(run: Run, options: Options, switch: int | None) -> float:
         )
         for part in ("late", "early")
     ]
+    if means[1] <= 0:
+        raise Untestable(f"{options['series']} is {means[1]:.3g} early on, of which there are no multiples")
     return means[0] / means[1]
 
 
@@ -86,11 +92,20 @@ def roughness(run: Run, options: Options, switch: int | None) -> float:
 
 
 def spike(run: Run, options: Options, switch: int | None) -> float:
-    """Return the largest value of a series over the least before it; infinite for a diverged run."""
+    """Return the largest value of a series over the least before it; infinite for a diverged run.
+
+    Raises:
+        Untestable: The least is 0 or less, of which there are no multiples.
+    """
     if run.outcome.diverged:
         return math.inf
     values = _window_of(run.series(options["series"]), run, options, switch).values
-    return float(np.max(values / np.minimum.accumulate(values)))
+    least = np.minimum.accumulate(values)
+    if (least <= 0).any():
+        raise Untestable(
+            f"{options['series']} comes down to {least[-1]:.3g}, of which there are no multiples"
+        )
+    return float(np.max(values / least))
 
 
 def final(run: Run, options: Options, switch: int | None) -> float:
@@ -112,10 +127,12 @@ def sketch_distance(run: Run, partner: Run, options: Options) -> float:
     """Return the distance between the ends of two runs over how far the first one went, both from sketches.
 
     Raises:
-        Untestable: One of the runs has no sketches.
+        Untestable: One of the runs has no sketches, or the first one went nowhere.
     """
     ends = [_sketch(each, -1) for each in (run, partner)]
-    return float(np.linalg.norm(ends[0] - ends[1]) / np.linalg.norm(ends[0] - _sketch(run, 0)))
+    if not (way := float(np.linalg.norm(ends[0] - _sketch(run, 0)))):
+        raise Untestable("the run ends where it began")
+    return float(np.linalg.norm(ends[0] - ends[1])) / way
 
 
 def share_below(run: Run, partner: Run, options: Options) -> float:

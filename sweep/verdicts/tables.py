@@ -10,9 +10,21 @@ from sweep.verdicts.thresholds import Sensitivity
 POOLED_SEEDS = -1
 
 
-def claims_csv(judged: Sequence[Judged]) -> str:
-    """Return a row per claim; numbers so that they can be read back exactly."""
-    columns = ["claim", "says", "paper", "median", "lowest", "highest", "seeds", "band", "verdict", "note"]
+def claims_csv(judged: Sequence[Judged], notes: Sequence[str] = ()) -> str:
+    """Return a row per claim, each with the notes on the runs; numbers can be read back exactly."""
+    columns = [
+        "claim",
+        "says",
+        "paper",
+        "median",
+        "lowest",
+        "highest",
+        "seeds",
+        "band",
+        "verdict",
+        "note",
+        "notes",
+    ]
     rows = [
         [
             item.claim,
@@ -28,6 +40,7 @@ def claims_csv(judged: Sequence[Judged]) -> str:
             str(item.band),
             item.verdict.value,
             item.note,
+            "; ".join(notes),
         ]
         for item in judged
     ]

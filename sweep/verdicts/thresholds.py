@@ -4,6 +4,7 @@ The rule ends a run once its training loss exceeds a multiple of the initial one
 the multiple ends the same under either; of one that was ended we know only how far it had come by then.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,13 +68,18 @@ def sensitivity(runs: Sequence[Run], factor: float) -> Sensitivity:
 
 
 def _peak(run: Run) -> float:
-    """Return the largest training loss over the first one; infinite where it was not finite.
+    """Return the largest training loss in multiples of the first one, as the rule counts them.
 
-    The rule sees losses at steps that are not evaluation points, too, and those are not in the history.
+    Infinite where it was not finite. Of a first loss of 0 there are none; of one below it, so many times its
+    magnitude further up. The rule sees losses at steps that are not evaluation points, too, and
+    those are not in the history.
     """
     judged = run.outcome.metrics.get(names.FINAL_PEAK_LOSS, 0.0)
     found = run.history().get(TRAIN_LOSS)
     if found is None or not found.values.size:
         return judged
+    first = float(found.values[0])
     peak = float(np.max(np.where(np.isfinite(found.values), found.values, np.inf)))
-    return max(judged, peak / float(found.values[0]))
+    if math.isinf(peak) or first == 0:
+        return peak if math.isinf(peak) else judged
+    return max(judged, peak / first if first > 0 else 1 + (peak - first) / -first)

@@ -80,3 +80,54 @@ def test_an_override_takes_report_filters_along(tmp_path: Path) -> None:
     assert report.where == {"alpha_dom": (2.0,)}
     report = load_space(path, overrides=["alpha_dom=[4, 8]"]).reports[0]
     assert report.where == {}
+
+
+TITLED = (
+    GOOD.replace("y: lr,", "y: lr, title: MLP at two rates, where: {alpha_dom: [1, 2]},")
+    + "smoke:\n  alpha_dom: [2, 4]\n  base.evaluate_every: 50\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("smoke", "overrides", "title"),
+    [
+        (False, [], "MLP at two rates"),
+        (False, ["alpha_dom=[1, 2, 4]"], "MLP at two rates"),
+        (False, ["alpha_dom=[2, 4]"], ""),
+        (False, ["alpha_dom=[2, 4]", "reports.0.title=MLP at two rates"], "MLP at two rates"),
+        (False, ["alpha_dom=[2, 4]", "reports.-1.title=another"], "another"),
+        (False, ["reports.heat.where.alpha_dom=[1]"], ""),
+        (False, ["base.model=cnn"], "heat"),
+        (False, ["base.model=cnn", "reports.heat.title=A CNN"], "A CNN"),
+        (False, ["base.model.widths=[10]", "base.dataset=mnist"], "MLP at two rates"),
+        (True, [], ""),
+        (True, ["alpha_dom=[1, 2]"], ""),
+        (True, ["reports.heat.title=another"], "another"),
+    ],
+)
+def test_a_title_does_not_outlive_what_it_says(
+    tmp_path: Path, smoke: bool, overrides: list[str], title: str
+) -> None:
+    path = tmp_path / "titled.yaml"
+    path.write_text(TITLED)
+    assert load_space(path, smoke=smoke, overrides=overrides).reports[0].title == title
+
+
+def test_the_title_of_a_small_variant_is_about_its_own_values(tmp_path: Path) -> None:
+    path = tmp_path / "titled.yaml"
+    path.write_text(TITLED + "  reports.heat.title: MLP at one rate\n")
+    assert load_space(path, smoke=True).reports[0].title == "MLP at one rate"
+    both = load_space(path, smoke=True, overrides=["alpha_dom=[1, 2]"]).reports[0]
+    assert (both.title, both.where) == ("", {"alpha_dom": (1.0, 2.0)})
+
+
+def test_a_description_names_no_report_by_a_data_set_that_is_gone() -> None:
+    """The demo is one of MNIST-5k by its description, which heads a report without a title."""
+    of = ["base.dataset=cifar10-5k"]
+    assert [report.title for report in load_space("demo", overrides=of).reports] == [
+        "heatmap",
+        "curves",
+        "table",
+    ]
+    spoken = [*of, "description=Two learning rates"]
+    assert load_space("demo", overrides=["k=[2, 5]", *spoken]).reports[1].title == ""

@@ -13,6 +13,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from sweep import names
+from sweep.cell_records import CellRecords
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.forks import fork_at
 from sweep.lease import Lease
@@ -288,12 +289,12 @@ def test_without_the_lease_nothing_is_written(
 def test_what_takes_long_to_record_is_waited_for_and_what_is_away_is_not(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slowly(cell_id: str, _: object) -> None:
+    def slowly(_: CellRecords, cell_id: str, wanted: object) -> None:
         time.sleep(0.2)
         if cell_id == "away":
             raise LedgerError("away", transient=True)
 
-    monkeypatch.setattr(recorder, "_record", slowly)
+    monkeypatch.setattr(CellRecords, "write", slowly)
     for number in range(12):
         recorder.submit(f"cell {number}", step=1, attempt=1)
     # All of them take longer than that, each of them does not.

@@ -6,7 +6,7 @@ function contourView() {
   // Between labels there is nothing to interpolate.
   const axes = varying().filter((axis) => axis.values.every((value) => typeof number(value) === "number"));
   if (axes.length < 2) return null;
-  const view = section("contour", "Contour", "Interpolated between places (dots). Of several places at one point the best counts; crosses diverged.");
+  const view = section("contour", "Contour", "Interpolated between places (dots), and blank towards those without a value (crosses diverged). Of several places at one point the best counts.");
   const chosen = { x: axes[0].name, y: axes[1].name, metric: data.metrics[0].name, log: true };
   const draw = () => {
     const [x, y] = [byName(axes, chosen.x), byName(axes, chosen.y)];
@@ -45,13 +45,16 @@ function contourPlot(x, y, metric, log) {
   const shareOf = (value) => (metric.lower ? 1 - scale(value) : scale(value));
   const drawn = sheet(whole, top + height + FOOT, `contour of ${metric.label}`);
   frame(drawn, [left, top, width, height], xScale, yScale, x.label, y.label);
-  const points = found.map(({ place }) => at(place));
+  // What diverged is a corner as any other: across it nothing is known.
+  const corners = [...found, ...[...lost].filter(([key]) => !spots.has(key)).map(([, place]) => ({ place, value: null }))];
+  const points = corners.map(({ place }) => at(place));
   const place2d = ([px, py]) => [left + px * width, top + (1 - py) * height];
   for (const triangle of triangulate(points)) {
-    const corners = triangle.map((index) => [...place2d(points[index]), shareOf(found[index].value)]);
-    const [least, most] = [Math.min(...corners.map((corner) => corner[2])), Math.max(...corners.map((corner) => corner[2]))];
+    if (triangle.some((index) => corners[index].value === null)) continue;
+    const ends = triangle.map((index) => [...place2d(points[index]), shareOf(corners[index].value)]);
+    const [least, most] = [Math.min(...ends.map((end) => end[2])), Math.max(...ends.map((end) => end[2]))];
     for (let level = Math.floor(least * LEVELS); level <= Math.min(LEVELS - 1, Math.floor(most * LEVELS)); level++) {
-      const polygon = band(corners, level / LEVELS, (level + 1) / LEVELS);
+      const polygon = band(ends, level / LEVELS, (level + 1) / LEVELS);
       const fill = ramp(VIRIDIS, (level + 0.5) / LEVELS);
       if (polygon.length > 2) drawn.append(svg("path", { d: `M${polygon.map(([px, py]) => `${px.toFixed(1)} ${py.toFixed(1)}`).join("L")}Z`, fill, "shape-rendering": "crispEdges" }));
     }
@@ -61,8 +64,9 @@ function contourPlot(x, y, metric, log) {
     drawn.append(explains(svg("circle", { cx: px, cy: py, r: 4, fill: "var(--paper)", stroke: "var(--ink)" }), placeTip(place, [metric])));
   }
   for (const [key, place] of lost) {
-    if (spots.has(key)) continue;
-    const [px, py] = place2d(at(place));
+    // Beside the dot of another place at that point.
+    const beside = spots.has(key) ? 9 : 0;
+    const [px, py] = place2d(at(place)).map((end, axis) => end + (axis ? -beside : beside));
     const cross = svg("g", {}, svg("circle", { cx: px, cy: py, r: 8, fill: "transparent" }), text(px, py + 4, STATE_GLYPH[place.state] || "✕", { "text-anchor": "middle" }));
     drawn.append(explains(cross, placeTip(place, [metric])));
   }

@@ -4,7 +4,8 @@ function curvesView() {
   const { series, lines, left_out: leftOut } = data.curves;
   if (!lines.length) return null;
   const note = leftOut ? ` Shown: the ${lines.length} places with the lowest training loss; ${leftOut} more are left out.` : "";
-  const view = section("curves", "Curves", `Bands: one standard deviation over the seeds. A cross ends what diverged.${note}`);
+  const unfinished = lines.some((line) => Object.values(line.series).some((drawn) => drawn.unfinished)) ? " Means leave out seeds that have not finished, where others have." : "";
+  const view = section("curves", "Curves", `Bands: one standard deviation over the seeds. A cross ends what diverged.${unfinished}${note}`);
   const axes = varying();
   const chosen = { series: series[0].name, colour: tellingAxis(axes)?.name ?? "", logY: true, logX: false };
   const draw = () => view.body.replaceChildren(curvesPlot(byName(series, chosen.series), byName(axes, chosen.colour), chosen));
@@ -96,7 +97,8 @@ function lineLooks(found, axis) {
 }
 
 function drawCurve(group, { line, place, drawn }, metric, look, px, py) {
-  const content = placeTip(place, [metric, ...data.metrics.slice(0, 2)]);
+  const leftOut = drawn.unfinished ? `\n${drawn.unfinished} ${drawn.unfinished === 1 ? "seed" : "seeds"} not finished, left out of the mean` : "";
+  const content = placeTip(place, [metric, ...data.metrics.slice(0, 2)]) + leftOut;
   const parts = svg("g", { class: "curve" });
   const path = (steps, values) => {
     let pen = "M";

@@ -60,9 +60,9 @@ const STATE_COLOUR = {
 };
 const STATE_GLYPH = {
   DIVERGED: "✕", FAILED: "!", RUNNING: "▸", INTERRUPTED: "‖", PENDING: "·", MISSING: "?", ABSENT: "",
-  PARTLY_DIVERGED: "◢", PARTIAL: "◪", STOPPED: "◣",
+  PARTLY_DIVERGED: "◢", PARTIAL: "◪", STOPPED: "◣", PARTLY_STOPPED: "◺",
 };
-const hasValue = (state) => ["OK", "STOPPED", "PARTLY_DIVERGED", "PARTIAL"].includes(state);
+const hasValue = (state) => ["OK", "STOPPED", "PARTLY_STOPPED", "PARTLY_DIVERGED", "PARTIAL"].includes(state);
 
 // Colours: viridis, which keeps its order without colour vision; Okabe and Ito's colours for kinds.
 

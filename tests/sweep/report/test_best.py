@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from search_spaces import Space, load_space, load_space_text
-from sweep.best import best_space, find_best
+from search_spaces.search import OBJECTIVES
+from sweep.best import best_space, find_best, least_is_best
 from sweep.cli import main
 from sweep.names import Status
 from sweep.notebook import LoadedSweep
 from sweep.record import Record, load_record
+from sweep.report.labels import metric_label
 from sweep.search.account import Account
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import Point, StoredCell, ended, grid, store_sweep
@@ -85,6 +87,26 @@ def test_configurations_are_ranked_with_all_their_seeds(record: Record) -> None:
     assert (found[1].axes, found[1].grid) == ({"method": "other"}, "named")
     metric, [best] = find_best(record, metric=ACCURACY)
     assert best.values[ACCURACY].mean == pytest.approx(1.0), "of accuracies the largest"
+
+
+@pytest.mark.parametrize("metric", OBJECTIVES)
+def test_which_way_is_better_is_said_alike_everywhere(metric: str) -> None:
+    assert least_is_best(metric) is metric_label(metric).lower_is_better is (OBJECTIVES[metric] == "minimize")
+
+
+def test_the_best_by_steps_has_the_fewest_as_a_search_has_it(store: Store) -> None:
+    points = grid("g", {"lr": [0.1, 0.2]})
+    cells = {cell: ended(0.5, steps=int(1000 * axes["lr"])) for _, axes, cell in points}
+    _, found = find_best(store.record(points, cells), metric="final/steps", top=2)
+    assert [one.axes["lr"] for one in found] == [0.1, 0.2]
+
+
+def test_what_diverged_is_not_among_the_best_by_whether_it_did(store: Store) -> None:
+    points = grid("g", {"lr": [0.1, 0.2]})
+    fates = {0.1: Status.DIVERGED, 0.2: Status.COMPLETED}
+    cells = {cell: ended(0.5, status=fates[axes["lr"]]) for _, axes, cell in points}
+    _, found = find_best(store.record(points, cells), metric="status/diverged", top=2)
+    assert [one.axes["lr"] for one in found] == [0.2]
 
 
 def test_as_a_data_frame(record: Record) -> None:
@@ -173,6 +195,7 @@ def test_the_command(
     path = tmp_path / "new" / "best.yaml"
     text = said("--top", "2", "--out", str(path))
     assert "0.200 ±0.141" in text and "other" in text and str(path) in text
+    assert "the best by final/train_loss, the least first" in text
     assert len(load_space(path).grids) == 2
     shown = said()
     assert f"sweep best {name} --out best.yaml --tracking-uri {store.uri}" in shown

@@ -11,6 +11,7 @@ from sweep import load_sweep
 from sweep.compare import Comparison, compare
 from sweep.html.comparison import comparison_data, write_comparison
 from sweep.names import Status
+from sweep.record import load_record
 from sweep.report.states import State
 from tests.browser import CHROMIUM, NO_CHROMIUM, browser
 from tests.sweep.report.conftest import Store
@@ -87,6 +88,50 @@ def test_an_axis_of_one_sweep_meets_the_param_of_the_other(store: Store) -> None
     pairs = compare(first, second).pairs
     assert [bool(pair.second) for pair in pairs] == [False, True]
     assert pairs[1].metrics[LOSS].difference == pytest.approx(1.0 - 5.0)
+
+
+def test_grids_are_never_merged_and_places_do_not_depend_on_the_order(store: Store) -> None:
+    """The axis that plain SGD lacks is at the value of a place of the other grid."""
+    points = grid("bulk", {"lr": [0.1], "alpha_dom": [1.0]}) + grid("sgd", {"lr": [0.1]})
+    both = store.record(points, {cell: ended(0.25 if name == "bulk" else 1.0) for name, _, cell in points})
+    alone = grid("sgd", {"lr": [0.1]})
+    sgd = store.record(alone, {alone[0][2]: ended(2.0)})
+    differences = {}
+    for first, second in ((both, sgd), (sgd, both)):
+        pairs = {pair.axes["grid"]: pair for pair in compare(first, second).pairs}
+        assert set(pairs) == {"bulk", "sgd"}
+        assert () in (pairs["bulk"].first, pairs["bulk"].second)
+        differences[first.name] = pairs["sgd"].metrics[LOSS].difference
+    assert differences == {both.name: 1.0, sgd.name: -1.0}
+    other = grid("main", {"lr": [0.1], "alpha_dom": [1.0]})
+    unnamed = store.record(other, {other[0][2]: ended(2.0)})
+    for first, second in ((both, unnamed), (unnamed, both)):
+        with pytest.raises(ConfigError, match=f"{both.name} has bulk, sgd"):
+            compare(first, second)
+
+
+def test_grids_of_other_names_meet_where_their_axes_tell_them_apart(store: Store) -> None:
+    points = grid("slow", {"lr": [0.1]}) + grid("fast", {"lr": [0.2]})
+    two = store.record(points, {cell: ended(axes["lr"]) for _, axes, cell in points})
+    wide = grid("main", {"lr": [0.1, 0.2]})
+    one = store.record(wide, {cell: ended(2 * axes["lr"]) for _, axes, cell in wide})
+    for first, second in ((one, two), (two, one)):
+        found = [abs(pair.metrics[LOSS].difference) for pair in compare(first, second).pairs]
+        assert found == pytest.approx([0.1, 0.2])
+
+
+def test_a_seed_that_was_stopped_early_is_no_pair(store: Store) -> None:
+    points = grid("g", {"lr": [0.1], "seed": [0, 1]})
+    ends = [(0.5, Status.COMPLETED), (9.0, Status.STOPPED)]
+    cells = {
+        point[2]: ended(loss, status=status, seed=seed)
+        for seed, (point, (loss, status)) in enumerate(zip(points, ends, strict=True))
+    }
+    stopped = store.record(points, cells)
+    whole = load_record(store.uri, put(store, {(0.1, 0): 0.25, (0.1, 1): 0.25}))
+    found = compare(whole, stopped).pairs[0].metrics[LOSS]
+    assert (found.num_pairs, found.difference) == (1, 0.25)
+    assert found.second.state is State.PARTLY_STOPPED
 
 
 def test_sweeps_without_a_common_place_are_refused(store: Store) -> None:

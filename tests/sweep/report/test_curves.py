@@ -1,16 +1,21 @@
 """The data behind curves, finals and spectra."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from search_spaces.reports import CurvesSpec, FinalsSpec, SpectrumSpec
 from sweep import names
+from sweep.html.data import sweep_data
 from sweep.names import Status
 from sweep.record import Record
+from sweep.report.canvas import Canvas
 from sweep.report.curve_lines import curves_data
-from sweep.report.curves import leaving_point
-from sweep.report.finals import finals_data
-from sweep.report.spectrum import spectrum_data
+from sweep.report.curves import draw_curves, leaving_point
+from sweep.report.finals import CROSS_RIGHT, draw_finals, finals_data
+from sweep.report.spectrum import draw_spectrum, spectrum_data
+from sweep.report.states import State
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, decay, ended, grid
 
@@ -96,3 +101,115 @@ def test_spectrum(store: Store) -> None:
     assert data.indices == (1, 2, 3)
     (panel,) = data.panels
     assert panel.lines[2].mean.tolist() == [1.5, 3.5]
+
+
+LOSS_CURVES = CurvesSpec(kind="curves", name="loss")
+UNFINISHED = [one for one in Status if one not in (Status.COMPLETED, Status.DIVERGED, Status.PENDING)]
+
+
+def two_seeds(store: Store, *statuses: Status) -> Record:
+    """One seed of each status, the later the shorter, at the level of its number."""
+    points = grid("g", {"seed": list(range(len(statuses)))})
+    cells = {}
+    for (_, axes, cell), status in zip(points, statuses, strict=True):
+        steps = 400 - 200 * axes["seed"]
+        cells[cell] = ended(0.1, status=status, seed=axes["seed"], steps=steps)
+        series = [(step, 1.0 + axes["seed"]) for step in range(0, steps + 1, 100)]
+        cells[cell].histories = {"train/loss": series, "curvature/lambda_1": series}
+    return store.record(points, cells)
+
+
+@pytest.mark.parametrize("status", UNFINISHED)
+def test_a_seed_that_has_not_finished_does_not_cut_the_mean_of_those_that_have(
+    store: Store, status: Status, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record = two_seeds(store, Status.COMPLETED, status)
+    ((line,),) = (
+        panel.lines for panel in curves_data(record, CURVES.model_copy(update={"lines": ()})).panels
+    )
+    assert (line.steps.tolist(), set(line.mean.tolist())) == (list(range(0, 401, 100)), {1.0})
+    assert (line.num_seeds, line.unfinished) == (1, (record.cell_ids[1],))
+    note = "1 seed not finished, left out of the means"
+    captions: list[str] = []
+    monkeypatch.setattr(
+        Canvas, "save", lambda canvas, path: captions.append(canvas.figure.texts[0].get_text())
+    )
+    draw_curves(record, LOSS_CURVES, tmp_path / "c.png")
+    draw_spectrum(record, SpectrumSpec(kind="spectrum", name="s"), tmp_path / "s.png")
+    assert [note in " ".join(text.split()) for text in captions] == [True, True]
+    (drawn,) = sweep_data(record)["curves"]["lines"]
+    assert drawn["series"]["train/loss"]["unfinished"] == 1
+
+
+def test_seeds_of_which_none_has_completed_are_averaged_as_far_as_all_got(store: Store) -> None:
+    record = two_seeds(store, Status.RUNNING, Status.STOPPED)
+    ((line,),) = (
+        panel.lines for panel in curves_data(record, CURVES.model_copy(update={"lines": ()})).panels
+    )
+    assert (line.steps.tolist(), line.num_seeds, line.unfinished) == ([0, 100, 200], 2, ())
+
+
+def test_an_edge_over_runs_that_all_diverged_is_drawn(store: Store, tmp_path: Path) -> None:
+    """It has no mean; the edge is that of each run."""
+    record = two_seeds(store, Status.DIVERGED, Status.DIVERGED)
+    spec = SpectrumSpec(kind="spectrum", name="s", overlay=("train/loss",))
+    draw_spectrum(record, spec, tmp_path / "s.png")
+    assert (tmp_path / "s.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "scale"),
+    [
+        (("test/accuracy", "curvature/chi"), 1.0),
+        (("curvature/chi", "test/accuracy"), 1.0),
+        (("test/accuracy",), 100.0),
+    ],
+)
+def test_a_panel_of_several_series_has_a_factor_only_if_all_have_it(
+    store: Store, metrics: tuple[str, ...], scale: float
+) -> None:
+    points = grid("g", {"seed": [0]})
+    cell = ended(0.1, seed=0)
+    cell.histories = {"test/accuracy": [(0, 0.5)], "curvature/chi": [(0, 0.75)]}
+    spec = CurvesSpec(kind="curves", name="c", together={"both": {name: name for name in metrics}})
+    (panel,) = curves_data(store.record(points, {points[0][2]: cell}), spec).panels
+    assert panel.label.scale == scale
+
+
+def test_finals_fill_what_completed_alone_and_mark_lines_without_the_axis(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    points = grid("g", {"switch_step": [0, 10, 20, 30], "seed": [0, 1]})
+    levels = [grid(name, {"seed": [0, 1]}) for name in ("lost", "partly", "whole")]
+    ends = {0: Status.COMPLETED, 10: Status.STOPPED, 20: Status.COMPLETED, 30: Status.DIVERGED}
+    cells = {cell: ended(0.5, status=ends[axes["switch_step"]]) for _, axes, cell in points}
+    cells[points[5][2]] = ended(9.0, status=Status.STOPPED)
+    for members, status in zip(levels, (Status.DIVERGED, Status.STOPPED, Status.COMPLETED), strict=True):
+        cells |= {cell: ended(0.25) for _, _, cell in members}
+        cells[members[0][2]] = ended(0.25, status=status)
+    cells[levels[0][1][2]] = ended(9.0, status=Status.DIVERGED)
+    record = store.record([*points, *(point for members in levels for point in members)], cells)
+    spec = FinalsSpec(kind="finals", name="f", x="switch_step", lines=("grid",))
+    data = finals_data(record, spec, LOSS)
+    by_grid = {line.key[0]: line for line in data.lines}
+    states = [place.state for place in by_grid["g"].pools]
+    assert states == [State.OK, State.STOPPED, State.PARTLY_STOPPED, State.DIVERGED]
+    assert by_grid["g"].pools[2].mean == 0.5
+    drawn: list[Canvas] = []
+    monkeypatch.setattr(Canvas, "save", lambda canvas, path: drawn.append(canvas))
+    draw_finals(record, spec, tmp_path / "f.png")
+    panel, key = drawn[0].figure.axes[:2]
+    marked = [
+        (str(line.get_marker()), line.get_markerfacecolor() == "white", *map(float, line.get_xdata()))
+        for line in panel.lines
+        if line.get_marker() in ("o", "X") and len(line.get_xdata())
+    ]
+    # Of the lines without the axis at the right end: one that diverged, and one without all its seeds.
+    assert sorted(marked) == [
+        ("X", False, CROSS_RIGHT), ("X", False, 30.0),
+        ("o", False, 0.0), ("o", True, 1.0), ("o", True, 10.0, 20.0),
+    ]  # fmt: skip
+    legend = key.get_legend()
+    assert legend is not None
+    said = [text.get_text() for text in legend.get_texts()]
+    assert {"diverged", "not all completed"} <= set(said)

@@ -16,6 +16,7 @@ from sweep.histories import read_history
 from sweep.names import Status
 from sweep.record import Record
 from sweep.report import make_report
+from sweep.report.canvas import caption
 from sweep.report.curves import _minor_label, _sparse_label
 from sweep.report.density import density_data, quadrature
 from sweep.report.labels import grid_label
@@ -136,8 +137,23 @@ def test_levels_are_means_over_the_window_then_over_the_seeds(store: Store) -> N
     assert (level.mean, level.over_steps, level.num_seeds) == (2.5, 1.0, 2)
     assert level.over_seeds == pytest.approx(math.sqrt(0.5))
     assert none.num_seeds == 0
-    assert "| main | 2.50 (1.00) ± 0.71 | – |" in levels_markdown(spec, data)
-    assert levels_csv(spec, data).splitlines()[1] == f"main,x,2.5,1.0,{level.over_seeds!r},2"
+    text = levels_markdown(record, spec, data)
+    assert "| main | 2.50 (1.00) ± 0.71 | –, 0/2 seeds |" in text
+    assert text.splitlines()[-1] == caption(record, (0, 1)) and "2 cells: 2 completed" in text
+    assert levels_csv(spec, data).splitlines()[1] == f"main,x,2.5,1.0,{level.over_seeds!r},2,2"
+
+
+@pytest.mark.parametrize("status", [one for one in Status if one is not Status.COMPLETED])
+def test_levels_are_of_runs_that_completed_and_say_of_how_many(store: Store, status: Status) -> None:
+    record = recorded(store, [{"x": [(100, value)]} for value in (1.0, 2.0, 9.0)])
+    last = record.cell_ids[2]
+    outcomes = {**record.outcomes, last: replace(record.outcomes[last], status=status)}
+    record = replace(record, outcomes=outcomes)
+    spec = LevelsSpec(kind="levels", name="l", rows=("grid",), series=("x",), digits=1)
+    data = levels_data(record, spec)
+    text = levels_markdown(record, spec, data)
+    assert "| main | 1.5 (0.0) ± 0.7, 2/3 seeds |" in text and f"2 completed, 1 {status.value}" in text
+    assert levels_csv(spec, data).splitlines()[1].endswith(",2,3")
 
 
 def test_levels_are_headed_in_words_where_these_need_no_tex(store: Store) -> None:
@@ -145,7 +161,7 @@ def test_levels_are_headed_in_words_where_these_need_no_tex(store: Store) -> Non
     record = recorded(store, [{name: [(0, 1.0)] for name in series}])
     spec = LevelsSpec(kind="levels", name="l", rows=("grid",), series=series)
     heads = "| grid | effective Dominant rate | overlap/train | overlap of the top 2, since step 100 |"
-    assert heads in levels_markdown(spec, levels_data(record, spec))
+    assert heads in levels_markdown(record, spec, levels_data(record, spec))
 
 
 def test_every_kind_writes_its_files(store: Store, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from search_spaces.reports import HeatmapSpec, TableSpec
+from search_spaces.reports import HeatmapSpec
 from sweep import names
 from sweep.names import Status
 from sweep.record import CellOutcome, Record, load_record
@@ -21,13 +21,12 @@ from sweep.report.labels import metric_label
 from sweep.report.points import unshown_axes
 from sweep.report.states import State, pool, state_of
 from sweep.report.summary import summary_csv
-from sweep.report.table import table_csv, table_data, table_markdown
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, decay, ended, grid
+from tests.sweep.report.test_tables import table_record
 
 LOSS, ACCURACY = names.FINAL_TRAIN_LOSS, names.FINAL_TEST_ACCURACY
 HEAT = HeatmapSpec(kind="heatmap", name="heat", x="alpha_dom", y="beta_bulk")
-TABLE = TableSpec(kind="table", name="table", rows=("lr", "holdout_size"), columns="k", reference="sgd")
 INF = math.inf
 
 
@@ -44,7 +43,11 @@ def outcome(status: Status | None, loss: float = 0.1, **metrics: float) -> CellO
         ([Status.COMPLETED, Status.COMPLETED], State.OK),
         ([Status.COMPLETED, Status.DIVERGED], State.PARTLY_DIVERGED),
         ([Status.COMPLETED, Status.PENDING], State.PARTIAL),
-        ([Status.COMPLETED, Status.STOPPED], State.STOPPED),
+        ([Status.COMPLETED, Status.STOPPED], State.PARTLY_STOPPED),
+        ([Status.STOPPED, Status.STOPPED], State.STOPPED),
+        ([Status.STOPPED, Status.PENDING], State.PARTIAL),
+        ([Status.COMPLETED, Status.STOPPED, Status.PENDING], State.PARTIAL),
+        ([Status.COMPLETED, Status.STOPPED, Status.DIVERGED], State.PARTLY_DIVERGED),
         ([Status.DIVERGED, Status.DIVERGED], State.DIVERGED),
         ([Status.DIVERGED, Status.PENDING], State.PENDING),
         ([Status.DIVERGED, Status.RUNNING], State.RUNNING),
@@ -62,6 +65,26 @@ def test_mean_and_spread_are_over_the_seeds_that_ended_well() -> None:
     )
     assert (found.mean, found.num_values, found.num_diverged, found.num_cells) == (2.0, 2, 1, 3)
     assert found.std == pytest.approx(math.sqrt(2))
+
+
+def test_a_seed_that_was_stopped_is_no_sample_of_a_whole_one() -> None:
+    found = pool([outcome(Status.COMPLETED, 1.0), outcome(Status.STOPPED, 3.0)], LOSS)
+    assert (found.mean, found.num_values, found.num_cells) == (1.0, 1, 2)
+    found = pool([outcome(Status.STOPPED, 1.0), outcome(Status.STOPPED, 3.0)], LOSS)
+    assert (found.mean, found.num_values) == (2.0, 2)
+
+
+@pytest.mark.parametrize("metric", ["status/diverged", "eigenspace/unconverged"])
+def test_what_is_about_diverging_is_over_every_run_that_ended(metric: str) -> None:
+    cells = [
+        outcome(status, **{metric: float(status is Status.DIVERGED)})
+        for status in (Status.COMPLETED, Status.DIVERGED, Status.COMPLETED, Status.DIVERGED)
+    ]
+    found = pool(cells, metric)
+    assert (found.state, found.mean, found.num_values, found.num_diverged) == (State.OK, 0.5, 4, 2)
+    assert pool(cells[1::2], metric).mean == 1.0 and pool(cells[1::2], metric).state is State.OK
+    assert pool([*cells, outcome(Status.PENDING)], metric).state is State.PARTIAL
+    assert metric_label(metric).lower_is_better
 
 
 def test_diverged_places_keep_their_last_finite_values() -> None:
@@ -167,71 +190,6 @@ def test_colour_scale_is_logarithmic_beyond_a_decade(store: Store) -> None:
 def test_text_has_the_larger_contrast() -> None:
     assert readable((0.0, 0.0, 0.2, 1.0)) == "#ffffff"
     assert readable((1.0, 1.0, 0.0, 1.0)) == "#111111"
-
-
-def table_record(store: Store, **changes: StoredCell) -> Record:
-    points = grid("bulk", {"lr": [0.1, 0.01], "holdout_size": [200, 500], "k": [5, 1], "seed": [0, 1]})
-    points += grid("sgd", {"lr": [0.01, 0.1], "seed": [0, 1]})
-    cells: dict[str, StoredCell] = {}
-    for _, v, cell in points:
-        accuracy = 0.30 + 0.01 * v.get("k", 9) - v["lr"] + 0.002 * v["seed"]
-        cells[cell] = ended(0.1, accuracy, seed=v["seed"])
-        if v["lr"] == 0.1 and v.get("k") == 5 and v["holdout_size"] == 200:
-            cells[cell] = ended(0.1, 0.99, status=Status.DIVERGED, seed=v["seed"])
-        if v["lr"] == 0.1 and v.get("k") == 5 and v["holdout_size"] == 500 and v["seed"]:
-            cells[cell] = ended(0.1, 0.99, status=Status.DIVERGED, seed=v["seed"])
-    return store.record(points, cells, **changes)
-
-
-def test_table_arrays_reference_and_best(store: Store) -> None:
-    data = table_data(table_record(store), TABLE)
-    assert data.row_keys == ((0.01, 200), (0.01, 500), (0.1, 200), (0.1, 500))
-    assert data.columns == (1, 5, None)
-    assert data.pools[0][0].mean == pytest.approx(0.301)
-    assert data.pools[0][2] == data.pools[1][2]
-    assert data.pools[0][2].mean == pytest.approx(0.381)
-    assert data.pools[2][1].state is State.DIVERGED
-    assert data.pools[3][1].state is State.PARTLY_DIVERGED
-    # 99 % of a diverged run is not the best of its block.
-    assert data.best == {(0, 2), (1, 2), (2, 2), (3, 2)}
-
-
-def test_table_markdown(store: Store) -> None:
-    record = table_record(store)
-    lines = table_markdown(record, TABLE, table_data(record, TABLE)).splitlines()
-    assert "| η | l | k = 1 | k = 5 | SGD |" in lines
-    assert "| 0.01 | 200 | 30.10 ± 0.14 | 34.10 ± 0.14 | **38.10 ± 0.14** |" in lines
-    assert "| 0.01 | 500 | 30.10 ± 0.14 | 34.10 ± 0.14 | 〃 |" in lines
-    diverged = '<span style="color:red">99.00 ± 0.00†</span>'
-    assert f"| 0.1 | 200 | 21.10 ± 0.14 | {diverged} | **29.10 ± 0.14** |" in lines
-    assert "| 0.1 | 500 | 21.10 ± 0.14 | 25.00‡ | 〃 |" in lines
-    assert any(line.startswith("† the loss diverged") for line in lines)
-
-
-def test_points_without_a_column_are_counted(store: Store) -> None:
-    record = table_record(store)
-    assert table_data(record, TABLE).left_out == 0
-    alone = TABLE.model_copy(update={"reference": None})
-    data = table_data(record, alone)
-    assert (data.left_out, data.columns) == (4, (1, 5))
-    assert "4 grid points without k are not shown" in table_markdown(record, alone, data)
-
-
-def test_table_csv_is_raw(store: Store) -> None:
-    rows = list(csv.DictReader(io.StringIO(table_csv(table_data(table_record(store), TABLE)))))
-    assert len(rows) == 12
-    first = rows[0]
-    assert (first["lr"], first["holdout_size"], first["k"], first["status"]) == (
-        "0.01",
-        "200",
-        "1",
-        "completed",
-    )
-    assert float(first["mean"]) == np.mean([0.30 + 0.01 - 0.01, 0.30 + 0.01 - 0.01 + 0.002])
-    assert [row["status"] for row in rows if row["lr"] == "0.1" and row["k"] == "5"] == [
-        "diverged",
-        "some seeds diverged",
-    ]
 
 
 def test_summary_has_every_point_and_no_run(store: Store) -> None:

@@ -11,10 +11,12 @@ from rich.console import Console
 
 from sweep.best import find_best
 from sweep.costs import Cost
+from sweep.lease import Lease
+from sweep.ledger import Ledger
 from sweep.names import Status
-from sweep.record import Record
+from sweep.record import CellOutcome, Record, load_record
 from sweep.standing import standing_of
-from sweep.standing_view import heatmap_text, show, sparkline, sparkline_text, watch
+from sweep.standing_view import device_text, heatmap_text, show, sparkline, sparkline_text, watch
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, ended, grid
 
@@ -101,6 +103,46 @@ def test_reasons_and_devices_are_counted(record: Record) -> None:
     values = json.loads(json.dumps(standing.to_json(), allow_nan=False))
     assert values["counts"]["diverged"] == 2 and values["cells"] == 12
     assert "pending" in replace(standing, counts={"completed": 12}).to_json()["counts"]
+
+
+def test_speed_and_devices_are_of_its_own_cells_and_the_share_of_its_present_driver(record: Record) -> None:
+    """Two cells were another sweep's, three had ended long before the driver began, at minute 7."""
+
+    def changed(index: int, outcome: CellOutcome) -> CellOutcome:
+        if index == 0:
+            return replace(outcome, cost="")
+        if index < 4:
+            return replace(outcome, sweep="another", ended_ms=START_MS + 60_000 * 10)
+        early = -600_000 if index < 7 else 0
+        times = {"started_ms": outcome.ended_ms - 60_000 + early, "ended_ms": outcome.ended_ms + early}
+        return replace(outcome, **times)
+
+    outcomes = {cell: changed(index, o) for index, (cell, o) in enumerate(record.outcomes.items())}
+    own = replace(record, outcomes=outcomes, driver_since_ms=START_MS + 60_000 * 7)
+    standing = standing_of(own, now=START_MS / 1000 + 11 * 60)
+    assert (standing.cells_per_minute, standing.eta_seconds) == (pytest.approx(1.0), pytest.approx(120))
+    use = standing.devices[0]
+    assert (use.device, use.cells, use.seconds, use.timed_cells) == ("cpu on m0", 4, pytest.approx(40), 2)
+    assert (use.span_seconds, use.share) == (pytest.approx(180), pytest.approx(20 / 180))
+    assert device_text(use).endswith("busy 11% of the 3 min from first start to last end of the last 2")
+    waiting = {**outcomes, record.cell_ids[0]: replace(record.outcome(0), sweep="another")}
+    assert math.isnan(standing_of(replace(own, outcomes=waiting)).cells_per_minute), "another one's cell runs"
+    [_, idle] = standing_of(replace(own, driver_since_ms=START_MS + 60_000 * 60)).devices
+    assert (idle.timed_cells, math.isnan(idle.share)) == (0, True)
+    assert device_text(idle) == "4 cells, 40 s of device time"
+
+
+def test_a_record_knows_who_ran_its_cells_and_when_its_driver_began(store: Store) -> None:
+    points = grid("g", {"lr": [1, 2]})
+    first = store.put(points, {points[0][2]: ended(0.1)})
+    runs = {points[0][2]: str(load_record(store.uri, first).outcome(0).run_id)}
+    name = store.put(points, {points[1][2]: ended(0.1)}, referred=runs)
+    assert load_record(store.uri, name).driver_since_ms == 0
+    with Lease.acquire(Ledger.open(store.uri), Ledger.open(store.uri).find_sweep(name)) as lease:
+        since = lease.holder.since_ms
+    found = load_record(store.uri, name)
+    assert [outcome.sweep for outcome in found.outcomes.values()] == [first, name]
+    assert found.driver_since_ms == since > 0, "also when it has gone"
 
 
 def test_a_device_is_not_busy_for_longer_than_the_time(record: Record) -> None:

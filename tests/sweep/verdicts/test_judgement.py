@@ -1,14 +1,17 @@
 """From claims to verdicts: bands, seeds, partners, and every reason for not testing."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from search_spaces import load_space
 from search_spaces.claims import Band, ClaimSpec
 from sweep.names import Status
-from sweep.verdicts import Judged, Run, Verdict, claims_csv, claims_markdown, judge, sensitivity
+from sweep.verdicts import Judged, Run, Verdict, claims_csv, claims_markdown, judge, provenance, sensitivity
 from sweep.verdicts.provenance import differences
+from tests.sweep.report.test_points import record_of
 from tests.sweep.verdicts.synthetic import run, series
 
 X = {"name": "level", "series": "x"}
@@ -35,6 +38,25 @@ def test_the_median_over_the_seeds_has_to_be_in_the_band() -> None:
     assert judged.by_seed == {0: 0.5, 1: 0.9375, 2: 1.0}
     assert only(claim(every_seed=True), *runs).verdict is Verdict.NOT_REPRODUCED
     assert only(claim(), *runs[:1]).verdict is Verdict.NOT_REPRODUCED
+
+
+def test_a_verdict_from_few_seeds_says_so() -> None:
+    runs = [flat(1.0, seed=seed) for seed in range(3)]
+    assert only(claim(), *runs).note == ""
+    assert only(claim(), *runs[:2]).note == "from 2 seeds; the band is for the median of at least 3"
+    each = "every seed has to be in the band"
+    assert only(claim(every_seed=True), *runs).note == each
+    alone = only(claim(every_seed=True), runs[0])
+    assert alone.note == f"{each}; from one seed; the band is for at least 3"
+    # Several runs of a seed are still of one seed.
+    assert "from one seed" in only(claim(), *(flat(1.0, k=k) for k in range(3))).note
+    pooled = claim(statistic={"name": "range_over_seeds", "axis": "lr"}, band={"at_least": 1})
+    some = [
+        run(seed=seed, lr=lr, metrics={"final/test_accuracy": 0.1 * seed + lr})
+        for seed in range(2)
+        for lr in (1, 2)
+    ]
+    assert only(pooled, *some).note == "from 2 seeds; the band is for at least 3"
 
 
 @pytest.mark.parametrize(
@@ -234,11 +256,13 @@ def test_the_table_says_what_was_found() -> None:
     judged = judge([claim(name="good"), claim(name="bad", where={"k": 9})], [flat(0.9375, k=1)])
     text = claims_markdown("title", judged, None, ["reduced: something"])
     assert "2 claims: 1 reproduced, 1 not tested." in text
-    assert "| good | so |  | 0.9375 |  | 1 | >= 0.9 | reproduced |" in text
+    few = "from one seed; the band is for the median of at least 3"
+    assert f"| good | so |  | 0.9375 |  | 1 | >= 0.9 | reproduced: {few} |" in text
     assert "not tested: no such cell in this sweep" in text
     assert "- reduced: something" in text
-    rows = claims_csv(judged).splitlines()
-    assert rows[1] == "good,so,,0.9375,0.9375,0.9375,1,>= 0.9,reproduced,"
+    rows = claims_csv(judged, ["reduced: something", "another"]).splitlines()
+    assert rows[0].endswith(",verdict,note,notes")
+    assert rows[1] == f"good,so,,0.9375,0.9375,0.9375,1,>= 0.9,reproduced,{few},reduced: something; another"
     assert len(rows) == 3
 
 
@@ -251,3 +275,21 @@ def test_differences_are_named_by_their_path() -> None:
         "`base.d`: nothing instead of 3",
     ]
     assert not list(differences(expected, expected, "base"))
+
+
+def test_peaks_are_counted_as_the_rule_counts_them() -> None:
+    def peak_is_above_half(*losses: float) -> bool:
+        return sensitivity([run({"train/loss": series(losses)})], 10.0).at_half == 1
+
+    assert not peak_is_above_half(0.0, 3.0), "there are no multiples of 0"
+    assert peak_is_above_half(0.0, math.inf)
+    assert peak_is_above_half(-1.0, 4.0) and not peak_is_above_half(-1.0, 2.0)
+
+
+def test_claims_that_differ_from_the_packages_are_said() -> None:
+    record = record_of({"name": "g", "axes": {"lr": [0.1]}})
+    space = load_space("grd18-toy", overrides=["claims.along-the-smallest.band.at_least=0.5"])
+    said = provenance(replace(record, space_name="grd18-toy", text=space.text))
+    assert said[1:] == ["changed: `claims.along-the-smallest.band.at_least`: 0.5 instead of 0.99"]
+    words = load_space("grd18-toy", overrides=["claims.along-the-smallest.says=GRD18, in other words"])
+    assert provenance(replace(record, space_name="grd18-toy", text=words.text))[1:] == []

@@ -202,3 +202,14 @@ def test_a_setting_that_diverges_is_no_matter_of_seeds(
 def test_a_final_metric_that_is_missing_says_so() -> None:
     with pytest.raises(Untestable, match="was not recorded"):
         of("final", run())
+
+
+@pytest.mark.parametrize("least", [0.0, -1.0])
+def test_there_are_no_multiples_of_nothing(least: float) -> None:
+    values = [least] * 8 + [1.0] * 3
+    for name in ("growth", "spike"):
+        with pytest.raises(Untestable, match="no multiples"):
+            of(name, run({"x": series(values)}), series="x")
+    still = run({"sketch/1": series([1.0, 1.0])})
+    with pytest.raises(Untestable, match="ends where it began"):
+        OF_PAIR["sketch_distance"](still, still, {})

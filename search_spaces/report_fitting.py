@@ -1,0 +1,89 @@
+"""Reports after overrides: filters lose the values that are gone, and titles that no longer hold are dropped.
+
+A report without a title is named after its space and itself.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+from search_spaces.report_checks import axis_labels, shows
+from search_spaces.reports import Filter, Report
+from search_spaces.schema import SpaceSpec
+from search_spaces.strict import plain_data
+
+
+def fit_reports(spec: SpaceSpec, before: SpaceSpec, paths: Iterable[str]) -> SpaceSpec:
+    """Fit the reports of a space that overrides have changed.
+
+    Values of `where` that an axis has no more are dropped; a filter of which nothing is left goes altogether,
+    and the report shows every value of that axis. Unless the overrides gave one, a title goes where the
+    filter has changed; and the report's own name takes its place, or that of the space's description, where
+    they name a setting (a data set, a model, a label of an axis) that the space has no more.
+
+    Args:
+        spec: The space as the overrides left it.
+        before: The space that they were made in, its reports fitted.
+        paths: What they set.
+    """
+    given = _titles_given(spec, paths)
+    filters = {report.name: report.where for report in before.reports}
+    gone = _settings(before) - _settings(spec)
+    heading = spec.description.strip().partition("\n")[0]
+    reports: list[Report] = []
+    for report in spec.reports:
+        where, title = _fitting(report, spec), report.title
+        if report.name not in given:
+            title = title if where == filters.get(report.name, where) else ""
+            title = report.name if any(_names(title or heading, one) for one in gone) else title
+        reports.append(report.model_copy(update={"where": where, "title": title}))
+    return spec.model_copy(update={"reports": tuple(reports)})
+
+
+def _fitting(report: Report, spec: SpaceSpec) -> Filter:
+    grids = [grid for grid in spec.grids if shows(report, grid)]
+    kept = {
+        axis: tuple(v for v in values if v in axis_labels(axis, grids))
+        for axis, values in report.where.items()
+    }
+    return {axis: values for axis, values in kept.items() if set(values) - {None}}
+
+
+def _titles_given(spec: SpaceSpec, paths: Iterable[str]) -> set[str]:
+    """Return the reports whose titles, or all of them, were set."""
+    names = [report.name for report in spec.reports]
+    found: set[str] = set()
+    for path in paths:
+        match path.split("."):
+            case ["reports"] | ["reports", "*"] | ["reports", "*", "title"]:
+                found.update(names)
+            case ["reports", which] | ["reports", which, "title"]:
+                places = ((name, str(at), str(at - len(names))) for at, name in enumerate(names))
+                found.update(place[0] for place in places if which in place)
+            case _:
+                pass
+    return found
+
+
+def _settings(spec: SpaceSpec) -> set[str]:
+    """Return every text that the cells of a space are made of: names, and labels of axes."""
+    return set(_texts([plain_data(spec.base), plain_data(spec.grids)]))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in cast("Mapping[Any, Any]", value).items():
+            if key == "choices" and isinstance(item, Mapping):
+                yield from (label for label in cast("Mapping[Any, Any]", item) if isinstance(label, str))
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in cast("Iterable[Any]", value):
+            yield from _texts(item)
+
+
+def _names(title: str, setting: str) -> bool:
+    """Whether a title has the name of a setting in it, as it is written in words."""
+    words = re.escape(setting.replace("_", "-"))
+    return re.search(rf"(?<![\w-]){words}(?![\w-])", title.replace("_", "-"), re.IGNORECASE) is not None
