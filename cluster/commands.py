@@ -6,6 +6,7 @@
 
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -25,12 +26,15 @@ from sweep.cli_options import (
     SweepNameOption,
 )
 from sweep.cli_running import resume as resume_here
+from sweep.cli_running import run as run_here
+from sweep.cli_running import search as search_here
 from sweep.invocation import hint
 from sweep.lanes import lanes_text, parse_lanes
 from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
     from cluster.submission import Submission
+    from search_spaces import Space
 
 RayOption = Annotated[
     str | None,
@@ -44,6 +48,9 @@ StorageOption = Annotated[
 ]
 ImageCodeOption = Annotated[
     bool, typer.Option("--image-code", help="Run the code that the nodes have, not this machine's.")
+]
+SearchOption = Annotated[
+    bool, typer.Option("--search", help="Search the space, as `sweep search` does, and run no grid of it.")
 ]
 SpecOption = Annotated[
     Path | None,
@@ -81,6 +88,7 @@ def submit(
     name: SweepNameOption = None,
     address: RayOption = None,
     image_code: ImageCodeOption = False,
+    search: SearchOption = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="SPACE is the name of a sweep; go on with its stored space.")
     ] = False,
@@ -88,21 +96,27 @@ def submit(
 ) -> None:
     """Run a space on a Ray cluster, or what is missing of it; the same again joins it.
 
-    Every other option is `sweep run`'s, with --tracking-uri, --storage and --data as the nodes see them; the
-    nodes' own count without.
+    Every other option is `sweep run`'s (`sweep search`'s with --search), with --tracking-uri, --storage and
+    --data as the nodes see them; the nodes' own count without.
     """
     from search_spaces import load_space
 
-    if resume and (smoke or overrides or name):
-        raise ConfigError("--resume takes the sweep as it is stored; found --smoke, --set or --name with it.")
+    if resume and (smoke or overrides or name or search):
+        raise ConfigError(
+            "--resume takes the sweep as it is stored; found --smoke, --set, --name or --search with it."
+        )
     loaded = None if resume else load_space(space, smoke=smoke, overrides=overrides or ())
-    _check_options(context, "resume" if resume else "run")
+    given = _check_words(context.args, resume_here if resume else search_here if search else run_here)
+    if loaded is not None:
+        name = name or (f"{loaded.name}-search" if search else loaded.name)
+        loaded = _to_run(loaded, given, search=search, how=hint("submit", space, "--search"))
     # Ray takes seconds to import; a mistake in the space is said before.
     from cluster.submission import Submission
 
     submission = Submission(
-        name=space if loaded is None else name or loaded.name,
+        name=space if name is None else name,
         space=loaded,
+        search=search,
         options=context.args,
         with_code=not image_code,
     )
@@ -185,23 +199,29 @@ def init(
     _say(f"wrote {path}; next: docker compose up --detach --wait, then: sweep submit demo")
 
 
-@cluster_app.command()
+@cluster_app.command(context_settings={"allow_extra_args": True})
 def render(
+    context: typer.Context,
     kind: Annotated[Kind, typer.Argument(help="What for.")],
     space: Annotated[str | None, typer.Option("--space", help="For rayjob and slurm: what to run.")] = None,
     name: SweepNameOption = None,
+    search: SearchOption = False,
     spec: SpecOption = None,
 ) -> None:
-    """Print the file for one kind of cluster."""
+    """Print the file for one kind of cluster.
+
+    Options of `sweep run` (of `sweep search` with --search) for rayjob and slurm come last, after a `--`.
+    """
     from cluster.kuberay import ray_cluster, ray_job
     from cluster.ray_up import on_cloud, on_premise
-    from cluster.shipping import own_files
     from cluster.slurm import batch_script
     from cluster.spec import load_spec
     from search_spaces import load_space
 
     found = load_spec(spec)
     if kind not in (Kind.RAY_JOB, Kind.SLURM):
+        if context.args or search:
+            raise ConfigError(f"{kind} runs no space: found {shlex.join(context.args or ['--search'])}.")
         writers = {Kind.RAY_CLUSTER: ray_cluster, Kind.CLOUD: on_cloud, Kind.ON_PREMISE: on_premise}
         sys.stdout.write(writers[kind](found))
         return
@@ -209,18 +229,51 @@ def render(
         raise ConfigError(
             f"--space: found none; {kind} runs one space: a name from `sweep list`, or a YAML file."
         )
+    given = _check_words(context.args, search_here if search else run_here, "sweep cluster render")
+    if given["address"] is not None or given["name"] is not None:
+        raise ConfigError("--address is the cluster's own, and --name comes before the `--`.")
     loaded = load_space(space)
+    name = name or (f"{loaded.name}-search" if search else loaded.name)
+    loaded = _to_run(loaded, given, search=search, how="add --search")
     if kind is Kind.SLURM:
         where = os.path.abspath(space) if os.path.exists(space) else space
-        sys.stdout.write(batch_script(found, name=name or loaded.name, space=where))
-        return
-    text = loaded.text if os.path.exists(space) else None
+        write = functools.partial(batch_script, space=where)
+    else:
+        write = functools.partial(ray_job, space=space, space_text=_travelling(loaded, space))
+    sys.stdout.write(write(found, name=name, search=search, options=context.args))
+
+
+def _travelling(loaded: "Space", space: str) -> str | None:
+    """Return the text of a space that is a file, which a RayJob takes along.
+
+    Raises:
+        ConfigError: It names files that would not be there.
+    """
+    from cluster.shipping import own_files
+
     for path, where in own_files(loaded).items():
         raise ConfigError(
             f"{where}: found {path!r}, which does not travel with a RayJob; use a cluster that stays "
             "(raycluster) and `sweep submit`."
         )
-    sys.stdout.write(ray_job(found, name=name or loaded.name, space=space, space_text=text))
+    return loaded.text if os.path.exists(space) else None
+
+
+def _to_run(space: "Space", given: Mapping[str, Any], *, search: bool, how: str) -> "Space":
+    """Return what a cluster is to run of a space with these options: its grid, or its search.
+
+    Raises:
+        ConfigError: It has no grid, and no search was asked for; or it cannot be searched, or has no budget.
+    """
+    from search_spaces.search import BUDGET
+
+    if search:
+        chosen = {name: given[name] for name in BUDGET if given[name] is not None}
+        space.for_search(chosen).search.require_budget()
+        return space.for_search({})
+    if space.is_search:
+        raise ConfigError(f"space {space.name!r} has no grid; to search it: {how}")
+    return space
 
 
 def _submit(submission: "Submission", address: str | None, *, detach: bool) -> None:
@@ -259,26 +312,20 @@ def _in_words(options: Mapping[str, Any], function: Callable[..., Any]) -> list[
     return words
 
 
-def _check_words(words: Sequence[str], function: Callable[..., Any]) -> None:
-    """Let a command read the options that are passed on to it.
+def _check_words(
+    words: Sequence[str], function: Callable[..., Any], called: str = "sweep submit"
+) -> Mapping[str, Any]:
+    """Let a command read the options that are passed on to it, where a mistake is seen early.
+
+    Returns:
+        What it has read.
 
     Raises:
         click.UsageError: It does not know one, or not the value.
     """
     alone = typer.Typer(add_completion=False)
     alone.command()(function)
-    typer.main.get_command(alone).make_context("sweep submit", ["NAME", *words])
-
-
-def _check_options(context: typer.Context, command: str) -> None:
-    """Let `sweep run` (or `resume`) read the options that are meant for it, where a mistake is seen early.
-
-    Raises:
-        click.UsageError: It does not know one, or not the value.
-    """
-    assert context.parent is not None, "a command of `sweep`"
-    commands: dict[str, Any] = getattr(context.parent.command, "commands", {})
-    commands[command].make_context("sweep submit", ["SPACE", *context.args], parent=context.parent)
+    return typer.main.get_command(alone).make_context(called, ["NAME", *words]).params
 
 
 def _rejoin(name: str, address: str | None) -> str:

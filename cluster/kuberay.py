@@ -5,6 +5,7 @@ there (`cluster.keeper`); when the cluster dies another is begun (`backoffLimit`
 """
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -37,7 +38,15 @@ def ray_cluster(spec: ClusterSpec) -> str:
     )
 
 
-def ray_job(spec: ClusterSpec, *, name: str, space: str, space_text: str | None = None) -> str:
+def ray_job(
+    spec: ClusterSpec,
+    *,
+    name: str,
+    space: str,
+    space_text: str | None = None,
+    search: bool = False,
+    options: Sequence[str] = (),
+) -> str:
     """Return the manifest of a cluster that runs one sweep.
 
     Args:
@@ -45,13 +54,17 @@ def ray_job(spec: ClusterSpec, *, name: str, space: str, space_text: str | None 
         name: The sweep's name.
         space: A name that the image knows; ignored where there is a text.
         space_text: A space as YAML; it travels in a ConfigMap.
+        search: Whether it is searched, and not run.
+        options: More options of `sweep run`, or `sweep search`.
     """
     files = [] if space_text is None else [_config_map(spec, space_text)]
     what = space if space_text is None else f"{SPACES_FOLDER}/{SPACE_FILE}"
     # `sweep stop` would otherwise be a failure, for which another cluster is begun.
-    command = ["python", "-m", "cluster.keeper", STOPPED_IS_DONE, "run", what, "--name", name]
+    verb = "search" if search else "run"
+    command = ["python", "-m", "cluster.keeper", STOPPED_IS_DONE, verb, what, "--name", name]
     command += ["--address", "auto"]
     command += ["--gpus-per-trial", "1"] if spec.workers[0].gpus else []
+    command += options
     job = {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",

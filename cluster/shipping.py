@@ -15,6 +15,7 @@ import sweep
 import trainers
 from search_spaces import Space
 from sweep.environment import SOURCE_FILE, source_state
+from sweep.trainable import ends_of
 from trainers.cell import Cell
 from trainers.errors import ConfigError
 
@@ -70,7 +71,8 @@ def own_files(space: Space) -> Mapping[str, str]:
         ConfigError: One is not below the working folder.
     """
     found: dict[str, str] = {}
-    for cell in chain([space.base], (point.cell for point in space.points())):
+    points = ends_of(space) if space.is_search else space.points()
+    for cell in chain([space.base], (point.cell for point in points)):
         for place, path in _named_in(cell):
             pure = PurePosixPath(path)
             if pure.is_absolute() and place == "dataset.path":

@@ -7,6 +7,7 @@ machine that is lost takes its own trials away and not the job, unless it is the
 """
 
 import shlex
+from collections.abc import Sequence
 
 from cluster.spec import ClusterSpec
 
@@ -26,7 +27,6 @@ _SCRIPT = """\
 # PreemptParameters=send_user_signal (older SLURM: SlurmctldParameters=preempt_send_user_signal).
 #SBATCH --signal=B:TERM@{grace}
 set -eo pipefail
-umask 077
 # It may come while Ray is still being started. A second time would end the driver at once: once is enough.
 told=0 woken=0 driver= passed_on=0
 pass_on() {{
@@ -46,24 +46,29 @@ export SWEEP_STORAGE={storage}
 export RAY_USAGE_STATS_ENABLED=0
 # Others use these machines too: without the token nobody runs code here. It lies in the shared home.
 export RAY_AUTH_MODE=token
-ray get-auth-token --generate >/dev/null
+(umask 077 && ray get-auth-token --generate >/dev/null)
 
-# The batch shell runs on the first machine. Jobs that share it have ports of their own.
-head=$(hostname --all-ip-addresses | awk '{{print $1}}')
+# The batch shell runs on the first machine. Its name in SLURM leads to the network of all machines; the first
+# of its addresses may be of another one. Jobs that share it have ports of their own.
+head=$(getent ahostsv4 "$SLURMD_NODENAME" | awk '$1 !~ /^127[.]/ {{print $1; exit}}' || true)
+[[ -n $head ]] || head=$(hostname --all-ip-addresses | awk '{{print $1}}')
 port=$((20000 + SLURM_JOB_ID % 3000 * 4))
 ports=(--dashboard-agent-listen-port=$((port + 1)) --min-worker-port=0 --max-worker-port=0)
-# A long path would not fit into a socket's name.
+# Ray lets everybody into its own folder, so it is in one of this account's. A long path would not fit into a
+# socket's name.
 scratch=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXX")
 trap 'rm -rf "$scratch" || true' EXIT
 
 ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=false \\
-    --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --temp-dir="$scratch" --disable-usage-stats \\
+    --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --temp-dir="$scratch/r" --disable-usage-stats \\
     "${{ports[@]}}" --ray-client-server-port=$((port + 2))
+# Ray has the same folder on every machine; each makes it, and removes it once it is told to end.
+on_a_node='mkdir -m 700 "$1" || exit; trap : TERM; code=0; "${{@:2}}" || code=$?; rm -rf "$1"; exit $code'
 if ((SLURM_JOB_NUM_NODES > 1)); then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \\
         --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --exclude="$SLURMD_NODENAME" \\
         --no-kill --kill-on-bad-exit=0 \\
-        ray start --address="$head:$port" --block \\
+        bash -c "$on_a_node" on_a_node "$scratch" ray start --address="$head:$port" --block \\
         --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --disable-usage-stats \\
         "${{ports[@]}}" &
 fi
@@ -94,26 +99,31 @@ exit "$code"
 """
 
 
-def batch_script(spec: ClusterSpec, *, name: str, space: str) -> str:
+def batch_script(
+    spec: ClusterSpec, *, name: str, space: str, search: bool = False, options: Sequence[str] = ()
+) -> str:
     """Return the text for `sbatch`.
 
     Args:
         spec: The cluster; its first group of workers, `max_nodes` of them.
         name: The sweep's name.
         space: A space's name, or a YAML file that the machines share.
+        search: Whether it is searched, and not run.
+        options: More options of `sweep run`, or `sweep search`.
     """
     workers, slurm = spec.workers[0], spec.slurm
-    options = {"--partition": slurm.partition, "--account": slurm.account}
+    asked = {"--partition": slurm.partition, "--account": slurm.account}
     if workers.gpus:
-        options["--gpus-per-node"] = str(workers.gpus)
-    command = ["python", "-m", "cluster.keeper", "run", space, "--name", name]
+        asked["--gpus-per-node"] = str(workers.gpus)
+    command = ["python", "-m", "cluster.keeper", "search" if search else "run", space, "--name", name]
     command += ["--gpus-per-trial", "1"] if workers.gpus else []
+    command += options
     return _SCRIPT.format(
         job=spec.name,
         nodes=workers.max_nodes,
         cpus=workers.cpus,
         memory=workers.memory_gib,
-        options="".join(f"#SBATCH {key}={value}\n" for key, value in options.items() if value),
+        options="".join(f"#SBATCH {key}={value}\n" for key, value in asked.items() if value),
         time=slurm.time_limit,
         grace=slurm.grace_seconds,
         setup="\n".join(slurm.setup),

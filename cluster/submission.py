@@ -42,13 +42,15 @@ class Submission:
     Args:
         name: The sweep's name.
         space: As it will run; `None` goes on with the space that is stored with the sweep.
-        options: More options of `sweep run`, ready for its command line.
+        search: Whether the space is searched, and not run.
+        options: More options of `sweep run`, or `sweep search`, ready for its command line.
         with_code: Whether this machine's code goes along.
         restarts: How often a job that died is followed by another.
     """
 
     name: str
     space: Space | None
+    search: bool = False
     options: Sequence[str] = ()
     with_code: bool = True
     restarts: int = 3
@@ -56,7 +58,8 @@ class Submission:
     @property
     def entrypoint(self) -> str:
         """The driver's command, under its keeper."""
-        what = ["resume", self.name] if self.space is None else ["run", SPACE_FILE, "--name", self.name]
+        verb = "search" if self.search else "run"
+        what = ["resume", self.name] if self.space is None else [verb, SPACE_FILE, "--name", self.name]
         words = unmistakable([*what, "--address", "auto", *self.options])
         return shlex.join(["python", "-m", "cluster.keeper", *words])
 

@@ -37,6 +37,9 @@ OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
 }
 """What can be optimised, and which way is better."""
 
+BUDGET = ("cells", "steps", "seconds")
+"""The fields that end a search: none of them changes what it asks for."""
+
 SEED = "seed"
 SEARCH_GRID = "search"
 """Grid of the asked configurations in `cells.parquet`."""

@@ -51,7 +51,10 @@ ThreadsOption = Annotated[int, typer.Option("--cpus-per-trial", min=1, help="CPU
 CommitOption = Annotated[
     float, typer.Option("--commit-every", min=0.05, help="Seconds of training between two checkpoints.")
 ]
-FailuresOption = Annotated[int, typer.Option("--max-failures", min=0, help="Retries of a failed trial.")]
+FailuresOption = Annotated[
+    int,
+    typer.Option("--max-failures", min=0, help="Retries of a trial that fails without progress in between."),
+]
 LanesOption = Annotated[
     int,
     typer.Option(

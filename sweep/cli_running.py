@@ -28,7 +28,9 @@ from sweep.cli_options import (
 )
 from sweep.completion import complete_cell, one_of
 from sweep.invocation import TRAINS, hint
+from sweep.patience import patiently
 from sweep.places import Places
+from sweep.run_options import RESTARTED
 from trainers.errors import ConfigError
 
 StopperOption = Annotated[
@@ -309,7 +311,7 @@ def retry(
     places = Places.resolve(tracking_uri=tracking_uri, storage=storage, data_folder=data)
     failed = failed_cells(places.tracking_uri, name, cell or ())
     if not failed:
-        Console(soft_wrap=True, highlight=False).print(f"{name}: no cell has failed", markup=False)
+        _say(f"{name}: no cell has failed")
         return
     _resume(
         name,
@@ -336,8 +338,7 @@ def stop(name: NameArgument, tracking_uri: TrackingOption = None, cell: CellOpti
     from sweep.steering_requests import request_stop
 
     places = Places.resolve(tracking_uri=tracking_uri)
-    said = request_stop(places.tracking_uri, name, cell or (), given=places.given)
-    Console(soft_wrap=True, highlight=False).print(said, markup=False)
+    _say(request_stop(places.tracking_uri, name, cell or (), given=places.given))
 
 
 def first(
@@ -351,27 +352,40 @@ def first(
     """Change which cells of a grid come first, while it runs and when it goes on."""
     from sweep.steering_requests import request_first
 
-    uri = Places.resolve(tracking_uri=tracking_uri).tracking_uri
-    Console(soft_wrap=True, highlight=False).print(request_first(uri, name, wishes or ()), markup=False)
+    _say(request_first(Places.resolve(tracking_uri=tracking_uri).tracking_uri, name, wishes or ()))
 
 
 def _resume(name: str, places: Places, *, cells: list[str] | None, **options: Any) -> None:
     from sweep.steering_requests import cells_named
     from sweep.stored import stored_space
 
-    space = stored_space(places.tracking_uri, name)
-    only = frozenset(cells_named(places.tracking_uri, name, cells)) if cells else None
+    def look() -> tuple[Any, frozenset[str] | None]:
+        space = stored_space(places.tracking_uri, name)
+        return space, frozenset(cells_named(places.tracking_uri, name, cells)) if cells else None
+
+    space, only = patiently(look, _say) if _restarted() else look()
     _run(space, places, name=name, only=only, **options)
 
 
 def _run(space: Any, places: Places, **options: Any) -> None:
     # Ray and MLflow take seconds to import; a mistake in the space is said before.
     from sweep.driver import run_sweep
-    from sweep.run_options import RESTARTED, RunOptions
+    from sweep.run_options import RunOptions
 
-    console = Console(soft_wrap=True, highlight=False)
-    restarted = bool(os.environ.get(RESTARTED))
-    raise typer.Exit(run_sweep(space, places, RunOptions(**options, restarted=restarted), console))
+    given = RunOptions(**options, restarted=_restarted())
+
+    def make() -> int:
+        return run_sweep(space, places, given, Console(soft_wrap=True, highlight=False))
+
+    raise typer.Exit(patiently(make, _say) if given.restarted else make())
+
+
+def _restarted() -> bool:
+    return bool(os.environ.get(RESTARTED))
+
+
+def _say(line: str) -> None:
+    Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
 
 def _seconds(text: str | None) -> float | None:

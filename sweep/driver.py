@@ -13,6 +13,7 @@ from rich.console import Console
 
 from search_spaces import Space, load_space_text
 from sweep.grid_table import grid_table
+from sweep.lanes import require_gpu_to_look_at
 from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.places import Places, sqlite_path
@@ -42,6 +43,8 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
     planned = make_plan(space)
     require_data(list(planned.cells.values()) or [space.base], places)
     require_trainable(space, planned)
+    if options.address is None:
+        require_gpu_to_look_at(options.lanes, gpus_per_trial=options.gpus_per_trial)
     require_reachable(options.address)
     ledger, storage = _open(places, options)
     plan = plan_of(space, recorded_events(space, ledger, options.name))

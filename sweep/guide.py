@@ -3,13 +3,16 @@
 `sweep.search.steering` is one; a plain grid has none. Nothing here waits, but for `take`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from sweep.names import Status
 from sweep.progress import Progress
 from sweep.recorder import Recorder
 from trainers.cell import Cell
+
+Slots = Callable[[], int]
+"""Returns how many packs can be trained at a time at the moment: nodes of a cluster come and go."""
 
 
 class Guide(Protocol):
@@ -31,10 +34,18 @@ class Guide(Protocol):
         progress: Progress,
         packs: Sequence[Collection[str]],
         *,
-        slots: int,
+        slots: Slots,
         lanes: int,
     ) -> None:
-        """Start beside the training of these packs, so many at a time, with up to so many cells each."""
+        """Start beside a training.
+
+        Args:
+            recorder: Records the cells.
+            progress: Is kept up to date.
+            packs: What is trained already.
+            slots: Asked whenever cells may be added.
+            lanes: How many cells a pack may have.
+        """
         ...
 
     def pauses(self, cells: Mapping[str, Cell]) -> tuple[int, ...]:

@@ -18,6 +18,9 @@ READS = ("--tracking-uri",)
 TRAINS = ("--tracking-uri", "--storage", "--data")
 REMOVES = ("--tracking-uri", "--storage")
 
+SLURM_JOB = "SLURM_JOB_ID"
+"""Set by SLURM in a job."""
+
 _RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in a job: whoever reads the hint sits at another machine."""
 
@@ -38,9 +41,20 @@ def hint(*words: str, given: Mapping[str, str] | None = None, options: tuple[str
     if _RAY_JOB in os.environ:
         return f"sweep {shlex.join(unmistakable(words))}"
     told = [
-        word for name, value in (given or {}).items() if name in options for word in (name, _shown(value))
+        word
+        for name, value in (given or {}).items()
+        if name in options
+        for word in (name, without_password(value))
     ]
     return f"{_program(sys.argv[0])} {shlex.join(unmistakable(words, told))}"
+
+
+def going_on(*words: str, given: Mapping[str, str] | None = None, options: tuple[str, ...] = TRAINS) -> str:
+    """Return what to do to go on with training: `hint`, but on a login node of SLURM nothing is trained."""
+    command = hint(*words, given=given, options=options)
+    if SLURM_JOB not in os.environ or _RAY_JOB in os.environ:
+        return command
+    return f"sbatch, with the batch script again (in an interactive job: {command})"
 
 
 def unmistakable(words: Sequence[str], more: Sequence[str] = ()) -> list[str]:
@@ -56,7 +70,8 @@ def unmistakable(words: Sequence[str], more: Sequence[str] = ()) -> list[str]:
     return [*words, *more]
 
 
-def _shown(value: str) -> str:
+def without_password(value: str) -> str:
+    """Return an option's value as it may be shown: an address without its password."""
     password = _SERVER_PASSWORD if value.startswith("http") else _PASSWORD
     return password.sub(r"\1:***@", value)
 

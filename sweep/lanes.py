@@ -3,7 +3,7 @@
 On a CPU the cells of these models fill a core by themselves, so `auto` is one a trial there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from trainers.cell import Cell
 from trainers.errors import ConfigError
@@ -31,7 +31,12 @@ def lanes_text(lanes: int) -> str:
 
 
 def lanes_at_hand(
-    lanes: int, cells: Iterable[Cell], *, gpus_per_trial: float, like: Cell | None = None
+    lanes: int,
+    cells: Iterable[Cell],
+    *,
+    gpus_per_trial: float,
+    like: Cell | None = None,
+    look: Callable[[], int | None] | None = None,
 ) -> int:
     """Return how many cells a trial trains together.
 
@@ -40,23 +45,38 @@ def lanes_at_hand(
         cells: What is to be trained.
         gpus_per_trial: GPUs of a trial; a fraction shares the memory of one.
         like: What any number of further cells is like that are still to be asked for; `None` without such.
+        look: Returns the free memory of the GPU that a trial gets; that of this machine when left out.
 
     Raises:
-        ConfigError: `AUTO`, with GPUs asked for, on a machine that has none to look at.
+        ConfigError: `AUTO`, with GPUs asked for, where there is none to look at.
     """
     wanted = [*cells] if like is None else [*cells, like]
     if lanes != AUTO or gpus_per_trial == 0 or not wanted:
         return max(lanes, 1)
-    free = free_gpu_bytes()
+    free = (look or free_gpu_bytes)()
     if free is None:
-        raise ConfigError(
-            "--lanes: auto looks at the GPU of this machine, and there is none. Give a number; "
-            "`sweep plan SPACE --lanes auto` tells it where the GPU is."
-        )
+        raise _nothing_to_look_at("of the node that a trial gets" if look else "of this machine")
     from trainers.memory import lanes_for
 
     found = lanes_for(wanted, int(free * min(gpus_per_trial, 1.0)))
     return found if like is not None else min(len(wanted), found)
+
+
+def require_gpu_to_look_at(lanes: int, *, gpus_per_trial: float) -> None:
+    """See that `AUTO` has a GPU to look at on this machine, before anything is begun.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    if lanes == AUTO and gpus_per_trial and free_gpu_bytes() is None:
+        raise _nothing_to_look_at("of this machine")
+
+
+def _nothing_to_look_at(whose: str) -> ConfigError:
+    return ConfigError(
+        f"--lanes: auto looks at the GPU {whose}, and there is none that torch can use. Give a number; "
+        "`sweep plan SPACE --lanes auto` tells it where the GPU is."
+    )
 
 
 def lanes_to_plan(lanes: int, cells: Iterable[Cell]) -> int:

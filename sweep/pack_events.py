@@ -12,7 +12,7 @@ from sweep.forks import Fork, Sharing
 from sweep.guide import Guide
 from sweep.names import Status
 from sweep.packs import PackPlan, pack_of
-from sweep.progress import Progress
+from sweep.progress import Progress, count_of
 from sweep.recorder import Recorder
 from sweep.retention import Retention
 from trainers.cell import Cell
@@ -34,6 +34,7 @@ class PackEvents:
         retention: Is told of cells that have ended.
         say: Prints a line.
         guide: May add cells, and compares them; `None` where nobody does.
+        joined: Whether it is a cluster's nodes that train, so that each is said once it does.
     """
 
     def __init__(
@@ -46,8 +47,12 @@ class PackEvents:
         retention: Retention,
         say: Callable[[str], None],
         guide: Guide | None = None,
+        *,
+        joined: bool = False,
     ) -> None:
         self._guide = guide
+        self._joined = joined
+        self._nodes_said: set[str] = set()
         self._packs = [pack_of(pack, cells, sharing) for pack in packs]
         self._cells = dict(cells)
         self._sharing = dict(sharing)
@@ -57,6 +62,7 @@ class PackEvents:
         self._retention = retention
         self._say = say
         self._ended: set[str] = set()
+        self._unknown: set[str] = set()
         self._rank: Mapping[str, int] = {}
         self._applied: Mapping[str, int] = self._rank
         self._begun: dict[int, float] = {}
@@ -67,6 +73,9 @@ class PackEvents:
     def observed(self, pack: int, node: str, use: dict[str, float]) -> None:
         """A worker says on which node it is, and how busy that is."""
         self._node_of[pack] = node
+        if self._joined and node not in self._nodes_said:
+            self._nodes_said.add(node)
+            self._say(f"{node} trains; {count_of(len(self._nodes_said), 'node')} so far")
         # Replaced and not changed: another thread may be reading it.
         self._node_use = {**self._node_use, node: use}
 
@@ -123,6 +132,9 @@ class PackEvents:
             cell_id, status = commit["cell_id"], Status(commit["status"])
             if cell_id in self._ended:
                 continue
+            if cell_id not in self._cells:
+                self._pass_over(pack, cell_id)
+                continue
             self._recorder.submit(cell_id, step=commit["step"], attempt=commit["attempt"])
             self._progress.update(cell_id, status, commit["step"], commit["num_steps"])
             self._settle(cell_id, max(commit["left"], default=0))
@@ -134,6 +146,16 @@ class PackEvents:
                 self._settle(cell_id, math.inf)
         if not self._unended(pack):
             self._let_go(pack)
+
+    def _pass_over(self, pack: int, cell_id: str) -> None:
+        """Say once that a worker trains what nobody planned; its pack is left to be gone on with."""
+        if cell_id in self._unknown:
+            return
+        self._unknown.add(cell_id)
+        self._say(f"a worker reports cell {cell_id}, which is not in the plan; it is not recorded")
+        for planned in self._unended(pack):
+            # Whoever waits for it trains from the start instead.
+            self._settle(planned, math.inf)
 
     def failed(self, pack: int, reason: str, log: str) -> list[int]:
         """A pack is given up; of several cells each is tried by itself, so that only the culprit fails.

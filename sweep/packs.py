@@ -34,6 +34,7 @@ class PackPlan:
         """Return the trial's own part of its configuration: JSON values."""
         return {
             "cells": [cell_to_json(cell) for cell in self.cells.values()],
+            "ids": list(self.cells),
             "leaves": [list(steps) for steps in self.leaves],
             "pauses": list(self.pauses),
         }

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 import ray
 from ray._private import node, ray_constants
 from ray._private import worker as ray_worker
+from ray.exceptions import RayError
 
 from sweep.errors import ClusterError
+from sweep.lanes import free_gpu_bytes
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -48,6 +50,14 @@ SECONDS_TO_CONNECT = 5.0
 GCS_PORT = 6379
 FOUND_BY_RAY = ("auto", "local")
 """Addresses that name no place."""
+
+SECONDS_FOR_NODES = 900.0
+"""How long a cluster is waited for that has no room for a trial yet: a machine takes minutes to come."""
+
+SECONDS_TO_MEASURE = 120.0
+"""How long it is waited for a GPU to look at."""
+
+SECONDS_BETWEEN_LOOKS = 3.0
 
 UNUSED_PARTS = ("start_monitor", "start_log_monitor", "start_api_server")
 """Methods of `ray._private.node.Node` that start the autoscaler, the reader of logs and Ray's web pages.
@@ -106,6 +116,18 @@ def require_reachable(address: str | None) -> None:
         ) from error
 
 
+def _be_placed() -> None:
+    """Take a place on a node, for a moment."""
+
+
+def _lacking(resources: Resources) -> str:
+    total = ray.cluster_resources()
+    return (
+        f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; the cluster has "
+        f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+    )
+
+
 class Cluster:
     """A connection to Ray: a cluster's, or one started here that listens on this machine only.
 
@@ -156,22 +178,76 @@ class Cluster:
         raylets = here.all_processes.get(ray_constants.PROCESS_TYPE_RAYLET, []) if here is not None else []
         return any(info.process.poll() is not None for info in raylets)
 
-    def slots(self, resources: Resources) -> int:
-        """Return how many trials fit at once.
-
-        Raises:
-            ClusterError: Not even one does, so that Tune would wait forever.
-        """
+    def room(self, resources: Resources) -> int:
+        """Return how many trials fit at once on the nodes that are there now."""
         total = ray.cluster_resources()
         fits = [int(total.get("CPU", 0) // resources.cpus)]
         if resources.gpus:
             fits.append(int(total.get("GPU", 0) / resources.gpus))
-        if min(fits) < 1:
-            raise ClusterError(
-                f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; the cluster has "
-                f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs."
-            )
         return min(fits)
+
+    def slots(
+        self, resources: Resources, *, say: Callable[[str], None], stopped_within: Callable[[float], bool]
+    ) -> int:
+        """Return how many trials fit at once; a cluster whose nodes are still to come is waited for.
+
+        Args:
+            resources: Of one trial.
+            say: Prints a line.
+            stopped_within: Waits so many seconds for somebody to ask to stop; returns whether somebody has.
+
+        Returns:
+            At least 1; 0 where somebody has asked to stop meanwhile.
+
+        Raises:
+            ClusterError: Not even one does, so that Tune would wait forever.
+        """
+        if found := self.room(resources):
+            return found
+        waited = 0.0
+        if not self._started_here:
+            say(
+                f"no node has room for a trial yet: {_lacking(resources)}. Waiting for one, for "
+                f"{SECONDS_FOR_NODES / 60:g} minutes at most; a cluster that adds nodes is asked for it"
+            )
+            # Whatever cannot be placed is what an autoscaler adds nodes for.
+            place = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(_be_placed)
+            wish = place.remote()
+            try:
+                while waited < SECONDS_FOR_NODES:
+                    if stopped_within(SECONDS_BETWEEN_LOOKS):
+                        return 0
+                    if found := self.room(resources):
+                        return found
+                    waited += SECONDS_BETWEEN_LOOKS
+            finally:
+                ray.cancel(wish)
+        raise ClusterError(
+            f"{_lacking(resources)}" + (f", after {waited / 60:g} minutes of waiting." if waited else ".")
+        )
+
+    def free_gpu_bytes(self, gpus: float) -> int | None:
+        """Return the free memory of a GPU that a trial may get; `None` where torch can use none there.
+
+        Args:
+            gpus: Of a trial.
+
+        Raises:
+            ClusterError: None was to be had.
+        """
+        if self._started_here:
+            return free_gpu_bytes()
+        # A process that has looked at a GPU holds some of it for as long as it lives.
+        look = ray.remote(num_cpus=0, num_gpus=gpus, max_calls=1)(free_gpu_bytes).remote()
+        try:
+            return ray.get(look, timeout=SECONDS_TO_MEASURE)
+        except RayError as error:
+            ray.cancel(look)
+            why = str(error).strip().splitlines() or [type(error).__name__]
+            raise ClusterError(
+                f"--lanes: auto looks at a GPU of the cluster, and none answered within "
+                f"{SECONDS_TO_MEASURE:g} s ({why[-1]}). Give a number, or wait for a GPU to be free."
+            ) from error
 
     def close(self) -> None:
         """Disconnect, and stop what was started here."""

@@ -20,7 +20,7 @@ class RunOptions:
         gpus_per_trial: GPUs of a trial, fractions allowed.
         commit_seconds: Training time between two checkpoints.
         lanes: How many cells a trial trains together; `sweep.lanes.AUTO` for what the GPU has room for.
-        max_failures: How often a failed trial is tried again.
+        max_failures: How often in a row a trial that fails is tried again; progress begins a new row.
         hang_seconds: A trial whose work stands still for so long is ended, and tried again like a failed one.
         record_seconds: How long to wait at the end for an MLflow that is away.
         reuse: Whether a new sweep refers to the runs that other sweeps made of its cells.

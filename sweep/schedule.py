@@ -93,7 +93,7 @@ def run_packs(
         seconds: Training time between two commits.
         hang_seconds: A worker whose work stands still for so long ends itself, as if it had been killed.
         resources: Of one trial.
-        max_failures: How often a pack is tried again after a worker died or raised.
+        max_failures: How often a pack is tried again after a worker died or raised, without progress between.
         slots: How many trials may wait for a worker.
         events: Is asked and told.
         stop: Polled by Tune's loop; once true, trials end after their next commit.
@@ -232,6 +232,8 @@ class _Forward(_Unsaved, TrialProgressCallback):
     def __init__(self, events: Events, queue: _Queue) -> None:
         self._events = events
         self._queue = queue
+        self._steps: dict[int, int] = {}
+        """How far the cells of each pack have come, together."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._events.started(trial.config["pack"])
@@ -240,6 +242,12 @@ class _Forward(_Unsaved, TrialProgressCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         pack = trial.config["pack"]
+        steps = sum(commit["step"] for commit in result[RESULT_CELLS])
+        if steps > self._steps.get(pack, 0):
+            # Tune counts for the life of a trial, and one of days loses many a machine. What counts here is
+            # what has failed since the last progress.
+            self._steps[pack] = steps
+            trial.run_metadata.num_failures = 0
         self._events.observed(pack, *result[RESULT_NODE])
         problems = [plain_text(problem) for problem in result[RESULT_PROBLEMS]]
         self._events.reported(pack, result[RESULT_CELLS], problems)

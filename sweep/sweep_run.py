@@ -12,7 +12,7 @@ from sweep.claims import Claims
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
-from sweep.invocation import TRAINS, hint
+from sweep.invocation import TRAINS, going_on, hint
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
@@ -28,6 +28,7 @@ from sweep.search.journal import Journal
 from sweep.spending import Spending
 from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
+from sweep.storage.files import public_place
 from sweep.training import Training
 from trainers.errors import ConfigError
 
@@ -126,11 +127,17 @@ class SweepRun:
             # Asked of the driver that this one follows, or while there was none.
             if self._options.restarted and self._ledger.requests(self._sweep).stop:
                 self._stop.ask(AS_ASKED)
-            theirs = self._make_missing(self._look())
-            while theirs and not self._unrecorded and not self._stop.asked():
-                self._wait_for(theirs)
-                if (looked := self._look_patiently()) is not None:
-                    theirs = self._make_missing(looked)
+            try:
+                theirs = self._make_missing(self._look())
+                while theirs and not self._unrecorded and not self._stop.asked():
+                    self._wait_for(theirs)
+                    if (looked := self._look_patiently()) is not None:
+                        theirs = self._make_missing(looked)
+            except LedgerError as error:
+                if not self._stop.asked():
+                    raise
+                # Whoever asked is to hear that it has stopped, and what is left.
+                self._say(str(error))
         return self._finish()
 
     @property
@@ -298,8 +305,9 @@ class SweepRun:
             self._spending.close(is_over=not left or (self._stop.asked() and not self._stop.signalled))
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
-            self._say(f"everything trained is in {self._storage.place}; go on with: {self._resume()}")
-            return EXIT_FAILED
+            place = public_place(self._storage.place)
+            self._say(f"everything trained is in {place}; go on with: {self._resume()}")
+            return self._unrecorded_code()
         counts = Counter(
             fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells
         )
@@ -345,7 +353,7 @@ class SweepRun:
             for cell_id, reason in list(self._refused.items())[:CELLS_SHOWN]:
                 self._say(f"  cell {cell_id}: {reason}")
             self._say(f"record them with: {self._resume()}")
-            return EXIT_FAILED
+            return self._unrecorded_code()
         # Asked for while the last of it was being recorded, it has stopped nothing.
         asks_on = self._options.only is None and self._is_unfinished
         if self._stop.asked() and (left or asks_on):
@@ -359,12 +367,18 @@ class SweepRun:
             self._say(f"{what}: {hint(command, self._sweep.name, given=self._places.given)}")
         return EXIT_DONE
 
+    def _unrecorded_code(self) -> int:
+        """Who was asked to stop is to go on: what keeps it going (SLURM's queue) puts it back."""
+        return EXIT_INTERRUPTED if self._stop.asked() else EXIT_FAILED
+
     def _resume(self, *more: str) -> str:
         options, given = self._options, dict(self._places.given)
         if options.address is not None:
             given["--address"] = options.address
         words = ("resume", self._sweep.name, *more, *options.typed)
-        return hint(*words, given=given, options=(*TRAINS, "--address"))
+        # A batch script runs a sweep, and has no further words.
+        command = hint if more else going_on
+        return command(*words, given=given, options=(*TRAINS, "--address"))
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)

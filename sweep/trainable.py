@@ -11,7 +11,7 @@ from typing import cast
 
 from search_spaces import Space
 from search_spaces.axes import AxisSpec
-from search_spaces.expansion import describe
+from search_spaces.expansion import GridPoint, describe
 from search_spaces.search import corners
 from sweep.plan import Plan
 from trainers.canonical import dataset_entry, record_form, stages
@@ -155,13 +155,17 @@ def _num_parameters(model: Choice, dataset: Choice, digest: str, curved: bool) -
     return found
 
 
-def _ends(space: Space) -> Plan:
-    """Return the configurations at both ends of a search's axes, with every value that is listed."""
-    plan = Plan(space.name)
+def ends_of(space: Space) -> Iterator[GridPoint]:
+    """Yield the configurations at both ends of a search's axes, with every value that is listed."""
     for corner in corners(space.search):
         for values in _varied(space, corner):
-            for point in space.sampled(values):
-                plan.add(point)
+            yield from space.sampled(values)
+
+
+def _ends(space: Space) -> Plan:
+    plan = Plan(space.name)
+    for point in ends_of(space):
+        plan.add(point)
     return plan
 
 

@@ -4,7 +4,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from rich.console import Console
 
@@ -114,26 +115,46 @@ class Training:
         options = self._options
         resources = Resources(cpus=options.cpus_per_trial, gpus=options.gpus_per_trial)
         cells = {cell_id: self._plan.cells[cell_id] for cell_id in missing}
-        lanes = lanes_at_hand(options.lanes, cells.values(), gpus_per_trial=options.gpus_per_trial, like=like)
         sharing = plan_sharing(cells)
         committed = recorder.committed
         waiting = still_waiting(sharing, committed)
         formed = recorder.packs if options.gpus_per_trial else None
-        packs = make_packs(cells, waiting, lanes=lanes, committed=committed, formed=formed)
         retention = Retention(self._storage, cells, sharing)
         cluster = Cluster(options.address, cpus=options.cpus)
         try:
-            slots = cluster.slots(resources)
+            slots = cluster.slots(resources, say=self._say, stopped_within=self._stopped_within)
+            if not slots:
+                return
+            lanes = lanes_at_hand(
+                options.lanes,
+                cells.values(),
+                gpus_per_trial=options.gpus_per_trial,
+                like=like,
+                look=lambda: cluster.free_gpu_bytes(options.gpus_per_trial),
+            )
+            packs = make_packs(cells, waiting, lanes=lanes, committed=committed, formed=formed)
             together = f" of up to {lanes} cells" if lanes > 1 else ""
             self._say(
                 f"{count_of(slots, 'trial')}{together} at a time; Ctrl-C stops cleanly, and so does: "
                 f"{hint('stop', self._sweep.name, given=self._places.given)}"
             )
-            events = PackEvents(cells, packs, waiting, recorder, progress, retention, self._say, guide)
+            events = PackEvents(
+                cells,
+                packs,
+                waiting,
+                recorder,
+                progress,
+                retention,
+                self._say,
+                guide,
+                joined=options.address is not None,
+            )
             watch = self._watching(recorder, progress, retention, events, cluster, first)
             with watch, _guided(guide) as begun:
                 if begun is not None:
-                    begun.begin(recorder, progress, packs, slots=slots, lanes=lanes)
+                    # A cluster's nodes come and go.
+                    now = partial(cluster.room, resources) if options.address else lambda: slots
+                    begun.begin(recorder, progress, packs, slots=now, lanes=lanes)
                 run_packs(
                     range(len(packs)),
                     sweep=self._sweep.run_id,
@@ -153,6 +174,13 @@ class Training:
                 self._say(self._meter.text(self._spending.held_seconds))
         finally:
             cluster.close()
+
+    def _stopped_within(self, seconds: float) -> bool:
+        """Wait while nothing is trained yet; returns whether somebody asks to stop."""
+        with suppress(LedgerError):
+            if self._ledger.requests(self._sweep).stop:
+                self._stop.ask(AS_ASKED)
+        return self._stop.wait(seconds)
 
     def _watching(
         self,

@@ -22,10 +22,10 @@ from sweep.pack import Committed, Pack
 from sweep.plain_text import plain_text
 from sweep.storage import Storage
 from sweep.watchdog import Watchdog
-from trainers.canonical import cell_id
+from trainers.canonical import cell_id, dataset_entry
 from trainers.cell import Cell
 from trainers.cell_json import cell_from_json
-from trainers.data import DATASETS, Dataset
+from trainers.data import Dataset
 from trainers.errors import ConfigError
 from trainers.options import Choice
 
@@ -51,6 +51,7 @@ class PackTrial(tune.Trainable):
 
     Config:
         cells: Cells as JSON values (`trainers.cell_json`).
+        ids: Their addresses, as they were planned.
         leaves: For each cell, the steps at which it leaves its state for others.
         pauses: Steps at which to commit at once.
         sweep: Run id of the sweep, which may ask for cells to be stopped.
@@ -76,7 +77,7 @@ class PackTrial(tune.Trainable):
         self._problems: list[str] = []
         self._store = Storage.open(config["storage"], create=False)
         self._cells = [cell_from_json(values) for values in config["cells"]]
-        self._ids: list[str] = []
+        self._ids: list[str] = list(config["ids"])
         self._watchdog = Watchdog(config["hang_seconds"], self._leave_note)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -118,9 +119,9 @@ class PackTrial(tune.Trainable):
         }
 
     def _train_and_commit(self) -> list[Committed]:
-        # Here and not in `setup`: files of the user's own are read for it.
-        self._ids = self._ids or [cell_id(cell) for cell in self._cells]
         if self._pack is None:
+            # Here and not in `setup`: files of the user's own are read for it.
+            self._require_planned()
             self._pack = self._build()
         deadline = time.monotonic() + float(self.config["seconds"])
         self._stop_cells(self._pack)
@@ -136,6 +137,21 @@ class PackTrial(tune.Trainable):
             if self._pack.trainer.step in self.config["pauses"]:
                 break
         return self._pack.commit()
+
+    def _require_planned(self) -> None:
+        """See that the cells are here what they were to the driver.
+
+        Raises:
+            ConfigError: One is another: a file of the user's own has changed, or the code of this node.
+        """
+        for planned, cell in zip(self._ids, self._cells, strict=True):
+            if (found := cell_id(cell)) != planned:
+                chosen = [dict(one.options) for one in (cell.model, cell.dataset, *cell.probes)]
+                own = " or ".join(str(options["path"]) for options in chosen if options.get("path"))
+                raise ConfigError(
+                    f"cell {planned} is another one here, {found}: {own or 'the code of this node'} "
+                    "has changed since the cell was planned; plan it again."
+                )
 
     def _is_device_lost(self) -> bool:
         """Whether an error of the GPU, such as an illegal access, has made it useless for this process."""
@@ -171,7 +187,7 @@ class PackTrial(tune.Trainable):
     def _dataset(self, cell: Cell, folder: Path) -> Dataset:
         """Load the data once per process, not once per trial."""
         if self._data is None or self._data[0] != cell.dataset:
-            entry = DATASETS[cell.dataset.name]
+            entry = dataset_entry(cell.dataset)
             options = cell.dataset.resolve("dataset", entry.options)
             self._data = (cell.dataset, entry.load(folder, options))
         return self._data[1]

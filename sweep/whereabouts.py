@@ -7,12 +7,12 @@ with which it is run. A folder that is moved is recognised by what it holds; all
 import os
 import shlex
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from sweep import names
 from sweep.errors import OtherStorageError
 from sweep.ledger import Ledger, Sweep
 from sweep.storage import Storage
+from sweep.storage.files import public_place
 from sweep.storage.store import FORMAT_FILE
 
 
@@ -35,7 +35,7 @@ def require_its_storage(ledger: Ledger, name: str, place: str) -> None:
     if sweep is None or its_place is None:
         return
     storage = Storage.open(place, create=False)
-    named = _public(storage.place)
+    named = public_place(storage.place)
     if _are_same(its_place, named) or _was_moved(ledger, sweep, its_place, storage):
         return
     raise OtherStorageError(
@@ -47,15 +47,7 @@ def require_its_storage(ledger: Ledger, name: str, place: str) -> None:
 
 def record_storage(ledger: Ledger, sweep: Sweep, place: str) -> None:
     """Record where a sweep's checkpoints are from now on; the caller holds its lease."""
-    ledger.write_storage(sweep, _public(Storage.open(place, create=False).place))
-
-
-def _public(place: str) -> str:
-    """Return a place without what differs between machines (how a server is reached) or is secret."""
-    if "://" not in place:
-        return place
-    parts = urlsplit(place)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    ledger.write_storage(sweep, public_place(Storage.open(place, create=False).place))
 
 
 def _are_same(one: str, other: str) -> bool:

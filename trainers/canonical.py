@@ -19,7 +19,7 @@ from trainers.errors import ConfigError, unknown_name
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.optimizers import OPTIMIZERS
-from trainers.options import Choice
+from trainers.options import Choice, OptionValue
 from trainers.probes import PROBES
 
 NUMERICS_VERSION = 2
@@ -266,6 +266,13 @@ def address(form: dict[str, Any]) -> str:
 def cell_id(cell: Cell) -> str:
     """Return the content address of a cell."""
     return address(canonical_form(cell))
+
+
+def model_options(cell: Cell) -> dict[str, OptionValue]:
+    """Return what a cell's model is built with; of the user's own also the digest that its address has."""
+    form = _shape_form(cell.model, cell.dataset, cell.loss)
+    options = cell.model.resolve("model", MODELS[cell.model.name].options)
+    return {**options, "digest": form["source_digest"]} if "source_digest" in form else options
 
 
 def trajectory_id(cell: Cell, *, until: int | None = None) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainers.batches import Batches
-from trainers.canonical import dataset_entry
+from trainers.canonical import dataset_entry, model_options
 from trainers.cell import SHAPE_FIELDS, Cell
 from trainers.checkpoint import LaneState
 from trainers.condition import check_condition
@@ -84,7 +84,7 @@ class Trainer:
         self._train = Split(data.train_inputs, data.train_labels, data.num_outputs, dtype, self._device)
         self._test = Split(data.test_inputs, data.test_labels, data.num_outputs, dtype, self._device)
         model_entry = MODELS[first.model.name]
-        options = first.model.resolve("model", model_entry.options)
+        options = model_options(first)
         shape = tuple(data.train_inputs.shape[1:])
         self._loss = LOSSES[first.loss.name].build(
             first.loss.resolve("loss", LOSSES[first.loss.name].options)

@@ -56,7 +56,8 @@ def _versions(nodes: Sequence[Facts]) -> list[Finding]:
             advice = f"install one version of {name} on every node (the image, or constraints.txt)"
             found.append(_bad("versions", f"{name}: {told}", advice))
         elif "not installed" in where and name != "sharpflat":
-            found.append(_bad("versions", f"{name} is not installed", "pip install 'sharpflat[cluster]'"))
+            advice = "in a checkout: pip install -c constraints.txt -e '.[cluster]'"
+            found.append(_bad("versions", f"{name} is not installed", advice))
     return found or [_good("versions", f"equal on {_count(nodes)}")]
 
 

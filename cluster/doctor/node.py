@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 import requests
 
+from sweep.invocation import without_password
 from sweep.places import sqlite_path
-from sweep.storage.files import open_files
+from sweep.storage.files import open_files, public_place
 from trainers.errors import SharpflatError
 
 PACKAGES = ("ray", "torch", "mlflow", "numpy", "pyarrow", "sharpflat")
@@ -144,7 +145,7 @@ def _leave_mark(storage: str | None, token: str, node: str) -> str | None:
         path = f"{_folder(token)}/{node}"
         files.put(path, node.encode())
         if files.get(path) != node.encode():
-            return f"{files.place}: what was written could not be read again"
+            return f"{public_place(files.place)}: what was written could not be read again"
     except (SharpflatError, OSError) as error:
         return str(error)
     return None
@@ -175,10 +176,14 @@ def _ask_mlflow(uri: str | None) -> tuple[float | None, str | None, bool]:
                 answer = session.get(uri.rstrip("/") + _EXPERIMENTS, auth=login, timeout=TIMEOUT_SECONDS)
                 times.append(time.perf_counter() - began)
                 if answer.status_code != 200:
-                    return None, f"{uri} answers {answer.status_code} {answer.reason}", False
+                    return (
+                        None,
+                        f"{without_password(uri)} answers {answer.status_code} {answer.reason}",
+                        False,
+                    )
         stranger = requests.get(uri.rstrip("/") + _EXPERIMENTS, timeout=TIMEOUT_SECONDS)
     except requests.RequestException as error:
-        return None, f"{uri}: {type(error).__name__}", False
+        return None, f"{without_password(uri)}: {type(error).__name__}", False
     is_open = stranger.status_code == 200 and not _is_loopback(urlsplit(uri).hostname or "")
     return statistics.median(times), None, is_open
 

@@ -82,11 +82,12 @@ def connect(tracking_uri: str, *, create: bool) -> MlflowClient:
     except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
         remedy = "Choose another" if scheme == "sqlite" else "Start it, or choose another"
         raise LedgerUnavailableError(
-            f"MLflow at {_public(tracking_uri)} does not answer: {_short(error)} {remedy} --tracking-uri."
+            f"MLflow at {_public(tracking_uri)} does not answer: {_short(error)} {remedy} --tracking-uri.",
+            transient=scheme != "sqlite",
         ) from error
     raise LedgerUnavailableError(
-        f"--tracking-uri {tracking_uri!r}: expected {', '.join((*DATABASES, *SERVERS))}, found {scheme!r}. "
-        "MLflow's folder of files has no atomic operation, so it cannot hold a sweep."
+        f"--tracking-uri {_public(tracking_uri)!r}: expected {', '.join((*DATABASES, *SERVERS))}, "
+        f"found {scheme!r}. MLflow's folder of files has no atomic operation, so it cannot hold a sweep."
     )
 
 

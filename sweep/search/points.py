@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from search_spaces import Space
+from search_spaces.search import BUDGET
 from sweep.errors import SweepExistsError
 from sweep.ledger import Ledger, Sweep
 from sweep.plan import Plan, make_plan
@@ -14,8 +15,6 @@ from trainers.errors import ConfigError
 
 KNOWN_GRID = "known"
 """Grid of the configurations that other sweeps had run before, in `cells.parquet`."""
-
-BUDGET = ("cells", "steps", "seconds")
 
 
 def plan_of(space: Space, events: Sequence[Event]) -> Plan:

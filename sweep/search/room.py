@@ -7,17 +7,19 @@ without knowing what the cells before it came to.
 
 from collections.abc import Collection, Iterable
 
+from sweep.guide import Slots
+
 
 class Room:
     """The cells under way.
 
     Args:
         packs: Those that are being trained.
-        slots: How many packs are trained at a time.
+        slots: Returns how many packs can be trained at a time at the moment.
         lanes: How many cells a pack may have.
     """
 
-    def __init__(self, packs: Iterable[Collection[str]], *, slots: int, lanes: int) -> None:
+    def __init__(self, packs: Iterable[Collection[str]], *, slots: Slots, lanes: int) -> None:
         self._slots = slots
         self._lanes = lanes
         self._pack_of: dict[str, set[str]] = {}
@@ -45,7 +47,7 @@ class Room:
 
     def has_place(self) -> bool:
         """Whether one more question would be trained at once."""
-        free = max(0, self._slots - self._num_packs) * self._lanes
+        free = max(0, self._slots() - self._num_packs) * self._lanes
         return free > len(self.loose) + len(self.theirs)
 
     def take(self, cells: Iterable[str]) -> None:

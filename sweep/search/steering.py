@@ -18,6 +18,7 @@ from sweep.claims import Claims
 from sweep.errors import StorageError
 from sweep.forks import Sharing
 from sweep.grid_table import grid_table, with_fates
+from sweep.guide import Slots
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.packs import make_packs
@@ -129,10 +130,10 @@ class Steering:
         progress: Progress,
         packs: Sequence[Collection[str]],
         *,
-        slots: int,
+        slots: Slots,
         lanes: int,
     ) -> None:
-        """Start beside the training of these packs, so many at a time, with up to so many cells each."""
+        """Start beside a training; see `Guide.begin`."""
         self._recorder, self._progress = recorder, progress
         self._lanes = lanes
         self._room = Room(packs, slots=slots, lanes=lanes)

@@ -7,6 +7,7 @@ folder, fsync, rename and fsync of the folder; an object store's put is atomic b
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -53,6 +54,21 @@ class Files(Protocol):
         ...
 
 
+_KEY = re.compile(r"(?<=://)[^/?#:]*:[^@]*@(?:[^?]*@)?")
+"""Up to the last @ that may belong to it: whoever does not quote a slash or an @ of a key has it there."""
+
+
+def public_place(place: str) -> str:
+    """Return a place without what differs between machines (how a server is reached) or is secret.
+
+    That is what is recorded of it and what messages say.
+    """
+    if "://" not in place:
+        return place
+    parts = urlsplit(_KEY.sub("", place))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
 def open_files(place: str | Path) -> Files:
     """Open a local folder (a path or a file: URI) or any URI that pyarrow knows. Touches nothing yet.
 
@@ -69,10 +85,18 @@ def open_files(place: str | Path) -> Files:
     try:
         filesystem, root = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, OSError, ValueError) as error:
+        shown, why = public_place(text), _without_key(error, text)
         raise StorageUnavailableError(
-            f"storage {text!r} cannot be opened: {error}. Expected a folder or a URI such as s3://bucket/path."
-        ) from error
+            f"storage {shown!r} cannot be opened: {why}. Expected a folder or a URI such as s3://bucket/path."
+        ) from None
     return RemoteFiles(text, filesystem, root)
+
+
+def _without_key(error: Exception, place: str) -> str:
+    """Return a message that may repeat the place, or the key in it."""
+    key = _KEY.search(place)
+    told = str(error).replace(place, public_place(place))
+    return told if key is None else told.replace(key[0], "").replace(key[0].rstrip("@"), "***")
 
 
 class LocalFiles:

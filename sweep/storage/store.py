@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from sweep.errors import StorageError, StorageUnavailableError
-from sweep.storage.files import INTACT, Files, below, open_files
+from sweep.storage.files import INTACT, Files, below, open_files, public_place
 from sweep.storage.layout import (
     attempt_in,
     checkpoint_file,
@@ -55,7 +55,7 @@ class Storage:
             found = files.get(FORMAT_FILE)
             if found is not None and _format_of(found) != FORMAT:
                 raise StorageUnavailableError(
-                    f"storage {files.place} holds another format ({FORMAT_FILE} is not "
+                    f"storage {public_place(files.place)} holds another format ({FORMAT_FILE} is not "
                     f"{json.dumps(FORMAT)}); choose another --storage."
                 )
             if create:

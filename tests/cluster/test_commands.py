@@ -1,5 +1,6 @@
 """The commands that `cluster` adds to `sweep`, as a user types them."""
 
+import re
 import shlex
 import stat
 import sys
@@ -14,6 +15,7 @@ from cluster.submission import Submission
 from sweep.cli import main
 
 SPACE = "name: mine\nbase: {model: mlp, dataset: mnist-5k, phases: [{lr: 1, until: 2}]}\naxes: {seed: [0]}\n"
+SEARCH = SPACE.replace("axes: {seed: [0]}", "search: {axes: {lr: {low: 0.1, high: 1}}}")
 
 
 def sweep(*arguments: str) -> int:
@@ -79,6 +81,42 @@ def test_a_space_whose_files_would_not_be_there_is_refused_as_a_rayjob(
 
 
 @pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])
+def test_options_of_the_driver_come_after_two_dashes(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    render = ("cluster", "render", kind, "--space", "demo")
+    assert sweep(*render, "--", "--lanes", "4", "--time-limit", "2h") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search("keeper .*run demo --name demo .*--lanes 4 --time-limit 2h", told)
+    for wrong, said in (
+        (("--lanes", "none"), "--lanes"),
+        (("--surprise",), "--surprise"),
+        (("--address", "auto"), "--address is the cluster's own"),
+        (("--name", "other"), "--name comes before the `--`"),
+        (("--cells", "8"), "--cells"),
+    ):
+        assert sweep(*render, "--", *wrong) == 2
+        assert said in capsys.readouterr().err
+    assert sweep(*render, "--lanes", "4") == 2, "before them it is an option of `render`"
+
+
+@pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])
+def test_what_has_no_grid_is_searched_and_not_run(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(SEARCH)
+    render = ("cluster", "render", kind, "--space", "mine.yaml")
+    assert sweep(*render) == 2
+    assert "has no grid; to search it: add --search" in capsys.readouterr().err
+    assert sweep(*render, "--search") == 2
+    assert "found no budget" in capsys.readouterr().err
+    assert sweep(*render, "--search", "--", "--cells", "8") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"keeper (--stopped-is-done )?search \S*\.yaml --name mine-search .*--cells 8", told)
+
+
+def test_what_runs_no_space_takes_no_options_of_its_driver(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("cluster", "render", Kind.RAY_CLUSTER, "--", "--lanes", "4") == 2
+    assert "raycluster runs no space: found --lanes 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])
 def test_what_runs_one_space_wants_one(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep("cluster", "render", kind) == 2
     assert "--space: found none" in capsys.readouterr().err
@@ -98,6 +136,33 @@ def test_a_mistake_in_the_space_is_said_before_the_cluster_is_asked(
 ) -> None:
     assert sweep("submit", "demo", "--set", "surprise=1", "--address", "http://127.0.0.1:9") == 2
     assert "surprise" in capsys.readouterr().err
+
+
+def test_a_space_without_a_grid_is_refused_before_it_travels_or_searched(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("mine.yaml").write_text(SEARCH)
+    submit = ("submit", "mine.yaml", "--address", "http://127.0.0.1:9")
+    assert sweep(*submit) == 2
+    assert "submit mine.yaml --search" in capsys.readouterr().err
+    assert sweep(*submit, "--search") == 2
+    assert "found no budget" in capsys.readouterr().err
+    taken: list[Submission] = []
+
+    def take(jobs: object, submission: Submission, **named: object) -> int:
+        taken.append(submission)
+        return 0
+
+    monkeypatch.setattr("cluster.jobs.Jobs", lambda place: place)
+    monkeypatch.setattr("cluster.submission.submit_and_follow", take)
+    assert sweep(*submit, "--search", "--cells", "8", "--sampler", "random") == 0
+    (taken_one,) = taken
+    assert taken_one.space is not None and taken_one.space.is_search
+    assert taken_one.entrypoint == (
+        "python -m cluster.keeper search space.yaml --name mine-search --address auto "
+        "--cells 8 --sampler random"
+    )
+    assert sweep("submit", "mine-search", "--resume", "--search", "--address", "http://x") == 2
 
 
 def test_how_to_join_again_names_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:

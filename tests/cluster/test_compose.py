@@ -43,7 +43,8 @@ def test_the_file_passes_the_schema_of_compose() -> None:
 
 def test_every_variable_is_written_by_init_and_every_secret_is_used() -> None:
     text = FILE.read_text()
-    wanted = set(re.findall(r"\$\{(\w+)", text))
+    # Those with a value of their own are wishes of the user's.
+    wanted = set(re.findall(r"\$\{(\w+)(?!\w|:-)", text))
     wanted |= {one["environment"] for one in document()["secrets"].values()}
     assert wanted <= set(ENVIRONMENT)
     for_users_and_compose = {"COMPOSE_PROFILES", ADDRESS, "RAY_AUTH_MODE", "MLFLOW_TRACKING_URI"}
@@ -73,6 +74,20 @@ def test_one_service_builds_the_image_for_all_and_no_registry_is_asked_for_it() 
     assert [one["pull_policy"] for one in builders] == ["build"]
     assert {one["pull_policy"] for one in ours if one not in builders} == {"never"}
     assert "profiles" not in builders[0], "it is always among what `docker compose up` starts"
+
+
+def test_the_image_is_built_from_the_index_that_env_names_also_by_up() -> None:
+    for wish, index in (({}, ""), ({"PIP_INDEX_URL": "https://here/simple"}, "https://here/simple")):
+        (builder,) = [one for one in services(ENVIRONMENT | wish).values() if "build" in one.values]
+        assert builder.values["build"]["args"] == {"PIP_INDEX_URL": index}
+    assert "ARG PIP_INDEX_URL\n" in (ROOT / "cluster" / "Dockerfile").read_text()
+
+
+def test_workers_share_the_cpus_as_they_are_told() -> None:
+    for wish, cpus in (({}, "0"), ({"WORKER_CPUS": "4"}, "4")):
+        found = services(ENVIRONMENT | wish)
+        assert {found[name].values["cpus"] for name in ("worker", "worker-gpu")} == {cpus}
+        assert "cpus" not in found["head"].values
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)

@@ -242,7 +242,63 @@ def test_a_job_that_is_told_to_end_lets_the_driver_finish_and_goes_back_into_the
     assert "started -m cluster.keeper run demo --name demo --address 10.0.0.1:20068" in log
     assert (
         "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --cpus-per-task=8 --exclude=node1 --no-kill "
-        "--kill-on-bad-exit=0 ray start --address=10.0.0.1:20068" in log
+        "--kill-on-bad-exit=0 bash -c " in log
+    )
+    assert f"on_a_node {tmp_path}/scratch ray start --address=10.0.0.1:20068" in log
+
+
+def test_every_machine_has_ray_s_files_for_itself_and_leaves_none(tmp_path: Path) -> None:
+    # Each has its own /tmp: the other's folder is out of the way here.
+    srun = """mv "$FOLDER/scratch" "$FOLDER/first"
+while [[ $1 == --* ]]; do shift; done
+echo "step $$" >> "$LOG"
+exec "$@\""""
+    ray = """[[ $* != *--block* ]] && exit
+stat --format="mode %a" "$FOLDER/scratch" >> "$LOG"
+mkdir -m 777 "$FOLDER/scratch/r"
+trap 'echo "the node ends" >> "$LOG"; exit 3' TERM
+echo "joined $$" >> "$LOG"
+while :; do sleep 0.05; done"""
+    # As SLURM does at the end of a job: everything of a step is told.
+    driver = """until grep -q joined "$LOG"; do sleep 0.05; done
+step=$(awk '/^step/ {print $2}' "$LOG")
+kill -TERM $step $(awk '/^joined/ {print $2}' "$LOG")
+while kill -0 $step 2>/dev/null; do sleep 0.05; done
+ls "$FOLDER" >> "$LOG"
+mv "$FOLDER/first" "$FOLDER/scratch\""""
+    code, log = run_script(tmp_path, driver, srun=srun, ray=ray)
+    assert code == 0
+    assert "mode 700" in log and "the node ends" in log
+    assert "scratch" not in log.partition("the node ends")[2].split()
+
+
+def test_files_that_several_accounts_share_have_the_account_s_own_mode(tmp_path: Path) -> None:
+    ray = '[[ $* != *get-auth-token* ]] || umask >> "$LOG"'
+    code, log = run_script(tmp_path, 'echo "driver $(umask)" >> "$LOG"', ray=ray)
+    told = log.split()
+    assert code == 0 and told[0] == "0077"
+    assert told[told.index("driver") + 1] != "0077"
+
+
+@pytest.mark.parametrize(
+    ("known", "address"),
+    [
+        ("127.0.1.1 STREAM node1\n10.1.0.7 STREAM\n10.1.0.7 DGRAM", "10.1.0.7"),
+        ("127.0.1.1 STREAM node1", "10.0.0.1"),
+        ("", "10.0.0.1"),
+    ],
+    ids=["by name", "to itself only", "unknown"],
+)
+def test_the_first_machine_has_the_address_that_its_name_leads_to(
+    known: str, address: str, tmp_path: Path
+) -> None:
+    lines = "; ".join(f"echo {line}" for line in known.splitlines())
+    getent = f'[[ $* == "ahostsv4 node1" ]] && {{ {lines}; }}' if known else "exit 2"
+    code, log = run_script(tmp_path, 'echo "started $*" >> "$LOG"', getent=getent)
+    assert code == 0
+    assert (
+        f"--node-ip-address={address} " in log
+        and f"started -m cluster.keeper run demo --name demo --address {address}:" in log
     )
 
 

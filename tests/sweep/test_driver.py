@@ -14,11 +14,11 @@ from rich.console import Console
 from typer import Exit
 
 from search_spaces import Space, load_space_text
-from sweep import names, training
+from sweep import names, patience, training
 from sweep.claims import Claims, queued_cells
 from sweep.cli_running import run
 from sweep.driver import RunOptions, run_sweep
-from sweep.errors import LedgerError
+from sweep.errors import LedgerError, LedgerUnavailableError
 from sweep.grid_table import grid_table
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
@@ -26,7 +26,7 @@ from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import make_plan
 from sweep.steering_requests import request_stop
-from sweep.sweep_run import EXIT_DONE, EXIT_INTERRUPTED
+from sweep.sweep_run import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SweepRun
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
 from tests.integration.faults.records import assert_clean
 from tests.sweep.small_sweep import FakeSpace
@@ -129,6 +129,80 @@ def test_what_keeps_a_driver_going_says_so(restarted: bool, monkeypatch: pytest.
     with pytest.raises(Exit):
         run("demo", smoke=True)
     assert [options.restarted for options in given] == [restarted]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("away", ["at the look", "at the end", "while it records"])
+def test_who_is_told_to_stop_while_mlflow_is_away_is_to_go_on(
+    away: str, asked: bool, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise LedgerError("MLflow is away", transient=True)
+
+    def train(run: SweepRun, looked: object) -> dict[str, str]:
+        if asked:
+            run._stop.ask("by SIGTERM")
+        if away == "while it records":
+            run._unrecorded = ["a cell"]
+        return fail() or {} if away == "at the look" else {}
+
+    monkeypatch.setattr(SweepRun, "_make_missing", train)
+    if away == "at the end":
+        monkeypatch.setattr(Ledger, "finish_sweep", fail)
+    said = io.StringIO()
+
+    def ran() -> int:
+        return run_sweep(load_space_text(SPACE), places, RunOptions(name="writes"), Console(file=said))
+
+    if away == "at the look" and not asked:
+        with pytest.raises(LedgerError, match="is away"):
+            ran()
+        return
+    assert ran() == (EXIT_INTERRUPTED if asked else EXIT_FAILED)
+    assert "resume writes" in " ".join(said.getvalue().split())
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_mlflow_is_waited_for_where_nobody_would_start_the_driver_again(
+    restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def away(space: Space, places: Places, options: RunOptions, console: Console) -> int:
+        tries.append(options.name)
+        if len(tries) < 3:
+            raise LedgerUnavailableError("MLflow does not answer.", transient=True)
+        return EXIT_DONE
+
+    monkeypatch.setattr("sweep.driver.run_sweep", away)
+    monkeypatch.setattr(patience, "SECONDS_BETWEEN_TRIES", 0.0)
+    if restarted:
+        monkeypatch.setenv("SWEEP_RESTARTED", "1")
+        with pytest.raises(Exit) as ended:
+            run("demo", smoke=True)
+        assert ended.value.exit_code == EXIT_DONE and len(tries) == 3
+    else:
+        with pytest.raises(LedgerUnavailableError):
+            run("demo", smoke=True)
+        assert len(tries) == 1
+
+
+def test_patience_has_an_end_and_is_for_what_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "SECONDS_BETWEEN_TRIES", 0.01)
+    monkeypatch.setattr(patience, "SECONDS_FOR_RECORD", 0.05)
+    tries, said = list[bool](), list[str]()
+
+    def fail(*, transient: bool) -> None:
+        tries.append(transient)
+        raise LedgerError("away", transient=transient)
+
+    with pytest.raises(LedgerError):
+        patience.patiently(lambda: fail(transient=True), said.append)
+    assert len(tries) > 1 and len(said) == 1
+    tries.clear()
+    with pytest.raises(LedgerError):
+        patience.patiently(lambda: fail(transient=False), said.append)
+    assert tries == [False]
 
 
 def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(

@@ -10,7 +10,7 @@ import pytest
 
 from sweep.costs import Cost
 from sweep.forecast import accuracy_text
-from sweep.invocation import READS, TRAINS, hint
+from sweep.invocation import READS, TRAINS, going_on, hint
 from sweep.names import Status
 from sweep.places import Places
 from sweep.single import find_cell
@@ -21,7 +21,13 @@ from trainers.errors import ConfigError
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    for name in ("MLFLOW_TRACKING_URI", "SWEEP_STORAGE", "SHARPFLAT_DATA", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "SWEEP_STORAGE",
+        "SHARPFLAT_DATA",
+        "RAY_JOB_CONFIG_JSON_ENV_VAR",
+        "SLURM_JOB_ID",
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -121,6 +127,15 @@ def test_in_a_job_of_a_cluster_the_reader_is_elsewhere(monkeypatch: pytest.Monke
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     given = {"--tracking-uri": "http://mlflow:5000"}
     assert hint("resume", "demo", given=given) == "sweep resume demo"
+
+
+def test_on_a_login_node_of_slurm_nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+    assert going_on("resume", "demo") == "sweep resume demo"
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    told = going_on("resume", "demo")
+    assert told == "sbatch, with the batch script again (in an interactive job: sweep resume demo)"
+    assert hint("status", "demo") == "sweep status demo", "what only looks does so anywhere"
 
 
 def test_what_says_a_command_says_how_it_is_called_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

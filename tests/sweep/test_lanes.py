@@ -9,7 +9,7 @@ import torch
 
 from sweep import lanes
 from sweep.forks import plan_sharing
-from sweep.lanes import AUTO, lanes_at_hand, lanes_to_plan, parse_lanes
+from sweep.lanes import AUTO, lanes_at_hand, lanes_to_plan, parse_lanes, require_gpu_to_look_at
 from sweep.names import Status
 from sweep.pack_events import PackEvents
 from sweep.packs import make_packs
@@ -48,8 +48,21 @@ def test_auto_is_one_on_a_cpu_and_refused_where_the_gpu_is_missing(monkeypatch: 
     monkeypatch.setattr(lanes, "free_gpu_bytes", lambda: None)
     assert lanes_to_plan(AUTO, CELLS.values()) == 1
     assert lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=0.0) == 1
-    with pytest.raises(ConfigError, match="there is none"):
+    with pytest.raises(ConfigError, match="of this machine, and there is none"):
         lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=1.0)
+    with pytest.raises(ConfigError, match="of this machine, and there is none"):
+        require_gpu_to_look_at(AUTO, gpus_per_trial=1.0)
+    require_gpu_to_look_at(AUTO, gpus_per_trial=0.0)
+    require_gpu_to_look_at(4, gpus_per_trial=1.0)
+
+
+def test_auto_looks_where_the_trials_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_room_for(3, monkeypatch, CELLS["0"])
+    there = lanes.free_gpu_bytes
+    monkeypatch.setattr(lanes, "free_gpu_bytes", lambda: None)
+    assert lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=1.0, look=there) == 3
+    with pytest.raises(ConfigError, match="of the node that a trial gets, and there is none"):
+        lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=1.0, look=lambda: None)
 
 
 def failure_of(error: Exception, monkeypatch: pytest.MonkeyPatch, *, num_cells: int = 5) -> str | None:

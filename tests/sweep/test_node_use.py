@@ -57,6 +57,17 @@ def test_a_node_counts_once_with_all_its_trials() -> None:
     assert events.nodes() == {"a/trials_running": 1.0}
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_each_node_of_a_cluster_is_said_once_it_trains(joined: bool) -> None:
+    cells = {cell_id(cell): cell for cell in (make_cell(lr) for lr in (0.1, 0.2, 0.3))}
+    sharing, said = {cell: Sharing() for cell in cells}, list[str]()
+    packs = [[cell] for cell in cells]
+    events = PackEvents(cells, packs, sharing, Mock(), Mock(), Mock(), said.append, joined=joined)
+    for pack, node in enumerate(("a", "b", "a")):
+        events.observed(pack, node, {})
+    assert said == (["a trains; 1 node so far", "b trains; 2 nodes so far"] if joined else [])
+
+
 def test_a_gpu_is_looked_at_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (3 * 2**30, 4 * 2**30))
     assert not any("gpu" in name for name in NodeMeter().look()[1])

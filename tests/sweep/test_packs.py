@@ -108,4 +108,4 @@ def test_every_pack_can_start_whatever_was_trained_before(seed: int) -> None:
 def test_a_pack_is_plain_data() -> None:
     cells = named(cell(sgd(500)), cell(sgd(20), bulk(500)))
     config = pack_of(["0"], cells, plan_sharing(cells)).to_config()
-    assert config["leaves"] == [[20]] and len(config["cells"]) == 1
+    assert config["leaves"] == [[20]] and len(config["cells"]) == 1 and config["ids"] == ["0"]

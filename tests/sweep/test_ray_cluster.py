@@ -1,4 +1,7 @@
-"""The connection to Ray: taken down with no collection of garbage meanwhile, and missed when it dies."""
+"""The connection to Ray: taken down with no collection of garbage meanwhile, and missed when it dies.
+
+And whether it has room: what is still to come is waited for.
+"""
 
 import gc
 import socket
@@ -12,10 +15,11 @@ import pytest
 import ray
 from ray._private import node, ray_constants
 from ray._private import worker as ray_worker
+from ray.exceptions import GetTimeoutError
 
 from sweep import ray_cluster
 from sweep.errors import ClusterError
-from sweep.ray_cluster import UNUSED_PARTS, Cluster, require_reachable
+from sweep.ray_cluster import UNUSED_PARTS, Cluster, Resources, require_reachable
 
 
 class Cycle:
@@ -90,3 +94,78 @@ def test_where_nothing_listens_there_is_no_ray(monkeypatch: pytest.MonkeyPatch) 
 def test_what_is_no_address_of_a_cluster_is_refused(address: str, said: str) -> None:
     with pytest.raises(ClusterError, match=said):
         require_reachable(address)
+
+
+class Placing:
+    """Stands for Ray where a cluster's nodes are still to come; notes what waits for a place."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, totals: list[dict[str, float]]) -> None:
+        self._totals = totals
+        self.wanted: list[dict[str, object]] = []
+        self.cancelled = 0
+        monkeypatch.setattr(ray, "init", lambda **options: None)
+        monkeypatch.setattr(ray, "cluster_resources", self.cluster_resources)
+        monkeypatch.setattr(ray, "remote", self.remote)
+        monkeypatch.setattr(ray, "cancel", self.cancel)
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self._totals[0] if len(self._totals) == 1 else self._totals.pop(0)
+
+    def remote(self, **options: object) -> object:
+        self.wanted.append(options)
+        return lambda function: SimpleNamespace(remote=function)
+
+    def cancel(self, _: object) -> None:
+        self.cancelled += 1
+
+
+TRIAL = Resources(cpus=1, gpus=1.0)
+HEAD = {"memory": 1.0}
+"""What a head of KubeRay has that trains nothing."""
+
+
+def test_nodes_that_are_still_to_come_are_asked_for_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    placing, said = Placing(monkeypatch, [HEAD, HEAD, HEAD, {"CPU": 8.0, "GPU": 2.0}]), list[str]()
+    slots = Cluster("an address").slots(TRIAL, say=said.append, stopped_within=lambda _: False)
+    assert slots == 2
+    assert placing.wanted == [{"num_cpus": 1, "num_gpus": 1.0, "max_retries": 0}] and placing.cancelled == 1
+    assert len(said) == 1
+    assert "asks for 1 CPUs and 1 GPUs; the cluster has 0 CPUs and 0 GPUs" in said[0]
+    assert "15 minutes" in said[0]
+
+
+def test_nodes_that_do_not_come_are_waited_for_until_somebody_asks_to_stop_or_for_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    placing, said = Placing(monkeypatch, [HEAD]), list[str]()
+    assert Cluster("an address").slots(TRIAL, say=said.append, stopped_within=lambda _: True) == 0
+    assert placing.cancelled == 1
+    with pytest.raises(ClusterError, match="after 15 minutes of waiting"):
+        Cluster("an address").slots(TRIAL, say=said.append, stopped_within=lambda _: False)
+    assert placing.cancelled == 2
+
+
+def test_a_ray_of_ones_own_gets_no_more_than_this_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    placing, said = Placing(monkeypatch, [{"CPU": 2.0}]), list[str]()
+    with pytest.raises(ClusterError, match="2 CPUs and 0 GPUs"):
+        Cluster().slots(TRIAL, say=said.append, stopped_within=lambda _: False)
+    assert not said and not placing.wanted
+    assert Cluster().slots(Resources(), say=said.append, stopped_within=lambda _: False) == 2
+
+
+def test_a_gpu_is_looked_at_where_the_trials_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    placing = Placing(monkeypatch, [HEAD])
+    monkeypatch.setattr(ray_cluster, "free_gpu_bytes", lambda: 2**30)
+    monkeypatch.setattr(ray, "get", lambda found, timeout: found)
+    assert Cluster("an address").free_gpu_bytes(0.5) == 2**30
+    assert placing.wanted == [{"num_cpus": 0, "num_gpus": 0.5, "max_calls": 1}]
+    assert Cluster().free_gpu_bytes(0.5) == 2**30
+    assert len(placing.wanted) == 1
+
+    def busy(found: object, timeout: float) -> None:
+        raise GetTimeoutError("Get timed out")
+
+    monkeypatch.setattr(ray, "get", busy)
+    with pytest.raises(ClusterError, match="none answered within 120 s .*Give a number"):
+        Cluster("an address").free_gpu_bytes(1.0)
+    assert placing.cancelled == 1

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from rich.console import Console
 from search_spaces import load_space_text
 from sweep import training
 from sweep.driver import RunOptions, run_sweep
-from sweep.errors import OtherStorageError
+from sweep.errors import OtherStorageError, StorageUnavailableError
 from sweep.grid_table import grid_table
 from sweep.housekeeping import delete_sweep
 from sweep.lease import Lease
@@ -22,6 +23,7 @@ from sweep.pack import Pack
 from sweep.places import Places
 from sweep.plan import make_plan
 from sweep.storage import Storage
+from sweep.storage.files import public_place
 from sweep.sweep_run import EXIT_DONE
 from sweep.whereabouts import record_storage, require_its_storage
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
@@ -153,3 +155,26 @@ def test_neither_passwords_nor_the_way_to_a_server_are_recorded(ledger: Ledger) 
             record_storage(ledger, sweep, place)
             assert recorded(ledger, sweep) == "s3://bucket/store"
             require_its_storage(ledger, sweep.name, place)
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("/a/folder", "/a/folder"),
+        ("s3://bucket/store/?region=x", "s3://bucket/store"),
+        ("s3://key:secret@bucket/store?endpoint_override=http%3A%2F%2Fhere%3A3900", "s3://bucket/store"),
+        ("s3://key:sec/r@et@bucket/store", "s3://bucket/store"),
+        ("s3://key@bucket/store", "s3://bucket/store"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+    ],
+)
+def test_what_is_said_of_a_store_has_no_key(place: str, shown: str) -> None:
+    assert public_place(place) == shown
+
+
+@pytest.mark.parametrize("place", ["gopher://key:secret@bucket/store", "s3://key:sec ret@bucket/st%zzore"])
+def test_what_cannot_be_opened_is_said_without_its_key(place: str) -> None:
+    with pytest.raises(StorageUnavailableError, match="cannot be opened") as raised:
+        Storage.open(place)
+    told = "".join(traceback.format_exception(raised.value))
+    assert "secret" not in told and "sec ret" not in told

@@ -68,6 +68,17 @@ def test_the_address_follows_the_content_and_not_the_path(tmp_path: Path) -> Non
     assert cell_id(cell(stored(tmp_path / "c.npz", test_labels=np.zeros(20, int)))) != first
 
 
+def test_a_file_that_changed_after_planning_is_not_loaded(tmp_path: Path) -> None:
+    path = stored(tmp_path / "mine.npz")
+    planned = cell(path)
+    address = cell_id(planned)
+    stored(path, test_labels=np.zeros(20, int))
+    with pytest.raises(ConfigError, match=r"mine\.npz has changed since the cell was planned"):
+        Trainer([planned])
+    stored(path)
+    assert Trainer([planned]).lanes[0].cell_id == address
+
+
 @pytest.mark.parametrize(
     "changes, part",
     [

@@ -16,6 +16,7 @@ from trainers.models.normalization import BatchNormalization
 from trainers.models.sequential import ACTIVATION_LAYERS
 from trainers.objective import initial_parameters
 from trainers.options import Choice, OptionValue
+from trainers.training import Trainer
 
 MNIST = (1, 28, 28)
 CIFAR = (3, 32, 32)
@@ -223,6 +224,23 @@ def test_a_model_file_is_addressed_by_its_content(tmp_path: Path) -> None:
     assert address("one.py", USER_FILE) != address("three.py", USER_FILE + "# changed")
     with pytest.raises(ConfigError, match="name the Python file"):
         cell_id(Cell(model=Choice("file"), dataset=Choice("mnist-5k"), phases=(Phase(lr=0.1, until=3),)))
+
+
+def test_a_model_file_that_changed_after_planning_is_not_built(tmp_path: Path) -> None:
+    path = tmp_path / "model.py"
+    source = (
+        "from torch import nn\ndef build(shape, outputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, outputs))\n"
+    )
+    path.write_text(source)
+    phases = (Phase(lr=0.1, until=3),)
+    planned = Cell(model=Choice.of("file", path=str(path)), dataset=Choice("mnist-5k"), phases=phases)
+    address = cell_id(planned)
+    path.write_text(source + "# changed")
+    with pytest.raises(ConfigError, match=r"model\.py has changed since the cell was planned"):
+        Trainer([planned])
+    path.write_text(source)
+    assert Trainer([planned]).lanes[0].cell_id == address
 
 
 @pytest.mark.parametrize("name", ["resnet8", "transformer"])

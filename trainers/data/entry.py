@@ -45,8 +45,8 @@ class DatasetEntry:
         vocabulary: Where the inputs are token numbers, how many there are.
         classifies: Whether labels are classes, or shares of them, as cross-entropy wants; `sizes` may say.
         options: Declared options (normalisation, labels).
-        sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs`, `vocabulary`
-            and `digest` that they change.
+        sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs`, `vocabulary`,
+            `digest` and `load` that they change.
     """
 
     load: Callable[[Path, Mapping[str, OptionValue]], Dataset]

@@ -12,7 +12,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,23 @@ SHARES_OFF_BY = 1e-5
 """How far the sum of shares may be off 1: what float32 leaves of a thousand classes."""
 
 
-def load(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
-    """Load the archive; `folder` is not used.
+def load(folder: Path, options: Mapping[str, OptionValue], *, digest: str | None = None) -> Dataset:
+    """Load the archive.
+
+    Args:
+        folder: Not used.
+        options: `path`.
+        digest: Of the file that it must be; `None` takes any.
 
     Raises:
-        ConfigError: It cannot be read, or its arrays are no data set.
+        ConfigError: It cannot be read, its arrays are no data set, or it is another file.
     """
     import torch
 
-    arrays = _arrays(options)
+    arrays, path = _arrays(options), _path(options)
+    # After it was read: one that is written meanwhile is another one too.
+    if digest is not None and _digest(path) != digest:
+        raise ConfigError(f"dataset: {path} has changed since the cell was planned; plan it again.")
     tensors = {
         name: torch.from_numpy(np.ascontiguousarray(array)).to(
             torch.int64 if array.dtype.kind in "iu" and "labels" in name else torch.float32
@@ -47,16 +55,17 @@ def load(folder: Path, options: Mapping[str, OptionValue]) -> Dataset:
 
 
 def sizes(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
-    """Return what planning knows of the archive: its digest, its numbers of examples, and their shapes."""
+    """Return what planning knows of the archive, digest and shapes, and what loads it and no other."""
     path = _path(options)
     return _sizes(str(path), path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
 def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
-    arrays = _arrays({"path": path})
+    arrays, digest = _arrays({"path": path}), _digest(Path(path))
     return {
-        "digest": f"sha256:{hashlib.sha256(Path(path).read_bytes()).hexdigest()}",
+        "load": partial(load, digest=digest),
+        "digest": digest,
         "num_train": len(arrays["train_inputs"]),
         "num_test": len(arrays["test_inputs"]),
         "input_shape": arrays["train_inputs"].shape[1:],
@@ -64,6 +73,10 @@ def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
         "vocabulary": _vocabulary(arrays),
         "classifies": _classifies(arrays),
     }
+
+
+def _digest(path: Path) -> str:
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def _path(options: Mapping[str, OptionValue]) -> Path:

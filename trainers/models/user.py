@@ -35,7 +35,11 @@ def source_digest(options: Mapping[str, OptionValue]) -> str:
     Raises:
         ConfigError: It cannot be read.
     """
-    return f"sha256:{hashlib.sha256(_source(options)).hexdigest()}"
+    return _digest_of(_source(options))
+
+
+def _digest_of(source: bytes) -> str:
+    return f"sha256:{hashlib.sha256(source).hexdigest()}"
 
 
 def _source(options: Mapping[str, OptionValue]) -> bytes:
@@ -51,20 +55,30 @@ def _source(options: Mapping[str, OptionValue]) -> bytes:
 def build(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, OptionValue]) -> "nn.Module":
     """Run the file and call its function.
 
+    Args:
+        input_shape: Shape of one example.
+        num_outputs: Outputs of the model.
+        options: `path` and `function`; and `digest` where the file must be the one that has it.
+
     Raises:
-        ConfigError: The file has no such function, it fails, or what it returns cannot be trained here.
+        ConfigError: The file is not the one that was planned with, has no such function, it fails, or what it
+            returns cannot be trained here.
     """
     from torch import nn
 
     from trainers.models.demands import require_sound
 
     path, name = str(options["path"]), str(options["function"])
-    digest = source_digest(options)
+    # Read once: what is run is what the digest was taken of.
+    source = _source(options)
+    digest = _digest_of(source)
+    if options.get("digest", digest) != digest:
+        raise ConfigError(f"model: {path} has changed since the cell was planned; plan it again.")
     spec = importlib.util.spec_from_loader(f"user_model_{digest[-16:]}", loader=None)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     try:
-        exec(compile(_source(options), path, "exec"), module.__dict__)
+        exec(compile(source, path, "exec"), module.__dict__)
         function = module.__dict__[name]
         built = function(input_shape, num_outputs)
     except KeyError as error:

@@ -29,7 +29,11 @@ def source_digest(path: str) -> str:
     Raises:
         ConfigError: It cannot be read.
     """
-    return f"sha256:{hashlib.sha256(_source(path)).hexdigest()}"
+    return _digest_of(_source(path))
+
+
+def _digest_of(source: bytes) -> str:
+    return f"sha256:{hashlib.sha256(source).hexdigest()}"
 
 
 def measure_own(view: "View", probe: "ScheduledProbe") -> dict[str, float]:
@@ -64,11 +68,13 @@ def _source(path: str) -> bytes:
 
 @lru_cache(maxsize=16)
 def _function(path: str, name: str, digest: str) -> Callable[["View"], Any]:
-    if source_digest(path) != digest:
+    # Read once: what is run is what the digest was taken of.
+    source = _source(path)
+    if _digest_of(source) != digest:
         raise ConfigError(f"probe: {path} has changed since the cell was planned; plan it again.")
     found: dict[str, Any] = {"__name__": "own_probe", "__file__": path}
     try:
-        exec(compile(_source(path), path, "exec"), found)
+        exec(compile(source, path, "exec"), found)
         return found[name]
     except KeyError as error:
         raise ConfigError(f"probe: {path} has no function {error}.") from error

@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "docker-compose.yml"
-_VARIABLE = re.compile(r"\$\{(\w+)(?::\?([^}]*))?\}")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::\?[^}]*|:-([^}]*))?\}")
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,16 @@ def _service(name: str, one: Mapping[str, Any], values: Any, environment: Mappin
     )
 
 
+def _value(name: str, otherwise: str | None, environment: Mapping[str, str]) -> str:
+    """Return a variable's value; what stands after `:-` is for one that is not there, or empty."""
+    return environment[name] if otherwise is None else environment.get(name) or otherwise
+
+
 def _filled(values: Any, environment: Mapping[str, str]) -> Any:
     if isinstance(values, dict):
         return {key: _filled(value, environment) for key, value in values.items()}
     if isinstance(values, list):
         return [_filled(value, environment) for value in values]
     if isinstance(values, str):
-        return _VARIABLE.sub(lambda match: environment[match[1]], values)
+        return _VARIABLE.sub(lambda match: _value(match[1], match[2], environment), values)
     return values

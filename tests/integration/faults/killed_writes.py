@@ -65,7 +65,7 @@ class HereCluster:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def slots(self, resources: Resources) -> int:
+    def slots(self, resources: Resources, **_: Any) -> int:
         return 1
 
     def is_lost(self) -> bool:

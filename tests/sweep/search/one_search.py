@@ -97,7 +97,7 @@ class Search:
         self.recorder.start()
         self.stack.callback(self.recorder.close)
         progress = Progress(name=self.sweep.name, total_steps=0, statuses={})
-        self.guide.begin(self.recorder, progress, packs, slots=slots, lanes=lanes)
+        self.guide.begin(self.recorder, progress, packs, slots=lambda: slots, lanes=lanes)
         self.stack.callback(self.guide.close)
 
     def take_packs(self, count: int = 1) -> list[list[str]]:
