@@ -171,8 +171,9 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
             diverged, [1.0] * len(diverged), transform=axes.get_xaxis_transform(),
             color=look.colour, marker="X", ms=6, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
         )  # fmt: skip
-    _draw_levels(axes, data, looks, label.scale)
     _set_x_scale(axes, data.x_values, positions, by_rank=by_rank)
+    # After the scale: a horizontal line fixes the limits that there are.
+    _draw_levels(axes, data, looks, label.scale)
 
 
 def _draw_levels(axes: Axes, data: FinalsData, looks: Looks, scale: float) -> None:

@@ -213,3 +213,17 @@ def test_finals_fill_what_completed_alone_and_mark_lines_without_the_axis(
     assert legend is not None
     said = [text.get_text() for text in legend.get_texts()]
     assert {"diverged", "not all completed"} <= set(said)
+
+
+def test_a_line_without_the_axis_leaves_no_room_beside_the_points(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = grid("switch", {"switch_step": [0, 10, 100, 1000, 10000]}) + grid("sgd", {})
+    cells = {cell: ended(0.1) for _, _, cell in points}
+    spec = FinalsSpec(kind="finals", name="f", x="switch_step", lines=("grid",))
+    drawn: list[Canvas] = []
+    monkeypatch.setattr(Canvas, "save", lambda canvas, path: drawn.append(canvas))
+    draw_finals(store.record(points, cells), spec, tmp_path / "f.png")
+    low, high = drawn[0].figure.axes[0].get_xlim()
+    # Of a symmetric log scale: less than a tenth of what lies between 0 and 10 on the left, and in decades.
+    assert -10 < low < 0 and 10_000 < high < 30_000
