@@ -10,6 +10,7 @@ from search_spaces import Space
 from sweep.attempts import ending
 from sweep.claims import Claims
 from sweep.errors import LeaseLostError, LedgerError
+from sweep.failures import CELLS_SHOWN, failure_lines, shown
 from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
 from sweep.invocation import TRAINS, going_on, hint
@@ -35,7 +36,6 @@ from trainers.errors import ConfigError
 SECONDS_BETWEEN_LOOKS_AT_OTHERS = 3.0
 """How often a driver that waits for cells of another sweep looks how they stand."""
 
-CELLS_SHOWN = 3
 MISTAKE = f"{ConfigError.__name__}: "
 """How the reason of a cell begins that fails until something of the user's is corrected."""
 
@@ -347,9 +347,8 @@ class SweepRun:
     def _exit_code(self, left: Sequence[str], *, mistaken: bool) -> int:
         """Say what to do next; `mistaken` is what fails again as long as nobody corrects it."""
         if self._unrecorded:
-            more = ", …" if len(self._unrecorded) > CELLS_SHOWN else ""
-            shown = ", ".join(self._unrecorded[:CELLS_SHOWN]) + more
-            self._say(f"trained, not recorded: {count_of(len(self._unrecorded), 'cell')} ({shown})")
+            many = count_of(len(self._unrecorded), "cell")
+            self._say(f"trained, not recorded: {many} ({shown(self._unrecorded)})")
             for cell_id, reason in list(self._refused.items())[:CELLS_SHOWN]:
                 self._say(f"  cell {cell_id}: {reason}")
             self._say(f"record them with: {self._resume()}")
@@ -382,23 +381,6 @@ class SweepRun:
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)
-
-
-def failure_lines(reasons: Mapping[str, str]) -> list[str]:
-    """Return why cells failed, a reason that several share said once.
-
-    Args:
-        reasons: By cell.
-    """
-    cells_of: dict[str, list[str]] = {}
-    for cell, reason in reasons.items():
-        cells_of.setdefault(reason, []).append(cell)
-    lines: list[str] = []
-    for reason, cells in cells_of.items():
-        shown = ", ".join(cells[:CELLS_SHOWN]) + (", …" if len(cells) > CELLS_SHOWN else "")
-        who = f"cell {shown}" if len(cells) == 1 else f"{len(cells)} cells ({shown})"
-        lines.append(f"  {who} failed: {reason}")
-    return lines
 
 
 def _has_ended(run: CellRun | None) -> bool:

@@ -1,0 +1,26 @@
+"""Cells that failed, in lines that stay short however many they are."""
+
+from collections.abc import Mapping, Sequence
+
+CELLS_SHOWN = 3
+
+
+def shown(cells: Sequence[str]) -> str:
+    """Return the first few of some cells, separated by commas."""
+    return ", ".join(cells[:CELLS_SHOWN]) + (", …" if len(cells) > CELLS_SHOWN else "")
+
+
+def failure_lines(reasons: Mapping[str, str]) -> list[str]:
+    """Return why cells failed, a reason that several share said once.
+
+    Args:
+        reasons: By cell.
+    """
+    cells_of: dict[str, list[str]] = {}
+    for cell, reason in reasons.items():
+        cells_of.setdefault(reason, []).append(cell)
+    lines: list[str] = []
+    for reason, cells in cells_of.items():
+        who = f"cell {cells[0]}" if len(cells) == 1 else f"{len(cells)} cells ({shown(cells)})"
+        lines.append(f"  {who} failed: {reason}")
+    return lines
