@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sweep.completion import complete_space, complete_sweep
+from sweep.completion import complete_space, complete_sweep, one_of
 from sweep.lanes import parse_lanes
 
 SpaceArgument = Annotated[
@@ -81,3 +81,11 @@ OtherStorageOption = Annotated[
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StopperOption = Annotated[
+    str | None,
+    typer.Option(
+        "--stopper",
+        help="Stop cells that fall behind: asha or median; `stopper` in the space says more.",
+        autocompletion=one_of("asha", "median"),
+    ),
+]

@@ -20,6 +20,7 @@ from sweep.cli_options import (
     SetOption,
     SmokeOption,
     SpaceArgument,
+    StopperOption,
     StorageOption,
     SweepNameOption,
     ThreadsOption,
@@ -33,14 +34,6 @@ from sweep.places import Places
 from sweep.run_options import RESTARTED
 from trainers.errors import ConfigError
 
-StopperOption = Annotated[
-    str | None,
-    typer.Option(
-        "--stopper",
-        help="Stop cells that fall behind: asha or median; `stopper` in the space says more.",
-        autocompletion=one_of("asha", "median"),
-    ),
-]
 FirstOption = Annotated[
     list[str] | None,
     typer.Option(
