@@ -18,6 +18,7 @@ NETWORKS = (
     ("mnist-5k", "mlp100-relu", 500),
     ("mnist-5k", "mlp200-tanh", 500),
     ("cifar-shaped", "mlp100-relu", 200),
+    ("mnist-5k", "cnn", 500),
 )
 """Data, model and holdout size; the first is the one that the target names."""
 
