@@ -36,10 +36,10 @@ class CellRecords:
 
     Args:
         ledger: Where to.
-        storage: Where from.
+        storage: Where from; an attribute too.
         sweep: The sweep.
         lease: Checked before anything is written.
-        describe: Gives a cell by its id.
+        describe: Gives a cell by its id; an attribute too.
         runs: The runs that cells have already (`Ledger.lookup`).
     """
 
@@ -54,10 +54,10 @@ class CellRecords:
         runs: Mapping[str, CellRun],
     ) -> None:
         self._ledger = ledger
-        self._storage = storage
+        self.storage = storage
         self._sweep = sweep
         self._lease = lease
-        self._describe = describe
+        self.describe = describe
         self._runs = dict(runs)
         self._open: dict[str, Thinning] = {}
         self._unsent: dict[str, Entries] = {}
@@ -119,7 +119,7 @@ class CellRecords:
         """Return the cell's run; the first time it is made, or reopened."""
         if known is not None and cell_id in self._open:
             return known
-        cell, axes = self._describe(cell_id)
+        cell, axes = self.describe(cell_id)
         self._lease.check()
         if known is None and cell_id in self._uncertain:
             # A request that seemed to fail may have made the run.
@@ -142,17 +142,17 @@ class CellRecords:
 
     def _replay(self, run: CellRun, thinning: Thinning) -> None:
         """Bring the choice of points to where an earlier session stopped, without sending."""
-        newest, _ = self._storage.latest(run.cell_id)
+        newest, _ = self.storage.latest(run.cell_id)
         if newest is not None:
-            table = self._storage.read_parts(newest)
+            table = self.storage.read_parts(newest)
             thinning.choose(table.filter(compute.field(STEP) < run.recorded_until))
 
     def _manifest(self, cell_id: str, step: int, attempt: int) -> Manifest:
         try:
-            return self._storage.manifest(cell_id, step, attempt)
+            return self.storage.manifest(cell_id, step, attempt)
         except StorageError:
             # Pruned since, because a later commit exists; or damaged, and then the one before it counts.
-            newest, problems = self._storage.latest(cell_id)
+            newest, problems = self.storage.latest(cell_id)
             if newest is None:
                 raise StorageError(" ".join([f"no commit of cell {cell_id} is left.", *problems])) from None
             return newest
@@ -162,7 +162,7 @@ class CellRecords:
         stopped = manifest.outcome is not None and manifest.outcome["status"] == Status.STOPPED
         if manifest.step <= run.recorded_until and not ended:
             return run
-        table = self._storage.read_parts(manifest, from_step=run.recorded_until)
+        table = self.storage.read_parts(manifest, from_step=run.recorded_until)
         rows = table.filter(compute.field(STEP) >= run.recorded_until)
         metrics = self._open[run.cell_id].choose(rows, ended=ended)
         # A row at the commit's very step is there only if the cell ended with it, and was not just stopped.
@@ -185,17 +185,17 @@ class CellRecords:
                 # Of a stop that was undone: the beginning of a part that is put now.
                 files.clear(run.run_id, path)
         for path, part in parts.items():
-            files.put_verified(run.run_id, path, self._storage.read_part(part))
-        ran = environments(self._storage, manifest)
+            files.put_verified(run.run_id, path, self.storage.read_part(part))
+        ran = environments(self.storage, manifest)
         files.put_verified(run.run_id, names.ARTIFACT_ENVIRONMENT, environment_document(ran))
-        cell, _ = self._describe(run.cell_id)
+        cell, _ = self.describe(run.cell_id)
         # Put when the run was made, which may be days ago.
         if files.get(run.run_id, names.ARTIFACT_CELL) != cell_document(cell):
             files.put_verified(run.run_id, names.ARTIFACT_CELL, cell_document(cell))
         entries.tags[names.TAG_COST] = cost_of(cell, manifest, ran["attempts"]).to_text()
         status, reason, finals = ending(manifest)
         # A time that every repetition finds again, so that a repetition adds no second point.
-        times = self._storage.read_parts(manifest)[TIMESTAMP].drop_null().to_pylist()
+        times = self.storage.read_parts(manifest)[TIMESTAMP].drop_null().to_pylist()
         self.end(
             replace(run, metrics={**run.metrics, **finals}),
             status,
@@ -210,7 +210,7 @@ class CellRecords:
     def _stop(self, run: CellRun, end: End, entries: Entries) -> None:
         """Record the end of a cell that has no outcome."""
         reason, log = end.reason, end.log
-        if end.status is Status.FAILED and (note := self._storage.note(run.cell_id)):
+        if end.status is Status.FAILED and (note := self.storage.note(run.cell_id)):
             # A worker that ended itself knew why; Ray only knows that it is gone.
             note = plain_text(note)
             reason, log = note.partition("\n")[0], f"{note}\n{log}"

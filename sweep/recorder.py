@@ -9,15 +9,13 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 
-from sweep.cell_records import CellRecords, Describe
+from sweep.cell_records import CellRecords
 from sweep.ends import publish_end
 from sweep.errors import LedgerError, StorageError
-from sweep.lease import Lease
-from sweep.ledger import CellRun, Ledger, Sweep
+from sweep.ledger import CellRun
 from sweep.names import Status
 from sweep.packs import Formed
 from sweep.plain_text import plain_text
-from sweep.storage import Storage
 from sweep.wanted import SECONDS_BEFORE_START, End, Wanted
 
 FIRST_RETRY_SECONDS = 0.5
@@ -30,27 +28,11 @@ class Recorder:
     """Records the cells of one sweep.
 
     Args:
-        ledger: Where to.
-        storage: Where from.
-        sweep: The sweep.
-        lease: Checked before anything is written.
-        describe: Gives a cell by its id.
-        runs: The runs that cells have already (`Ledger.lookup`).
+        records: Writes them; nobody else calls it meanwhile.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        storage: Storage,
-        sweep: Sweep,
-        lease: Lease,
-        *,
-        describe: Describe,
-        runs: Mapping[str, CellRun],
-    ) -> None:
-        self._records = CellRecords(ledger, storage, sweep, lease, describe=describe, runs=runs)
-        self._storage = storage
-        self._describe = describe
+    def __init__(self, records: CellRecords) -> None:
+        self._records = records
         self._wanted: dict[str, Wanted] = {}
         self._refused: dict[str, str] = {}
         self._committed: dict[str, int] = {}
@@ -178,7 +160,7 @@ class Recorder:
                 if run.run_status != run.status.mlflow_status:
                     self._records.end(run, run.status, run.reason)
                 continue
-            newest, _ = self._storage.latest(cell_id)
+            newest, _ = self._records.storage.latest(cell_id)
             if newest is not None:
                 self._committed[cell_id] = newest.step
                 attempt = newest.summary.get("environment", {})
@@ -186,7 +168,7 @@ class Recorder:
                     self._packs[cell_id] = Formed(name=attempt["pack"], lanes=attempt["lanes"])
             if newest is not None and newest.outcome is not None:
                 done.add(cell_id)
-                publish_end(self._storage, self._describe(cell_id)[0], newest)
+                publish_end(self._records.storage, self._records.describe(cell_id)[0], newest)
                 self.submit(cell_id, step=newest.step, attempt=newest.attempt)
             elif run is not None and run.status is Status.RUNNING:
                 self._records.end(run, Status.INTERRUPTED, LOST_REASON)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from search_spaces import Space
 from sweep.attempts import ending
+from sweep.cell_records import CellRecords
 from sweep.claims import Claims
 from sweep.errors import LeaseLostError, LedgerError
 from sweep.failures import CELLS_SHOWN, failure_lines, shown
@@ -164,12 +165,14 @@ class SweepRun:
         known = self._ledger.lookup(list(self._plan.cells), self._sweep)
         theirs = {cell: sweep for cell, sweep in others.items() if not _has_ended(known.get(cell))}
         recorder = Recorder(
-            self._ledger,
-            self._storage,
-            self._sweep,
-            self._lease,
-            describe=lambda cell_id: (self._plan.cells[cell_id], self._plan.axes_of(cell_id)),
-            runs=known,
+            CellRecords(
+                self._ledger,
+                self._storage,
+                self._sweep,
+                self._lease,
+                describe=lambda cell_id: (self._plan.cells[cell_id], self._plan.axes_of(cell_id)),
+                runs=known,
+            )
         )
         done = recorder.reconcile([cell_id for cell_id in self._plan.cells if cell_id not in theirs])
         # Each is tried once by one command: a cell that failed is not tried again while waiting for others.

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from sweep.ledger import Ledger
 from tests.fresh_database import fresh_database
 from tests.sweep.small_sweep import open_ledger
+from tests.sweep.trained_grids import Store
 
 
 @pytest.fixture
@@ -18,3 +20,13 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(folder: Path) -> Ledger:
     return open_ledger(folder)
+
+
+@pytest.fixture
+def store(folder: Path, ledger: Ledger) -> Store:
+    return Store(folder, ledger)
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(record=True, width=120)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep import names
+from sweep.cell_records import CellRecords
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.recorder import Recorder
@@ -20,12 +21,14 @@ WAIT_SECONDS = 60.0
 
 def new_recorder(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> Recorder:
     return Recorder(
-        ledger,
-        storage,
-        sweep,
-        lease,
-        describe=lambda _: (CELL, {"lr": 0.1}),
-        runs=ledger.lookup([CELL_ID]),
+        CellRecords(
+            ledger,
+            storage,
+            sweep,
+            lease,
+            describe=lambda _: (CELL, {"lr": 0.1}),
+            runs=ledger.lookup([CELL_ID]),
+        )
     )
 
 

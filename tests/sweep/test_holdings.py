@@ -1,7 +1,6 @@
 """What a sweep refers to stays its own, also where its space gives other cells by now, or none."""
 
 import io
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,24 +12,14 @@ from sweep.errors import NotConfirmedError
 from sweep.grid_table import grid_table
 from sweep.holdings import holdings_of
 from sweep.housekeeping import collect_garbage, delete_sweep
-from sweep.ledger import Ledger, Sweep
+from sweep.ledger import Sweep
 from sweep.plan import make_plan
 from sweep.removal import of_store
 from sweep.single import find_cell
 from tests.sweep.small_sweep import FakeSpace
 from tests.sweep.small_sweep import make_plan as make_table
-from tests.sweep.test_removal import Store, space
+from tests.sweep.trained_grids import Store, space
 from trainers.errors import ConfigError
-
-
-@pytest.fixture
-def store(folder: Path, ledger: Ledger) -> Store:
-    return Store(folder, ledger)
-
-
-@pytest.fixture
-def console() -> Console:
-    return Console(record=True, width=120)
 
 
 def forget(store: Store, sweep: Sweep) -> None:

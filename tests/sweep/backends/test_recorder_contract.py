@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from sweep import names
+from sweep.cell_records import CellRecords
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
@@ -89,12 +90,14 @@ def broken_off(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Callable[[int
 
 def record(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease, task: Task) -> None:
     recorder = Recorder(
-        ledger,
-        storage,
-        sweep,
-        lease,
-        describe=lambda _: (task.cell, task.axes),
-        runs=ledger.lookup([task.cell_id]),
+        CellRecords(
+            ledger,
+            storage,
+            sweep,
+            lease,
+            describe=lambda _: (task.cell, task.axes),
+            runs=ledger.lookup([task.cell_id]),
+        )
     )
     try:
         done = recorder.reconcile([task.cell_id])

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from search_spaces import Space, load_space_text
+from sweep.cell_records import CellRecords
 from sweep.claims import Claims
 from sweep.grid_table import grid_table
 from sweep.guide import Guide
@@ -84,12 +85,14 @@ class Search:
         assert guide is not None
         self.guide: Guide = guide
         self.recorder = Recorder(
-            ledger,
-            storage,
-            self.sweep,
-            lease,
-            describe=lambda cell: (self.plan.cells[cell], self.plan.axes_of(cell)),
-            runs=ledger.lookup(list(self.plan.cells), self.sweep),
+            CellRecords(
+                ledger,
+                storage,
+                self.sweep,
+                lease,
+                describe=lambda cell: (self.plan.cells[cell], self.plan.axes_of(cell)),
+                runs=ledger.lookup(list(self.plan.cells), self.sweep),
+            )
         )
 
     def begin(self, *packs: Collection[str], slots: int, lanes: int = 1) -> None:
