@@ -168,7 +168,7 @@ def test_a_request_that_came_later_is_not_cleared_with_an_earlier_one(ledger: Le
 def test_hints_name_the_places_that_were_given(ledger: Ledger, folder: Path) -> None:
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     given = {"--tracking-uri": uri, "--storage": "/elsewhere", "--data": "/data"}
-    told = Ledger.open(uri, create=False, given=given)
+    told = Ledger.open(uri, create=False, artifacts_root=folder / "artifacts", given=given)
     plan = make_plan(0.1)
     sweep = told.open_sweep(FakeSpace(), plan)
     told.write_plan(sweep, FakeSpace(), plan)
