@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarks.command import surroundings
 from benchmarks.environment import read_results, write_results
-from benchmarks.peers import Answer, Peer, installed
+from benchmarks.peers import PEERS, Answer, Peer, installed
 from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of, floor_product
 from benchmarks.timing import finish, median_ratio, seconds_of
 from trainers.cell import Solver
@@ -223,8 +223,8 @@ def tune(row: Row, device: str, before: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     shared: dict[str, float] = {}
     for name, peer in installed().items():
-        if name.startswith("ARPACK") and peer.counts and shared:
-            # One algorithm over one operator to rounding: the setting is that of the first.
+        if peer.takes_tolerance and shared:
+            # The setting is that of the first.
             settings[name] = dict(shared)
             continue
 
@@ -238,7 +238,7 @@ def tune(row: Row, device: str, before: dict[str, Any]) -> dict[str, Any]:
 
         hint = hints.get(name, {}).get("setting")
         settings[name] = loosest(peer.ladder(row.k), hint, errors_of, bound)
-        if name.startswith("ARPACK") and peer.counts:
+        if peer.takes_tolerance:
             shared = settings[name]
     return {"tracker_error_median": bound, "peers": settings}
 
@@ -282,17 +282,20 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
     for name in peers:
         rows[name]["setting"] = tuned["peers"][name]["setting"]
     ratios = {name: median_ratio(measured[name].seconds, measured[TRACKER].seconds) for name in peers}
-    fastest = min((name for name in peers if peers[name].counts), key=lambda name: ratios[name])
     return {
         "refreshes": len(measured[TRACKER].seconds),
         "unconverged": unconverged,
         "block_width": tracker.width,
         "floor_milliseconds": 1e3 * statistics.median(floors) if floors else None,
-        "fastest_peer": fastest,
-        "ratio_to_fastest_peer": ratios[fastest],
         "ratios": ratios,
         "solvers": rows,
     }
+
+
+def fastest_peer(row: dict[str, Any]) -> str:
+    """Return which of the peers that count took the least, as a median ratio to the tracker."""
+    ratios: dict[str, float] = row["ratios"]
+    return min((name for name in ratios if PEERS[name].counts), key=ratios.__getitem__)
 
 
 def show(results: dict[str, Any]) -> None:
@@ -318,7 +321,7 @@ def matrix(results: dict[str, Any]) -> str:
     for row in all_rows():
         columns = networks.setdefault((row.data, row.model, row.holdout_size), {})
         found = results.get("rows", {}).get(row.key)
-        ratio = None if found is None else found["ratio_to_fastest_peer"]
+        ratio = None if found is None else found["ratios"][fastest_peer(found)]
         text = "" if ratio is None else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
         columns[row.k, row.period, row.optimizer] = text
     settings = sorted(next(iter(networks.values())), key=lambda one: (one[0], -one[1], one[2] != "sgd"))
