@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console
 from typer.models import OptionInfo
 
+from cluster.secrets import require_no_keys
 from sweep.cli_options import (
     NameArgument,
     SetOption,
@@ -28,6 +28,7 @@ from sweep.cli_options import (
 from sweep.cli_running import resume as resume_here
 from sweep.cli_running import run as run_here
 from sweep.cli_running import search as search_here
+from sweep.console import output
 from sweep.invocation import hint
 from sweep.lanes import lanes_text, parse_lanes
 from trainers.errors import ConfigError
@@ -101,6 +102,8 @@ def submit(
     """
     from search_spaces import load_space
 
+    if space.startswith("--"):
+        raise ConfigError(f"SPACE: found {space!r}; it comes first: sweep submit SPACE {space} ...")
     if resume and (smoke or overrides or name or search):
         raise ConfigError(
             "--resume takes the sweep as it is stored; found --smoke, --set, --name or --search with it."
@@ -174,6 +177,7 @@ def doctor(
         places = Places.resolve(tracking_uri=tracking_uri, storage=storage)
         nodes = ask_this_machine(tracking_uri=places.tracking_uri, storage=places.storage)
         raise typer.Exit(report(judge(nodes), print))
+    require_no_keys(tracking_uri, storage)
     from cluster.jobs import Jobs
     from cluster.secrets import log_in
 
@@ -204,6 +208,8 @@ def render(
     context: typer.Context,
     kind: Annotated[Kind, typer.Argument(help="What for.")],
     space: Annotated[str | None, typer.Option("--space", help="For rayjob and slurm: what to run.")] = None,
+    smoke: SmokeOption = False,
+    overrides: SetOption = None,
     name: SweepNameOption = None,
     search: SearchOption = False,
     spec: SpecOption = None,
@@ -216,12 +222,13 @@ def render(
     from cluster.ray_up import on_cloud, on_premise
     from cluster.slurm import batch_script
     from cluster.spec import load_spec
-    from search_spaces import load_space
+    from search_spaces import load_space, space_file
 
     found = load_spec(spec)
+    changes = ["--smoke"] * smoke + [word for one in overrides or () for word in ("--set", one)]
     if kind not in (Kind.RAY_JOB, Kind.SLURM):
-        if context.args or search:
-            raise ConfigError(f"{kind} runs no space: found {shlex.join(context.args or ['--search'])}.")
+        if words := ["--search"] * search + changes + context.args:
+            raise ConfigError(f"{kind} runs no space: found {shlex.join(words)}.")
         writers = {Kind.RAY_CLUSTER: ray_cluster, Kind.CLOUD: on_cloud, Kind.ON_PREMISE: on_premise}
         sys.stdout.write(writers[kind](found))
         return
@@ -230,33 +237,40 @@ def render(
             f"--space: found none; {kind} runs one space: a name from `sweep list`, or a YAML file."
         )
     given = _check_words(context.args, search_here if search else run_here, "sweep cluster render")
-    if given["address"] is not None or given["name"] is not None:
-        raise ConfigError("--address is the cluster's own, and --name comes before the `--`.")
-    loaded = load_space(space)
+    if given["address"] is not None:
+        raise ConfigError("--address is the cluster's own.")
+    for option, parameter in (("--name", "name"), ("--smoke", "smoke"), ("--set", "overrides")):
+        if given[parameter] not in (None, False, ()):
+            raise ConfigError(f"{option} comes before the `--`.")
+    loaded = load_space(space, smoke=smoke, overrides=overrides or ())
     name = name or (f"{loaded.name}-search" if search else loaded.name)
     loaded = _to_run(loaded, given, search=search, how="add --search")
+    file = space_file(space)
     if kind is Kind.SLURM:
-        where = os.path.abspath(space) if os.path.exists(space) else space
+        where = space if file is None else os.path.abspath(file)
         write = functools.partial(batch_script, space=where)
     else:
-        write = functools.partial(ray_job, space=space, space_text=_travelling(loaded, space))
-    sys.stdout.write(write(found, name=name, search=search, options=context.args))
+        _require_no_files(loaded)
+        write = functools.partial(ray_job, space=space, space_text=None if file is None else loaded.text)
+        # A text that travels is changed already.
+        changes = changes if file is None else []
+    options = [*changes, *context.args]
+    sys.stdout.write(write(found, name=name, search=search, options=options))
 
 
-def _travelling(loaded: "Space", space: str) -> str | None:
-    """Return the text of a space that is a file, which a RayJob takes along.
+def _require_no_files(space: "Space") -> None:
+    """See that a RayJob, which takes a space along and nothing else, will have all that the space names.
 
     Raises:
         ConfigError: It names files that would not be there.
     """
     from cluster.shipping import own_files
 
-    for path, where in own_files(loaded).items():
+    for path, where in own_files(space).items():
         raise ConfigError(
             f"{where}: found {path!r}, which does not travel with a RayJob; use a cluster that stays "
             "(raycluster) and `sweep submit`."
         )
-    return loaded.text if os.path.exists(space) else None
 
 
 def _to_run(space: "Space", given: Mapping[str, Any], *, search: bool, how: str) -> "Space":
@@ -322,10 +336,13 @@ def _check_words(
 
     Raises:
         click.UsageError: It does not know one, or not the value.
+        ConfigError: One would show a key in the cluster's logs.
     """
     alone = typer.Typer(add_completion=False)
     alone.command()(function)
-    return typer.main.get_command(alone).make_context(called, ["NAME", *words]).params
+    given = typer.main.get_command(alone).make_context(called, ["NAME", *words]).params
+    require_no_keys(given["tracking_uri"], given["storage"])
+    return given
 
 
 def _rejoin(name: str, address: str | None) -> str:
@@ -333,7 +350,7 @@ def _rejoin(name: str, address: str | None) -> str:
 
 
 def _say(line: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(line, markup=False)
+    output(stderr=True).print(line)
 
 
 def _write(text: str) -> None:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from sweep.run_options import RESTARTED
+from sweep.run_options import FAILED_IS_DONE, RESTARTED
 
 RESTARTS = 5
 """How often in a row; one that is killed more often will be killed again (its node has no memory left)."""
@@ -46,8 +46,10 @@ def keep(
     Args:
         command: The driver's.
         pause: Seconds before it is started again.
-        stopped_is_done: Return 0 of a driver that stopped as a user wants it (`sweep stop`, a limit of
-            time or cost) and not because of a signal: whoever starts failed jobs again is not to start it.
+        stopped_is_done: Whoever starts failed jobs again is not to start a driver again that has come to its
+            end. So 0 is returned of one that stopped as a user wants it (`sweep stop`, a limit of time or
+            cost) and not because of a signal; and the driver is told to end with 0 once what is left are
+            cells that failed, or on bad input (`sweep.run_options.FAILED_IS_DONE`).
         restarted: Tell the first driver, too, that it may follow one that was lost: what was asked of that
             one (`sweep stop`) counts.
 
@@ -62,22 +64,28 @@ def keep(
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        in_a_row = 0
-        while True:
+        in_a_row, code = 0, -int(signal.SIGTERM)
+        while not told:
             begun = time.monotonic()
-            code = subprocess.Popen(command, env={**os.environ, RESTARTED: "1"} if restarted else None).wait()
+            code = subprocess.Popen(command, env=_environment(restarted, stopped_is_done)).wait()
             if code >= 0:
                 return 0 if code == STOPPED and stopped_is_done and not told else code
             in_a_row = 1 if time.monotonic() - begun > HEALTHY_SECONDS else in_a_row + 1
             if told or in_a_row > RESTARTS:
-                return KILLED_BASE - code
+                break
             name = signal.Signals(-code).name
             restarted = True
             print(f"the driver was ended by {name}; it goes on from the last checkpoints", flush=True)
             time.sleep(pause)
+        return KILLED_BASE - code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _environment(restarted: bool, stopped_is_done: bool) -> dict[str, str]:
+    told = [*([RESTARTED] if restarted else []), *([FAILED_IS_DONE] if stopped_is_done else [])]
+    return {**os.environ, **dict.fromkeys(told, "1")}
 
 
 def main(arguments: Sequence[str]) -> int:

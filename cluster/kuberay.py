@@ -1,7 +1,9 @@
 """KubeRay's RayCluster and RayJob, as text (KubeRay 1.6 or newer, for `authOptions.secretName`).
 
 A RayJob starts a cluster, runs one sweep on it and takes it down. A driver that is killed is started again
-there (`cluster.keeper`); when the cluster dies another is begun (`backoffLimit`), for what is missing.
+there (`cluster.keeper`). `backoffLimit` counts every job that fails, so the keeper says of one that came to
+its end (stopped, with cells that failed, or by bad input) that it succeeded; after any other a cluster is
+begun anew, for what is missing.
 """
 
 import shlex
@@ -59,7 +61,6 @@ def ray_job(
     """
     files = [] if space_text is None else [_config_map(spec, space_text)]
     what = space if space_text is None else f"{SPACES_FOLDER}/{SPACE_FILE}"
-    # `sweep stop` would otherwise be a failure, for which another cluster is begun.
     verb = "search" if search else "run"
     command = ["python", "-m", "cluster.keeper", STOPPED_IS_DONE, verb, what, "--name", name]
     command += ["--address", "auto"]

@@ -1,4 +1,4 @@
-"""`.env`: every secret of docker-compose.yml, and how this machine logs in to what it starts.
+"""Secrets: `.env`, which has every one of docker-compose.yml, and what must not have any.
 
 Compose reads the file by itself, and `sweep submit` does. For other commands: `set -a; . ./.env; set +a`.
 """
@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from sweep.invocation import without_password
 from trainers.errors import ConfigError
 
 ENVIRONMENT_FILE = ".env"
@@ -105,3 +106,20 @@ def log_in(address: str | None, folder: Path | None = None) -> str:
         if not os.environ.get(RECORD[0]):
             os.environ.update({name: written[name] for name in RECORD if name in written})
     return found
+
+
+def require_no_keys(tracking_uri: str | None, storage: str | None) -> None:
+    """See that options that become the command of a job, which Ray writes into its logs, hold no secret.
+
+    Raises:
+        ConfigError: One has a password or a key in it.
+    """
+    for option, value, whole, alone in (
+        ("--tracking-uri", tracking_uri, RECORD[0], RECORD[1:]),
+        ("--storage", storage, "SWEEP_STORAGE", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")),
+    ):
+        if value is not None and (shown := without_password(value)) != value:
+            raise ConfigError(
+                f"{option}: found {shown!r}, with a secret that the cluster's logs would show. Nodes take it "
+                f"from their environment: {whole} as a whole, or {' and '.join(alone)}."
+            )

@@ -3,9 +3,12 @@
 It becomes the working folder of the driver and of every trial on every node, before what is installed there.
 """
 
+import filecmp
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -53,12 +56,32 @@ def pack_space(folder: Path, space: Space) -> None:
 
 
 def pack_code(folder: Path) -> None:
-    """Put this machine's code into a folder."""
+    """Put this machine's code into a folder, beside the files of a space in folders of the same names.
+
+    Raises:
+        ConfigError: A file of the space has the place of another one of the code.
+    """
     for package in _PACKAGES:
         source = Path(str(package.__file__)).parent
-        shutil.copytree(source, folder / source.name, ignore=_NOT_SHIPPED)
+        shutil.copytree(
+            source,
+            folder / source.name,
+            ignore=_NOT_SHIPPED,
+            dirs_exist_ok=True,
+            copy_function=partial(_copy_beside, folder),
+        )
     commit, dirty = source_state()
     (folder / SOURCE_FILE).write_text(json.dumps({"commit": commit, "dirty": dirty}))
+
+
+def _copy_beside(folder: Path, source: str, target: str) -> None:
+    """Copy a file of the code; neither it nor a file of the user's own may stand for the other."""
+    if os.path.exists(target) and not filecmp.cmp(source, target, shallow=False):
+        raise ConfigError(
+            f"found {os.path.relpath(target, folder)!r} among the files of the space; the code that travels "
+            "has a file of its own there. Rename it."
+        )
+    shutil.copy2(source, target)
 
 
 def own_files(space: Space) -> Mapping[str, str]:

@@ -115,7 +115,9 @@ class ClusterSpec(_Frozen):
         head_cpus: CPUs of the head, for Ray and the driver; it trains nothing.
         head_memory_gib: Memory of the head.
         workers: Groups of machines that train. SLURM takes the first.
-        retries: How often a job whose cluster died is begun again; it goes on from the checkpoints.
+        retries: How often another cluster is begun for a RayJob whose driver did not come to an end: its
+            cluster died, it was killed again and again, it could not record. It goes on from the checkpoints.
+            Cells that failed and bad input are an end.
         slurm: See `Slurm`.
         cloud: See `Cloud`.
         on_premise: See `OnPremise`.

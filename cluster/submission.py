@@ -16,7 +16,7 @@ from cluster.jobs import Job, Jobs, Log
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
 from search_spaces import Space
 from sweep.errors import ClusterError, LedgerError
-from sweep.invocation import hint, unmistakable
+from sweep.invocation import DASHBOARD, hint, unmistakable
 from sweep.plan import make_plan
 from sweep.run_options import RESTARTED
 from sweep.stored import stored_sha256, stored_space
@@ -77,7 +77,7 @@ def submit(jobs: Jobs, submission: Submission, *, restarted: bool = False) -> Jo
     """
     space = submission.space
     travelling = _stored(submission.name) if space is None else space
-    environment = JOB_ENVIRONMENT | ({RESTARTED: "1"} if restarted else {})
+    environment = JOB_ENVIRONMENT | {DASHBOARD: jobs.address} | ({RESTARTED: "1"} if restarted else {})
     with tempfile.TemporaryDirectory(prefix="sweep-submit-") as folder:
         if travelling is not None:
             # A point that is no valid cell is said here, and not in the log of a driver.
@@ -126,9 +126,7 @@ def submit_and_follow(
     while True:
         state = jobs.follow(job, log)
         if state is None:
-            say("the cluster does not answer; waiting for it to come back")
-            if not jobs.wait_until_back():
-                say("it stayed away; once it is back, submit the sweep again")
+            if not _is_back(jobs, say):
                 return FAILED
             state = jobs.newest(submission.name)
             if state is not None and state.id == job.id and not state.over:
@@ -138,7 +136,8 @@ def submit_and_follow(
             return code
         restarts += 1
         if restarts > submission.restarts:
-            say(f"its driver died {restarts} times ({_why(state)}); look at: {hint('logs', submission.name)}")
+            logs = hint("logs", submission.name, "--address", jobs.address)
+            say(f"its driver died {restarts} times ({_why(state)}); look at: {logs}")
             return FAILED
         # A new head knows nothing of the old one's jobs, so that this one may have the same id.
         job, log = submit(jobs, submission, restarted=True), Log(write)
@@ -149,20 +148,35 @@ def follow(jobs: Jobs, name: str, *, write: Callable[[str], None], say: Callable
     """Show the log of a sweep's newest job, and go on while it runs.
 
     Returns:
-        The driver's exit code; 1 where it died.
+        The driver's exit code; 1 where it died or the cluster stayed away.
 
     Raises:
         ClusterError: The cluster has no job of this sweep.
     """
-    job = jobs.newest(name)
+    job, log = jobs.newest(name), Log(write)
     if job is None:
         raise ClusterError(f"the cluster at {jobs.address} has no job of a sweep {name!r}.")
-    state = jobs.follow(job, Log(write))
-    code = None if state is None else ending(state)
-    if code is None:
-        say(f"its driver died ({_why(state)}); submit it again to go on from the last checkpoints")
-        return FAILED
-    return code
+    while (state := jobs.follow(job, log)) is None:
+        if not _is_back(jobs, say):
+            return FAILED
+        newest = jobs.newest(name)
+        if newest is None:
+            break
+        # Only the connection was lost; or somebody has submitted it again meanwhile.
+        job, log = newest, log if newest.id == job.id else Log(write)
+    if state is not None and (code := ending(state)) is not None:
+        return code
+    say(f"its driver died ({_why(state)}); submit it again to go on from the last checkpoints")
+    return FAILED
+
+
+def _is_back(jobs: Jobs, say: Callable[[str], None]) -> bool:
+    """Wait for a cluster that does not answer, and say so; returns whether it is back."""
+    say("the cluster does not answer; waiting for it to come back")
+    is_back = jobs.wait_until_back()
+    if not is_back:
+        say("it stayed away; once it is back, submit the sweep again")
+    return is_back
 
 
 def ending(job: Job) -> int | None:

@@ -5,6 +5,21 @@ A space is a YAML file; `load_space` turns it into grid points, each with the ce
 """
 
 from search_spaces.expansion import GridPoint
-from search_spaces.space import Space, list_spaces, load_space, load_space_text, read_stored_space
+from search_spaces.space import (
+    Space,
+    list_spaces,
+    load_space,
+    load_space_text,
+    read_stored_space,
+    space_file,
+)
 
-__all__ = ["GridPoint", "Space", "list_spaces", "load_space", "load_space_text", "read_stored_space"]
+__all__ = [
+    "GridPoint",
+    "Space",
+    "list_spaces",
+    "load_space",
+    "load_space_text",
+    "read_stored_space",
+    "space_file",
+]

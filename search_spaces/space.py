@@ -199,7 +199,7 @@ def load_space(reference: str | Path, *, smoke: bool = False, overrides: Sequenc
     Raises:
         ConfigError: It does not exist or is not valid.
     """
-    path = _path_of(reference)
+    path = space_file(reference) or _package_files()[str(reference)]
     return _space(
         _read(path), str(reference), smoke=smoke, overrides=[parse_override(text) for text in overrides]
     )
@@ -235,19 +235,28 @@ def read_stored_space(text: str, *, origin: str) -> Space:
 
 def list_spaces() -> list[tuple[str, str]]:
     """Return name and description of the spaces of the package, in alphabetical order."""
-    found = {path.stem: _read(path) for path in _package_files()}
+    found = {name: _read(path) for name, path in _package_files().items()}
     return [(name, str(found[name].get("description", ""))) for name in sorted(found)]
 
 
-def _package_files() -> list[Path]:
-    return [Path(str(entry)) for entry in files("search_spaces").iterdir() if entry.name.endswith(SUFFIXES)]
+def _package_files() -> dict[str, Path]:
+    entries = (Path(str(entry)) for entry in files("search_spaces").iterdir())
+    return {path.stem: path for path in entries if path.name.endswith(SUFFIXES)}
 
 
-def _path_of(reference: str | Path) -> Path:
-    named = {path.stem: path for path in _package_files()}
+def space_file(reference: str | Path) -> Path | None:
+    """Return the file that a reference to a space means; `None` for one of `list_spaces`.
+
+    Args:
+        reference: A name, which comes first, or the path of a file.
+
+    Raises:
+        ConfigError: It is neither.
+    """
     if isinstance(reference, str):
+        named = _package_files()
         if reference in named:
-            return named[reference]
+            return None
         if not reference.endswith(SUFFIXES) and "/" not in reference:
             error = unknown_name("search space", reference, named)
             raise ConfigError(f"{error} A file is given by a path that ends in .yaml.")

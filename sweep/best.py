@@ -34,7 +34,7 @@ BEST_SUFFIX = "-best"
 HEADING = """\
 # The best of sweep {name}, by {metric}; one grid a configuration.
 #   {run}                                the same cells: nothing is run again
-#   {run} --set seed=[0,1,2,3,4]         more seeds
+#   {run} --set 'seed=[0,1,2,3,4]'       more seeds
 #   {run} --set num_steps=N --name NAME  longer
 """
 

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from sweep.cli_options import (
     DataOption,
@@ -35,6 +33,7 @@ from sweep.cli_running import register_running
 from sweep.completion import complete_cell
 from sweep.console import add_typed_column, output
 from sweep.places import Places
+from sweep.run_options import FAILED_IS_DONE
 from trainers.errors import ConfigError, SharpflatError
 
 app = typer.Typer(
@@ -81,7 +80,7 @@ def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> N
         for head in ("begun", "state", "cells", "best single cell: loss", "accuracy [%]"):
             known.add_column(head, overflow="fold")
         for row in rows:
-            known.add_row(*(Text(text) for text in row))
+            known.add_row(*row)
         console.print(known)
 
 
@@ -130,7 +129,7 @@ def ui(
 
     places = Places.resolve(tracking_uri=tracking_uri)
     if places.tracking_uri.startswith("http"):
-        output().print(f"MLflow is at {places.tracking_uri}/#/experiments?{TRAINING_QUERY}", markup=False)
+        output().print(f"MLflow is at {places.tracking_uri}/#/experiments?{TRAINING_QUERY}")
         return
     Ledger.open(places.tracking_uri, create=False)
     try:
@@ -144,7 +143,7 @@ def ui(
         ) from error
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     address = f"http://127.0.0.1:{port}/#/experiments?{TRAINING_QUERY}"
-    output().print(f"MLflow is at {address} (Ctrl-C ends it)", markup=False)
+    output().print(f"MLflow is at {address} (Ctrl-C ends it)")
     command = ["-m", "mlflow", "server", "--backend-store-uri", places.tracking_uri]
     command += [
         "--default-artifact-root",
@@ -228,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except SharpflatError as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, again_helps=error.transient)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted.", INTERRUPTED)
     except BrokenPipeError:
@@ -256,8 +255,7 @@ def _in_our_words(message: str, cause: BaseException | None) -> str:
     return message.replace(told, ours if ours != told else expected({**item}))
 
 
-def _fail(message: str, code: int) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"error: {message}", markup=False, style="red"
-    )
-    sys.exit(code)
+def _fail(message: str, code: int, *, again_helps: bool = False) -> None:
+    output(stderr=True).print(f"error: {message}", style="red")
+    is_done = code == ConfigError.exit_code and not again_helps and os.environ.get(FAILED_IS_DONE)
+    sys.exit(0 if is_done else code)

@@ -90,7 +90,7 @@ def plan(
         lanes=lanes,
         slots=slots or os.cpu_count() or 1,
         probe_seconds=probe,
-        say=lambda line: None if as_json else console.print(line, markup=False),
+        say=lambda line: None if as_json else console.print(line),
     )
     if as_json:
         print(json.dumps({**made.to_json(lanes), **found.to_json()}, indent=1))
@@ -179,12 +179,12 @@ def best(
     console.print(_best_table(found, decisive))
     if out is not None:
         run = hint("run", out, given=places.given, options=TRAINS)
-        console.print(f"\ngo on with them: {run}   (its head says how: more seeds, longer)", markup=False)
+        console.print(f"\ngo on with them: {run}   (its head says how: more seeds, longer)")
     else:
         alone = hint("cell", found[0].cells[0], given=places.given)
-        console.print(f"\none of them alone, in this process: {alone}", markup=False)
+        console.print(f"\none of them alone, in this process: {alone}")
         more = hint("best", name, "--out", "best.yaml", given=places.given)
-        console.print(f"more seeds, longer: {more}", markup=False)
+        console.print(f"more seeds, longer: {more}")
 
 
 def _best_table(found: "Sequence[Found]", decisive: str) -> Table:
@@ -241,7 +241,7 @@ def compare(
     console = output()
     for metric in comparison.metrics:
         console.print(_comparison_table(comparison, metric))
-    console.print(f"\ninteractive: {path}", markup=False)
+    console.print(f"\ninteractive: {path}")
 
 
 def _json_rows(comparison: "Comparison") -> list[dict[str, Any]]:

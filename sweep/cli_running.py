@@ -4,7 +4,6 @@ import os
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from sweep.cli_options import (
     AddressOption,
@@ -28,10 +27,11 @@ from sweep.cli_options import (
     VersionOption,
 )
 from sweep.completion import complete_cell, one_of
+from sweep.console import output
 from sweep.invocation import TRAINS, hint
 from sweep.patience import patiently
 from sweep.places import Places
-from sweep.run_options import RESTARTED
+from sweep.run_options import FAILED_IS_DONE, RESTARTED
 from trainers.errors import ConfigError
 
 FirstOption = Annotated[
@@ -365,10 +365,11 @@ def _run(space: Any, places: Places, **options: Any) -> None:
     from sweep.driver import run_sweep
     from sweep.run_options import RunOptions
 
-    given = RunOptions(**options, restarted=_restarted())
+    failed_is_done = bool(os.environ.get(FAILED_IS_DONE))
+    given = RunOptions(**options, restarted=_restarted(), failed_is_done=failed_is_done)
 
     def make() -> int:
-        return run_sweep(space, places, given, Console(soft_wrap=True, highlight=False))
+        return run_sweep(space, places, given, output())
 
     raise typer.Exit(patiently(make, _say) if given.restarted else make())
 
@@ -378,7 +379,7 @@ def _restarted() -> bool:
 
 
 def _say(line: str) -> None:
-    Console(soft_wrap=True, highlight=False).print(line, markup=False)
+    output().print(line)
 
 
 def _seconds(text: str | None) -> float | None:

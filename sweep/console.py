@@ -11,9 +11,13 @@ UNLIMITED = 10_000
 """Width of what is no terminal: whoever reads a pipe or a file wants whole lines."""
 
 
-def output() -> Console:
-    """Return standard output; tables fit a terminal, or `$COLUMNS`, and are as wide as they are elsewhere."""
-    console = Console(soft_wrap=True, highlight=False)
+def output(*, stderr: bool = False) -> Console:
+    """Return standard output, or the output for errors.
+
+    What is printed is text and never markup: names and labels may have brackets and colons. Tables fit a
+    terminal, or `$COLUMNS`, and are as wide as they are elsewhere.
+    """
+    console = Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = UNLIMITED
     return console

@@ -11,6 +11,7 @@ class StorageUnavailableError(StorageError):
     """The place named as the checkpoint store cannot be used at all."""
 
     exit_code = 2
+    transient = True
 
 
 class OtherStorageError(StorageError):
@@ -48,6 +49,7 @@ class LeaseHeldError(SharpflatError):
     """Another process is running the sweep."""
 
     exit_code = 2
+    transient = True
 
 
 class LeaseLostError(SharpflatError):
@@ -64,3 +66,4 @@ class ClusterError(SharpflatError):
     """There is no Ray cluster, or it cannot run a trial."""
 
     exit_code = 2
+    transient = True

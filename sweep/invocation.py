@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sweep.run_options import FAILED_IS_DONE
+
 READS = ("--tracking-uri",)
 """Of the options about places, those of commands that only look."""
 
@@ -20,6 +22,9 @@ REMOVES = ("--tracking-uri", "--storage")
 
 SLURM_JOB = "SLURM_JOB_ID"
 """Set by SLURM in a job."""
+
+DASHBOARD = "SWEEP_DASHBOARD"
+"""Set by `sweep submit` in its job: the cluster's dashboard, as whoever submitted it reaches it."""
 
 _RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in a job: whoever reads the hint sits at another machine."""
@@ -36,21 +41,29 @@ def hint(*words: str, given: Mapping[str, str] | None = None, options: tuple[str
     Args:
         words: The command, its argument (a name or a file, whatever it begins with) and options.
         given: The options about places of this command; see `Places.given`.
-        options: Which of them the other command takes.
+        options: Which of them the other command takes; "--address" is of one that trains.
     """
-    if _RAY_JOB in os.environ:
-        return f"sweep {shlex.join(unmistakable(words))}"
+    in_a_job = _RAY_JOB in os.environ
+    if in_a_job:
+        # Of places the reader can only name those of another job there.
+        there = os.environ.get(DASHBOARD) if "--address" in options else None
+        given = {**(given or {}), "--address": there} if there else {}
     told = [
         word
         for name, value in (given or {}).items()
         if name in options
         for word in (name, without_password(value))
     ]
-    return f"{_program(sys.argv[0])} {shlex.join(unmistakable(words, told))}"
+    return f"{'sweep' if in_a_job else _program(sys.argv[0])} {shlex.join(unmistakable(words, told))}"
 
 
 def going_on(*words: str, given: Mapping[str, str] | None = None, options: tuple[str, ...] = TRAINS) -> str:
-    """Return what to do to go on with training: `hint`, but on a login node of SLURM nothing is trained."""
+    """Return what to do to go on with training: `hint`, where a command trains where it is typed.
+
+    On a login node of SLURM nothing is trained, and a RayJob's cluster is gone once it is over.
+    """
+    if FAILED_IS_DONE in os.environ:
+        return "kubectl, deleting the RayJob and applying it again"
     command = hint(*words, given=given, options=options)
     if SLURM_JOB not in os.environ or _RAY_JOB in os.environ:
         return command

@@ -7,6 +7,13 @@ from sweep.lanes import lanes_text
 RESTARTED = "SWEEP_RESTARTED"
 """Environment variable that is set where no user has started a driver, but what keeps it going."""
 
+FAILED_IS_DONE = "SWEEP_FAILED_IS_DONE"
+"""Environment variable that is set where whatever fails is begun again on another cluster (KubeRay).
+
+Then what would end there in the same way, cells that failed or bad input, ends with 0 once it is recorded or
+said.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
@@ -33,6 +40,7 @@ class RunOptions:
         cost_limit: Stop cleanly once this command has cost so much; `None` is never.
         system_metrics: Whether it is recorded how busy the nodes are.
         restarted: Whether an earlier driver is started again by itself; then a request to stop still counts.
+        failed_is_done: Whether cells that failed are an end as good as any; see `FAILED_IS_DONE`.
         price: Of a device-hour: of a GPU, or of a CPU where trials have no GPU.
     """
 
@@ -57,6 +65,7 @@ class RunOptions:
     price: float = 1.0
     system_metrics: bool = True
     restarted: bool = False
+    failed_is_done: bool = False
 
     @property
     def typed(self) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ def request_stop(
         ledger.request_stop(sweep)
         if current_holder(ledger.parent_run(sweep)) is None:
             return (
-                f"asked {name} to stop. It has no driver now: one that a job starts again by itself stops at "
-                "once, and one that you start goes on."
+                f"asked {name} to stop. It has no driver now: one of a RayJob (also one applied anew) or "
+                "of a job that SLURM has queued again stops at once, and one that you start goes on."
             )
         return f"asked {name} to stop; its driver does so after the next checkpoints."
     found = _named(ledger, sweep, cells)

@@ -305,7 +305,8 @@ class SweepRun:
             self._ledger.finish_sweep(self._sweep, self._standing(fates))
             if self._stop.why == AS_ASKED:
                 self._ledger.clear_stop(self._sweep)
-            self._spending.close(is_over=not left or (self._stop.asked() and not self._stop.signalled))
+            is_over = not left or (self._options.failed_is_done and len(failed) == len(left))
+            self._spending.close(is_over=is_over or (self._stop.asked() and not self._stop.signalled))
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
             place = public_place(self._storage.place)
@@ -324,7 +325,7 @@ class SweepRun:
         for line in [] if self._guide is None else self._guide.summary():
             self._say(line)
         mistaken = set(left) == {cell for cell in failed if fates[cell].reason.startswith(MISTAKE)}
-        return self._exit_code(left, mistaken=mistaken)
+        return self._exit_code(left, is_over=is_over, mistaken=mistaken)
 
     def _standing(self, fates: Mapping[str, CellRun]) -> Status:
         """Return how the whole sweep stands, also where this command made a part of it."""
@@ -347,7 +348,7 @@ class SweepRun:
         if self._ledger.requests(self._sweep).cells & met:
             self._ledger.clear_cell_stops(self._sweep, met)
 
-    def _exit_code(self, left: Sequence[str], *, mistaken: bool) -> int:
+    def _exit_code(self, left: Sequence[str], *, is_over: bool, mistaken: bool) -> int:
         """Say what to do next; `mistaken` is what fails again as long as nobody corrects it."""
         if self._unrecorded:
             many = count_of(len(self._unrecorded), "cell")
@@ -364,7 +365,7 @@ class SweepRun:
         if left:
             told = "as it is that fails again; once it is corrected" if mistaken else "go on with"
             self._say(f"{told}: {self._resume()}")
-            return EXIT_FAILED
+            return EXIT_DONE if is_over else EXIT_FAILED
         for what, command in (("figures and tables", "report"), ("the best, and going on with them", "best")):
             self._say(f"{what}: {hint(command, self._sweep.name, given=self._places.given)}")
         return EXIT_DONE

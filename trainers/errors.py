@@ -9,9 +9,15 @@ from collections.abc import Iterable
 
 
 class SharpflatError(Exception):
-    """Base of all errors that are meant for the user."""
+    """Base of all errors that are meant for the user.
+
+    Attributes:
+        exit_code: Of a command that it ends.
+        transient: Whether trying again later can help.
+    """
 
     exit_code = 1
+    transient: bool = False
 
 
 class ConfigError(SharpflatError):

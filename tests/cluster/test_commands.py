@@ -12,6 +12,7 @@ import yaml
 from cluster.commands import Kind, _rejoin
 from cluster.secrets import LOGIN, RECORD, read_environment
 from cluster.submission import Submission
+from search_spaces import load_space, load_space_text
 from sweep.cli import main
 
 SPACE = "name: mine\nbase: {model: mlp, dataset: mnist-5k, phases: [{lr: 1, until: 2}]}\naxes: {seed: [0]}\n"
@@ -111,9 +112,102 @@ def test_what_has_no_grid_is_searched_and_not_run(kind: Kind, capsys: pytest.Cap
     assert re.search(r"keeper (--stopped-is-done )?search \S*\.yaml --name mine-search .*--cells 8", told)
 
 
+SMALL = SPACE + "smoke: {base.phases.0.until: 1}\n"
+
+
+def driver_of(kind: Kind, text: str) -> list[str]:
+    """Return the words of the driver that a rendered file starts."""
+    if kind is Kind.RAY_JOB:
+        text = list(yaml.safe_load_all(text))[-1]["spec"]["entrypoint"]
+    (line,) = [line for line in text.splitlines() if "cluster.keeper" in line]
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])
+def test_a_changed_space_is_what_the_cluster_runs(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ("--smoke", "--set", "seed=[0, 1]")
+    assert sweep("cluster", "render", kind, "--space", "demo", *changes, "--", "--lanes", "4") == 0
+    words = driver_of(kind, capsys.readouterr().out)
+    at = words.index("run")
+    assert words[at : at + 4] == ["run", "demo", "--name", "demo-smoke"]
+    assert [word for word in words if word in (*changes, "--lanes", "4")] == [*changes, "--lanes", "4"]
+
+    Path("mine.yaml").write_text(SMALL)
+    assert sweep("cluster", "render", kind, "--space", "mine.yaml", *changes) == 0
+    text = capsys.readouterr().out
+    words = driver_of(kind, text)
+    assert "mine-smoke" in words
+    if kind is Kind.RAY_JOB:
+        # The text that travels has the changes, and no small variant any more.
+        assert not {"--smoke", "--set"} & set(words)
+        travels = next(yaml.safe_load_all(text))["data"]["space.yaml"]
+        assert load_space_text(travels) == load_space("mine.yaml", smoke=True, overrides=["seed=[0, 1]"])
+    else:
+        assert [word for word in words if word in changes] == [*changes]
+    for wrong in (("--smoke",), ("--set", "k=2")):
+        assert sweep("cluster", "render", kind, "--space", "demo", "--", *wrong) == 2
+        assert f"{wrong[0]} comes before the `--`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])
+def test_checks_are_of_the_changed_space(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(SEARCH)
+    render = ("cluster", "render", kind, "--space", "mine.yaml", "--search")
+    assert sweep(*render) == 2
+    assert sweep(*render, "--set", "search.cells=8") == 0
+    Path("my_model.py").write_text(
+        "from torch import nn\n\ndef build(shape, outputs):\n    return nn.Flatten()\n"
+    )
+    model = "base.model={name: file, path: my_model.py}"
+    assert sweep("cluster", "render", kind, "--space", "demo", "--set", model) == (
+        2 if kind is Kind.RAY_JOB else 0
+    )
+
+
+def test_a_name_is_no_file_and_a_file_is_found_as_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("demo").mkdir()
+    assert sweep("cluster", "render", Kind.RAY_JOB, "--space", "demo") == 0
+    assert "run demo --name demo" in " ".join(capsys.readouterr().out.split()), "the space of the package"
+    assert sweep("cluster", "render", Kind.SLURM, "--space", "demo") == 0
+    assert "run demo --name demo" in capsys.readouterr().out
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mine.yaml").write_text(SPACE)
+    monkeypatch.setenv("HOME", str(home))
+    assert sweep("cluster", "render", Kind.SLURM, "--space", "~/mine.yaml") == 0
+    assert f"run {home}/mine.yaml --name mine" in capsys.readouterr().out
+    assert sweep("cluster", "render", Kind.RAY_JOB, "--space", "~/mine.yaml") == 0
+    assert "name: mine" in capsys.readouterr().out
+
+
+SECRET = "s3://KEY:SECRET@bucket/path"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("submit", "demo", "--storage", SECRET, "--address", "http://127.0.0.1:9"),
+        ("submit", "mine", "--resume", "--storage", SECRET, "--address", "http://127.0.0.1:9"),
+        ("resume", "mine", "--storage", SECRET, "--address", "http://127.0.0.1:9"),
+        ("doctor", "--tracking-uri", "http://me:SECRET@host:5000", "--address", "http://127.0.0.1:9"),
+        ("cluster", "render", "rayjob", "--space", "demo", "--", "--storage", SECRET),
+    ],
+)
+def test_no_secret_reaches_the_logs_of_a_cluster(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(*command) == 2
+    told = capsys.readouterr().err
+    assert "environment" in told and "SECRET@" not in told
+
+
 def test_what_runs_no_space_takes_no_options_of_its_driver(capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep("cluster", "render", Kind.RAY_CLUSTER, "--", "--lanes", "4") == 2
     assert "raycluster runs no space: found --lanes 4" in capsys.readouterr().err
+    assert sweep("cluster", "render", Kind.CLOUD, "--smoke", "--set", "k=[2]") == 2
+    assert "runs no space: found --smoke --set 'k=[2]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])
@@ -129,6 +223,11 @@ def test_a_cluster_that_is_not_there_is_one_message(capsys: pytest.CaptureFixtur
     told = capsys.readouterr().err
     assert "no Ray cluster at http://127.0.0.1:9" in told
     assert "Traceback" not in told
+
+
+def test_the_space_comes_before_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep("submit", "--gpus-per-trial", "1", "demo", "--address", "http://127.0.0.1:9") == 2
+    assert "found '--gpus-per-trial'; it comes first: sweep submit SPACE" in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_space_is_said_before_the_cluster_is_asked(

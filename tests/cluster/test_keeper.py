@@ -51,6 +51,10 @@ def test_who_begins_failed_jobs_again_does_not_hear_of_one_that_a_user_stopped(t
     # A signal (the node is going away) is no wish of the user's.
     signalled = "os.kill(os.getppid(), 15); time.sleep(0.2); sys.exit(130)"
     assert keep(driver(log, signalled), pause=0, stopped_is_done=True) == 130
+    # Nor of cells that failed and of bad input: the driver is told to end with 0 then.
+    told = "sys.exit(0 if os.environ.get('SWEEP_FAILED_IS_DONE') else 1)"
+    assert keep(driver(log, told), pause=0, stopped_is_done=True) == 0
+    assert keep(driver(log, told), pause=0) == 1
     for code in (1, 2):
         assert keep(driver(log, f"sys.exit({code})"), pause=0, stopped_is_done=True) == code
 
@@ -82,6 +86,15 @@ def test_it_gives_up_on_a_driver_that_is_always_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert keep(driver(log, "os.kill(os.getpid(), 9)"), pause=0) == 137
     assert runs_of(log) == 1 + RESTARTS
+
+
+def test_who_is_told_to_end_between_two_drivers_starts_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setattr("cluster.keeper.time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
+    assert keep(driver(log, "os.kill(os.getpid(), 9)"), pause=1) == 137
+    assert runs_of(log) == 1
 
 
 def test_a_job_that_is_stopped_stays_stopped(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from cluster.jobs import Job, Jobs, Log, submission_id
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
-from cluster.submission import Submission, ending, submit, submit_and_follow
+from cluster.submission import Submission, ending, follow, submit, submit_and_follow
 from search_spaces import Space, load_space, load_space_text
 from sweep.cli import app
 from sweep.environment import source_state
@@ -131,6 +131,20 @@ def test_two_files_of_one_content_both_travel(tmp_path: Path, monkeypatch: pytes
     assert {one.name for one in Path("there").glob("*.py")} == {"base.py", "first.py", "second.py"}
 
 
+def test_own_files_lie_beside_the_code_in_folders_of_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, path in (("there", "sweep/mine.py"), ("elsewhere", "sweep/cli.py")):
+        Path(folder).mkdir()
+        pack_space(tmp_path / folder, one_cell(**own_file("model", path)))
+    pack_code(Path("there"))
+    assert Path("there/sweep/mine.py").read_text() == MODEL
+    assert Path("there/sweep/cli.py").is_file()
+    with pytest.raises(ConfigError, match=r"'sweep/cli\.py' among the files of the space"):
+        pack_code(Path("elsewhere"))
+
+
 def test_files_that_are_too_large_are_refused_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +159,7 @@ class Opened(Jobs):
     """A cluster that keeps what a job's working folder had in it."""
 
     def __init__(self) -> None:
+        self.address = "http://opened"
         self.folder: dict[str, str] = {}
 
     def submit(
@@ -236,6 +251,7 @@ class Played(Jobs):
         self.address = "http://played"
         self.submitted = 0
         self.restarted: list[str | None] = []
+        self.dashboards: set[str] = set()
         self._ends = list(ends)
         self._newest = list(newest)
 
@@ -250,6 +266,7 @@ class Played(Jobs):
     ) -> Job:
         self.submitted += 1
         self.restarted.append(runtime_env["env_vars"].get("SWEEP_RESTARTED"))
+        self.dashboards.add(runtime_env["env_vars"]["SWEEP_DASHBOARD"])
         return RUNNING
 
     def follow(self, job: Job, log: Log) -> Job | None:
@@ -281,9 +298,11 @@ def test_a_driver_that_died_is_started_again_three_times_at_most() -> None:
     assert code == 0
     assert jobs.submitted == 3
     assert jobs.restarted == [None, "1", "1"]
+    assert jobs.dashboards == {"http://played"}, "for what its log says to type next"
     assert "its driver died (Job supervisor actor died.); it goes on as job sweep-mine" in told
     jobs = Played([DIED] * 4)
-    assert followed(jobs)[0] == 1
+    code, told = followed(jobs)
+    assert code == 1 and told.endswith("logs mine --address http://played")
     assert jobs.submitted == 4
 
 
@@ -303,6 +322,31 @@ def test_a_driver_that_ended_while_nobody_could_look_has_its_own_code() -> None:
     jobs = Played([None], newest=[replace(DIED, exit_code=1)])
     assert followed(jobs)[0] == 1
     assert jobs.submitted == 1
+
+
+@pytest.mark.parametrize(
+    ("ends", "newest", "code", "said"),
+    [
+        ([None, None, DONE], [RUNNING, RUNNING, RUNNING], 0, "waiting for it to come back"),
+        ([None, DONE], [RUNNING, replace(RUNNING, id="sweep-mine~2", number=2)], 0, "waiting"),
+        ([None], [RUNNING, None], 1, "its driver died (the cluster was lost)"),
+        ([DIED], [RUNNING], 1, "its driver died (Job supervisor actor died.)"),
+    ],
+)
+def test_a_log_is_followed_through_lost_connections(
+    ends: Sequence[Job | None], newest: Sequence[Job | None], code: int, said: str
+) -> None:
+    lines: list[str] = []
+    jobs = Played(ends, newest)
+    assert follow(jobs, "mine", write=lambda text: None, say=lines.append) == code
+    assert said in "\n".join(lines) and not jobs.submitted
+
+
+def test_a_cluster_that_stays_away_is_no_dead_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Played, "wait_until_back", lambda jobs: False)
+    lines: list[str] = []
+    assert follow(Played([None], [RUNNING]), "mine", write=lambda text: None, say=lines.append) == 1
+    assert lines[-1].startswith("it stayed away") and not any("died" in line for line in lines)
 
 
 def test_a_job_that_was_stopped_reads_as_interrupted() -> None:

@@ -22,6 +22,15 @@ FILE_NAME = re.compile(r"`([\w.]+\.(?:yaml|py))`")
 DOCTORS_ORDERS = ("sweep doctor",)
 """Says what is missing on a machine, so its code depends on the machine."""
 
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "search_spaces").glob("*.yaml")),
+]
+CODE = re.compile(r"`([^`\n]+)`")
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+READ_BY_SHELLS = set("[]{}*?")
+
 FOLLOWED = "FOLLOWED "
 
 
@@ -95,6 +104,15 @@ def test_the_page_has_what_it_promises() -> None:
     }
     assert promised <= commands
     assert all(text.startswith("sweep ") for kind, text in steps() if kind == "command")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_what_shells_would_read_is_quoted(page: Path) -> None:
+    text = page.read_text()
+    typed = [line for kind, block in BLOCK.findall(text) if not kind for line in block.splitlines()]
+    typed += [code for code in CODE.findall(text) if code.startswith(("sweep ", "--"))]
+    commands = [QUOTED.sub("", line.partition(" #")[0]) for line in typed]
+    assert [line for line in commands if READ_BY_SHELLS & set(line)] == []
 
 
 @pytest.mark.timeout(600)

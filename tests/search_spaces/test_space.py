@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces import Space, load_space_text, read_stored_space
+from search_spaces import Space, list_spaces, load_space, load_space_text, read_stored_space, space_file
 from search_spaces.yaml_text import read_yaml, write_yaml
 from tests.search_spaces.malformed import GOOD
 from trainers.cell import Cell, Condition, Phase, Probe, Solver
@@ -342,3 +342,20 @@ def test_curves_may_show_what_probes_record() -> None:
         load_space_text(HEAD + report.format("subspace/top_10_since_0"))
     with pytest.raises(ConfigError, match="unknown metric 'subspace/best_10_since_0'"):
         load_space_text(probed + report.format("subspace/best_10_since_0"))
+
+
+def test_a_reference_is_a_name_of_the_package_or_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("demo", "mine.yaml"):
+        Path(name).write_text(HEAD + "axes: {seed: [0]}\n")
+    assert {space_file(name) for name, _ in list_spaces()} == {None}
+    assert load_space("demo").name == "demo", "not the file of that name"
+    for reference in ("./demo", Path("demo"), "mine.yaml", "~/mine.yaml"):
+        file = space_file(reference)
+        assert file is not None and file.samefile(Path(reference).name)
+        assert load_space(reference).name == "s"
+    with pytest.raises(ConfigError, match="unknown search space 'mine'"):
+        space_file("mine")

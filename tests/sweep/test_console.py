@@ -33,3 +33,15 @@ def test_what_is_no_terminal_has_no_width(monkeypatch: pytest.MonkeyPatch) -> No
     assert output().width == UNLIMITED
     monkeypatch.setenv("COLUMNS", "60")
     assert output().width == 60
+
+
+def test_what_is_printed_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["SGD [a]", "SGD [b]", "[/x]", ":smile:", "[bold]lr[/bold]"]
+    table = Table(*labels, title="[t]")
+    table.add_row(*labels)
+    for stderr in (False, True):
+        output(stderr=stderr).print(table)
+        output(stderr=stderr).print("[y/N] [/y]")
+    told = capsys.readouterr()
+    for shown in (told.out, told.err):
+        assert all(shown.count(label) == 2 for label in labels) and "[t]" in shown and "[y/N] [/y]" in shown

@@ -14,7 +14,9 @@ from rich.console import Console
 
 from search_spaces import load_space_text
 from sweep import training
+from sweep.cli import main
 from sweep.driver import RunOptions, run_sweep
+from sweep.errors import ClusterError
 from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.places import Places
@@ -24,8 +26,9 @@ from sweep.reopening import reopen_stored
 from sweep.spending import Spending
 from sweep.steering_requests import request_stop
 from sweep.storage import Storage
-from sweep.sweep_run import EXIT_DONE, EXIT_INTERRUPTED
+from sweep.sweep_run import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SweepRun
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
+from trainers.errors import ConfigError, SharpflatError
 
 FIRST, SECOND = make_plan(load_space_text(SPACE)).cells
 
@@ -218,3 +221,48 @@ def test_a_command_that_a_user_starts_counts_from_nothing(ledger: Ledger, ran: C
     for text in ("", "[1]", "{", '{"seconds": "x"}'):
         ledger.client.set_tag(sweep.run_id, "sweep.spent", text)
         assert ledger.spent(sweep) == {}
+
+
+@pytest.mark.parametrize(
+    ("what", "told", "code"),
+    [
+        ("all failed", True, EXIT_DONE),
+        ("all failed", False, EXIT_FAILED),
+        ("one is left", True, EXIT_FAILED),
+        ("not recorded", True, EXIT_FAILED),
+    ],
+)
+def test_cells_that_failed_are_an_end_where_another_cluster_would_be_begun(
+    what: str, told: bool, code: int, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run: SweepRun, looked: object) -> dict[str, str]:
+        for cell in [FIRST] if what == "one is left" else [FIRST, SECOND]:
+            axes = run._plan.axes_of(cell)
+            begun = run._ledger.start_cell(run._sweep, cell_id=cell, cell=run._plan.cells[cell], axes=axes)
+            run._ledger.finish_cell(begun.run_id, Status.FAILED, "broke")
+        run._unrecorded = [SECOND] if what == "not recorded" else []
+        return {}
+
+    monkeypatch.setattr(SweepRun, "_make_missing", fail)
+    assert ran(failed_is_done=told)[0] == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ConfigError("wrong"), 0), (ClusterError("no node has come"), 2), (None, 2)]
+)
+def test_bad_input_is_an_end_where_another_cluster_would_be_begun(
+    error: SharpflatError | None, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise error or ConfigError("wrong")
+
+    given: list[RunOptions] = []
+    monkeypatch.setattr(
+        "sweep.driver.run_sweep", lambda space, places, options, console: given.append(options) or refuse()
+    )
+    if error is not None:
+        monkeypatch.setenv("SWEEP_FAILED_IS_DONE", "1")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "demo", "--smoke"])
+    assert ended.value.code == code
+    assert [options.failed_is_done for options in given] == [error is not None]

@@ -27,6 +27,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "SHARPFLAT_DATA",
         "RAY_JOB_CONFIG_JSON_ENV_VAR",
         "SLURM_JOB_ID",
+        "SWEEP_DASHBOARD",
+        "SWEEP_FAILED_IS_DONE",
     ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -127,6 +129,16 @@ def test_in_a_job_of_a_cluster_the_reader_is_elsewhere(monkeypatch: pytest.Monke
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     given = {"--tracking-uri": "http://mlflow:5000"}
     assert hint("resume", "demo", given=given) == "sweep resume demo"
+    # What trains does so there, where `sweep submit` has told the job how the cluster is reached.
+    monkeypatch.setenv("SWEEP_DASHBOARD", "http://127.0.0.1:8265")
+    given |= {"--storage": "s3://bucket", "--address": "auto"}
+    told = going_on("resume", "demo", "--lanes", "2", given=given, options=(*TRAINS, "--address"))
+    places = "--tracking-uri http://mlflow:5000 --storage s3://bucket --address http://127.0.0.1:8265"
+    assert told == f"sweep resume demo --lanes 2 {places}"
+    assert hint("report", "demo", given=given) == "sweep report demo"
+    # A RayJob's cluster goes with it.
+    monkeypatch.setenv("SWEEP_FAILED_IS_DONE", "1")
+    assert going_on("resume", "demo") == "kubectl, deleting the RayJob and applying it again"
 
 
 def test_on_a_login_node_of_slurm_nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def test_the_space_has_their_cells_and_takes_seeds_and_steps(
     metric, found = find_best(record, top=3)
     path = tmp_path / "best.yaml"
     path.write_text(best_space(space, found, metric=metric, sweep="two", file=str(path)))
-    assert f"sweep run {path} --set seed=[0,1,2,3,4]" in path.read_text()
+    assert f"sweep run {path} --set 'seed=[0,1,2,3,4]'" in path.read_text()
     assert [cell_id(point.cell) for point in load_space(path).points()] == [
         cell for one in found for cell in one.cells
     ]
@@ -150,7 +150,7 @@ def test_its_head_can_be_typed_from_where_one_is(
     given = {"--tracking-uri": "http://here"}
     text = best_space(space, found, metric=metric, sweep="two", file="my best.yaml", given=given)
     typed = "#   elsewhere/bin/sweep run 'my best.yaml' --tracking-uri http://here"
-    assert f"{typed} --set seed=[0,1,2,3,4]" in text
+    assert f"{typed} --set 'seed=[0,1,2,3,4]'" in text
 
 
 def test_of_a_search_with_seeds_and_risk(store: Store, tmp_path: Path) -> None:
