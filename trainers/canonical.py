@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from trainers.cell import Cell, Condition, Phase
+from trainers.cell import Cell, Condition, Phase, deciding_seed
 from trainers.data import DATASETS, DatasetEntry
 from trainers.errors import ConfigError, unknown_name
 from trainers.losses import LOSSES
@@ -148,10 +148,12 @@ def _stage(phase: Phase, before: Stage | None, start: int, num_outputs: int, num
 
 
 def _completed(condition: Condition, num_outputs: int, num_train: int) -> Condition:
+    size = _at_most("until.holdout_size", condition.holdout_size, num_train)
     return replace(
         condition,
         k=condition.k or num_outputs,
-        holdout_size=_at_most("until.holdout_size", condition.holdout_size, num_train),
+        holdout_size=size,
+        holdout_seed=deciding_seed(condition.holdout_seed, size, num_train),
         chi_above=float(condition.chi_above),
         ema=float(condition.ema),
         tolerance=float(condition.tolerance),
@@ -208,9 +210,11 @@ def eigenspace_form(cell: Cell) -> dict[str, Any]:
     """Return what a projecting stage depends on besides its own rule."""
     # The order came later: at its default it is left out, so that older addresses stay.
     order = {} if cell.solver.order == "algebraic" else {"order": cell.solver.order}
+    num_train = dataset_entry(cell.dataset).num_train
+    size = _at_most("holdout_size", cell.holdout_size, num_train)
     return order | {
-        "holdout_size": _bounded("holdout_size", cell.holdout_size, cell.dataset),
-        "holdout_seed": cell.holdout_seed,
+        "holdout_size": size,
+        "holdout_seed": deciding_seed(cell.holdout_seed, size, num_train),
         "refresh_every": cell.refresh_every,
         "tolerance": float(cell.solver.tolerance),
         "guard": cell.solver.guard,
