@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from search_spaces.axes import require_distinct
 from search_spaces.cell_schema import BaseSpec
+from search_spaces.grid_rules import require_rules
 from search_spaces.plain_paths import allowed_indices, assign
 from search_spaces.reports import AxisValue
 from search_spaces.schema import GridSpec, SpaceSpec
@@ -270,6 +271,7 @@ def expansions(spec: SpaceSpec) -> tuple[Expansion, ...]:
         ConfigError: A grid does not fit, has an invalid value, no point, or together they have too many.
     """
     for grid in spec.grids:
+        require_rules(grid)
         for name, axis in grid.axes.items():
             require_distinct(axis, f"grids.{grid.name}.axes.{name}")
     found = tuple(Expansion(spec.base, grid) for grid in spec.grids)

@@ -20,6 +20,7 @@ from search_spaces.axes import AxisSpec, require_distinct
 from search_spaces.cell_schema import BaseSpec
 from search_spaces.claims import ClaimSpec
 from search_spaces.expansion import Expansion, GridPoint, base_cell, expansions
+from search_spaces.grid_rules import fit_rules
 from search_spaces.overrides import override, parse_override
 from search_spaces.report_checks import check_claims, check_reports
 from search_spaces.report_fitting import fit_reports
@@ -275,7 +276,7 @@ def _space(
     small = values.pop("smoke", None)
     if not isinstance(small, Mapping) and (small is not None or smoke):
         raise ConfigError(f"{origin}: smoke: expected a mapping of paths to values, found {shown(small)}.")
-    spec = _validated(values, origin)
+    spec = stated = _validated(values, origin)
     if smoke or overrides:
         _expanded(spec, origin)
         plain = plain_data(spec)
@@ -285,7 +286,8 @@ def _space(
             plain["name"] += SMOKE_SUFFIX
             for path, value in changes.items():
                 override(plain, str(path), value, "smoke")
-            spec = fit_reports(_validated(plain, f"{origin} with smoke"), spec, map(str, changes))
+            small_spec = fit_rules(_validated(plain, f"{origin} with smoke"), stated)
+            spec = fit_reports(small_spec, spec, map(str, changes))
             # Filters wait for all overrides: `--set` may bring back a value that the small variant lacks.
             plain["reports"] = [
                 {**cast("dict[str, Any]", report), "title": fitted.title}
@@ -295,7 +297,7 @@ def _space(
             for path, value in overrides:
                 override(plain, path, value, "--set")
             whole = _validated(plain, f"{origin} with {'smoke' if smoke else '--set'}")
-            spec = fit_reports(whole, spec, [path for path, _ in overrides])
+            spec = fit_reports(fit_rules(whole, stated, spec), spec, [path for path, _ in overrides])
     return Space(spec, _expanded(spec, origin))
 
 

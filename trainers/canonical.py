@@ -75,7 +75,8 @@ def stages(cell: Cell) -> tuple[Stage, ...]:
     """Reduce the phases: empty ones drop out, equal neighbours merge, equal rates mean no projection.
 
     Raises:
-        ConfigError: An unknown optimiser, k too large, both rates 0, or no step at all.
+        ConfigError: An unknown optimiser, k too large, both rates 0, no step at all, or a last phase that
+            ends before another.
     """
     entry = dataset_entry(cell.dataset)
     return _reduced(cell.phases, entry.num_outputs, entry.num_train)
@@ -103,11 +104,22 @@ def _reduced(phases: tuple[Phase, ...], num_outputs: int, num_train: int) -> tup
             reduced.pop()
             stage = replace(stage, start=before.start, carry=before.carry)
         reduced.append(stage)
+    _require_last(phases)
     if not reduced:
         raise ConfigError("phases: no phase has a step; the last `until` must be at least 1.")
     if reduced[-1].condition is not None:
         raise ConfigError("phases: the last phase ends on a condition; expected a step, the cell's length.")
     return tuple(reduced)
+
+
+def _require_last(phases: tuple[Phase, ...]) -> None:
+    """Refuse a last phase that ends before another one: the cell would train for longer than it asks for."""
+    longest = max(range(len(phases)), key=lambda index: phases[index].last)
+    if (end := phases[-1].last) < phases[longest].last:
+        raise ConfigError(
+            f"phases.{len(phases) - 1}.until: found {end}; this is the last phase, so it must not end before "
+            f"phase {longest}, which ends at {phases[longest].last}."
+        )
 
 
 def _has_state(optimizer: Choice) -> bool:

@@ -176,7 +176,7 @@ def test_quotients_that_are_equal_on_paper_are_one_rate() -> None:
         # Phases.
         (cell(SGD), cell(Phase(lr=0.5, until=0), SGD)),
         (cell(SGD), cell(SGD, Phase(lr=0.5, until=100))),
-        (cell(SGD), cell(SGD, Phase(lr=0.5, until=50))),
+        (cell(SGD), cell(Phase(lr=0.1, until=100), Phase(lr=0.5, until=50), Phase(lr=0.5, until=100))),
         (cell(SGD), cell(Phase(lr=0.1, until=40), SGD)),
         (cell(SGD), cell(Phase(lr=0.1, until=40), Phase(lr=0.5, until=40), SGD)),
         (
@@ -321,6 +321,12 @@ def test_a_prefix_is_what_a_shorter_run_goes_through() -> None:
 def refusals() -> list[tuple[dict[str, Any], str]]:
     return [
         ({"phases": (Phase(lr=0.1, until=0),)}, "no phase has a step"),
+        (
+            {"phases": (SGD, Phase(lr=0.5, until=200), Phase(lr=0.5, until=50))},
+            r"phases\.2\.until: found 50; this is the last phase, .* before phase 1, which ends at 200",
+        ),
+        # Also where the two would be one stage.
+        ({"phases": (SGD, Phase(lr=0.1, until=50))}, r"phases\.1\.until: found 50"),
         ({"phases": (Phase(lr=0.1, until=5, optimizer="sdg"),)}, "Did you mean 'sgd'"),
         ({"phases": (Phase(lr=1e-320, until=5, alpha_dom=1e300, beta_bulk=INF),)}, "nothing would train"),
         ({"phases": (Phase(lr=1e300, until=5, alpha_dom=1e-300),)}, "too large"),
