@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from search_spaces.axes import require_distinct
 from search_spaces.cell_schema import BaseSpec
 from search_spaces.grid_rules import require_rules
-from search_spaces.plain_paths import allowed_indices, assign
+from search_spaces.plain_paths import Place, allowed_indices, assign, require_effect
 from search_spaces.reports import AxisValue
 from search_spaces.schema import GridSpec, SpaceSpec
 from search_spaces.strict import config_error, plain_data
@@ -77,7 +77,13 @@ class Expansion:
     def __init__(self, base: BaseSpec, grid: GridSpec) -> None:
         self.name = grid.name
         self._at = f"grids.{grid.name}"
+        self._set: dict[str, list[Place]] = {}
         values = plain_data(self._base_of(base, grid))
+        self._choices = [
+            (name, label, {path: list(self._resolve(name, path, None, values)) for path in paths})
+            for name, axis in grid.axes.items()
+            for label, paths in (axis.choices or {}).items()
+        ]
         self.axis_names = tuple(grid.axes)
         self._labels = [axis.labels for axis in grid.axes.values()]
         self._steps: list[list[list[Assignment]]] = [
@@ -149,8 +155,9 @@ class Expansion:
         plan finds what is left.
 
         Raises:
-            ConfigError: One does not, or every point is excluded.
+            ConfigError: One does not, or every point is excluded, or something is set without effect.
         """
+        self.require_effects()
         corners = (self._corner(last=False), self._corner(last=True))
         for corner in corners:
             self._check_point(corner)
@@ -159,6 +166,19 @@ class Expansion:
                     indices = (*corner[:axis], index, *corner[axis + 1 :])
                     if index != corner[axis] and not self._is_excluded(indices):
                         self._check_point(indices)
+
+    def require_effects(self) -> None:
+        """Refuse a path of `set`, or of a label, of which a later one there sets everything again.
+
+        Apart from `check`, for a search: that asks for one point of a grid after another.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        require_effect(self._set, f"{self._at}.set")
+        for axis, label, paths in self._choices:
+            places = {path: [_place(slot, name) for slot, name, _ in found] for path, found in paths.items()}
+            require_effect(places, f"{self._at}.axes.{axis}.choices.{label}")
 
     def _corner(self, *, last: bool) -> tuple[int, ...]:
         ranges = (range(len(labels))[::-1] if last else range(len(labels)) for labels in self._labels)
@@ -179,7 +199,7 @@ class Expansion:
             return base
         values = plain_data(base)
         for path, value in grid.set.items():
-            assign(values, path.split("."), value, f"{self._at}.set.{path}")
+            self._set[path] = assign(values, path.split("."), value, f"{self._at}.set.{path}")
         try:
             return BaseSpec.model_validate(values)
         except ValidationError as error:
@@ -305,6 +325,10 @@ def base_cell(base: BaseSpec) -> Cell:
         name: tuple(_built((name, index), item) for index, item in enumerate(values[name])) for name in LISTS
     }
     return Cell(**fields, **lists)
+
+
+def _place(slot: Slot, name: str | None) -> Place:
+    return tuple(part for part in (*slot, name) if part is not None)
 
 
 def _phase(values: dict[str, Any]) -> Phase:

@@ -26,7 +26,7 @@ from search_spaces.report_checks import check_claims, check_reports
 from search_spaces.report_fitting import fit_reports
 from search_spaces.reports import AxisValue, Report
 from search_spaces.schema import GridSpec, SpaceSpec
-from search_spaces.search import SEED, SearchSpec, StopperSpec, corners, sampled_grid
+from search_spaces.search import SEARCH_GRID, SEED, SearchSpec, StopperSpec, corners, sampled_grid
 from search_spaces.strict import config_error, plain_data, shown
 from search_spaces.yaml_text import read_yaml, write_yaml
 from trainers.canonical import canonical_form
@@ -317,9 +317,12 @@ def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:
         check_reports(spec)
         check_claims(spec)
         if spec.search is not None and spec.search.axes:
-            for name, axis in spec.search.axes.items():
-                if isinstance(axis, AxisSpec):
-                    require_distinct(axis, f"search.axes.{name}")
+            listed = {name: axis for name, axis in spec.search.axes.items() if isinstance(axis, AxisSpec)}
+            for name, axis in listed.items():
+                require_distinct(axis, f"search.axes.{name}")
+            Expansion(
+                spec.base, GridSpec(name=SEARCH_GRID, set=spec.search.set, axes=listed)
+            ).require_effects()
             for corner in corners(spec.search):
                 sampled_points(spec.base, spec.search, corner)
     except ConfigError as error:
@@ -335,7 +338,9 @@ def sampled_points(base: BaseSpec, search: SearchSpec, values: Mapping[str, Axis
         grid = GridSpec.model_validate(sampled_grid(search, values, seeds))
     except ValidationError as error:
         raise config_error(error, "search") from error
-    points = list(Expansion(base, grid).points())
+    expansion = Expansion(base, grid)
+    expansion.require_effects()
+    points = list(expansion.points())
     for point in points:
         canonical_form(point.cell)
     return points
