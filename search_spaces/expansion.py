@@ -6,7 +6,7 @@ of a large grid share almost everything.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,6 +180,22 @@ class Expansion:
             places = {path: [_place(slot, name) for slot, name, _ in found] for path, found in paths.items()}
             require_effect(places, f"{self._at}.axes.{axis}.choices.{label}")
 
+    def variants(self, *heads: str) -> Iterator[tuple[Any, ...]]:
+        """Yield what these fields of a cell are, once for each combination of the axes that touch them.
+
+        Args:
+            heads: Names of fields.
+        """
+        parts = [part for part in self._parts if part.slot[0] in heads]
+        touching = {axis for part in parts for axis in part.axes}
+        rules = [rule for rule in self._excluded if touching.issuperset(rule)]
+        ranges = (range(len(labels) if axis in touching else 1) for axis, labels in enumerate(self._labels))
+        for indices in itertools.product(*ranges):
+            if any(self._holds(rule, indices) for rule in rules):
+                continue
+            fields = self._fields(parts, indices)
+            yield tuple(fields[head] for head in heads)
+
     def _corner(self, *, last: bool) -> tuple[int, ...]:
         ranges = (range(len(labels))[::-1] if last else range(len(labels)) for labels in self._labels)
         for indices in itertools.product(*ranges):
@@ -245,29 +261,33 @@ class Expansion:
         ]
 
     def _is_excluded(self, indices: tuple[int, ...]) -> bool:
-        return any(
-            all(self._labels[axis][indices[axis]] in values for axis, values in rule.items())
-            for rule in self._excluded
-        )
+        return any(self._holds(rule, indices) for rule in self._excluded)
+
+    def _holds(self, rule: Mapping[int, frozenset[AxisValue]], indices: tuple[int, ...]) -> bool:
+        return all(self._labels[axis][indices[axis]] in values for axis, values in rule.items())
 
     def _point(self, indices: tuple[int, ...]) -> GridPoint:
         axes = {
             name: labels[index]
             for name, labels, index in zip(self.axis_names, self._labels, indices, strict=True)
         }
-        fields = dict(self._fixed)
         try:
-            for part in self._parts:
-                head, index = part.slot
-                piece = self._piece(part, indices)
-                if index is None:
-                    fields[head] = piece
-                else:
-                    items = fields[head]
-                    fields[head] = (*items[:index], piece, *items[index + 1 :])
-            return GridPoint(grid=self.name, axes=axes, cell=Cell(**fields))
+            cell = Cell(**self._fields(self._parts, indices))
         except ConfigError as error:
             raise ConfigError(f"{describe(self.name, axes)}: {error}") from error
+        return GridPoint(grid=self.name, axes=axes, cell=cell)
+
+    def _fields(self, parts: Iterable[_Part], indices: tuple[int, ...]) -> dict[str, Any]:
+        fields = dict(self._fixed)
+        for part in parts:
+            head, index = part.slot
+            piece = self._piece(part, indices)
+            if index is None:
+                fields[head] = piece
+            else:
+                items = fields[head]
+                fields[head] = (*items[:index], piece, *items[index + 1 :])
+        return fields
 
     def _piece(self, part: _Part, indices: tuple[int, ...]) -> Any:
         key = tuple(indices[axis] for axis in part.axes)

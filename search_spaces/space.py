@@ -314,7 +314,7 @@ def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:
         canonical_form(base_cell(spec.base))
         at = origin
         grids = expansions(spec)
-        check_reports(spec)
+        check_reports(spec, grids)
         check_claims(spec)
         if spec.search is not None and spec.search.axes:
             listed = {name: axis for name, axis in spec.search.axes.items() if isinstance(axis, AxisSpec)}
