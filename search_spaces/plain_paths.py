@@ -69,7 +69,9 @@ def entered(target: Any, part: str, at: str) -> Any:
 
 
 def require_effect(places: Mapping[str, Sequence[Place]], at: str) -> None:
-    """Refuse a path of which later ones set everything again: it would be without effect.
+    """Refuse a path of which a later one sets everything again: it would be without effect.
+
+    What is said of all elements (`*`) may have exceptions after it, even where they are all there are.
 
     Args:
         places: By path, in the order in which they are made, the places that they set.
@@ -80,16 +82,40 @@ def require_effect(places: Mapping[str, Sequence[Place]], at: str) -> None:
     """
     paths = list(places)
     for number, path in enumerate(paths):
-        later = [(other, whole) for other in paths[number + 1 :] for whole in places[other]]
-        over = [
-            next((other for other, whole in later if place[: len(whole)] == whole), None)
-            for place in places[path]
-        ]
-        if over and None not in over:
-            raise ConfigError(
-                f"{at}: {path!r} has no effect, since {over[0]!r} after it sets all of that again; put it "
-                "last, or leave one of them out."
-            )
+        for other in paths[number + 1 :]:
+            exception = "*" in path and path.count(".") == other.count(".")
+            again = all(_within(place, places[other]) for place in places[path])
+            if places[path] and again and not exception:
+                raise ConfigError(
+                    f"{at}: {path!r} has no effect, since {other!r} after it sets all of that again; put it "
+                    "last, or leave one of them out."
+                )
+
+
+def _within(place: Place, wholes: Sequence[Place]) -> bool:
+    return any(place[: len(whole)] == whole for whole in wholes)
+
+
+def changed(paths: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return paths and their values with changes made after: what a new path sets anew is left out.
+
+    Args:
+        paths: Dotted paths and values, in the order in which they are made.
+        changes: Others; one that is there already keeps its place.
+    """
+    new = [path.split(".") for path in changes if path not in paths]
+    kept = {
+        path: value
+        for path, value in paths.items()
+        if not any(_covers(parts, path.split(".")) for parts in new)
+    }
+    return {**kept, **changes}
+
+
+def _covers(whole: Sequence[str], path: Sequence[str]) -> bool:
+    return len(whole) <= len(path) and all(
+        one in ("*", other) for one, other in zip(whole, path, strict=False)
+    )
 
 
 def allowed_indices(length: int) -> str:

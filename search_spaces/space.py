@@ -22,6 +22,7 @@ from search_spaces.claims import ClaimSpec
 from search_spaces.expansion import Expansion, GridPoint, base_cell, expansions
 from search_spaces.grid_rules import fit_rules
 from search_spaces.overrides import override, parse_override
+from search_spaces.plain_paths import changed
 from search_spaces.report_checks import check_claims, check_reports
 from search_spaces.report_fitting import fit_reports
 from search_spaces.reports import AxisValue, Report
@@ -131,7 +132,7 @@ class Space:
         changes = {
             "axes": axes,
             "seeds": seeds,
-            "set": {**grid.set, **given.set},
+            "set": changed(grid.set, given.set),
             "exclude": [*excluded, *plain_data(given)["exclude"]],
         }
         return _search_spec({**plain_data(given), **plain_data(changes)})

@@ -1,8 +1,10 @@
 """What one label of an axis, or one `set`, says: all of it must count, and be something to build from."""
 
+from pathlib import Path
+
 import pytest
 
-from search_spaces import load_space_text
+from search_spaces import load_space, load_space_text
 from tests.search_spaces.test_space import TWO_PHASES
 from trainers.cell import Cell
 from trainers.errors import ConfigError
@@ -26,7 +28,6 @@ def only(text: str) -> Cell:
         ("{model.activation: tanh, model: cnn}", "model.activation", "model"),
         ("{phases.1.lr: 0.05, phases.*.lr: 0.001}", "phases.1.lr", "phases.*.lr"),
         ("{phases.1.lr: 0.05, phases.-1.lr: 0.001}", "phases.1.lr", "phases.-1.lr"),
-        ("{phases.*.lr: 0.3, phases.0.lr: 0.1, phases.1.lr: 0.2}", "phases.*.lr", "phases.0.lr"),
     ],
 )
 def test_what_is_set_again_after_is_refused(where: str, said: str, idle: str, over: str) -> None:
@@ -51,6 +52,12 @@ def test_a_part_may_be_set_after_the_whole(where: str) -> None:
     assert [phase.lr for phase in cell.phases] == [0.001, 0.05]
 
 
+def test_an_exception_may_follow_what_is_said_of_all_phases() -> None:
+    one = TWO_PHASES.replace("    - {lr: 0.2, until: 9}\n", "")
+    cell = only(one + "axes: {network: {choices: {one: {phases.*.lr: 0.3, phases.0.lr: 0.4}}}}\n")
+    assert [phase.lr for phase in cell.phases] == [0.4]
+
+
 def test_an_axis_may_set_a_place_twice_to_its_value() -> None:
     axis = "axes: {rate: {path: [phases.0.lr, phases.*.lr], values: [0.3]}}\n"
     assert [phase.lr for phase in only(TWO_PHASES + axis).phases] == [0.3, 0.3]
@@ -62,3 +69,28 @@ def test_an_option_is_no_mapping(path: str, value: str) -> None:
     text = IN_A_CHOICE.replace("  phases", "  probes: [curvature]\n  phases")
     with pytest.raises(ConfigError, match="choices.one: expected a number, text, .*; found"):
         load_space_text(text.replace("SAID", f"{{{path}: {value}}}"))
+
+
+@pytest.mark.parametrize(
+    ("override", "rates"),
+    [
+        ("phases.*.lr=0.7", [0.7, 0.5]),
+        ("phases.1.lr=0.7", [0.3, 0.7]),
+        ("phases.0.lr=0.7", [0.7, 0.5]),
+        ("phases=[{lr: 0.7, until: 3}]", [0.7]),
+        ("phases.*={lr: 0.7, until: 3}", [0.7, 0.7]),
+    ],
+)
+def test_an_override_replaces_what_it_sets_anew(tmp_path: Path, override: str, rates: list[float]) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(IN_SET.replace("SAID", "{phases.*.lr: 0.3, phases.1.lr: 0.5, model.activation: tanh}"))
+    (point,) = load_space(path, overrides=[f"grids.g.set.{override}"]).points()
+    assert [phase.lr for phase in point.cell.phases] == rates
+    assert point.cell.model == Choice.of("mlp", activation="tanh")
+
+
+def test_a_search_over_a_grid_replaces_what_it_sets_anew() -> None:
+    grid = "grids: [{name: g, set: {phases.1.lr: 0.5, seed: 3}, axes: {k: [1, 2]}}]\n"
+    space = load_space_text(TWO_PHASES + grid + "search: {set: {phases.*.lr: 0.7}}\n")
+    (point,) = space.sampled({"k": 2})
+    assert ([phase.lr for phase in point.cell.phases], point.cell.seed) == ([0.7, 0.7], 3)
