@@ -228,9 +228,17 @@ def checked(path: str, value: Any) -> Any:
 def validated(adapter: TypeAdapter[Any] | None, value: Any) -> Any:
     """Return a value as the field's validator has it, or fail with one sentence and no path."""
     if adapter is None:
+        if _has_mapping(value):
+            complain(f"expected a number, text, true or false, null, or a list; found {shown(value)}.")
         return value
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         complain(expected(dict(found)))
+
+
+def _has_mapping(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_has_mapping(item) for item in cast("Sequence[Any]", value))
+    return isinstance(value, Mapping)

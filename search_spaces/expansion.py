@@ -6,7 +6,7 @@ of a large grid share almost everything.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from search_spaces.axes import require_distinct
 from search_spaces.cell_schema import BaseSpec
-from search_spaces.plain_paths import allowed_indices, assign
+from search_spaces.grid_rules import require_rules
+from search_spaces.plain_paths import Place, allowed_indices, assign, require_effect
 from search_spaces.reports import AxisValue
 from search_spaces.schema import GridSpec, SpaceSpec
 from search_spaces.strict import config_error, plain_data
@@ -76,7 +77,13 @@ class Expansion:
     def __init__(self, base: BaseSpec, grid: GridSpec) -> None:
         self.name = grid.name
         self._at = f"grids.{grid.name}"
+        self._set: dict[str, list[Place]] = {}
         values = plain_data(self._base_of(base, grid))
+        self._choices = [
+            (name, label, {path: list(self._resolve(name, path, None, values)) for path in paths})
+            for name, axis in grid.axes.items()
+            for label, paths in (axis.choices or {}).items()
+        ]
         self.axis_names = tuple(grid.axes)
         self._labels = [axis.labels for axis in grid.axes.values()]
         self._steps: list[list[list[Assignment]]] = [
@@ -148,8 +155,9 @@ class Expansion:
         plan finds what is left.
 
         Raises:
-            ConfigError: One does not, or every point is excluded.
+            ConfigError: One does not, or every point is excluded, or something is set without effect.
         """
+        self.require_effects()
         corners = (self._corner(last=False), self._corner(last=True))
         for corner in corners:
             self._check_point(corner)
@@ -158,6 +166,35 @@ class Expansion:
                     indices = (*corner[:axis], index, *corner[axis + 1 :])
                     if index != corner[axis] and not self._is_excluded(indices):
                         self._check_point(indices)
+
+    def require_effects(self) -> None:
+        """Refuse a path of `set`, or of a label, of which a later one there sets everything again.
+
+        Apart from `check`, for a search: that asks for one point of a grid after another.
+
+        Raises:
+            ConfigError: There is one.
+        """
+        require_effect(self._set, f"{self._at}.set")
+        for axis, label, paths in self._choices:
+            places = {path: [_place(slot, name) for slot, name, _ in found] for path, found in paths.items()}
+            require_effect(places, f"{self._at}.axes.{axis}.choices.{label}")
+
+    def variants(self, *heads: str) -> Iterator[tuple[Any, ...]]:
+        """Yield what these fields of a cell are, once for each combination of the axes that touch them.
+
+        Args:
+            heads: Names of fields.
+        """
+        parts = [part for part in self._parts if part.slot[0] in heads]
+        touching = {axis for part in parts for axis in part.axes}
+        rules = [rule for rule in self._excluded if touching.issuperset(rule)]
+        ranges = (range(len(labels) if axis in touching else 1) for axis, labels in enumerate(self._labels))
+        for indices in itertools.product(*ranges):
+            if any(self._holds(rule, indices) for rule in rules):
+                continue
+            fields = self._fields(parts, indices)
+            yield tuple(fields[head] for head in heads)
 
     def _corner(self, *, last: bool) -> tuple[int, ...]:
         ranges = (range(len(labels))[::-1] if last else range(len(labels)) for labels in self._labels)
@@ -178,7 +215,7 @@ class Expansion:
             return base
         values = plain_data(base)
         for path, value in grid.set.items():
-            assign(values, path.split("."), value, f"{self._at}.set.{path}")
+            self._set[path] = assign(values, path.split("."), value, f"{self._at}.set.{path}")
         try:
             return BaseSpec.model_validate(values)
         except ValidationError as error:
@@ -224,29 +261,33 @@ class Expansion:
         ]
 
     def _is_excluded(self, indices: tuple[int, ...]) -> bool:
-        return any(
-            all(self._labels[axis][indices[axis]] in values for axis, values in rule.items())
-            for rule in self._excluded
-        )
+        return any(self._holds(rule, indices) for rule in self._excluded)
+
+    def _holds(self, rule: Mapping[int, frozenset[AxisValue]], indices: tuple[int, ...]) -> bool:
+        return all(self._labels[axis][indices[axis]] in values for axis, values in rule.items())
 
     def _point(self, indices: tuple[int, ...]) -> GridPoint:
         axes = {
             name: labels[index]
             for name, labels, index in zip(self.axis_names, self._labels, indices, strict=True)
         }
-        fields = dict(self._fixed)
         try:
-            for part in self._parts:
-                head, index = part.slot
-                piece = self._piece(part, indices)
-                if index is None:
-                    fields[head] = piece
-                else:
-                    items = fields[head]
-                    fields[head] = (*items[:index], piece, *items[index + 1 :])
-            return GridPoint(grid=self.name, axes=axes, cell=Cell(**fields))
+            cell = Cell(**self._fields(self._parts, indices))
         except ConfigError as error:
             raise ConfigError(f"{describe(self.name, axes)}: {error}") from error
+        return GridPoint(grid=self.name, axes=axes, cell=cell)
+
+    def _fields(self, parts: Iterable[_Part], indices: tuple[int, ...]) -> dict[str, Any]:
+        fields = dict(self._fixed)
+        for part in parts:
+            head, index = part.slot
+            piece = self._piece(part, indices)
+            if index is None:
+                fields[head] = piece
+            else:
+                items = fields[head]
+                fields[head] = (*items[:index], piece, *items[index + 1 :])
+        return fields
 
     def _piece(self, part: _Part, indices: tuple[int, ...]) -> Any:
         key = tuple(indices[axis] for axis in part.axes)
@@ -270,6 +311,7 @@ def expansions(spec: SpaceSpec) -> tuple[Expansion, ...]:
         ConfigError: A grid does not fit, has an invalid value, no point, or together they have too many.
     """
     for grid in spec.grids:
+        require_rules(grid)
         for name, axis in grid.axes.items():
             require_distinct(axis, f"grids.{grid.name}.axes.{name}")
     found = tuple(Expansion(spec.base, grid) for grid in spec.grids)
@@ -303,6 +345,10 @@ def base_cell(base: BaseSpec) -> Cell:
         name: tuple(_built((name, index), item) for index, item in enumerate(values[name])) for name in LISTS
     }
     return Cell(**fields, **lists)
+
+
+def _place(slot: Slot, name: str | None) -> Place:
+    return tuple(part for part in (*slot, name) if part is not None)
 
 
 def _phase(values: dict[str, Any]) -> Phase:

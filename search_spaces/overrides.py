@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from search_spaces.cell_schema import ALIASES
-from search_spaces.plain_paths import assign, entered
+from search_spaces.plain_paths import assign, changed, entered
 from search_spaces.schema import SpaceSpec
 from search_spaces.strict import shown
 from search_spaces.yaml_text import read_yaml
@@ -47,7 +47,8 @@ def override(space: dict[str, Any], path: str, value: Any, origin: str) -> None:
         return
     match path.split("."):
         case ["grids", grid, "set", *rest] if rest:
-            entered(space["grids"], grid, at)["set"][".".join(rest)] = value
+            owner = entered(space["grids"], grid, at)
+            owner["set"] = changed(owner["set"], {".".join(rest): value})
         case ["grids", grid, "axes", axis]:
             axes: dict[str, Any] = entered(space["grids"], grid, at)["axes"]
             axes[axis] = _changed_axis(axes.get(axis), value, at)

@@ -8,8 +8,11 @@ from typing import Any, cast
 
 from trainers.errors import ConfigError, unknown_name
 
+Place = tuple[str | int, ...]
+"""A path with every part resolved: keys of mappings, indices of lists from 0."""
 
-def assign(target: Any, path: Sequence[str], value: Any, at: str) -> None:
+
+def assign(target: Any, path: Sequence[str], value: Any, at: str) -> list[Place]:
     """Set a path, in place. The last part may be a new key of a mapping; all others must exist.
 
     Args:
@@ -18,6 +21,9 @@ def assign(target: Any, path: Sequence[str], value: Any, at: str) -> None:
         value: The new value.
         at: What to call the place in messages.
 
+    Returns:
+        The places that were set.
+
     Raises:
         ConfigError: There is no such path.
     """
@@ -25,15 +31,20 @@ def assign(target: Any, path: Sequence[str], value: Any, at: str) -> None:
     match target:
         case dict() if not rest:
             target[head] = value
+            return [(head,)]
         case dict():
-            assign(entered(cast("dict[str, Any]", target), head, at), rest, value, at)
+            below = assign(entered(cast("dict[str, Any]", target), head, at), rest, value, at)
+            return [(head, *place) for place in below]
         case list():
             items = cast("list[Any]", target)
+            places: list[Place] = []
             for index in range(len(items)) if head == "*" else [_index(items, head, at)]:
                 if rest:
-                    assign(items[index], rest, value, at)
+                    places += [(index, *place) for place in assign(items[index], rest, value, at)]
                 else:
                     items[index] = value
+                    places.append((index,))
+            return places
         case _:
             raise ConfigError(f"{at}: no such path; there is nothing below to enter at {head!r}.")
 
@@ -57,6 +68,56 @@ def entered(target: Any, part: str, at: str) -> Any:
             raise ConfigError(f"{at}: no such path; there is nothing below to enter at {part!r}.")
 
 
+def require_effect(places: Mapping[str, Sequence[Place]], at: str) -> None:
+    """Refuse a path of which a later one sets everything again: it would be without effect.
+
+    What is said of all elements (`*`) may have exceptions after it, even where they are all there are.
+
+    Args:
+        places: By path, in the order in which they are made, the places that they set.
+        at: What to call the mapping of paths in messages.
+
+    Raises:
+        ConfigError: There is such a path.
+    """
+    paths = list(places)
+    for number, path in enumerate(paths):
+        for other in paths[number + 1 :]:
+            exception = "*" in path and path.count(".") == other.count(".")
+            again = all(_within(place, places[other]) for place in places[path])
+            if places[path] and again and not exception:
+                raise ConfigError(
+                    f"{at}: {path!r} has no effect, since {other!r} after it sets all of that again; put it "
+                    "last, or leave one of them out."
+                )
+
+
+def _within(place: Place, wholes: Sequence[Place]) -> bool:
+    return any(place[: len(whole)] == whole for whole in wholes)
+
+
+def changed(paths: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return paths and their values with changes made after: what a new path sets anew is left out.
+
+    Args:
+        paths: Dotted paths and values, in the order in which they are made.
+        changes: Others; one that is there already keeps its place.
+    """
+    new = [path.split(".") for path in changes if path not in paths]
+    kept = {
+        path: value
+        for path, value in paths.items()
+        if not any(_covers(parts, path.split(".")) for parts in new)
+    }
+    return {**kept, **changes}
+
+
+def _covers(whole: Sequence[str], path: Sequence[str]) -> bool:
+    return len(whole) <= len(path) and all(
+        one in ("*", other) for one, other in zip(whole, path, strict=False)
+    )
+
+
 def allowed_indices(length: int) -> str:
     """Write the indices of a list of some length."""
     return f"0 to {length - 1}, or -{length} to -1" if length else "none, since there are none"
@@ -70,4 +131,4 @@ def _index(items: Sequence[Any], part: str, at: str) -> int:
         raise ConfigError(f"{at}: {unknown_name('name', part, names)}")
     if not -len(items) <= int(part) < len(items):
         raise ConfigError(f"{at}: found index {part}; allowed: {allowed_indices(len(items))}.")
-    return int(part)
+    return int(part) % len(items)

@@ -1,9 +1,11 @@
 """Whether the reports of a space fit its grids: a report must not turn out empty after hours of training."""
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
 
+from search_spaces.expansion import Expansion
 from search_spaces.reports import (
     AxisValue,
     CurvesSpec,
@@ -20,6 +22,7 @@ from search_spaces.reports import (
 )
 from search_spaces.schema import GridSpec, SpaceSpec
 from search_spaces.strict import shown
+from trainers.canonical import dataset_entry
 from trainers.errors import ConfigError, unknown_name
 from trainers.history import (
     EIGENSPACE_CONVERGED,
@@ -39,9 +42,6 @@ CURVATURE = "curvature"
 DENSITY = "spectrum"
 SKETCH = "sketch"
 ERROR = "_error"
-
-DEFAULT_DIMENSION = 10
-"""Eigenvalues taken to be recorded where the probe leaves their number to the data set."""
 
 FINAL_METRICS = (
     "final/train_loss",
@@ -63,13 +63,47 @@ SERIES = (
 )
 
 
-def check_reports(spec: SpaceSpec) -> None:
-    """Raise `ConfigError` for the first report that names a grid, axis, value or metric it cannot show."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Probed:
+    """What the probes of some grids record.
+
+    Args:
+        series: The series that they declare.
+        eigenvalues: How many eigenvalues any of the cells records; 0 without a probe of the curvature.
+    """
+
+    series: tuple[str, ...]
+    eigenvalues: int
+
+    @classmethod
+    def by(cls, grids: Sequence[Expansion]) -> Self:
+        found = {variant for grid in grids for variant in grid.variants("probes", "dataset")}
+        names = sorted({probe.name for probes, _ in found for probe in probes})
+        sizes = [
+            dict(probe.options).get("k") or dataset_entry(dataset).num_outputs
+            for probes, dataset in found
+            for probe in probes
+            if probe.name == CURVATURE
+        ]
+        return cls(
+            series=tuple(series for name in names for series in PROBES[name].series),
+            eigenvalues=max(sizes, default=0),
+        )
+
+
+def check_reports(spec: SpaceSpec, grids: Sequence[Expansion]) -> None:
+    """Raise `ConfigError` for the first report that names a grid, axis, value or metric it cannot show.
+
+    Args:
+        spec: The space.
+        grids: Its grids, expanded.
+    """
+    expanded = {grid.name: grid for grid in grids}
     for report in spec.reports:
         at = f"reports.{report.name}"
-        grids = _shown_grids(spec, report, at)
-        _check_axes(report, grids, at)
-        _check_metrics(spec, report, grids, at)
+        shown_grids = _shown_grids(spec, report, at)
+        _check_axes(report, shown_grids, at)
+        _check_metrics(report, _Probed.by([expanded[grid.name] for grid in shown_grids]), at)
 
 
 def check_claims(spec: SpaceSpec) -> None:
@@ -161,25 +195,24 @@ def _axes_of(report: Report) -> Iterable[tuple[str, str]]:
             yield from ((f"panels[{index}]", axis) for index, axis in enumerate(report.panels))
 
 
-def _check_metrics(spec: SpaceSpec, report: Report, grids: list[GridSpec], at: str) -> None:
-    dimension = _probed_dimension(spec, grids)
+def _check_metrics(report: Report, probed: _Probed, at: str) -> None:
     match report:
         case HeatmapSpec() | FinalsSpec():
             named, valid = report.metrics, FINAL_METRICS
         case TableSpec():
             named, valid = (report.metric,), FINAL_METRICS
         case CurvesSpec():
-            named, valid = report.series(), (*SERIES, *_probed_series(spec, grids))
+            named, valid = report.series(), (*SERIES, *probed.series)
             if report.error_bars and not any(
                 _fits(f"{metric}{ERROR}", series) for metric in named for series in valid
             ):
                 raise ConfigError(f"{at}.error_bars: no shown series is an estimate with a recorded error.")
         case LevelsSpec():
-            named, valid = report.series, (*SERIES, *_probed_series(spec, grids))
+            named, valid = report.series, (*SERIES, *probed.series)
         case PathSpec():
-            named, valid = (report.x, report.y), (*SERIES, *_probed_series(spec, grids))
+            named, valid = (report.x, report.y), (*SERIES, *probed.series)
         case ProfileSpec() | DensitySpec() | SeparationSpec():
-            probed = [series.partition("/")[0] for series in _probed_series(spec, grids)]
+            kinds = [series.partition("/")[0] for series in probed.series]
             match report:
                 case ProfileSpec():
                     wanted = report.series.partition("/")[0]
@@ -187,28 +220,29 @@ def _check_metrics(spec: SpaceSpec, report: Report, grids: list[GridSpec], at: s
                     wanted = DENSITY
                 case SeparationSpec():
                     wanted = SKETCH
-            if wanted not in probed:
+            if wanted not in kinds:
                 raise ConfigError(
                     f"{at}: shows {wanted!r} series, which no shown grid measures; add the probe."
                 )
             return
         case SpectrumSpec():
-            if not dimension:
+            if not probed.eigenvalues:
                 problem = "shows eigenvalues, which no shown grid measures"
                 raise ConfigError(f"{at}: {problem}; add the probe {CURVATURE!r}.")
             if not report.overlay:
                 return
-            named, valid = report.overlay, _probed_series(spec, grids)
+            named, valid = report.overlay, probed.series
     if not named:
         raise ConfigError(f"{at}.metrics: found none; allowed: {', '.join(valid)}.")
     for metric in named:
-        if not any(_fits(metric, series) for series in valid) and not _is_eigenvalue(metric, dimension):
+        fits = any(_fits(metric, series) for series in valid)
+        if not fits and not _is_eigenvalue(metric, probed.eigenvalues):
             raise ConfigError(f"{at}: {unknown_name('metric', metric, valid)}")
 
 
-def _is_eigenvalue(metric: str, dimension: int) -> bool:
+def _is_eigenvalue(metric: str, recorded: int) -> bool:
     prefix, _, index = metric.rpartition("_")
-    return prefix == "curvature/lambda" and index.isdecimal() and 1 <= int(index) <= dimension
+    return prefix == "curvature/lambda" and index.isdecimal() and 1 <= int(index) <= recorded
 
 
 def _fits(metric: str, series: str) -> bool:
@@ -217,21 +251,3 @@ def _fits(metric: str, series: str) -> bool:
         return False
     pattern = ".+".join(re.escape(part) for part in re.split("<[^>]*>", series))
     return re.fullmatch(pattern, metric) is not None
-
-
-def _probed_series(spec: SpaceSpec, grids: list[GridSpec]) -> list[str]:
-    names = sorted({probe["name"] for probe in _probes(spec, grids)})
-    return [series for name in names for series in PROBES[name].series]
-
-
-def _probes(spec: SpaceSpec, grids: list[GridSpec]) -> list[dict[str, Any]]:
-    probes = [*spec.base.probes, *(probe for grid in grids for probe in grid.set.get("probes", ()))]
-    return [{"name": probe} if isinstance(probe, str) else probe for probe in probes]
-
-
-def _probed_dimension(spec: SpaceSpec, grids: list[GridSpec]) -> int:
-    """Return how many eigenvalues the shown grids may record; 0 without a probe of the curvature."""
-    sizes: list[int] = [
-        probe.get("k") or DEFAULT_DIMENSION for probe in _probes(spec, grids) if probe["name"] == CURVATURE
-    ]
-    return max(sizes, default=0)

@@ -16,7 +16,7 @@ from search_spaces.strict import plain_data
 def fit_reports(spec: SpaceSpec, before: SpaceSpec, paths: Iterable[str]) -> SpaceSpec:
     """Fit the reports of a space that overrides have changed.
 
-    Values of `where` that an axis has no more are dropped; a filter of which nothing is left goes altogether,
+    Values of `where` that an axis has no more are dropped; a filter that lost all but null goes altogether,
     and the report shows every value of that axis. Unless the overrides gave one, a title goes where the
     filter has changed; and the report's own name takes its place, or that of the space's description, where
     they name a setting (a data set, a model, a label of an axis) that the space has no more.
@@ -42,11 +42,15 @@ def fit_reports(spec: SpaceSpec, before: SpaceSpec, paths: Iterable[str]) -> Spa
 
 def _fitting(report: Report, spec: SpaceSpec) -> Filter:
     grids = [grid for grid in spec.grids if shows(report, grid)]
-    kept = {
-        axis: tuple(v for v in values if v in axis_labels(axis, grids))
-        for axis, values in report.where.items()
-    }
-    return {axis: values for axis, values in kept.items() if set(values) - {None}}
+    where: Filter = {}
+    for axis, values in report.where.items():
+        labels = axis_labels(axis, grids)
+        kept = tuple(value for value in values if value in labels)
+        # Null alone, "the points without this axis", is a filter as long as some have the axis.
+        whole = kept == values and set(labels) != {None}
+        if whole or set(kept) - {None}:
+            where[axis] = kept
+    return where
 
 
 def _titles_given(spec: SpaceSpec, paths: Iterable[str]) -> set[str]:

@@ -14,8 +14,7 @@ from search_spaces.cell_schema import BaseSpec
 from search_spaces.claims import ClaimSpec
 from search_spaces.reports import AxisValue, Report
 from search_spaces.search import SearchSpec, StopperSpec
-from search_spaces.strict import StrictModel, complain, infinity, shown
-from trainers.errors import unknown_name
+from search_spaces.strict import StrictModel, complain, infinity
 
 GRID_NAME = r"^[a-z][a-z0-9_-]*$"
 SPACE_NAME = r"^[a-z0-9][a-z0-9_.-]*$"
@@ -23,7 +22,10 @@ DEFAULT_GRID = "grid"
 
 
 class GridSpec(StrictModel):
-    """A product of axes over the base cell as changed by `set`, less the points that `exclude` names."""
+    """A product of axes over the base cell as changed by `set`, less the points that `exclude` names.
+
+    Whether its rules name what it has is checked by `search_spaces.grid_rules`, once overrides are made.
+    """
 
     name: Annotated[str, Field(pattern=GRID_NAME)]
     set: dict[str, Any] = Field(default_factory=dict)
@@ -43,20 +45,6 @@ class GridSpec(StrictModel):
         if isinstance(exclude := given.get("exclude"), (list, tuple)):
             given["exclude"] = [_long_rule(rule) for rule in cast("Sequence[Any]", exclude)]
         return given
-
-    @model_validator(mode="after")
-    def _excluded_points_exist(self) -> Self:
-        for index, rule in enumerate(self.exclude):
-            if not rule:
-                complain(f"exclude[{index}]: found no axis; it would exclude everything.")
-            for axis, values in rule.items():
-                if axis not in self.axes:
-                    complain(f"exclude[{index}]: {unknown_name('axis', axis, self.axes)}")
-                labels = self.axes[axis].labels
-                if missing := [value for value in values if value not in labels]:
-                    allowed = ", ".join(map(str, labels))
-                    complain(f"exclude[{index}].{axis}: found {shown(missing[0])}; allowed: {allowed}.")
-        return self
 
 
 def _long_rule(rule: Any) -> Any:

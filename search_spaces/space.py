@@ -20,12 +20,14 @@ from search_spaces.axes import AxisSpec, require_distinct
 from search_spaces.cell_schema import BaseSpec
 from search_spaces.claims import ClaimSpec
 from search_spaces.expansion import Expansion, GridPoint, base_cell, expansions
+from search_spaces.grid_rules import fit_rules
 from search_spaces.overrides import override, parse_override
+from search_spaces.plain_paths import changed
 from search_spaces.report_checks import check_claims, check_reports
 from search_spaces.report_fitting import fit_reports
 from search_spaces.reports import AxisValue, Report
 from search_spaces.schema import GridSpec, SpaceSpec
-from search_spaces.search import SEED, SearchSpec, StopperSpec, corners, sampled_grid
+from search_spaces.search import SEARCH_GRID, SEED, SearchSpec, StopperSpec, corners, sampled_grid
 from search_spaces.strict import config_error, plain_data, shown
 from search_spaces.yaml_text import read_yaml, write_yaml
 from trainers.canonical import canonical_form
@@ -130,7 +132,7 @@ class Space:
         changes = {
             "axes": axes,
             "seeds": seeds,
-            "set": {**grid.set, **given.set},
+            "set": changed(grid.set, given.set),
             "exclude": [*excluded, *plain_data(given)["exclude"]],
         }
         return _search_spec({**plain_data(given), **plain_data(changes)})
@@ -284,7 +286,7 @@ def _space(
     small = values.pop("smoke", None)
     if not isinstance(small, Mapping) and (small is not None or smoke):
         raise ConfigError(f"{origin}: smoke: expected a mapping of paths to values, found {shown(small)}.")
-    spec = _validated(values, origin)
+    spec = stated = _validated(values, origin)
     if smoke or overrides:
         _expanded(spec, origin)
         plain = plain_data(spec)
@@ -294,7 +296,8 @@ def _space(
             plain["name"] += SMOKE_SUFFIX
             for path, value in changes.items():
                 override(plain, str(path), value, "smoke")
-            spec = fit_reports(_validated(plain, f"{origin} with smoke"), spec, map(str, changes))
+            small_spec = fit_rules(_validated(plain, f"{origin} with smoke"), stated)
+            spec = fit_reports(small_spec, spec, map(str, changes))
             # Filters wait for all overrides: `--set` may bring back a value that the small variant lacks.
             plain["reports"] = [
                 {**cast("dict[str, Any]", report), "title": fitted.title}
@@ -304,7 +307,7 @@ def _space(
             for path, value in overrides:
                 override(plain, path, value, "--set")
             whole = _validated(plain, f"{origin} with {'smoke' if smoke else '--set'}")
-            spec = fit_reports(whole, spec, [path for path, _ in overrides])
+            spec = fit_reports(fit_rules(whole, stated, spec), spec, [path for path, _ in overrides])
     return Space(spec, _expanded(spec, origin))
 
 
@@ -321,12 +324,15 @@ def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:
         canonical_form(base_cell(spec.base))
         at = origin
         grids = expansions(spec)
-        check_reports(spec)
+        check_reports(spec, grids)
         check_claims(spec)
         if spec.search is not None and spec.search.axes:
-            for name, axis in spec.search.axes.items():
-                if isinstance(axis, AxisSpec):
-                    require_distinct(axis, f"search.axes.{name}")
+            listed = {name: axis for name, axis in spec.search.axes.items() if isinstance(axis, AxisSpec)}
+            for name, axis in listed.items():
+                require_distinct(axis, f"search.axes.{name}")
+            Expansion(
+                spec.base, GridSpec(name=SEARCH_GRID, set=spec.search.set, axes=listed)
+            ).require_effects()
             for corner in corners(spec.search):
                 sampled_points(spec.base, spec.search, corner)
     except ConfigError as error:
@@ -342,7 +348,9 @@ def sampled_points(base: BaseSpec, search: SearchSpec, values: Mapping[str, Axis
         grid = GridSpec.model_validate(sampled_grid(search, values, seeds))
     except ValidationError as error:
         raise config_error(error, "search") from error
-    points = list(Expansion(base, grid).points())
+    expansion = Expansion(base, grid)
+    expansion.require_effects()
+    points = list(expansion.points())
     for point in points:
         canonical_form(point.cell)
     return points

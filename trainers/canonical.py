@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from trainers.cell import Cell, Condition, Phase
+from trainers.cell import Cell, Condition, Phase, deciding_seed
 from trainers.data import DATASETS, DatasetEntry
 from trainers.errors import ConfigError, unknown_name
 from trainers.losses import LOSSES
@@ -75,7 +75,8 @@ def stages(cell: Cell) -> tuple[Stage, ...]:
     """Reduce the phases: empty ones drop out, equal neighbours merge, equal rates mean no projection.
 
     Raises:
-        ConfigError: An unknown optimiser, k too large, both rates 0, or no step at all.
+        ConfigError: An unknown optimiser, k too large, both rates 0, no step at all, or a last phase that
+            ends before another.
     """
     entry = dataset_entry(cell.dataset)
     return _reduced(cell.phases, entry.num_outputs, entry.num_train)
@@ -103,11 +104,22 @@ def _reduced(phases: tuple[Phase, ...], num_outputs: int, num_train: int) -> tup
             reduced.pop()
             stage = replace(stage, start=before.start, carry=before.carry)
         reduced.append(stage)
+    _require_last(phases)
     if not reduced:
         raise ConfigError("phases: no phase has a step; the last `until` must be at least 1.")
     if reduced[-1].condition is not None:
         raise ConfigError("phases: the last phase ends on a condition; expected a step, the cell's length.")
     return tuple(reduced)
+
+
+def _require_last(phases: tuple[Phase, ...]) -> None:
+    """Refuse a last phase that ends before another one: the cell would train for longer than it asks for."""
+    longest = max(range(len(phases)), key=lambda index: phases[index].last)
+    if (end := phases[-1].last) < phases[longest].last:
+        raise ConfigError(
+            f"phases.{len(phases) - 1}.until: found {end}; this is the last phase, so it must not end before "
+            f"phase {longest}, which ends at {phases[longest].last}."
+        )
 
 
 def _has_state(optimizer: Choice) -> bool:
@@ -148,10 +160,12 @@ def _stage(phase: Phase, before: Stage | None, start: int, num_outputs: int, num
 
 
 def _completed(condition: Condition, num_outputs: int, num_train: int) -> Condition:
+    size = _at_most("until.holdout_size", condition.holdout_size, num_train)
     return replace(
         condition,
         k=condition.k or num_outputs,
-        holdout_size=_at_most("until.holdout_size", condition.holdout_size, num_train),
+        holdout_size=size,
+        holdout_seed=deciding_seed(condition.holdout_seed, size, num_train),
         chi_above=float(condition.chi_above),
         ema=float(condition.ema),
         tolerance=float(condition.tolerance),
@@ -208,9 +222,11 @@ def eigenspace_form(cell: Cell) -> dict[str, Any]:
     """Return what a projecting stage depends on besides its own rule."""
     # The order came later: at its default it is left out, so that older addresses stay.
     order = {} if cell.solver.order == "algebraic" else {"order": cell.solver.order}
+    num_train = dataset_entry(cell.dataset).num_train
+    size = _at_most("holdout_size", cell.holdout_size, num_train)
     return order | {
-        "holdout_size": _bounded("holdout_size", cell.holdout_size, cell.dataset),
-        "holdout_seed": cell.holdout_seed,
+        "holdout_size": size,
+        "holdout_seed": deciding_seed(cell.holdout_seed, size, num_train),
         "refresh_every": cell.refresh_every,
         "tolerance": float(cell.solver.tolerance),
         "guard": cell.solver.guard,

@@ -172,7 +172,7 @@ class Cell:
         batch_size: Examples per step.
         holdout_size: Size l of the subset on which the Hessian is computed (ZS25 section 3.1); `None` is the
             whole training set. The subset stays in training.
-        holdout_seed: Seeds the choice of that subset.
+        holdout_seed: Seeds the choice of that subset; decides nothing where it is the whole training set.
         refresh_every: Period T in steps at which the Dominant subspace is recomputed while a phase projects.
         solver: Accuracy of the eigenspace tracker.
         init: "pytorch" (each layer's default), "xavier" or "kaiming" (normal weights, zero bias; what else
@@ -230,6 +230,11 @@ INITIALISATIONS = ("pytorch", "xavier", "kaiming")
 
 ORDERS = ("algebraic", "magnitude")
 """Which eigenvalues lead: the largest, as in the papers, or those of largest magnitude."""
+
+
+def deciding_seed(seed: int, size: int, num_train: int) -> int:
+    """Return the seed of a holdout; 0 where that is the whole training set, and the seed decides nothing."""
+    return seed if size < num_train else 0
 
 
 def whole(label: str, value: Any, *, minimum: int) -> None:

@@ -29,6 +29,8 @@ class Option:
         kind: The type, when the default is `None`.
         later: Whether the option came after its table entry was first used: left out of a cell's canonical
             form at its default, so that older addresses stay.
+        when: Another option, and the value that it must have for this one to decide anything; otherwise a
+            canonical form has the default.
     """
 
     default: OptionValue
@@ -38,6 +40,13 @@ class Option:
     optional: bool = False
     kind: type | None = None
     later: bool = False
+    when: tuple[str, OptionValue] | None = None
+
+    def deciding(self, value: OptionValue, resolved: Mapping[str, OptionValue]) -> OptionValue:
+        """Return the value as it is hashed, beside all options: the default where it decides nothing."""
+        if self.when is None or resolved[self.when[0]] == self.when[1]:
+            return value
+        return self.default
 
     def left_out(self, value: OptionValue) -> bool:
         """Whether a canonical form says nothing about the option at this value."""
@@ -107,11 +116,9 @@ class Choice:
 
     def canonical(self, what: str, declared: Mapping[str, Option]) -> dict[str, OptionValue]:
         """Return the options as they are hashed: all, but later ones only where they say something."""
-        return {
-            name: value
-            for name, value in self.resolve(what, declared).items()
-            if not declared[name].left_out(value)
-        }
+        resolved = self.resolve(what, declared)
+        hashed = {name: declared[name].deciding(value, resolved) for name, value in resolved.items()}
+        return {name: value for name, value in hashed.items() if not declared[name].left_out(value)}
 
     def __str__(self) -> str:
         if not self.options:

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from search_spaces import Space, list_spaces, load_space, load_space_text
+from search_spaces.reports import SpectrumSpec
 from sweep.plan import make_plan
-from trainers.canonical import stages
+from trainers.canonical import dataset_entry, stages
 from trainers.errors import ConfigError
 
 NAMES = [name for name, _ in list_spaces()]
@@ -144,6 +145,25 @@ def test_figures_2_to_4() -> None:
         assert stages(point.cell)[-1].bulk_rate == point.axes["lr"]
     plan = make_plan(full("zs25-fig4"))
     assert len(plan.cell_ids) == len(plan.cells) == 7 * 7 - 1
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["full", "small"])
+@pytest.mark.parametrize("name", SIZES)
+def test_the_black_eigenvalue_is_the_first_of_the_bulk(name: str, small: bool) -> None:
+    space = load_space(name, smoke=small)
+    for report in space.reports:
+        if not isinstance(report, SpectrumSpec) or report.highlight is None:
+            continue
+        shown = [
+            point.cell
+            for point in space.points()
+            if point.grid in (report.grids or [point.grid])
+            and all(point.axes.get(axis) in values for axis, values in report.where.items())
+        ]
+        sizes = {
+            phase.k or dataset_entry(cell.dataset).num_outputs for cell in shown for phase in cell.phases
+        }
+        assert sizes == {report.highlight - 1}, report.name
 
 
 def test_an_overlay_that_no_probe_measures_is_refused() -> None:

@@ -8,10 +8,12 @@ import pytest
 from search_spaces import Space, load_space, load_space_text
 from tests.search_spaces.malformed import GOOD
 from trainers.cell import Cell
+from trainers.errors import ConfigError
 from trainers.options import Choice
 
 SMOKE = """\
 smoke:
+  base.phases.0.until: 10
   base.phases.1.until: 20
   lr: [0.1]
   grids.main.axes.alpha_dom: [1, inf]
@@ -80,6 +82,79 @@ def test_an_override_takes_report_filters_along(tmp_path: Path) -> None:
     assert report.where == {"alpha_dom": (2.0,)}
     report = load_space(path, overrides=["alpha_dom=[4, 8]"]).reports[0]
     assert report.where == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "where"),
+    [
+        ("lr=[0.3]", {"alpha_dom": (None,)}),
+        ("alpha_dom=[4, 8]", {"alpha_dom": (None,)}),
+        ("grids.main.axes={lr: [0.1]}", {}),
+    ],
+)
+def test_a_filter_of_points_without_an_axis_stays(
+    tmp_path: Path, override: str, where: dict[str, tuple[None]]
+) -> None:
+    path = tmp_path / "filtered.yaml"
+    report = "{kind: curves, name: heat, lines: [lr], where: {alpha_dom: [null]}}"
+    path.write_text(f"{GOOD[: GOOD.index('reports:')]}reports: [{report}]\n")
+    assert load_space(path, overrides=[override]).reports[0].where == where
+
+
+EXCLUDING = GOOD.replace(
+    "  - name: sgd\n",
+    "    exclude: [{alpha_dom: .inf, lr: 0.1}, {alpha_dom: [1, 2], lr: 0.2}]\n  - name: sgd\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "points"),
+    [
+        ([], {(1.0, 0.1), (2.0, 0.1), (math.inf, 0.2)}),
+        (["alpha_dom=[1, 2]"], {(1.0, 0.1), (2.0, 0.1)}),
+        (["alpha_dom=[1, 4]"], {(1.0, 0.1), (4.0, 0.1), (4.0, 0.2)}),
+        (["lr=0.3"], {(1.0, 0.3), (2.0, 0.3), (math.inf, 0.3)}),
+        (["lr=0.3", "lr=[0.1]"], {(1.0, 0.1), (2.0, 0.1)}),
+        (["grids.main.axes.alpha_dom.values=[inf]"], {(math.inf, 0.2)}),
+        (["reports=[]", "grids.main.axes={alpha_dom: [1, inf]}"], {(1.0,), (math.inf,)}),
+        (["alpha_dom=[1, 4]", "grids.main.exclude=[{alpha_dom: 4}]"], {(1.0, 0.1), (1.0, 0.2)}),
+    ],
+)
+def test_an_override_takes_rules_along(
+    tmp_path: Path, overrides: list[str], points: set[tuple[float, ...]]
+) -> None:
+    path = tmp_path / "excluding.yaml"
+    path.write_text(EXCLUDING)
+    space = load_space(path, overrides=overrides)
+    assert {tuple(point.axes.values()) for point in space.points() if point.grid == "main"} == points
+    assert load_space_text(space.text) == space
+
+
+def test_rules_that_a_small_variant_gives_are_taken_along_too(tmp_path: Path) -> None:
+    path = tmp_path / "excluding.yaml"
+    path.write_text(EXCLUDING + "smoke:\n  lr: [0.1, 0.4]\n  grids.main.exclude: [{lr: 0.4}]\n")
+    assert len(cells(load_space(path, smoke=True))) == 3 + 1
+    assert len(cells(load_space(path, smoke=True, overrides=["lr=[0.1, 0.2]"]))) == 6 + 1
+
+
+@pytest.mark.parametrize("rule", ["{alpha_dom: 3}", "{alpha_don: 1}", "{}"])
+def test_a_rule_of_an_override_names_what_there_is(tmp_path: Path, rule: str) -> None:
+    path = tmp_path / "excluding.yaml"
+    path.write_text(EXCLUDING)
+    with pytest.raises(ConfigError, match=r"grids\.main\.exclude\[0\]"):
+        load_space(path, overrides=["alpha_dom=[1, 2]", f"grids.main.exclude=[{rule}]"])
+
+
+@pytest.mark.parametrize(
+    ("name", "earlier"),
+    [("zs25-fig3", "switch_step=600"), ("zs25-fig1", "grids.switch.axes.switch_step=[0, 600]")],
+)
+def test_a_cell_is_not_made_shorter_than_its_first_phase(name: str, earlier: str) -> None:
+    """Otherwise the last phase would be dropped, and cells train for longer than was asked."""
+    with pytest.raises(ConfigError, match=r"phases\.1\.until: found 2000; .* phase 0, which ends at "):
+        list(load_space(name, overrides=["num_steps=2000"]).points())
+    shorter = load_space(name, overrides=["num_steps=2000", earlier])
+    assert max(cell.num_steps for cell in cells(shorter)) == 2000
 
 
 TITLED = (

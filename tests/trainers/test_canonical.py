@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,6 +36,11 @@ INF = math.inf
 def cell(*phases: Phase, **fields: Any) -> Cell:
     given = {"model": Choice("mlp"), "dataset": Choice("mnist-5k"), **fields}
     return Cell(phases=phases or (SGD,), **given)
+
+
+def aligned(**fields: Any) -> tuple[Phase, Phase]:
+    """A phase that ends on a condition, and Bulk-SGD after it."""
+    return Phase(lr=0.1, until=Condition(chi_above=0.5, at_most=50, **fields)), BULK
 
 
 def same(left: Cell, right: Cell) -> bool:
@@ -143,10 +149,34 @@ def test_quotients_that_are_equal_on_paper_are_one_rate() -> None:
         # k of the data set, spelled out.
         (cell(BULK), cell(dataclasses.replace(BULK, k=10))),
         (cell(BULK, holdout_size=None), cell(BULK, holdout_size=5000)),
+        # Seeds that decide nothing: the holdout is the whole training set, the labels are not drawn.
+        (cell(BULK, holdout_size=None), cell(BULK, holdout_size=None, holdout_seed=7)),
+        (cell(BULK, holdout_size=5000), cell(BULK, holdout_size=5000, holdout_seed=7)),
+        (cell(*aligned()), cell(*aligned(holdout_seed=7))),
+        (
+            cell(probes=(Probe(name="curvature"),)),
+            cell(probes=(Probe(name="curvature", options=(("holdout_seed", 7),)),)),
+        ),
+        (
+            cell(probes=(Probe(name="overlap", options=(("holdout_size", 60), ("split", "test"))),)),
+            cell(
+                probes=(
+                    Probe(
+                        name="overlap",
+                        options=(("holdout_seed", 7), ("holdout_size", 60), ("split", "test")),
+                    ),
+                )
+            ),
+        ),
+        (cell(), cell(dataset=Choice.of("mnist-5k", labels_seed=7))),
+        (
+            cell(dataset=Choice.of("mnist-5k", labels="parity")),
+            cell(dataset=Choice.of("mnist-5k", labels="parity", labels_seed=7)),
+        ),
         # Phases.
         (cell(SGD), cell(Phase(lr=0.5, until=0), SGD)),
         (cell(SGD), cell(SGD, Phase(lr=0.5, until=100))),
-        (cell(SGD), cell(SGD, Phase(lr=0.5, until=50))),
+        (cell(SGD), cell(Phase(lr=0.1, until=100), Phase(lr=0.5, until=50), Phase(lr=0.5, until=100))),
         (cell(SGD), cell(Phase(lr=0.1, until=40), SGD)),
         (cell(SGD), cell(Phase(lr=0.1, until=40), Phase(lr=0.5, until=40), SGD)),
         (
@@ -221,6 +251,24 @@ def test_probes_keep_their_own_k_and_holdout_alive() -> None:
     assert trajectory_id(probed()) == trajectory_id(probed(k=3)) == trajectory_id(cell(SGD))
 
 
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda seed: cell(*aligned(holdout_size=60, holdout_seed=seed)),
+        lambda seed: cell(dataset=Choice.of("mnist-5k", labels="random", labels_seed=seed)),
+        lambda seed: cell(
+            probes=(Probe(name="curvature", options=(("holdout_seed", seed), ("holdout_size", 60))),)
+        ),
+        lambda seed: cell(
+            probes=(Probe(name="overlap", options=(("holdout_seed", seed), ("holdout_size", 60), ("k", 2))),)
+        ),
+    ],
+    ids=["condition", "labels", "probe", "overlap with k"],
+)
+def test_seeds_that_decide_something_stay(of: Callable[[int], Cell]) -> None:
+    assert not same(of(0), of(7))
+
+
 def test_stages() -> None:
     found = stages(
         cell(
@@ -273,6 +321,12 @@ def test_a_prefix_is_what_a_shorter_run_goes_through() -> None:
 def refusals() -> list[tuple[dict[str, Any], str]]:
     return [
         ({"phases": (Phase(lr=0.1, until=0),)}, "no phase has a step"),
+        (
+            {"phases": (SGD, Phase(lr=0.5, until=200), Phase(lr=0.5, until=50))},
+            r"phases\.2\.until: found 50; this is the last phase, .* before phase 1, which ends at 200",
+        ),
+        # Also where the two would be one stage.
+        ({"phases": (SGD, Phase(lr=0.1, until=50))}, r"phases\.1\.until: found 50"),
         ({"phases": (Phase(lr=0.1, until=5, optimizer="sdg"),)}, "Did you mean 'sgd'"),
         ({"phases": (Phase(lr=1e-320, until=5, alpha_dom=1e300, beta_bulk=INF),)}, "nothing would train"),
         ({"phases": (Phase(lr=1e300, until=5, alpha_dom=1e-300),)}, "too large"),

@@ -198,6 +198,12 @@ def test_attention_is_torchs() -> None:
         ("def build(shape, outputs):\n    return 3", {}, "returned int; expected"),
         ("def other(shape, outputs):\n    return 3", {}, "has no 'build'"),
         ("def build(shape, outputs):\n    raise OSError('no')", {}, r"failed: OSError\('no'\)"),
+        (
+            "def build(shape, outputs):\n    return {}['width']",
+            {},
+            r"build of .* failed: KeyError\('width'\)",
+        ),
+        ("{}['width']", {}, r"model\.py failed: KeyError\('width'\)"),
         ("import torch\nbuild = lambda s, o: torch.nn.BatchNorm2d(3)", {}, "keeps running averages"),
     ],
 )

@@ -1,5 +1,6 @@
 """A module of the user's own: what is asked of it, and that its buffers are the same in every process."""
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -145,6 +146,42 @@ def test_random_buffers_are_the_same_in_every_process(tmp_path: Path) -> None:
         resumed.advance(20)
         found.append(resumed.weights(0))
     assert torch.equal(*found)
+
+
+ANNOTATED = """
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+from torch import nn
+
+
+@dataclasses.dataclass
+class Shape:
+    sides: tuple[int, ...]
+
+    def build(self, num_outputs: int) -> nn.Module:
+        assert Path(__file__).name == "my_model.py"
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(self.sides), num_outputs))
+
+
+def build(input_shape, num_outputs):
+    return Shape(input_shape).build(num_outputs)
+"""
+
+
+def test_a_file_may_have_dataclasses_with_later_annotations(tmp_path: Path) -> None:
+    module = build(ANNOTATED, tmp_path)
+    assert [tuple(values.shape) for values in module.parameters()] == [(3, 16), (3,)]
+
+
+def test_a_file_that_fails_leaves_no_module(tmp_path: Path) -> None:
+    before = set(sys.modules)
+    with pytest.raises(ConfigError, match="my_model.py failed: ZeroDivisionError"):
+        build(ANNOTATED + "1 / 0\n", tmp_path)
+    assert not {name for name in set(sys.modules) - before if name.startswith("user_model")}
 
 
 class Last(nn.Module):

@@ -7,7 +7,7 @@ from typing import cast
 from trainers.data.entry import Dataset
 from trainers.options import Option, OptionValue
 
-_SEED = Option(default=0, minimum=0, later=True)
+_SEED = Option(default=0, minimum=0, later=True, when=("labels", "random"))
 
 LABELS: dict[str, Option] = {
     "labels": Option(default="given", allowed=("given", "random"), later=True),

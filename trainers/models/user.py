@@ -16,14 +16,13 @@ generator, as layers do: initial weights then follow a cell's seed, and buffers 
 What a module has to be besides is in `trainers.models.demands`.
 """
 
-import hashlib
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.errors import ConfigError
 from trainers.options import OptionValue
+from trainers.own_file import digest_of, run_source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,11 +34,7 @@ def source_digest(options: Mapping[str, OptionValue]) -> str:
     Raises:
         ConfigError: It cannot be read.
     """
-    return _digest_of(_source(options))
-
-
-def _digest_of(source: bytes) -> str:
-    return f"sha256:{hashlib.sha256(source).hexdigest()}"
+    return digest_of(_source(options))
 
 
 def _source(options: Mapping[str, OptionValue]) -> bytes:
@@ -71,18 +66,17 @@ def build(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, 
     path, name = str(options["path"]), str(options["function"])
     # Read once: what is run is what the digest was taken of.
     source = _source(options)
-    digest = _digest_of(source)
+    digest = digest_of(source)
     if options.get("digest", digest) != digest:
         raise ConfigError(f"model: {path} has changed since the cell was planned; plan it again.")
-    spec = importlib.util.spec_from_loader(f"user_model_{digest[-16:]}", loader=None)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
     try:
-        exec(compile(source, path, "exec"), module.__dict__)
-        function = module.__dict__[name]
-        built = function(input_shape, num_outputs)
-    except KeyError as error:
-        raise ConfigError(f"model.function: {path} has no {error}.") from error
+        found = vars(run_source(source, path, "user_model"))
+    except Exception as error:
+        raise ConfigError(f"model: {path} failed: {error!r}.") from error
+    if name not in found:
+        raise ConfigError(f"model.function: {path} has no {name!r}.")
+    try:
+        built = found[name](input_shape, num_outputs)
     except Exception as error:
         raise ConfigError(f"model: {name} of {path} failed: {error!r}.") from error
     if not isinstance(built, nn.Module):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from trainers.cell import ORDERS
+from trainers.cell import ORDERS, deciding_seed
 from trainers.data.entry import DatasetEntry
 from trainers.errors import ConfigError
 from trainers.options import Option, OptionValue
@@ -39,7 +39,7 @@ class ProbeEntry:
         return self.series[:1] if self.own_series is None else self.own_series(options)
 
     def complete(self, options: Mapping[str, OptionValue], dataset: DatasetEntry) -> dict[str, OptionValue]:
-        """Replace the options that are left to the data set, `k`, `sizes` and `holdout_size`, and to a file.
+        """Replace what is left to the data set (`k`, `sizes`, `holdout_size`) or to a file, and idle seeds.
 
         Raises:
             ConfigError: A subspace is larger than k, or the file cannot be read.
@@ -51,6 +51,8 @@ class ProbeEntry:
             complete["k"] = self.classes * dataset.num_outputs
         if "holdout_size" in complete and complete["holdout_size"] is None:
             complete["holdout_size"] = dataset.num_train
+        if "holdout_size" in complete:
+            complete["holdout_seed"] = self._seed(complete, dataset)
         if complete.get("sizes") == ():
             complete["sizes"] = (dataset.num_outputs,)
         k, sizes = complete.get("k"), complete.get("sizes", ())
@@ -59,6 +61,12 @@ class ProbeEntry:
                 if isinstance(size, int) and size > k:
                     raise ConfigError(f"probe sizes: found {size}; with k = {k} they can be at most that.")
         return complete
+
+    def _seed(self, options: Mapping[str, Any], dataset: DatasetEntry) -> int:
+        """Return the seed of the holdout; 0 where it decides nothing, as where the test set alone is used."""
+        if options.get("split") == "test" and not options["k"]:
+            return 0
+        return deciding_seed(options["holdout_seed"], options["holdout_size"], dataset.num_train)
 
 
 VECTORS = ("gradient", "batch_gradient", "update")

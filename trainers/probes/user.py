@@ -10,13 +10,13 @@ nothing, keep nothing, and return the same for the same view. The digest of the 
 what a cell records, not of its trajectory. The file must be readable at this path wherever cells are trained.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainers.errors import ConfigError
+from trainers.own_file import digest_of, run_source
 
 if TYPE_CHECKING:
     from trainers.lane import ScheduledProbe
@@ -29,11 +29,7 @@ def source_digest(path: str) -> str:
     Raises:
         ConfigError: It cannot be read.
     """
-    return _digest_of(_source(path))
-
-
-def _digest_of(source: bytes) -> str:
-    return f"sha256:{hashlib.sha256(source).hexdigest()}"
+    return digest_of(_source(path))
 
 
 def measure_own(view: "View", probe: "ScheduledProbe") -> dict[str, float]:
@@ -70,13 +66,12 @@ def _source(path: str) -> bytes:
 def _function(path: str, name: str, digest: str) -> Callable[["View"], Any]:
     # Read once: what is run is what the digest was taken of.
     source = _source(path)
-    if _digest_of(source) != digest:
+    if digest_of(source) != digest:
         raise ConfigError(f"probe: {path} has changed since the cell was planned; plan it again.")
-    found: dict[str, Any] = {"__name__": "own_probe", "__file__": path}
     try:
-        exec(compile(source, path, "exec"), found)
-        return found[name]
-    except KeyError as error:
-        raise ConfigError(f"probe: {path} has no function {error}.") from error
+        found = vars(run_source(source, path, "own_probe"))
     except Exception as error:
         raise ConfigError(f"probe: {path} failed: {error!r}.") from error
+    if name not in found:
+        raise ConfigError(f"probe: {path} has no function {name!r}.")
+    return found[name]
