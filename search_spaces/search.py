@@ -17,7 +17,7 @@ and recorded exactly as a grid's point is. A space without the section is search
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -298,10 +298,23 @@ def sampled_grid(
 
 def corners(search: SearchSpec) -> list[dict[str, AxisValue]]:
     """Return two configurations, of the first and of the last value of every axis."""
-    ends = {
-        name: (axis.value(axis.low), axis.value(axis.high))
-        if isinstance(axis, RangeSpec)
-        else (axis.labels[0], axis.labels[-1])
+    return [{name: _labels(axis)[place] for name, axis in search.axes.items()} for place in (0, -1)]
+
+
+def varied(search: SearchSpec) -> Iterator[dict[str, AxisValue]]:
+    """Yield configurations with every label of an axis, and both ends of a range, but those always excluded.
+
+    Each comes beside the first and beside the last values of the other axes, excluded together or not.
+    """
+    allowed = {
+        name: [label for label in _labels(axis) if search.seeds_of({name: label})] or _labels(axis)
         for name, axis in search.axes.items()
     }
-    return [{name: pair[end] for name, pair in ends.items()} for end in (0, 1)]
+    for place in (0, -1):
+        corner = {name: labels[place] for name, labels in allowed.items()}
+        yield from ({**corner, name: label} for name, labels in allowed.items() for label in labels)
+
+
+def _labels(axis: RangeSpec | AxisSpec) -> tuple[AxisValue, ...]:
+    """Return the labels of an axis, the ends of a range."""
+    return (axis.value(axis.low), axis.value(axis.high)) if isinstance(axis, RangeSpec) else axis.labels

@@ -27,7 +27,7 @@ from search_spaces.report_checks import check_claims, check_reports
 from search_spaces.report_fitting import fit_reports
 from search_spaces.reports import AxisValue, Report
 from search_spaces.schema import GridSpec, SpaceSpec
-from search_spaces.search import SEARCH_GRID, SEED, SearchSpec, StopperSpec, corners, sampled_grid
+from search_spaces.search import SEARCH_GRID, SEED, SearchSpec, StopperSpec, corners, sampled_grid, varied
 from search_spaces.strict import config_error, plain_data, shown
 from search_spaces.yaml_text import read_yaml, write_yaml
 from trainers.canonical import canonical_form
@@ -150,6 +150,19 @@ class Space:
             ConfigError: It is no valid cell.
         """
         return sampled_points(self.spec.base, self.search, values)
+
+    def varied(self) -> Iterator[GridPoint]:
+        """Yield points of the search in which every value of an axis occurs, both ends of a range.
+
+        Combinations that are excluded may be among them; what is no valid cell is left out.
+        """
+        unlimited = self.search.model_copy(update={"exclude": ()})
+        for values in varied(self.search):
+            try:
+                points = sampled_points(self.spec.base, unlimited, values)
+            except ConfigError:
+                continue
+            yield from points
 
     def for_search(self, changes: Mapping[str, Any]) -> "Space":
         """Return the space that a search stores: the same base, its search with changes, no grid, no report.

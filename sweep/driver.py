@@ -11,24 +11,26 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from search_spaces import Space, load_space_text
+from search_spaces import Space
 from sweep.grid_table import grid_table
+from sweep.invocation import TRAINS, hint
 from sweep.lanes import require_gpu_to_look_at
 from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.places import Places, sqlite_path
-from sweep.plan import make_plan
+from sweep.plan import Plan, make_plan
 from sweep.priority import in_order
 from sweep.ray_cluster import require_reachable
 from sweep.run_options import RunOptions
 from sweep.search.journal import Journal
-from sweep.search.points import plan_of, recorded_events, require_same_search, stored_events
+from sweep.search.points import plan_of, recorded_events, stored_events
 from sweep.storage import Storage
 from sweep.sweep_run import SweepRun
 from sweep.trainable import require_trainable
 from sweep.whereabouts import record_storage, require_its_storage
 from trainers.canonical import dataset_entry
 from trainers.cell import Cell
+from trainers.errors import ConfigError
 
 
 def run_sweep(space: Space, places: Places, options: RunOptions, console: Console) -> int:
@@ -47,15 +49,14 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         require_gpu_to_look_at(options.lanes, gpus_per_trial=options.gpus_per_trial)
     require_reachable(options.address)
     ledger, storage = _open(places, options)
-    plan = plan_of(space, recorded_events(space, ledger, options.name))
+    events = recorded_events(space, ledger, options.name)
+    plan = plan_of(space, events)
+    _require_cells(plan, places, options)
     in_order(plan, [], options.first)
     table = grid_table(plan.grids, plan.axes, plan.cell_ids)
     sweep = ledger.open_sweep(
         space, table, name=options.name, shares=options.reuse, accept_version=options.accept_version
     )
-    if sweep.space_sha256:
-        stored = load_space_text(ledger.read_space(sweep), origin=f"<sweep {sweep.name}>")
-        require_same_search(space, stored, sweep.name)
     if not sweep.shares:
         storage = storage.apart(sweep.run_id)
     # Before the lease: whoever asks from now on asks this driver.
@@ -65,8 +66,9 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         if not options.accept_storage:
             require_its_storage(ledger, options.name, places.storage)
         journal = Journal(ledger, sweep, lease, stored_events(space, ledger, sweep))
-        plan = plan_of(space, journal.events)
-        table = grid_table(plan.grids, plan.axes, plan.cell_ids)
+        if space.is_search and journal.events != events:
+            plan = plan_of(space, journal.events)
+            table = grid_table(plan.grids, plan.axes, plan.cell_ids)
         ledger.write_plan(sweep, space, table, accept_version=options.accept_version)
         record_storage(ledger, sweep, places.storage)
         ledger.remove_duplicate_parents(sweep)
@@ -88,6 +90,20 @@ def _open(places: Places, options: RunOptions) -> tuple[Ledger, Storage]:
     if not options.accept_storage:
         require_its_storage(ledger, options.name, places.storage)
     return ledger, Storage.open(places.storage)
+
+
+def _require_cells(plan: Plan, places: Places, options: RunOptions) -> None:
+    """Make sure that cells that are asked for one by one are still what the sweep would run.
+
+    Raises:
+        ConfigError: One has another address by now.
+    """
+    if gone := sorted((options.only or frozenset()) - plan.cells.keys()):
+        again = hint("resume", options.name, given=places.given, options=TRAINS)
+        raise ConfigError(
+            f"cell {gone[0]} is another one by now: a file of yours that it is made of has changed, or the "
+            f"version of the numerics. Nothing was changed. Go on with the sweep as it is now: {again}"
+        )
 
 
 def require_data(cells: Iterable[Cell], places: Places) -> None:

@@ -103,7 +103,8 @@ class PackEvents:
         now = time.monotonic()
         return self._held_seconds + sum(now - begun for begun in list(self._begun.values()))
 
-    def _let_go(self, pack: int) -> None:
+    def let_go(self, pack: int) -> None:
+        """A pack has lost its worker, or needs none any more."""
         if (begun := self._begun.pop(pack, None)) is not None:
             self._held_seconds += time.monotonic() - begun
         self._node_of.pop(pack, None)
@@ -145,7 +146,7 @@ class PackEvents:
                 self._retention.ended(cell_id)
                 self._settle(cell_id, math.inf)
         if not self._unended(pack):
-            self._let_go(pack)
+            self.let_go(pack)
 
     def _pass_over(self, pack: int, cell_id: str) -> None:
         """Say once that a worker trains what nobody planned; its pack is left to be gone on with."""
@@ -166,7 +167,7 @@ class PackEvents:
         Returns:
             The numbers of the packs that take its place.
         """
-        self._let_go(pack)
+        self.let_go(pack)
         left = self._unended(pack)
         together = len(self._packs[pack].cells)
         if left and together > 1:

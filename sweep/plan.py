@@ -62,6 +62,9 @@ class Plan:
         self.axes.append(point.axes)
         self.cell_ids.append(address)
         self.steps_naive += point.cell.num_steps
+        # Of the plan as it was.
+        for derived in ("steps_unique", "sharing", "steps_planned"):
+            self.__dict__.pop(derived, None)
         return address
 
     def trials(self, lanes: int = 1) -> list[tuple[str, ...]]:

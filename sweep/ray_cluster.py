@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from ray.exceptions import RayError
 
 from sweep.errors import ClusterError
 from sweep.lanes import free_gpu_bytes
+from sweep.progress import count_of
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -116,15 +118,49 @@ def require_reachable(address: str | None) -> None:
         ) from error
 
 
+RESOURCE_UNITS = 10_000
+"""Ray counts resources in parts of so many, to the nearest one."""
+
+
 def _be_placed() -> None:
     """Take a place on a node, for a moment."""
 
 
+def fitting(nodes: Iterable[Mapping[str, Any]], resources: Resources) -> int:
+    """Return how many trials fit at once on nodes, each of which takes whole trials.
+
+    Args:
+        nodes: As `ray.nodes` lists them, those that are gone among them.
+        resources: Of one trial. A part of a GPU is one of a single GPU.
+    """
+    num_trials = 0
+    for cpus, gpus in _alive(nodes):
+        fits = [int(cpus // resources.cpus)]
+        if resources.gpus >= 1:
+            fits.append(int(gpus // resources.gpus))
+        elif resources.gpus:
+            a_gpu = RESOURCE_UNITS // max(1, round(resources.gpus * RESOURCE_UNITS))
+            fits.append(int(gpus) * a_gpu)
+        num_trials += min(fits)
+    return num_trials
+
+
+def _alive(nodes: Iterable[Mapping[str, Any]]) -> Iterator[tuple[float, float]]:
+    """Yield the CPUs and GPUs of each node that is there."""
+    for one in nodes:
+        if one["Alive"]:
+            yield one["Resources"].get("CPU", 0.0), one["Resources"].get("GPU", 0.0)
+
+
 def _lacking(resources: Resources) -> str:
-    total = ray.cluster_resources()
+    shapes = Counter(_alive(ray.nodes()))
+    found = ", ".join(
+        f"{count_of(count, 'node')} of {cpus:g} CPUs and {gpus:g} GPUs"
+        for (cpus, gpus), count in shapes.items()
+    )
     return (
-        f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; the cluster has "
-        f"{total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
+        f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs of one node; "
+        f"the cluster has {found or 'no node'}"
     )
 
 
@@ -180,11 +216,7 @@ class Cluster:
 
     def room(self, resources: Resources) -> int:
         """Return how many trials fit at once on the nodes that are there now."""
-        total = ray.cluster_resources()
-        fits = [int(total.get("CPU", 0) // resources.cpus)]
-        if resources.gpus:
-            fits.append(int(total.get("GPU", 0) / resources.gpus))
-        return min(fits)
+        return fitting(ray.nodes(), resources)
 
     def slots(
         self, resources: Resources, *, say: Callable[[str], None], stopped_within: Callable[[float], bool]

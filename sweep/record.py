@@ -101,6 +101,7 @@ class Record:
         search: What a search has asked and what came of it; `None` for a grid.
         nodes: Node to how busy it was when last heard of, by the names of `sweep.node_use`.
         driver_since_ms: When the last of its drivers began; 0 where there was none.
+        is_driven: Whether a driver holds it, as far as that can be told from here.
         grids: The grid of each point.
         axes: Axis name to the value at each point; `None` where the point's grid lacks the axis.
         cell_ids: The cell of each point.
@@ -130,6 +131,7 @@ class Record:
     search: Account | None = None
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     driver_since_ms: int = 0
+    is_driven: bool = False
 
     def outcome(self, point: int) -> CellOutcome:
         """Return the outcome of the cell of a grid point."""
@@ -234,6 +236,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         description=(space.description.strip().splitlines() or [""])[0].rstrip("."),
         nodes=_nodes(parent.data.metrics),
         driver_since_ms=_driver_since_ms(parent),
+        is_driven=current_holder(parent) is not None,
         search=account_of(space.search, stored_events(space, ledger, sweep)) if space.is_search else None,
     )
 

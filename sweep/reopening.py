@@ -7,7 +7,7 @@ from sweep.guide import Guide
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.pack import relabelled
-from sweep.search.events import Released
+from sweep.search.events import Released, decided_to_stop
 from sweep.search.journal import Journal
 from sweep.storage import Storage
 from trainers.checkpoint import decode, encode
@@ -44,7 +44,9 @@ class Reopening:
         self._guide = guide
 
     def let_go_on(self, cells: Collection[str], *, are_named: bool) -> int:
-        """Let the cells go on that were stopped early, but for those of others; may be repeated.
+        """Let the cells go on that were stopped early, or are about to be, but for those of others.
+
+        May be repeated.
 
         Args:
             cells: Those that are wanted.
@@ -52,32 +54,37 @@ class Reopening:
                 met yet does not count any more.
 
         Returns:
-            How many had been stopped.
+            How many these were.
         """
         theirs = {} if self._claims is None else self._claims.others(cells)
         mine = [cell for cell in cells if cell not in theirs]
         runs = self._ledger.lookup(mine, self._sweep)
-        stopped = [cell for cell in mine if self._was_stopped(cell, runs.get(cell))]
-        self._journal.append([Released(cell_id=cell) for cell in stopped])
-        freed = set(mine if are_named else stopped)
+        ends = {cell: self._end(cell, runs.get(cell)) for cell in mine}
+        stopped = [cell for cell in mine if ends[cell] is Status.STOPPED]
+        # What was decided and had no effect yet, as its driver was lost: this one would see to that.
+        decided = decided_to_stop(self._journal.events)
+        released = [*stopped, *(cell for cell in mine if cell in decided and ends[cell] is None)]
+        self._journal.append([Released(cell_id=cell) for cell in released])
+        freed = set(mine if are_named else released)
         if self._ledger.requests(self._sweep).cells & freed:
             self._ledger.clear_cell_stops(self._sweep, freed)
         marks = self._storage.stops(self._sweep.run_id)
         for cell in marks.all() & freed:
             marks.clear(cell)
-        for cell in stopped:
-            if self._guide is not None:
+        if self._guide is not None:
+            for cell in released:
                 self._guide.release(cell)
+        for cell in stopped:
             reopen(cell, runs.get(cell), self._storage, self._ledger)
-        return len(stopped)
+        return len(released)
 
-    def _was_stopped(self, cell_id: str, run: CellRun | None) -> bool:
-        """Whether a cell was stopped early, also where the record was cut short before it said so."""
+    def _end(self, cell_id: str, run: CellRun | None) -> Status | None:
+        """Return how a cell has ended, also where the record was cut short before it said so."""
         if run is not None and run.status.ended:
-            return run.status is Status.STOPPED
+            return run.status
         newest, _ = self._storage.latest(cell_id)
         outcome = None if newest is None else newest.outcome
-        return outcome is not None and outcome["status"] == Status.STOPPED
+        return None if outcome is None else Status(outcome["status"])
 
 
 def reopen(cell_id: str, run: CellRun | None, storage: Storage, ledger: Ledger) -> None:

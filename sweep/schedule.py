@@ -52,6 +52,10 @@ class Events(Protocol):
         """A worker has begun or begun again."""
         ...
 
+    def let_go(self, pack: int) -> None:
+        """A pack has lost its worker and waits for another one."""
+        ...
+
     def reported(self, pack: int, commits: list[dict[str, Any]], problems: list[str]) -> None:
         """Commits, as mappings like `sweep.pack.Committed`, and problems in words."""
         ...
@@ -237,6 +241,9 @@ class _Forward(_Unsaved, TrialProgressCallback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._events.started(trial.config["pack"])
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._events.let_go(trial.config["pack"])
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

@@ -31,13 +31,19 @@ class Spending:
         self._ledger = ledger
         self._sweep = sweep
         self._is_kept = is_kept
-        before = ledger.spent(sweep) if is_kept else {}
+        self._found = ledger.spent(sweep) if is_kept else {}
         counted = (COMMAND, HELD, SEARCH) if goes_on else (SEARCH,)
-        self._before = {key: before.get(key, 0.0) for key in counted}
+        self._before = {key: self._found.get(key, 0.0) for key in counted}
         self._held_seconds = 0.0
         self._begun = self._recorded = time.monotonic()
-        if before.keys() - counted:
-            # Of another command: whoever follows this one is not to find it.
+
+    def begin(self) -> None:
+        """Take away what is kept of another command: whoever follows this one is not to find it.
+
+        Raises:
+            LedgerError: MLflow does not answer.
+        """
+        if self._found.keys() - self._before.keys():
             self.close(is_over=True)
 
     @property

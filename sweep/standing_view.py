@@ -55,7 +55,7 @@ def show(record: Record, console: Console, *, pictures: bool) -> None:
 
 
 def watch(read: Callable[[], Record], console: Console, *, pictures: bool) -> None:
-    """Show how a sweep stands until every cell has ended, reading again and again.
+    """Show how a sweep stands until every cell has ended and no more is asked for, reading again and again.
 
     Args:
         read: Reads the record.
@@ -71,12 +71,18 @@ def watch(read: Callable[[], Record], console: Console, *, pictures: bool) -> No
                 live.update(_view(record, pictures=pictures), refresh=True)
             else:
                 console.print(_view(record, pictures=pictures))
-            if not any(Status(name) in _UNENDED for name in record.counts() if name != "missing"):
+            unended = any(Status(name) in _UNENDED for name in record.counts() if name != "missing")
+            if not (unended or _is_asking(record)):
                 return
             time.sleep(max(LEAST_PAUSE_SECONDS, PAUSE_PER_READ * took))
 
 
 _UNENDED = (Status.RUNNING, Status.PENDING, Status.INTERRUPTED)
+
+
+def _is_asking(record: Record) -> bool:
+    """Whether a search may ask for more: between two questions every cell of it has ended."""
+    return record.search is not None and record.is_driven
 
 
 def _view(record: Record, *, pictures: bool) -> RenderableType:

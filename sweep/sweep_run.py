@@ -10,7 +10,7 @@ from search_spaces import Space
 from sweep.attempts import ending
 from sweep.cell_records import CellRecords
 from sweep.claims import Claims
-from sweep.errors import LeaseLostError, LedgerError
+from sweep.errors import LedgerError
 from sweep.failures import CELLS_SHOWN, failure_lines, shown
 from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
@@ -32,10 +32,8 @@ from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
 from sweep.storage.files import public_place
 from sweep.training import Training
+from sweep.waiting import Waiting
 from trainers.errors import ConfigError
-
-SECONDS_BETWEEN_LOOKS_AT_OTHERS = 3.0
-"""How often a driver that waits for cells of another sweep looks how they stand."""
 
 MISTAKE = f"{ConfigError.__name__}: "
 """How the reason of a cell begins that fails until something of the user's is corrected."""
@@ -113,6 +111,16 @@ class SweepRun:
             stop=self._stop,
             console=console,
         )
+        self._waiting = Waiting(
+            plan,
+            sweep=sweep,
+            ledger=ledger,
+            lease=lease,
+            claims=self._claims,
+            spending=self._spending,
+            stop=self._stop,
+            say=self._say,
+        )
         self._tried: set[str] = set()
         self._unrecorded: list[str] = []
         self._refused: dict[str, str] = {}
@@ -120,6 +128,7 @@ class SweepRun:
 
     def run(self) -> int:
         """Train and record what is missing; then what other sweeps were to run first and did not."""
+        self._spending.begin()
         if self._options.continue_stopped or self._options.only:
             reopened = self._reopening.let_go_on(self._wanted, are_named=self._options.only is not None)
             self._say(f"{self._sweep.name}: {count_of(reopened, 'cell')} stopped early, to go on")
@@ -131,7 +140,7 @@ class SweepRun:
             try:
                 theirs = self._make_missing(self._look())
                 while theirs and not self._unrecorded and not self._stop.asked():
-                    self._wait_for(theirs)
+                    self._waiting.wait_for(theirs)
                     if (looked := self._look_patiently()) is not None:
                         theirs = self._make_missing(looked)
             except LedgerError as error:
@@ -155,7 +164,7 @@ class SweepRun:
             except LedgerError as error:
                 if not error.transient:
                     raise
-            self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS)
+            self._waiting.pause()
         return None
 
     def _look(self) -> _Look:
@@ -209,6 +218,7 @@ class SweepRun:
                 self._training.train(missing, recorder, progress, self._guide, like=like, first=looked.first)
             self._tried.update(missing)
             self._unrecorded = self._drain(recorder)
+            self._tried.update(_failed_since(known, recorder.runs))
         finally:
             # Whatever was raised: nothing is recorded any more once the lease is given back.
             recorder.close()
@@ -260,33 +270,6 @@ class SweepRun:
             # The next run finds them without a driver, which reads as interrupted too.
             self._say(str(error))
 
-    def _wait_for(self, theirs: Mapping[str, str]) -> None:
-        """Wait until every cell that another sweep runs has ended, or one of them is free."""
-        who = ", ".join(repr(name) for name in sorted(set(theirs.values())))
-        many = count_of(len(theirs), "cell")
-        self._say(f"waiting for {many} that sweep {who} is running; Ctrl-C stops the waiting")
-        left, held = set(theirs), dict[str, str]()
-        while left and not self._stop.wait(SECONDS_BETWEEN_LOOKS_AT_OTHERS):
-            try:
-                self._lease.check()
-                if self._ledger.requests(self._sweep).stop:
-                    self._stop.ask(AS_ASKED)
-                assert self._claims is not None, "only a sweep that shares waits for others"
-                if not held:
-                    # Whoever waits holds nothing, not even what has failed here: others may wait for that.
-                    self._claims.queue(list(self._plan.cells))
-                held = self._claims.others(left)
-                runs = self._ledger.lookup(left, self._sweep)
-            except LedgerError:
-                # MLflow is away; the others wait for it too.
-                continue
-            except LeaseLostError:
-                self._stop.ask("because another process has taken over")
-                return
-            left = {cell for cell in left if not _has_ended(runs.get(cell))}
-            if not left <= held.keys():
-                return
-
     def _finish(self) -> int:
         """Record how the sweep stands, and say so."""
         name = self._sweep.name
@@ -306,7 +289,8 @@ class SweepRun:
             if self._stop.why == AS_ASKED:
                 self._ledger.clear_stop(self._sweep)
             is_over = not left or (self._options.failed_is_done and len(failed) == len(left))
-            self._spending.close(is_over=is_over or (self._stop.asked() and not self._stop.signalled))
+            is_limited = self._stop.asked() and not self._stop.signalled
+            self._spending.close(is_over=is_limited or (is_over and not self._asks_on))
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
             place = public_place(self._storage.place)
@@ -339,6 +323,11 @@ class SweepRun:
         """Whether a search is to ask for more."""
         return self._guide is not None and self._guide.is_unfinished
 
+    @property
+    def _asks_on(self) -> bool:
+        """Whether this command, made again, asks for more."""
+        return self._options.only is None and self._is_unfinished
+
     def _forget_met_requests(self, fates: Mapping[str, CellRun]) -> None:
         """Take away the requests to stop cells that have ended."""
         met = {cell for cell in self._plan.cells if _has_ended(fates.get(cell))}
@@ -358,8 +347,7 @@ class SweepRun:
             self._say(f"record them with: {self._resume()}")
             return self._unrecorded_code()
         # Asked for while the last of it was being recorded, it has stopped nothing.
-        asks_on = self._options.only is None and self._is_unfinished
-        if self._stop.asked() and (left or asks_on):
+        if self._stop.asked() and (left or self._asks_on):
             self._say(f"stopped {self._stop.why}; go on with: {self._resume()}")
             return EXIT_INTERRUPTED
         if left:
@@ -389,3 +377,8 @@ class SweepRun:
 
 def _has_ended(run: CellRun | None) -> bool:
     return run is not None and run.status.ended
+
+
+def _failed_since(before: Mapping[str, CellRun], runs: Mapping[str, CellRun]) -> set[str]:
+    """Return the cells that have failed here, those that a guide has added among them."""
+    return {cell for cell, run in runs.items() if run.status is Status.FAILED and run is not before.get(cell)}

@@ -180,6 +180,7 @@ class Training:
         with suppress(LedgerError):
             if self._ledger.requests(self._sweep).stop:
                 self._stop.ask(AS_ASKED)
+            self._spending.keep()
         return self._stop.wait(seconds)
 
     def _watching(

@@ -12,7 +12,10 @@ from sweep.search.events import Asked, Configuration, Corrected, Event, Known, R
 from sweep.search.study import Study
 
 MOST_REPEATS = 50
-"""After so many questions in a row that brought no new cell, the space is taken to be exhausted."""
+"""After so many questions in a row that brought no cell but those asked for before, the space is exhausted.
+
+What other sweeps have run does not count: their samplers may have begun as this one does.
+"""
 
 WORTH = {"failed": 0, "pruned": 1, "complete": 2}
 """An answer is corrected by one that says more; those that are excluded stay so."""
@@ -57,7 +60,12 @@ class Asking:
         self.is_exact = self._study.replay(events)
         asked = [event for event in events if isinstance(event, Asked)]
         now = {event.number: event.cells for event in asked} | dict(cells or {})
-        self._asked = {event.number: replace(event, cells=now[event.number]) for event in asked}
+        self._asked: dict[int, Asked] = {}
+        self._charged: dict[str, bool | None] = {}
+        """Whether the budget was charged with a cell that was asked for; `None` where nobody knows."""
+        self._repeats = 0
+        for event in asked:
+            self._note(replace(event, cells=now[event.number]))
         self.moved = frozenset(event.number for event in asked if event.cells != now[event.number])
         told = [event for event in events if isinstance(event, Told)]
         self._told = {event.number: event.result for event in events if isinstance(event, Told | Corrected)}
@@ -65,6 +73,7 @@ class Asking:
         self._settled = {cell for event in told for cell in self._asked[event.number].cells}
         self._known = [event for event in events if isinstance(event, Known)]
         self._taken = [event for event in events if isinstance(event, Taken)]
+        self._charged |= {event.cell_id: True for event in self._taken}
         self._lent = {cell for event in asked for cell in event.theirs}
         self._lent -= {event.cell_id for event in self._taken}
         self._ended: dict[str, Ended] = {}
@@ -153,20 +162,37 @@ class Asking:
 
     def put(self, asked: Asked) -> None:
         """Take note of a question and its cells."""
-        self._asked[asked.number] = asked
+        self._note(asked)
         self._lent.update(asked.theirs)
+
+    def _note(self, asked: Asked) -> None:
+        """Take note of a question: what the budget was charged with, and whether it brought anything."""
+        self._asked[asked.number] = asked
+        first = [cell for cell in dict.fromkeys(asked.cells) if cell not in self._charged]
+        self._repeats = 0 if first else self._repeats + 1
+        ours = [cell for cell in first if cell not in asked.theirs]
+        # All of them or none; else the journal does not tell which.
+        charged = bool(asked.new) if asked.new in (0, len(ours)) else None
+        self._charged |= dict.fromkeys(first, False) | dict.fromkeys(ours, charged)
 
     def take(self, cell_id: str, num_steps: int) -> Taken | None:
         """Charge the budget with a cell that is trained here; `None` where it is charged with it already."""
         if cell_id not in self._lent:
             return None
         self._lent.discard(cell_id)
+        self._charged[cell_id] = True
         self._taken.append(Taken(cell_id=cell_id, steps=num_steps))
         return self._taken[-1]
 
-    def has_taken(self, cell_id: str) -> bool:
-        """Whether a cell that another sweep was to run is charged to the budget by now."""
-        return any(event.cell_id == cell_id for event in self._taken)
+    def was_charged(self, cell_id: str, *, by_run: bool) -> bool:
+        """Whether the budget was charged with a cell that a question asked for.
+
+        Args:
+            cell_id: The cell.
+            by_run: What its run says, for where the journal does not tell.
+        """
+        told = self._charged.get(cell_id)
+        return by_run if told is None else told
 
     def is_over(self, seconds: float) -> str:
         """Return why nothing more is asked; empty while something is.
@@ -174,7 +200,7 @@ class Asking:
         Args:
             seconds: Spent so far, all commands together.
         """
-        search, asked = self._search, list(self._asked.values())
+        search = self._search
         saved = self._spared + self._spared_by(self._ended)
         limit = search.cells_asked
         if limit is not None and self._num_cells + search.cells_a_configuration > limit:
@@ -183,8 +209,8 @@ class Asking:
             return f"{search.steps:,} steps"
         if search.seconds is not None and seconds >= search.seconds:
             return f"{search.seconds:g} seconds"
-        if len(asked) >= MOST_REPEATS and not any(event.new for event in asked[-MOST_REPEATS:]):
-            return f"{MOST_REPEATS} suggestions in a row that were all run before or are excluded"
+        if self._repeats >= MOST_REPEATS:
+            return f"{MOST_REPEATS} suggestions in a row that had all been made before or are excluded"
         return ""
 
     @property

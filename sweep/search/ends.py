@@ -55,7 +55,7 @@ class Ends:
         return None if outcome is None else Status(outcome["status"])
 
     def was_trained_here(self, run: CellRun | None) -> bool:
-        """Whether the budget was charged with an ended cell, by its run."""
+        """Whether an ended cell was trained here, as far as its run tells, which another may have begun."""
         return run is None or not run.status.ended or run.sweep == self._sweep.name
 
     def ended(

@@ -1,5 +1,6 @@
 """What happens in a search, in the order in which it happens: the lines of the journal."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -146,6 +147,17 @@ _KINDS: dict[str, type[Any]] = {
     "released": Released,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def decided_to_stop(events: Iterable[Event]) -> set[str]:
+    """Return the cells that are to stop by what was decided, and were not let go on since."""
+    found: set[str] = set()
+    for event in events:
+        if isinstance(event, Decided) and event.stops:
+            found.add(event.cell_id)
+        elif isinstance(event, Released):
+            found.discard(event.cell_id)
+    return found
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

@@ -1,21 +1,20 @@
 """Puts a sweep's guide together from its space and its journal."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 
 from search_spaces import Space
-from search_spaces.search import corners
 from sweep.claims import Claims
 from sweep.guide import Guide
 from sweep.ledger import Ledger, Sweep
 from sweep.plan import Plan
 from sweep.progress import count_of
 from sweep.search.asking import Asking
-from sweep.search.events import Decided, Released
+from sweep.search.events import Decided, Event, Released
 from sweep.search.journal import Journal
 from sweep.search.known import known_configurations
 from sweep.search.points import add_known, cells_now
 from sweep.search.steering import Steering
-from sweep.search.stoppers import Stopper
+from sweep.search.stoppers import ALONG, Stopper
 from sweep.spending import Spending
 from sweep.stopping import Stop
 from sweep.storage import Storage
@@ -113,8 +112,9 @@ def _stopper(space: Space, plan: Plan, journal: Journal) -> Stopper:
         cell = plan.cells.get(cell_id)
         return None if cell is None else (cell.seed, cell.loss, cell.dataset)
 
-    stopper = Stopper(spec, longest_of(space, plan), group_of)
-    for event in journal.events:
+    events = journal.events
+    stopper = Stopper(spec, longest_of(space, plan), group_of, grace=first_rung(events))
+    for event in events:
         if isinstance(event, Decided):
             stopper.learn(event)
         elif isinstance(event, Released):
@@ -123,8 +123,12 @@ def _stopper(space: Space, plan: Plan, journal: Journal) -> Stopper:
 
 
 def longest_of(space: Space, plan: Plan) -> int:
-    """Return the steps of the longest cell: of a grid's plan, or of the ends of a search's axes."""
-    if not space.is_search:
-        return max((cell.num_steps for cell in plan.cells.values()), default=space.longest)
-    points = [point for corner in corners(space.search) for point in space.sampled(corner)]
-    return max([space.longest, *(point.cell.num_steps for point in points)])
+    """Return the steps of the longest cell: of a grid's plan, or with any value of a search's axes."""
+    cells = [point.cell for point in space.varied()] if space.is_search else plan.cells.values()
+    return max((cell.num_steps for cell in cells), default=space.longest)
+
+
+def first_rung(events: Iterable[Event]) -> int | None:
+    """Return the first step at which cells were compared; `None` where none were."""
+    rungs = (event.step for event in events if isinstance(event, Decided) and event.step != ALONG)
+    return min(rungs, default=None)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from search_spaces import Space
+from search_spaces import Space, load_space_text
 from search_spaces.search import BUDGET
 from sweep.errors import SweepExistsError
 from sweep.ledger import Ledger, Sweep
@@ -11,7 +11,6 @@ from sweep.plan import Plan, make_plan
 from sweep.search.events import Asked, Configuration, Event, Known
 from sweep.search.journal import read_events
 from trainers.canonical import cell_id
-from trainers.errors import ConfigError
 
 KNOWN_GRID = "known"
 """Grid of the configurations that other sweeps had run before, in `cells.parquet`."""
@@ -62,14 +61,19 @@ def stored_plan(space: Space, ledger: Ledger, sweep: Sweep) -> Plan:
 
 
 def recorded_events(space: Space, ledger: Ledger, name: str) -> list[Event]:
-    """Return the journal of the sweep of this name; empty where there is no such sweep or it is no search."""
-    if not space.is_search:
+    """Return the journal of the sweep of this name; empty where there is no such sweep or it is no search.
+
+    Raises:
+        SweepExistsError: The sweep is not the search, or the grid, that this space would go on with.
+    """
+    sweep = next((one for one in ledger.list_sweeps() if one.name == name), None)
+    if sweep is None:
         return []
-    try:
-        return stored_events(space, ledger, ledger.find_sweep(name))
-    except ConfigError:
-        # There is no sweep of this name yet.
-        return []
+    if sweep.space_sha256:
+        # Before its questions are read as configurations of this space, which may have other axes.
+        stored = load_space_text(ledger.read_space(sweep), origin=f"<sweep {name}>")
+        require_same_search(space, stored, name)
+    return stored_events(space, ledger, sweep) if space.is_search else []
 
 
 def require_same_search(space: Space, stored: Space, name: str) -> None:

@@ -205,7 +205,7 @@ class Steering:
         for cell in asking.open_cells:
             run = runs.get(cell)
             if (status := self._ends.status(cell, run)) is not None:
-                charged = self._ends.was_trained_here(run) or asking.has_taken(cell)
+                charged = asking.was_charged(cell, by_run=self._ends.was_trained_here(run))
                 self._note_end(cell, status, trained_here=charged)
             elif self._room.trains(cell):
                 self._charge(asking, [cell])

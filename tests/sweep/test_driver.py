@@ -25,6 +25,7 @@ from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import make_plan
+from sweep.recorder import Recorder
 from sweep.steering_requests import request_stop
 from sweep.sweep_run import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SweepRun
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
@@ -208,7 +209,7 @@ def test_patience_has_an_end_and_is_for_what_may_come_back(monkeypatch: pytest.M
 def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
     ledger: Ledger, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweep.sweep_run.SECONDS_BETWEEN_LOOKS_AT_OTHERS", 0.05)
+    monkeypatch.setattr("sweep.waiting.SECONDS_BETWEEN_LOOKS", 0.05)
     space = load_space_text(SPACE)
     plan = make_plan(space)
     theirs, ours = plan.cells
@@ -263,3 +264,31 @@ def test_what_ended_and_is_not_recorded_counts_as_done_everywhere(ledger: Ledger
     lines = said.getvalue().splitlines()
     assert lines[0] == "writes: 2 cells, 1 done before (1 of them recorded only now), 1 to do"
     assert [line for line in lines if "of steps" in line][-1] == "writes: 100% of steps; 2 completed"
+
+
+def test_a_cell_of_another_sweep_that_failed_here_is_not_tried_twice(
+    ledger: Ledger, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a search does with cells that another sweep was to run, and that were left to it."""
+    space = load_space_text(SPACE)
+    plan = make_plan(space)
+    theirs, ours = plan.cells
+    other = ledger.open_sweep(FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
+    ledger.write_plan(other, FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
+    lease = Lease.acquire(ledger, other)
+    Claims(ledger, other, lease)
+    trained: list[list[str]] = []
+
+    def train(known: training.Training, missing: list[str], recorder: Recorder, *_: Any, **__: Any) -> None:
+        trained.append(list(missing))
+        lease.release()
+        recorder.admit({}, [theirs])
+        for cell in plan.cells:
+            recorder.started(cell)
+            recorder.ended(cell, Status.FAILED, "broke")
+
+    monkeypatch.setattr(training.Training, "train", train)
+    said = io.StringIO()
+    assert run_sweep(space, places, RunOptions(name="writes"), Console(file=said)) == EXIT_FAILED
+    assert trained == [[ours]]
+    assert "waiting for" not in said.getvalue()

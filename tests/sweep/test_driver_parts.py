@@ -21,6 +21,7 @@ from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import make_plan
+from sweep.ray_cluster import Resources
 from sweep.recorder import Recorder
 from sweep.reopening import reopen_stored
 from sweep.spending import Spending
@@ -216,6 +217,8 @@ def test_a_command_that_a_user_starts_counts_from_nothing(ledger: Ledger, ran: C
     ledger.write_spent(sweep, {"seconds": 3590.0, "held_seconds": 3600.0, "search_seconds": 5.0})
     spending = Spending(ledger, sweep, goes_on=False, is_kept=True)
     assert spending.seconds < 3590.0 and spending.held_seconds == 0.0 and spending.search_seconds >= 5.0
+    assert ledger.spent(sweep)["seconds"] == 3590.0, "nothing is written by looking"
+    spending.begin()
     # Whoever follows it is not to find what was taken before.
     assert ledger.spent(sweep).keys() == {"search_seconds"}
     for text in ("", "[1]", "{", '{"seconds": "x"}'):
@@ -266,3 +269,51 @@ def test_bad_input_is_an_end_where_another_cluster_would_be_begun(
         main(["run", "demo", "--smoke"])
     assert ended.value.code == code
     assert [options.failed_is_done for options in given] == [error is not None]
+
+
+def test_a_search_that_is_interrupted_between_two_questions_counts_on(
+    ledger: Ledger, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drain = Recorder.drain
+
+    def signalled(recorder: Recorder, seconds: float) -> list[str]:
+        signal.raise_signal(signal.SIGTERM)
+        return drain(recorder, seconds)
+
+    monkeypatch.setattr(Recorder, "drain", signalled)
+    monkeypatch.setattr(SweepRun, "_is_unfinished", True)
+    code, said = ran(limit_seconds=3600.0)
+    assert code == EXIT_INTERRUPTED and "by SIGTERM" in said
+    assert statuses(ledger) == {FIRST: Status.COMPLETED, SECOND: Status.COMPLETED}
+    assert "seconds" in ledger.spent(ledger.find_sweep("writes"))
+    # One that ends at its limit leaves nothing to go on with.
+    monkeypatch.setattr(Recorder, "drain", drain)
+    monkeypatch.setattr(SweepRun, "_is_unfinished", False)
+    assert ran(limit_seconds=3600.0, restarted=True)[0] == EXIT_DONE
+    assert "seconds" not in ledger.spent(ledger.find_sweep("writes"))
+
+
+def test_time_counts_while_nodes_are_waited_for(
+    ledger: Ledger, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.spending.SECONDS_BETWEEN_RECORDS", 0.0)
+    kept: list[dict[str, float]] = []
+
+    def slots(cluster: HereCluster, resources: Resources, *, stopped_within: Any, **_: Any) -> int:
+        assert not stopped_within(0.01)
+        kept.append(ledger.spent(ledger.find_sweep("writes")))
+        return 1
+
+    monkeypatch.setattr(HereCluster, "slots", slots)
+    assert ran(limit_seconds=3600.0)[0] == EXIT_DONE
+    assert [spent.keys() for spent in kept] == [{"seconds", "search_seconds", "held_seconds"}]
+
+
+def test_a_cell_that_has_another_address_by_now_is_not_passed_over(
+    ledger: Ledger, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ran(only=frozenset({FIRST}))[0] == EXIT_DONE
+    before = ledger.parent_run(ledger.find_sweep("writes")).data
+    with pytest.raises(ConfigError, match="cell 0{16} is another one by now.*sweep resume writes"):
+        ran(only=frozenset({FIRST, "0" * 16}))
+    assert ledger.parent_run(ledger.find_sweep("writes")).data.params == before.params

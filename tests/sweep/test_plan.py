@@ -10,7 +10,7 @@ import pytest
 from search_spaces import load_space, load_space_text
 from sweep.cli import main
 from sweep.forks import plan_sharing, steps_to_train
-from sweep.plan import make_plan
+from sweep.plan import Plan, make_plan
 from trainers.canonical import canonical_json, cell_id, record_form, trajectory_id
 from trainers.cell import Cell, Phase
 from trainers.errors import ConfigError
@@ -47,6 +47,15 @@ def test_points_share_their_cells() -> None:
     # Equal rates: k = 10 asks for the cell of k = 5.
     assert plan.cell_ids[0] == plan.cell_ids[1]
     assert plan.axes_of(plan.cell_ids[1])["k"] == 5
+
+
+def test_what_is_derived_from_a_plan_grows_with_it() -> None:
+    points = list(load_space_text(SPACE).points())
+    plan = Plan("grid")
+    plan.add(points[0])
+    assert (plan.steps_unique, plan.steps_planned, list(plan.sharing)) == (100, 100, plan.cell_ids)
+    plan.add(points[-1])
+    assert (plan.steps_unique, plan.steps_planned, list(plan.sharing)) == (200, 200, plan.cell_ids)
 
 
 def test_numbers() -> None:

@@ -1,5 +1,7 @@
 """Which cells come first, and whom they bring along."""
 
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -10,7 +12,7 @@ from sweep.meter import Meter
 from sweep.pack_events import PackEvents
 from sweep.plan import Plan, make_plan
 from sweep.priority import in_order, in_wished_order
-from sweep.schedule import _Queue
+from sweep.schedule import _Forward, _Queue
 from trainers.errors import ConfigError
 
 SPACE = """
@@ -114,3 +116,26 @@ def test_what_trials_hold_costs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> 
     assert events.held_seconds() == 3500.0
     assert meter.is_over(3600.0) and not Meter(devices=2.0).is_over(1e9)
     assert meter.text(3600.0) == "trials held devices for 2 device-hours: 6 at 3"
+
+
+def test_a_trial_that_waits_for_another_node_costs_nothing(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("sweep.pack_events.time.monotonic", lambda: clock[0])
+    cells = list(plan.cells)[:2]
+    sharing = {cell: Sharing() for cell in cells}
+    events = PackEvents(plan.cells, [[cell] for cell in cells], sharing, Mock(), Mock(), Mock(), print)
+    forward = _Forward(events, Mock())
+    trials: list[Any] = [SimpleNamespace(config={"pack": pack}) for pack in range(2)]
+    for trial in trials:
+        forward.on_trial_start(0, trials, trial)
+    events.observed(0, "lost", {})
+    clock[0] = 10.0
+    # Its node is gone.
+    forward.on_trial_recover(1, trials, trials[0])
+    clock[0] = 1000.0
+    assert events.held_seconds() == 1010.0
+    forward.on_trial_start(2, trials, trials[0])
+    clock[0] = 1005.0
+    assert events.held_seconds() == 1020.0

@@ -19,7 +19,7 @@ from ray.exceptions import GetTimeoutError
 
 from sweep import ray_cluster
 from sweep.errors import ClusterError
-from sweep.ray_cluster import UNUSED_PARTS, Cluster, Resources, require_reachable
+from sweep.ray_cluster import UNUSED_PARTS, Cluster, Resources, fitting, require_reachable
 
 
 class Cycle:
@@ -99,17 +99,17 @@ def test_what_is_no_address_of_a_cluster_is_refused(address: str, said: str) -> 
 class Placing:
     """Stands for Ray where a cluster's nodes are still to come; notes what waits for a place."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, totals: list[dict[str, float]]) -> None:
-        self._totals = totals
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: list[list[dict[str, float]]]) -> None:
+        self._looks = looks
         self.wanted: list[dict[str, object]] = []
         self.cancelled = 0
         monkeypatch.setattr(ray, "init", lambda **options: None)
-        monkeypatch.setattr(ray, "cluster_resources", self.cluster_resources)
+        monkeypatch.setattr(ray, "nodes", self.nodes)
         monkeypatch.setattr(ray, "remote", self.remote)
         monkeypatch.setattr(ray, "cancel", self.cancel)
 
-    def cluster_resources(self) -> dict[str, float]:
-        return self._totals[0] if len(self._totals) == 1 else self._totals.pop(0)
+    def nodes(self) -> list[dict[str, object]]:
+        return nodes(*(self._looks[0] if len(self._looks) == 1 else self._looks.pop(0)))
 
     def remote(self, **options: object) -> object:
         self.wanted.append(options)
@@ -119,25 +119,30 @@ class Placing:
         self.cancelled += 1
 
 
+def nodes(*resources: dict[str, float], alive: bool = True) -> list[dict[str, object]]:
+    """Nodes as Ray lists them."""
+    return [{"Alive": alive, "Resources": one} for one in resources]
+
+
 TRIAL = Resources(cpus=1, gpus=1.0)
 HEAD = {"memory": 1.0}
 """What a head of KubeRay has that trains nothing."""
 
 
 def test_nodes_that_are_still_to_come_are_asked_for_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    placing, said = Placing(monkeypatch, [HEAD, HEAD, HEAD, {"CPU": 8.0, "GPU": 2.0}]), list[str]()
+    placing, said = Placing(monkeypatch, [[HEAD]] * 3 + [[HEAD, {"CPU": 8.0, "GPU": 2.0}]]), list[str]()
     slots = Cluster("an address").slots(TRIAL, say=said.append, stopped_within=lambda _: False)
     assert slots == 2
     assert placing.wanted == [{"num_cpus": 1, "num_gpus": 1.0, "max_retries": 0}] and placing.cancelled == 1
     assert len(said) == 1
-    assert "asks for 1 CPUs and 1 GPUs; the cluster has 0 CPUs and 0 GPUs" in said[0]
+    assert "1 CPUs and 1 GPUs of one node; the cluster has 1 node of 0 CPUs and 0 GPUs" in said[0]
     assert "15 minutes" in said[0]
 
 
 def test_nodes_that_do_not_come_are_waited_for_until_somebody_asks_to_stop_or_for_so_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    placing, said = Placing(monkeypatch, [HEAD]), list[str]()
+    placing, said = Placing(monkeypatch, [[HEAD]]), list[str]()
     assert Cluster("an address").slots(TRIAL, say=said.append, stopped_within=lambda _: True) == 0
     assert placing.cancelled == 1
     with pytest.raises(ClusterError, match="after 15 minutes of waiting"):
@@ -146,15 +151,47 @@ def test_nodes_that_do_not_come_are_waited_for_until_somebody_asks_to_stop_or_fo
 
 
 def test_a_ray_of_ones_own_gets_no_more_than_this_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    placing, said = Placing(monkeypatch, [{"CPU": 2.0}]), list[str]()
+    placing, said = Placing(monkeypatch, [[{"CPU": 2.0}]]), list[str]()
     with pytest.raises(ClusterError, match="2 CPUs and 0 GPUs"):
         Cluster().slots(TRIAL, say=said.append, stopped_within=lambda _: False)
     assert not said and not placing.wanted
     assert Cluster().slots(Resources(), say=said.append, stopped_within=lambda _: False) == 2
 
 
+CPUS, GPUS = {"CPU": 8.0}, {"CPU": 1.0, "GPU": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "there", "fit"),
+    [
+        (2, 1.0, [CPUS, GPUS], 0),
+        (1, 1.0, [CPUS, GPUS], 1),
+        (3, 0.0, [CPUS, CPUS, GPUS], 4),
+        (1, 2.0, [{**CPUS, "GPU": 3.0}] * 2, 2),
+        (1, 0.6, [{**CPUS, "GPU": 2.0}], 2),
+        (1, 0.3, [{**CPUS, "GPU": 2.0}], 6),
+        (1, 0.1, [{"CPU": 16.0, "GPU": 1.0}], 10),
+        (1, 1e-9, [{"CPU": 16.0, "GPU": 1.0}], 16),
+        (1, 0.0, [], 0),
+    ],
+)
+def test_each_node_takes_whole_trials(
+    cpus: int, gpus: float, there: list[dict[str, float]], fit: int
+) -> None:
+    found = [*nodes(*there), *nodes(*there, alive=False)]
+    assert fitting(found, Resources(cpus=cpus, gpus=gpus)) == fit
+
+
+def test_a_trial_that_fits_no_single_node_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    Placing(monkeypatch, [[CPUS, CPUS, GPUS]])
+    said = list[str]()
+    trial = Resources(cpus=2, gpus=1.0)
+    assert Cluster("an address").slots(trial, say=said.append, stopped_within=lambda _: True) == 0
+    assert "2 nodes of 8 CPUs and 0 GPUs, 1 node of 1 CPUs and 4 GPUs" in said[0]
+
+
 def test_a_gpu_is_looked_at_where_the_trials_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    placing = Placing(monkeypatch, [HEAD])
+    placing = Placing(monkeypatch, [[HEAD]])
     monkeypatch.setattr(ray_cluster, "free_gpu_bytes", lambda: 2**30)
     monkeypatch.setattr(ray, "get", lambda found, timeout: found)
     assert Cluster("an address").free_gpu_bytes(0.5) == 2**30

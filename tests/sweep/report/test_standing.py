@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from search_spaces.search import SearchSpec
 from sweep.best import find_best
 from sweep.costs import Cost
 from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.record import CellOutcome, Record, load_record
+from sweep.search.account import Account
 from sweep.standing import standing_of
 from sweep.standing_view import device_text, heatmap_text, show, sparkline, sparkline_text, watch
 from tests.sweep.report.conftest import Store
@@ -140,7 +142,9 @@ def test_a_record_knows_who_ran_its_cells_and_when_its_driver_began(store: Store
     assert load_record(store.uri, name).driver_since_ms == 0
     with Lease.acquire(Ledger.open(store.uri), Ledger.open(store.uri).find_sweep(name)) as lease:
         since = lease.holder.since_ms
+        assert load_record(store.uri, name).is_driven
     found = load_record(store.uri, name)
+    assert not found.is_driven
     assert [outcome.sweep for outcome in found.outcomes.values()] == [first, name]
     assert found.driver_since_ms == since > 0, "also when it has gone"
 
@@ -206,6 +210,22 @@ def test_a_live_table_reads_until_all_have_ended(record: Record, monkeypatch: py
     assert len(pauses) == 2 and min(pauses) >= 2
     assert "12 completed" in console.file.getvalue()
     assert next(reads, None) is None
+
+
+def test_a_live_table_of_a_search_stays_between_two_questions(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    search = SearchSpec.model_validate({"axes": {"lr": {"low": 1, "high": 6}}, "cells": 20})
+    account = Account(search=search, trials=(), cells=12, steps=0, seconds=0.0)
+    over = {cell: replace(o, status=Status.COMPLETED) for cell, o in record.outcomes.items()}
+    asking = replace(record, outcomes=over, search=account, is_driven=True)
+    reads = iter([asking, asking, replace(asking, is_driven=False)])
+    watch(lambda: next(reads), Console(file=io.StringIO(), width=120), pictures=False)
+    assert len(pauses) == 2 and next(reads, None) is None
+    # A grid asks for nothing, whoever holds it.
+    watch(lambda: replace(asking, search=None), Console(file=io.StringIO(), width=120), pictures=False)
 
 
 def test_a_heatmap_without_points_says_so(store: Store) -> None:

@@ -119,7 +119,14 @@ class Search:
     def train(
         self, cell: str, status: Status = Status.COMPLETED, *, loss: float = 1.0, steps: int = 300
     ) -> None:
-        """Leave a cell in the store as a worker does that has ended it, and say so."""
+        """Let a cell end as `commit` does, and say so."""
+        self.commit(cell, status, loss=loss, steps=steps)
+        self.guide.reported(cell, steps, status)
+
+    def commit(
+        self, cell: str, status: Status = Status.COMPLETED, *, loss: float = 1.0, steps: int = 300
+    ) -> None:
+        """Leave a cell in the store as a worker does that has ended it."""
         self.storage.commit(
             cell,
             attempt=self.storage.begin_attempt(cell),
@@ -130,7 +137,6 @@ class Search:
             outcome={"status": str(status), "reason": ""},
             summary={"finals": {"final/train_loss": loss}},
         )
-        self.guide.reported(cell, steps, status)
 
     def events(self) -> list[Event]:
         """Return the journal as it is stored."""

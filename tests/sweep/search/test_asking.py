@@ -137,11 +137,34 @@ def test_a_space_that_is_exhausted_ends_the_search() -> None:
     made = Asking(
         SearchSpec.model_validate({"axes": {"lr": [0.1, 0.2]}, "cells": 10, "sampler": "random"}), []
     )
+    rates = list[str]()
+    while not made.is_over(0):
+        number, configuration = made.ask()
+        rates.append(str(configuration["lr"]))
+        made.put(Asked(number=number, configuration=configuration, cells=(rates[-1],)))
+    assert "suggestions in a row" in made.is_over(0)
+    assert len(rates) - max(map(rates.index, ("0.1", "0.2"))) == 1 + MOST_REPEATS
+
+
+def test_what_other_sweeps_have_run_does_not_exhaust_a_space() -> None:
+    spec, events = search(sampler="random", seeds=[], cells=10), list[Event]()
+    made = Asking(spec, events)
+    for _ in range(2 * MOST_REPEATS):
+        number, configuration = made.ask()
+        # Another search began with the same seed, and has run it.
+        asked = Asked(number=number, configuration=configuration, cells=(str(configuration["lr"]),))
+        made.put(asked)
+        events.append(asked)
+        assert made.is_over(0) == ""
+    assert Asking(spec, events).is_over(0) == ""
     for _ in range(MOST_REPEATS):
         assert made.is_over(0) == ""
         number, configuration = made.ask()
-        made.put(Asked(number=number, configuration=configuration, cells=(str(configuration["lr"]),)))
-    assert "suggestions in a row" in made.is_over(0)
+        asked = Asked(number=number, configuration=configuration, cells=())
+        made.put(asked)
+        events.append(asked)
+    assert "are excluded" in made.is_over(0)
+    assert Asking(spec, events).is_over(0) == made.is_over(0)
 
 
 def test_the_steps_that_a_budget_leaves() -> None:
@@ -272,6 +295,30 @@ def test_a_cell_that_another_sweep_leaves_is_charged_once_it_is_trained_here() -
     assert before - made.steps_left(20) == 20
     again = Asking(search(cells=4, steps=1000), [asked, taken])
     assert again.steps_left(20) == made.steps_left(20) and again.take("0-1", 20) is None
-    assert again.has_taken("0-1") and not again.has_taken("0-0")
+    assert again.was_charged("0-1", by_run=False)
     account = account_of(search(), [asked, taken])
     assert (account.cells, account.steps) == (2, 40)
+
+
+def test_what_the_budget_was_charged_with_is_told_by_the_journal() -> None:
+    def asked(number: int, *cells: str, new: int, theirs: tuple[str, ...] = ()) -> Asked:
+        lr = 0.1 * (1 + number)
+        return Asked(number=number, configuration={"lr": lr}, cells=cells, new=new, theirs=theirs)
+
+    events = [
+        asked(0, "a", "b", new=2),
+        asked(1, "b", "c", new=0),
+        asked(2, "d", "e", new=1, theirs=("e",)),
+        asked(3, "f", "g", new=1),
+    ]
+    made = Asking(search(), events)
+
+    def charged(cell_id: str) -> set[bool]:
+        return {made.was_charged(cell_id, by_run=by_run) for by_run in (False, True)}
+
+    assert [charged(one) for one in "abde"] == [{True}, {True}, {True}, {False}]
+    assert charged("c") == {False}
+    # One of the two had ended elsewhere.
+    assert charged("f") == charged("g") == {False, True}
+    made.take("e", 20)
+    assert charged("e") == {True}
