@@ -84,7 +84,8 @@ def _a_series(named: dict[str, str]) -> dict[str, str]:
 class CurvesSpec(ReportSpec):
     """Series against the step: a line per combination of `lines`, a panel per metric and value of `panels`.
 
-    Switch points (ends of phases but the last) are marked. A metric may be a quotient, "A over B".
+    Switch points (ends of phases but the last) are marked; the one before the last phase, where it is on a
+    condition, at the step of each run. A metric may be a quotient, "A over B".
 
     Attributes:
         metrics: What is shown, a row of panels each.

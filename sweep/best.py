@@ -60,7 +60,7 @@ class Found:
     values: Mapping[str, Pool]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values: infinity as text, no spread of a single seed."""
+        """Return plain values: infinity as text, no spread of a single seed, no metric that has no value."""
         return {
             "grid": self.grid,
             "axes": {axis: str(v) if v in (math.inf, -math.inf) else v for axis, v in self.axes.items()},
@@ -69,6 +69,7 @@ class Found:
             "metrics": {
                 metric: {"mean": known.mean, "std": None if math.isnan(known.std) else known.std}
                 for metric, known in self.values.items()
+                if known.num_values
             },
         }
 
@@ -150,8 +151,10 @@ def _found(
 
 
 def value_text(found: Found, metric: str) -> str:
-    """Write the mean of a metric and its spread: "0.0884 ±0.0012"."""
+    """Write the mean of a metric and its spread: "0.0884 ±0.0012"; "–" where nothing has a value."""
     known, label = found.values[metric], metric_label(metric)
+    if not known.num_values:
+        return "–"
     text = number(known.mean, label)
     return text if math.isnan(known.std) else f"{text} {spread(known.std, label, mean=known.mean)}"
 

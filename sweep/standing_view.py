@@ -205,22 +205,27 @@ def heatmap_text(record: Record) -> str:
     if not data.x_values or not data.y_values:
         return f"no heatmap: no grid point has both {data.x} and {data.y}"
     lines = [f"{plain_metric(data.metric)}: {SHADES} from the worst to the best"]
+    ranks = _ranks(data)
     for index, key in enumerate(data.panel_keys):
         lines += [combination(data.panel_axes, key, markup=False)] if data.panel_axes else []
-        lines += _panel_lines(data, index)
+        lines += _panel_lines(data, index, ranks)
     seen = {state for state in data.states.flat if state in MARKS and MARKS[state].strip()}
     if seen:
         lines.append("  ".join(f"{MARKS[state]} {state.value}" for state in MARKS if state in seen))
     return "\n".join(lines)
 
 
-def _panel_lines(data: HeatmapData, panel: int) -> list[str]:
+def _ranks(data: HeatmapData) -> dict[float, int]:
+    """Return the shade of each value that any panel has, by its number: one scale for all, as in figures."""
     label = metric_label(data.metric)
     shown = [value for value in data.mean.ravel().tolist() if math.isfinite(value)]
     positive = label.positive and all(value > 0 for value in shown)
-    ranks = dict(
-        zip(shown, _steps([math.log(v) for v in shown] if positive else shown, len(SHADES)), strict=True)
-    )
+    scaled = [math.log(value) for value in shown] if positive else shown
+    goodness = [-value for value in scaled] if label.lower_is_better else scaled
+    return dict(zip(shown, _steps(goodness, len(SHADES)), strict=True))
+
+
+def _panel_lines(data: HeatmapData, panel: int, ranks: Mapping[float, int]) -> list[str]:
     width = max(len(plain(value)) for value in (*data.x_values, "xx")) + 1
     names = [plain(value) for value in data.y_values]
     left = max(map(len, names))
@@ -230,10 +235,7 @@ def _panel_lines(data: HeatmapData, panel: int) -> list[str]:
         for column in range(len(data.x_values)):
             value, state = float(data.mean[panel, row, column]), data.states[panel, row, column]
             rank = ranks.get(value)
-            if rank is None:
-                cells.append(MARKS.get(state, "?") * 2)
-            else:
-                cells.append(SHADES[len(SHADES) - 1 - rank if label.lower_is_better else rank] * 2)
+            cells.append((MARKS.get(state, "?") if rank is None else SHADES[rank]) * 2)
         lines.append(f"{names[row]:>{left}} " + "".join(f"{cell:>{width}}" for cell in cells))
     lines.append(" " * (left + 1) + "".join(f"{plain(value):>{width}}" for value in data.x_values))
     lines.append(f"across: {axis_label(data.x).plain}; up: {axis_label(data.y).plain}")

@@ -92,7 +92,7 @@ def rayleigh_ritz(
     if bool(absent.any()):
         floor = -2 * projected.abs().amax((1, 2)) * projected.shape[1] - 1
         projected = projected + torch.diag_embed(torch.where(absent, floor.unsqueeze(1), 0.0))
-    values, vectors = _eigh(0.5 * (projected + projected.mT), device)
+    values, vectors = eigenpairs(0.5 * (projected + projected.mT), device)
     return values.flip(1), torch.bmm(whitening, vectors.flip(2)), absent.sum(1)
 
 
@@ -108,13 +108,13 @@ def inverse_factor(gram_NWW: Tensor) -> Tensor:
 
 def whitening_of(gram_NMM: Tensor, rank_tolerance: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return W with W^T G W = I on the numerical range of G, and which of its columns are zero instead."""
-    values, vectors = _eigh(gram_NMM, device)
+    values, vectors = eigenpairs(gram_NMM, device)
     absent = ~(values > rank_tolerance * values.amax(1, keepdim=True))
     scale = torch.where(absent, 0.0, values.abs().clamp_min(torch.finfo(values.dtype).tiny).rsqrt())
     return vectors * scale.unsqueeze(1), absent
 
 
-def _eigh(matrix_NMM: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+def eigenpairs(matrix_NMM: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Eigendecompose in float64; lanes with non-finite entries get NaN values and zero vectors, no error."""
     if _all_finite(matrix_NMM):
         return _eigh_of_all(matrix_NMM, device)

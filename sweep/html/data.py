@@ -14,7 +14,7 @@ from search_spaces.reports import CurvesSpec, HeatmapSpec
 from search_spaces.search import RangeSpec
 from sweep import names
 from sweep.record import SEED_AXIS, CellOutcome, Record
-from sweep.report.canvas import caption
+from sweep.report.canvas import MEAN_AND_SPREAD, caption
 from sweep.report.curve_lines import Line, make_line
 from sweep.report.heatmap import HeatmapData, heatmap_data
 from sweep.report.labels import axis_label, metric_label, plain, spaced
@@ -45,7 +45,7 @@ def sweep_data(record: Record) -> dict[str, Any]:
     return {
         "kind": "sweep",
         "name": record.name,
-        "caption": caption(record, points),
+        "caption": caption(record, points, over_seeds=MEAN_AND_SPREAD),
         "axes": [axis_entry(record, axis) for axis in axes],
         "metrics": [metric_entry(metric) for metric in metrics],
         "states": [{"name": state.name, "text": state.value} for state in State],
@@ -233,6 +233,7 @@ def _line(line: Line) -> dict[str, Any]:
         "mean": [rounded(line.mean[at]) for at in kept],
         "std": [rounded(line.std[at]) for at in kept] if line.num_seeds > 1 else [],
         "unfinished": len(line.unfinished),
+        "provisional": len(line.provisional),
         "diverged": [
             {
                 "steps": [int(run.steps[at]) for at in spaced(len(run.steps), POINTS_PER_CURVE)],

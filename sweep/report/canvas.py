@@ -167,13 +167,23 @@ def title_of(record: Record, spec: ReportSpec) -> str:
     return spec.title or ": ".join(part for part in (record.description, spec.name) if part)
 
 
-def caption(record: Record, points: Iterable[int], *notes: str) -> str:
-    """Say what a figure rests on: sweep, commit, seeds, fates of cells, eigenspaces that did not converge."""
+MEAN_AND_SPREAD = "mean ± standard deviation"
+
+
+def caption(record: Record, points: Iterable[int], *notes: str, over_seeds: str = "") -> str:
+    """Say what a figure rests on: sweep, commit, seeds, fates of cells, eigenspaces that did not converge.
+
+    Args:
+        record: The sweep.
+        points: The grid points that are shown.
+        notes: What else there is to say.
+        over_seeds: What the figure shows where there are several seeds; empty where it says so itself.
+    """
     points = tuple(points)
     outcomes = {record.cell_ids[point]: record.outcome(point) for point in points}
     found = [str(seed) for seed in seeds(record, points)]
     if len(found) > 1:
-        seed_text = f"seeds {', '.join(found)} (mean ± standard deviation)"
+        seed_text = f"seeds {', '.join(found)}" + (f" ({over_seeds})" if over_seeds else "")
     else:
         seed_text = f"seed {found[0]}" if found else ""
     parts = [

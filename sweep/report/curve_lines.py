@@ -1,8 +1,8 @@
 """Curves, as plain data: the mean over the seeds of a metric, or of a quotient of two, against the step.
 
-The line of a place is the mean over its seeds that completed (while none has, over those that have begun) at
-the steps that all of them recorded, with their sample standard deviation and, of estimates, the standard
-error that their probe recorded.
+The line of a place is the mean over its seeds that completed (while none has, over those that have begun, and
+the caption says so) at the steps that all of them recorded, with their sample standard deviation and, of
+estimates, the standard error that their probe recorded.
 """
 
 import math
@@ -13,6 +13,7 @@ import numpy as np
 
 from search_spaces.reports import CurvesSpec, series_of
 from sweep.names import FINAL_STEPS, Status
+from sweep.progress import count_of
 from sweep.record import Record, Series
 from sweep.report.labels import MetricLabel, metric_label
 from sweep.report.points import (
@@ -29,6 +30,9 @@ from sweep.report.points import (
 
 SERIES_AXIS = "series"
 """Pseudo-axis of the lines of `together`: their labels."""
+
+MAX_NAMED = 4
+"""Lines over unfinished seeds that a caption names."""
 
 ERROR = "_error"
 """What is behind the name of the series that holds an estimate's standard error."""
@@ -52,6 +56,8 @@ class Line:
         ends: The steps at which those ended, which may lie beyond their last finite value.
         error: Standard error of the mean as an estimate, shape (points,); NaN where none was recorded.
         unfinished: Cells that have begun and not completed, and are not in the mean of those that have.
+        provisional: Those that are in the mean, because none has completed.
+        num_cells: The seeds of this place, whatever became of them.
     """
 
     key: Key
@@ -64,6 +70,8 @@ class Line:
     ends: tuple[int, ...] = ()
     error: np.ndarray = field(default_factory=lambda: np.array([]))
     unfinished: tuple[str, ...] = ()
+    provisional: tuple[str, ...] = ()
+    num_cells: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +239,8 @@ def make_line(
         ends=tuple(ends),
         error=_error_of_mean(steps, bars),
         unfinished=tuple(cell for cell in going if cell not in whole),
+        provisional=() if completed else tuple(going),
+        num_cells=len(cells),
     )
 
 
@@ -238,11 +248,24 @@ def _completed(record: Record, cell: str) -> bool:
     return record.outcomes[cell].status is Status.COMPLETED
 
 
-def unfinished_note(lines: Iterable[Line]) -> str:
-    """Say how many seeds the means leave out because they have not completed."""
-    left_out = {cell for line in lines for cell in line.unfinished}
-    seeds = "1 seed" if len(left_out) == 1 else f"{len(left_out)} seeds"
-    return f"{seeds} not finished, left out of the means" if left_out else ""
+def unfinished_note(lines: Iterable[tuple[str, Line]]) -> str:
+    """Say of lines with their names how many seeds the means leave out because they have not completed.
+
+    And which means are over such seeds, since there are no others.
+    """
+    left_out: set[str] = set()
+    provisional: dict[str, None] = {}
+    for name, line in lines:
+        left_out.update(line.unfinished)
+        if line.provisional:
+            count = f"{len(line.provisional)} of {count_of(line.num_cells, 'seed')}, not finished"
+            provisional[": ".join(filter(None, (name, count)))] = None
+    notes = list(provisional)[:MAX_NAMED]
+    if len(provisional) > MAX_NAMED:
+        notes.append(f"{len(provisional) - MAX_NAMED} more lines over seeds that have not finished")
+    if left_out:
+        notes.append(f"{count_of(len(left_out), 'seed')} not finished, left out of the means")
+    return "; ".join(notes)
 
 
 def _error_of_mean(steps: np.ndarray, errors: Sequence[Series]) -> np.ndarray:

@@ -4,8 +4,7 @@ The lines are those of `sweep.report.curve_lines`. A diverged run is drawn by it
 value; a cross is where it ended, dotted as far as nothing was recorded.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from sweep.record import Record, Series
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.curve_lines import CurvePanel, CurvesData, Line, curves_data, unfinished_note
 from sweep.report.labels import combination, plain
-from sweep.report.lines import Looks, choose_looks, draw_key
-from sweep.report.points import ordered_keys, select
+from sweep.report.limits import Band, Limits, band_notes, draw_band, limits_of, masked
+from sweep.report.lines import Looks, choose_looks, draw_key, draw_switches, switch_mark
+from sweep.report.points import ordered_keys, select, switch_note
 
 PANEL, SMALL_PANEL = (4.3, 2.9), (3.2, 2.3)
 LEFT, BOTTOM, GAP, SHARED_GAP, ROW_GAP = 0.72, 0.5, 0.8, 0.5, 0.06
@@ -28,11 +28,9 @@ PANEL_TITLE, PANEL_TOP, KEY_GAP = 0.26, 0.08, 0.2
 MARGIN_RIGHT = 0.25
 MAX_PANELS_IN_ROW = 3
 MAX_RULES = 3
-BAND = 0.16
-# Room above the highest line that ended well; a diverging line leaves the panel beyond it.
-HEADROOM_LOG, HEADROOM_LINEAR = 8.0, 1.5
-# Least height of a panel, as a share of its values; that of a line that never changes.
-LEAST_SPAN, CONSTANT_SPAN = 1e-3, 0.2
+MAX_BANDS = 12
+"""Lines of a panel; more would hide one another behind their bands."""
+
 DECADE = 10.0
 MAX_BARS = 26
 
@@ -51,7 +49,8 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
     lines = [line for panel in data.panels for line in panel.lines]
     keys = ordered_keys([line.key for line in lines])
     looks = choose_looks(data.line_axes, keys, data.fallback)
-    marks = _marks(data)
+    last = {panel.metric: _last_step(panel, data.panels, spec) for panel in data.panels}
+    marks = _marks(data.panels, last)
     key_width = max(looks.width, 1.35 if marks else 0.0)
     width = (
         LEFT
@@ -62,22 +61,25 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
     heading = PANEL_TITLE if data.panel_axes else PANEL_TOP
     step_height = BOTTOM + panel_height + heading
     height = down * step_height + (down - 1) * ROW_GAP
-    notes = ["band: ± one standard deviation"] if any(line.num_seeds > 1 for line in lines) else []
+    limits = {panel.metric: _limits(panel, data.panels, spec) for panel in data.panels}
+    notes = [band_notes(limits.values())] if any(map(_banded, data.panels)) else []
     if any(np.isfinite(line.error).any() for line in lines):
         notes.append("bars: ± the standard error of the estimate")
+    points = select(record, spec)
+    said = "; ".join(notes), switch_note(record, points), unfinished_note(_named(data, looks))
     with house_style():
         canvas = Canvas(
             width=width,
             height=height,
             title=title_of(record, spec),
-            caption=caption(record, select(record, spec), "; ".join(notes), unfinished_note(lines)),
+            caption=caption(record, points, *said, over_seeds="mean"),
         )
         for index, panel in enumerate(data.panels):
             row, column = divmod(index, across)
             bottom = height - row * (step_height + ROW_GAP) - heading - panel_height
             axes = canvas.axes(LEFT + column * (panel_width + gap), bottom, panel_width, panel_height)
-            together = [line for other in data.panels if other.metric == panel.metric for line in other.lines]
-            _draw_panel(axes, panel, looks, spec, together)
+            logarithmic = _is_logarithmic(panel, spec)
+            _draw_panel(axes, panel, looks, limits[panel.metric], last[panel.metric], logarithmic=logarithmic)
             if same and column:
                 axes.set_ylabel("")
             axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
@@ -86,28 +88,78 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
         canvas.save(path)
 
 
-def _marks(data: CurvesData) -> list[Line2D]:
-    lines = [line for panel in data.panels for line in panel.lines]
+def _named(data: CurvesData, looks: Looks) -> Iterator[tuple[str, Line]]:
+    """Yield the lines with what to call each in words."""
+    for panel in data.panels:
+        for line in panel.lines:
+            place, own = combination(data.panel_axes, panel.key), looks.by_key[line.key].label
+            # Where no axis tells lines apart, each is called by its grid, which its panel's name does for.
+            parts = (place, own) if looks.width or not place else (place,)
+            yield ", ".join(filter(None, parts)), line
+
+
+def _marks(panels: Sequence[CurvePanel], last: Mapping[str, int]) -> list[Line2D]:
+    """Return what the legend says of the marks that are drawn."""
+    rules = [_rules(panel, last[panel.metric]) for panel in panels]
     marks: list[Line2D] = []
-    if any(line.switches for line in lines):
-        common = len({line.switches for line in lines}) == 1 and len(lines[0].switches) <= MAX_RULES
-        if common:
-            marks.append(Line2D([], [], color="#777777", ls=(0, (4, 3)), lw=0.9, label="switch point"))
-        else:
-            marks.append(
-                Line2D([], [], color="#777777", ls="", marker="D", ms=4, mfc="white", label="switch point")
-            )
-    if any(line.diverged for line in lines):
+    if any(rules):
+        marks.append(switch_mark())
+    if any(_switches_on(line) for panel in panels if not _shared(panel) for line in panel.lines):
+        marks.append(
+            Line2D([], [], color="#777777", ls="", marker="D", ms=4, mfc="white", label="switch point")
+        )
+    if any(line.diverged for panel in panels for line in panel.lines):
         marks.append(Line2D([], [], color="#777777", ls="", marker="X", ms=6, label="diverged"))
     return marks
 
 
+def _shared(panel: CurvePanel) -> bool:
+    """Whether all lines of a panel have the same switch points, few enough to be drawn across it."""
+    return len({line.switches for line in panel.lines}) == 1 and len(panel.lines[0].switches) <= MAX_RULES
+
+
+def _rules(panel: CurvePanel, last: int) -> list[int]:
+    """Return the switch points that are drawn across a panel that ends at `last`."""
+    return [step for step in panel.lines[0].switches if step <= last] if _shared(panel) else []
+
+
+def _last_step(panel: CurvePanel, panels: Sequence[CurvePanel], spec: CurvesSpec) -> int:
+    """Return where the panels of a metric end."""
+    lines = (line for other in panels if other.metric == panel.metric for line in other.lines)
+    return spec.max_step or max((last_step(line) for line in lines), default=1)
+
+
+def _banded(panel: CurvePanel) -> list[Line]:
+    """Return the lines of a panel that have a band: those over several seeds, unless there are too many."""
+    return [line for line in panel.lines if line.num_seeds > 1] if len(panel.lines) <= MAX_BANDS else []
+
+
+def _is_logarithmic(panel: CurvePanel, spec: CurvesSpec) -> bool:
+    return spec.log_y and panel.label.positive
+
+
+def _limits(panel: CurvePanel, panels: Sequence[CurvePanel], spec: CurvesSpec) -> Limits:
+    """Return limits that fit the lines of all panels of a metric, so that they can be compared."""
+    together = [other for other in panels if other.metric == panel.metric]
+    lines, scale = [line for other in together for line in other.lines], panel.label.scale
+    bands = [_band(line, scale) for other in together for line in _banded(other)]
+    bars = [(line.mean * scale, line.error * scale) for line in lines if line.error.size]
+    return limits_of(
+        [line.mean * scale for line in lines],
+        [*bands, *bars],
+        [run.values * scale for line in lines for run in line.diverged],
+        logarithmic=_is_logarithmic(panel, spec),
+    )
+
+
+def _band(line: Line, scale: float) -> Band:
+    return line.mean * scale, line.std * scale
+
+
 def _draw_panel(
-    axes: Axes, panel: CurvePanel, looks: Looks, spec: CurvesSpec, together: Sequence[Line]
+    axes: Axes, panel: CurvePanel, looks: Looks, limits: Limits, last: int, *, logarithmic: bool
 ) -> None:
-    """Draw one panel; its limits fit the lines of all panels of the metric, so that they can be compared."""
     label = panel.label
-    logarithmic = spec.log_y and label.positive
     axes.set_xlabel("training step")
     axes.set_ylabel(label.text)
     if not panel.lines:
@@ -117,27 +169,19 @@ def _draw_panel(
         logarithmic_y(axes)
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
-    low, high = y_limits(together, label.scale, logarithmic=logarithmic)
-    common = len({line.switches for line in panel.lines}) == 1 and len(panel.lines[0].switches) <= MAX_RULES
-    if common:
-        for step in panel.lines[0].switches:
-            axes.axvline(step, color="#777777", ls=(0, (4, 3)), lw=0.9, zorder=1)
-    crowded = len(panel.lines) > MAX_PANELS_IN_ROW * 4
+    crowded = len(panel.lines) > MAX_BANDS
+    draw_switches(axes, _rules(panel, last))
     for line in panel.lines:
         look = looks.by_key[line.key]
         mean = masked(line.mean * label.scale, logarithmic)
         axes.plot(line.steps, mean, color=look.colour, ls=look.style, lw=0.9 if crowded else 1.3)
         if line.num_seeds > 1 and not crowded:
-            std = line.std * label.scale
-            floor = low if logarithmic else -math.inf
-            axes.fill_between(
-                line.steps, np.maximum(mean - std, floor), mean + std, color=look.colour, alpha=BAND, lw=0
-            )
+            draw_band(axes, line.steps, _band(line, label.scale), limits, look.colour)
         _draw_error_bars(axes, line, label.scale, look.colour, logarithmic=logarithmic)
         for run, ended in zip(line.diverged, line.ends, strict=True):
             values = masked(run.values * label.scale, logarithmic)
             axes.plot(run.steps, values, color=look.colour, ls=look.style, lw=0.8, alpha=0.8)
-            place, height = leaving_point(run.steps, values, high)
+            place, height = leaving_point(run.steps, values, limits.high)
             if ended > place[0] == run.steps[-1]:
                 axes.plot([*place, ended], [*height, *height], color=look.colour, ls=":", lw=1.0)
                 place = [float(ended)]
@@ -145,16 +189,19 @@ def _draw_panel(
                 place, height,
                 color=look.colour, marker="X", ms=6, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
             )  # fmt: skip
-        if not common:
-            _mark_switches(axes, line, label.scale, look.colour, high, small=crowded)
+        for step, value in () if _shared(panel) else _switches_on(line):
+            axes.plot(
+                [step], [min(value * label.scale, limits.high)], color=look.colour,
+                marker="D", ms=2.6 if crowded else 4.2, mfc="white", mew=0.9, ls="", zorder=4,
+            )  # fmt: skip
+    low, high = limits.low, limits.high
     axes.set_ylim(low, high)
     if logarithmic:
         # Within a decade the minor ticks need numbers, and two of them do within two; more would be a crowd.
         wide = high > DECADE**2 * low
         numbers = _sparse_label if high > DECADE * low else _minor_label
         axes.yaxis.set_minor_formatter(NullFormatter() if wide else FuncFormatter(numbers))
-    last = max((last_step(line) for line in together), default=1)
-    axes.set_xlim(0, max(spec.max_step or last, 1))
+    axes.set_xlim(0, max(last, 1))
 
 
 def _draw_error_bars(axes: Axes, line: Line, scale: float, colour: Any, *, logarithmic: bool) -> None:
@@ -192,37 +239,12 @@ def leaving_point(steps: np.ndarray, values: np.ndarray, high: float) -> tuple[l
     return [float(steps[before] + share * (steps[after] - steps[before]))], [high]
 
 
-def _mark_switches(axes: Axes, line: Line, scale: float, colour: object, high: float, *, small: bool) -> None:
+def _switches_on(line: Line) -> list[tuple[int, float]]:
+    """Return the switch points within a line and its value there; where all seeds diverged, of each."""
     whole = Series(steps=line.steps, values=line.mean)
-    for run in [whole] if line.steps.size else line.diverged:
-        for step in line.switches:
-            if run.steps[0] <= step <= run.steps[-1]:
-                value = float(np.interp(step, run.steps, run.values)) * scale
-                axes.plot(
-                    [step], [min(value, high)],
-                    color=colour, marker="D", ms=2.6 if small else 4.2, mfc="white", mew=0.9, ls="", zorder=4,
-                )  # fmt: skip
-
-
-def masked(values: np.ndarray, logarithmic: bool) -> np.ndarray:
-    """Blank what a logarithmic scale cannot show."""
-    return np.where(values > 0, values, math.nan) if logarithmic else values
-
-
-def y_limits(lines: Sequence[Line], scale: float, *, logarithmic: bool) -> tuple[float, float]:
-    """Return limits that fit the lines that ended well; a diverging line may leave them upwards."""
-    well = np.concatenate([line.mean for line in lines] or [np.array([])]) * scale
-    bad = np.concatenate([run.values for line in lines for run in line.diverged] or [np.array([])]) * scale
-    well, bad = (values[np.isfinite(values) & ((values > 0) | (not logarithmic))] for values in (well, bad))
-    both = np.concatenate([well, bad])
-    if not both.size:
-        return (0.1, 1.0) if logarithmic else (0.0, 1.0)
-    low, top = float(both.min()), float(well.max() if well.size else both.max())
-    if logarithmic:
-        high = min(float(both.max()), top * HEADROOM_LOG)
-        return low / 1.25, high * 1.25
-    # Within a thousandth, a reference that never changes would be written as an offset and a remainder.
-    least = CONSTANT_SPAN if math.isclose(top, low, rel_tol=1e-9) else LEAST_SPAN
-    span = max(top - low, abs(top) * least, 1e-12)
-    high = min(float(both.max()), low + span * HEADROOM_LINEAR)
-    return low - 0.05 * span, high + 0.05 * span
+    return [
+        (step, float(np.interp(step, run.steps, run.values)))
+        for run in ([whole] if line.steps.size else line.diverged)
+        for step in line.switches
+        if run.steps[0] <= step <= run.steps[-1]
+    ]

@@ -2,11 +2,12 @@
 
 Each random vector gives a sum of weighted points; their mean over vectors and seeds, widened by Gaussians, is
 the density. The nodes span many decades on both sides of zero, so x is an eigenvalue on a symmetric
-logarithmic scale, and the density is per unit of that scale. What is a millionth of the peak is not drawn: it
-is the tail of a Gaussian and no measurement.
+logarithmic scale, and the density is per unit of that scale; axis and caption say so. What is a millionth of
+the peak is not drawn: it is the tail of a Gaussian and no measurement.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from sweep.report.points import group, ordered_keys, select, unshown_axes
 NODE, WEIGHT = "spectrum/node_", "spectrum/weight_"
 POINTS = 400
 WIDTH = 0.01
-"""Of the Gaussians, in units of the whole range of the scale."""
+"""Standard deviation of the Gaussians, in units of the range that the nodes of a step span on the scale."""
 
 SMALLEST = 1e-3
 """Where the scale turns from linear to logarithmic, as a share of the largest eigenvalue of a panel."""
@@ -52,18 +53,30 @@ def density_data(record: Record, spec: DensitySpec) -> PanelsData:
         panel_axes=panel_axes,
         panels=tuple(panels),
         x_label=r"Hessian eigenvalue $\lambda$",
-        y_label="spectral density",
+        y_label=r"density per unit of asinh($\lambda / u$)",
+        notes=_notes(panels),
     )
 
 
+def _notes(panels: Sequence[Panel]) -> tuple[str, ...]:
+    """Say what u is, and how far the Gaussians reach that widen the points."""
+    units = dict.fromkeys(f"{panel.linear_below:.2g}" for panel in panels if panel.lines)
+    if not units:
+        return ()
+    u = f"u = {', '.join(units)} ({SMALLEST:g} of the largest |λ| of a panel)"
+    return (u, f"Gaussians of standard deviation {WIDTH:g} of what the nodes span in asinh(λ / u)")
+
+
 def quadrature(histories: list[Mapping[str, Series]], step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nodes that were recorded at a step, and their weights, which sum to 1 over all of them."""
+    """Return the finite nodes of a step, and their weights, which sum to 1 over all of them."""
     pairs: list[tuple[float, float]] = []
     for history in histories:
         for name, series in history.items():
             if name.startswith(NODE) and (at := np.flatnonzero(series.steps == step)).size:
                 weight = history[WEIGHT + name.removeprefix(NODE)]
                 pairs.append((float(series.values[at[0]]), float(weight.values[weight.steps == step][0])))
+    # A run that diverged there has none.
+    pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
     if not pairs:
         return np.array([]), np.array([])
     nodes, weights = np.array(pairs).T

@@ -61,7 +61,7 @@ def finals_data(record: Record, spec: FinalsSpec, metric: str) -> FinalsData:
     lines = tuple(
         FinalsLine(
             key=key,
-            pools=tuple(found.get((*key, value), Pool(state=State.MISSING)) for value in x_values),
+            pools=tuple(found.get((*key, value), pool([], metric)) for value in x_values),
             level=found.get((*key, None)),
         )
         for key in ordered_keys(key[:-1] for key in groups)
@@ -89,7 +89,12 @@ def draw_finals(record: Record, spec: FinalsSpec, path: Path) -> None:
             width=width,
             height=BOTTOM + PANEL_HEIGHT + TOP,
             title=title_of(record, spec),
-            caption=caption(record, select(record, spec), "bars: ± one standard deviation" if spread else ""),
+            caption=caption(
+                record,
+                select(record, spec),
+                "bars: ± one standard deviation" if spread else "",
+                over_seeds="mean",
+            ),
         )
         for index, table in enumerate(tables):
             axes = canvas.axes(LEFT + index * (PANEL_WIDTH + GAP), BOTTOM, PANEL_WIDTH, PANEL_HEIGHT)
@@ -101,7 +106,7 @@ def draw_finals(record: Record, spec: FinalsSpec, path: Path) -> None:
 def _looks(data: FinalsData) -> Looks:
     """Choose the looks; a line that has no value of the axis is a level, and dashed in the legend as well."""
     looks = choose_looks(data.line_axes, [line.key for line in data.lines], data.fallback)
-    levels = {line.key for line in data.lines if all(place.state is State.MISSING for place in line.pools)}
+    levels = {line.key for line in data.lines if all(place.state is State.ABSENT for place in line.pools)}
     by_key = {k: replace(look, style=LEVEL) if k in levels else look for k, look in looks.by_key.items()}
     dashed = {id(look): by_key[key] for key, look in looks.by_key.items()}
     return replace(looks, by_key=by_key, legend=tuple(dashed.get(id(look), look) for look in looks.legend))

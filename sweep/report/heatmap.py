@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from search_spaces.reports import AxisValue, HeatmapSpec
 from sweep.record import Record
-from sweep.report.canvas import MIN_WIDTH, Canvas, balanced, caption, house_style, title_of
+from sweep.report.canvas import MEAN_AND_SPREAD, MIN_WIDTH, Canvas, balanced, caption, house_style, title_of
 from sweep.report.labels import MetricLabel, axis_label, combination, metric_label, number, plain, spread
 from sweep.report.points import Key, axis_values, fits, group, panel_keys, select, unshown_axes, value_of
 from sweep.report.states import Pool, State, pool
@@ -28,7 +28,9 @@ MAX_PANELS_IN_ROW = 4
 DECADE = 10.0
 
 CELL_WIDTH, CELL_HEIGHT = 0.68, 0.5
-LEAST_TEXT_CELL = 0.36
+LEAST_ROOM = 0.36 / CELL_WIDTH
+"""Of a cell that has its value written in it, as a share of the whole size."""
+
 LARGEST_PANEL = 9.0
 SMALLEST_PANEL = 1.35
 LEFT, BOTTOM, GAP, ROW_GAP, BAR_SPACE, BAR_WIDTH, PANEL_TITLE = 0.62, 0.5, 0.28, 0.06, 1.05, 0.16, 0.24
@@ -171,7 +173,12 @@ def _draw(record: Record, spec: HeatmapSpec, tables: Sequence[HeatmapData], path
         width=blocks_across * block_width,
         height=body + legend,
         title=title_of(record, spec),
-        caption=caption(record, select(record, spec), left_out),
+        caption=caption(
+            record,
+            select(record, spec),
+            left_out,
+            over_seeds=MEAN_AND_SPREAD if _room(first, (width, height)) >= LEAST_ROOM else "mean",
+        ),
     )
     for block, data in enumerate(tables):
         left = (block % blocks_across) * block_width + LEFT
@@ -232,7 +239,7 @@ def _draw_panel(
     axes.set_yticklabels([plain(value) for value in data.y_values])
     axes.set_xlabel(axis_label(data.x).long)
     axes.set_ylabel(axis_label(data.y).long)
-    room = min(cell[0] / max(columns, 1) / CELL_WIDTH, cell[1] / max(rows, 1) / CELL_HEIGHT, 1.0)
+    room = _room(data, cell)
     for row in range(rows):
         for column in range(columns):
             at = (panel, row, column)
@@ -255,12 +262,18 @@ def _draw_panel(
             axes.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, lw=0))
             if corner := _CORNER.get(state):
                 axes.add_patch(_corner(column, row, corner))
-            if room * CELL_WIDTH >= LEAST_TEXT_CELL:
+            if room >= LEAST_ROOM:
                 _write_value(axes, column + 0.5, row + 0.5, data, at, label, readable(colour), room)
     for line in range(columns + 1):
         axes.axvline(line, color="white" if 0 < line < columns else "#bbbbbb", lw=0.8, zorder=2)
     for line in range(rows + 1):
         axes.axhline(line, color="white" if 0 < line < rows else "#bbbbbb", lw=0.8, zorder=2)
+
+
+def _room(data: HeatmapData, panel: tuple[float, float]) -> float:
+    """Return the size of a cell of a panel of so many inches, as a share of a whole one's."""
+    columns, rows = max(len(data.x_values), 1), max(len(data.y_values), 1)
+    return min(panel[0] / columns / CELL_WIDTH, panel[1] / rows / CELL_HEIGHT, 1.0)
 
 
 def _corner(column: float, row: float, colour: str) -> Polygon:

@@ -77,7 +77,9 @@ _METRICS = {
     "curvature/chi": MetricLabel(text=r"alignment $\chi_k(g)$", positive=False),
     "curvature/residual": MetricLabel(text="eigenspace residual", lower_is_better=True),
     "alignment/gradient_chi": MetricLabel(text=r"alignment $\chi_k(g)$", positive=False),
-    "alignment/gradient_chi_ema": MetricLabel(text=r"moving average of $\chi_k(g)$", positive=False),
+    "alignment/gradient_chi_ema": MetricLabel(text=r"moving average of $\chi_k(g)$, probe", positive=False),
+    "switch/chi": MetricLabel(text=r"alignment $\chi_k(g)$, switch", positive=False),
+    "switch/ema": MetricLabel(text=r"moving average of $\chi_k(g)$, switch", positive=False),
     "alignment/gradient_f_top": MetricLabel(text=r"$f_{\mathrm{top}} = \chi_k(g)^2$", positive=False),
     "alignment/update_chi": MetricLabel(text=r"alignment of the update, $\chi_k$", positive=False),
     "alignment/batch_gradient_chi": MetricLabel(

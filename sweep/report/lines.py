@@ -5,7 +5,7 @@ become a sequential scale with a colour bar, by rank (switch points 0, 10, …, 
 infinity has a place), and what else varies becomes the line style.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,8 @@ SEQUENTIAL_END = 0.9
 
 LEGEND_CHARACTER, LEGEND_HANDLE, BAR_WIDTH, BAR_SPACE = 0.068, 0.62, 0.15, 0.95
 
+
+SWITCH_COLOUR, SWITCH_STYLE, SWITCH_WIDTH = "#777777", (0, (4, 3)), 0.9
 
 LineStyle = Any
 """What matplotlib takes as a line style: a name, or an offset with a pattern of lengths."""
@@ -148,6 +150,17 @@ def _scaled(
     ]
     legend = [*(legend if len(legend) > 1 else []), *plain_lines]
     return Looks(by_key=by_key, scale_axis=axes[scale], scale_values=values[scale], legend=tuple(legend))
+
+
+def draw_switches(axes: Axes, steps: Iterable[int]) -> None:
+    """Draw switch points that all lines of a panel have, from edge to edge."""
+    for step in steps:
+        axes.axvline(step, color=SWITCH_COLOUR, ls=SWITCH_STYLE, lw=SWITCH_WIDTH, zorder=1)
+
+
+def switch_mark() -> Line2D:
+    """Return what the legend shows for them."""
+    return Line2D([], [], color=SWITCH_COLOUR, ls=SWITCH_STYLE, lw=SWITCH_WIDTH, label="switch point")
 
 
 def draw_key(

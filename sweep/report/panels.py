@@ -4,21 +4,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from search_spaces.reports import ReportSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
-from sweep.report.curves import masked
 from sweep.report.labels import combination
+from sweep.report.limits import Band, Limits, band_notes, draw_band, limits_of, masked
 from sweep.report.lines import LEGEND_CHARACTER, LEGEND_HANDLE, PALETTE, LineStyle
 from sweep.report.points import Key, select
 
 WIDTH, HEIGHT, LEFT, BOTTOM, GAP, TITLE, LEGEND = 3.7, 2.8, 0.72, 0.5, 0.7, 0.26, 1.35
-MAX_IN_ROW, BAND, SMALL = 3, 0.16, 40
+MAX_IN_ROW, SMALL = 3, 40
 MOST_POWERS = 3
 STEP_COLOURS = "viridis"
 
@@ -53,12 +55,13 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PanelsData:
-    """What a figure of panels shows."""
+    """What a figure of panels shows; `notes` are for the caption."""
 
     panel_axes: tuple[str, ...]
     panels: tuple[Panel, ...]
     x_label: str
     y_label: str
+    notes: tuple[str, ...] = ()
 
 
 def mean_and_std(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +80,7 @@ def draw_panels(
     log_y: bool = False,
     in_order: bool = True,
     mark_points: bool = False,
+    over_seeds: str = "mean",
 ) -> None:
     """Draw panels side by side as a PNG.
 
@@ -88,6 +92,7 @@ def draw_panels(
         log_y: Whether y is logarithmic.
         in_order: Whether colours follow the order of the lines (steps), or only tell them apart (seeds).
         mark_points: Whether points are marked.
+        over_seeds: What a line is where there are several seeds.
     """
     across = balanced(len(data.panels), MAX_IN_ROW)
     down = -(-len(data.panels) // across)
@@ -95,15 +100,17 @@ def draw_panels(
     longest = max((len(line.label) for panel in data.panels for line in panel.lines), default=0)
     legend = max(LEGEND, longest * LEGEND_CHARACTER + LEGEND_HANDLE)
     width = LEFT + across * WIDTH + (across - 1) * GAP + legend
-    banded = any(np.isfinite(line.std).any() for panel in data.panels for line in panel.lines)
+    limits = [_limits(panel, log_y=log_y) for panel in data.panels]
     with house_style():
         canvas = Canvas(
             width=width,
             height=down * step_height,
             title=title_of(record, spec),
-            caption=caption(record, select(record, spec), "band: ± one standard deviation" if banded else ""),
+            caption=caption(
+                record, select(record, spec), *data.notes, *_notes(data.panels, limits), over_seeds=over_seeds
+            ),
         )
-        for index, panel in enumerate(data.panels):
+        for index, (panel, limit) in enumerate(zip(data.panels, limits, strict=True)):
             row, column = divmod(index, across)
             bottom = (down - row - 1) * step_height + BOTTOM
             axes = canvas.axes(LEFT + column * (WIDTH + GAP), bottom, WIDTH, HEIGHT)
@@ -125,8 +132,9 @@ def draw_panels(
                 mean = masked(line.mean, log_y)
                 axes.plot(line.x, mean, color=colour, ls=style, marker=marker, ms=3.5, label=line.label)
                 if np.isfinite(line.std).any():
-                    low = masked(line.mean - line.std, log_y)
-                    axes.fill_between(line.x, low, line.mean + line.std, color=colour, alpha=BAND, lw=0)
+                    _draw_spread(axes, panel, line, limit, colour, log_y=log_y)
+            if _spreads(panel):
+                axes.set_ylim(limit.low, limit.high)
             if panel.linear_below is not None:
                 axes.set_xscale("symlog", linthresh=panel.linear_below)
                 axes.xaxis.set_major_locator(FixedLocator(_symmetric_ticks(panel)))
@@ -137,6 +145,33 @@ def draw_panels(
             if column == across - 1 or index == len(data.panels) - 1:
                 axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
         canvas.save(path)
+
+
+def _spreads(panel: Panel) -> list[Band]:
+    """Return what is drawn around the means."""
+    return [(line.mean, line.std) for line in panel.lines if np.isfinite(line.std).any()]
+
+
+def _limits(panel: Panel, *, log_y: bool) -> Limits:
+    return limits_of([line.mean for line in panel.lines], _spreads(panel), logarithmic=log_y)
+
+
+def _notes(panels: Sequence[Panel], limits: Sequence[Limits]) -> list[str]:
+    if not any(map(_spreads, panels)):
+        return []
+    return [band_notes(limits, "bars" if any(panel.ticks for panel in panels) else "band")]
+
+
+def _draw_spread(
+    axes: Axes, panel: Panel, line: PanelLine, limits: Limits, colour: Any, *, log_y: bool
+) -> None:
+    """Draw a band around a line, and a bar at each name: nothing leads from one to the next."""
+    if not panel.ticks:
+        draw_band(axes, line.x, (line.mean, line.std), limits, colour)
+        return
+    below = np.maximum(line.mean - np.maximum(line.mean - line.std, limits.low), 0.0)
+    mean, errors = masked(line.mean, log_y), [below, line.std]
+    axes.errorbar(line.x, mean, yerr=errors, color=colour, fmt="none", elinewidth=0.9, capsize=2)
 
 
 def _symmetric_ticks(panel: Panel) -> list[float]:

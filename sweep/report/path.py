@@ -41,4 +41,4 @@ def path_data(record: Record, spec: PathSpec) -> PanelsData:
 
 def draw_path(record: Record, spec: PathSpec, path: Path) -> None:
     """Draw the trajectories of a specification as a PNG."""
-    draw_panels(record, spec, path_data(record, spec), path, in_order=False)
+    draw_panels(record, spec, path_data(record, spec), path, in_order=False, over_seeds="a line each")

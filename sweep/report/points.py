@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from search_spaces.reports import AxisValue, ReportSpec
+from sweep import names
 from sweep.record import SEED_AXIS, Record
 from sweep.report.labels import grid_label
-from sweep.stated import switch_steps
+from sweep.stated import last_switch, switch_steps
 from trainers.canonical import cell_id
 from trainers.errors import ConfigError
 
@@ -76,13 +77,32 @@ def group(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Ke
 
 
 def switch_points(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Key, tuple[int, ...]]:
-    """Return the steps at which a phase ends and another begins, of the same groups in the same order."""
+    """Return the steps at which a phase ends and another begins, of the same groups in the same order.
+
+    Where the phase before the last ends on a condition, it is where each of the group's runs has ended it.
+    """
     found: dict[Key, set[int]] = {}
     for point in points:
         key = tuple(value_of(record, point, axis) for axis in axes)
         cell = record.cell(point)
-        found.setdefault(key, set()).update(() if cell is None else switch_steps(cell))
+        steps = found.setdefault(key, set())
+        steps.update(() if cell is None else switch_steps(cell), _by_condition(record, point))
     return {key: tuple(sorted(steps)) for key, steps in found.items()}
+
+
+def switch_note(record: Record, points: Iterable[int]) -> str:
+    """Say for a caption whose switch points are shown, where a condition decides on them."""
+    met = any(_by_condition(record, point) for point in points)
+    return "each seed has its own switch point, by a condition" if met else ""
+
+
+def _by_condition(record: Record, point: int) -> tuple[int, ...]:
+    """Return where the run of a point began its last phase, if the phase before ends on a condition."""
+    cell = record.cell(point)
+    if cell is None or (resolved := record.outcome(point).metrics.get(names.FINAL_SWITCH_STEP)) is None:
+        return ()
+    step = last_switch(cell, resolved)
+    return () if step is None or step in switch_steps(cell) else (step,)
 
 
 def grid_names(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Key, str]:

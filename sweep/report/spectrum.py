@@ -19,9 +19,18 @@ from search_spaces.reports import SpectrumSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.curve_lines import Line, make_line, unfinished_note
-from sweep.report.curves import masked
 from sweep.report.labels import combination, metric_label, spaced
-from sweep.report.points import Key, group, ordered_keys, select, switch_points, unshown_axes
+from sweep.report.limits import masked
+from sweep.report.lines import draw_switches, switch_mark
+from sweep.report.points import (
+    Key,
+    group,
+    ordered_keys,
+    select,
+    switch_note,
+    switch_points,
+    unshown_axes,
+)
 
 EIGENVALUE_PREFIX = "curvature/lambda_"
 PANEL_WIDTH, PANEL_HEIGHT = 3.7, 2.8
@@ -29,6 +38,7 @@ LEFT, BOTTOM, GAP, ROW_GAP, PANEL_TITLE, BAR_SPACE, BAR_WIDTH = 0.66, 0.5, 0.66,
 MAX_PANELS_IN_ROW = 3
 COLOURMAP, COLOURMAP_END = "plasma_r", 0.12
 MAX_TICKS = 8
+OVERLAY_STYLE = (0, (4, 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,21 +113,30 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
         steps[-1] for line in lines for steps in (line.steps, *(r.steps for r in line.diverged)) if steps.size
     ]
     last = int(max(ends, default=1))
+    points = select(record, spec)
     black = f"black: eigenvalue number {spec.highlight}" if spec.highlight in data.indices else ""
+    named = [
+        (combination(data.panel_axes, panel.key), line)
+        for panel in data.panels
+        for line in panel.lines.values()
+    ]
+    notes = switch_note(record, points), unfinished_note(named)
     with house_style():
         canvas = Canvas(
             width=right + BAR_SPACE,
             height=height,
             title=title_of(record, spec),
-            caption=caption(record, select(record, spec), black, unfinished_note(lines)),
+            caption=caption(record, points, black, *notes, over_seeds="mean"),
         )
         for number, panel in enumerate(data.panels):
             row, column = divmod(number, across)
             bottom = height - row * (step_height + ROW_GAP) - PANEL_TITLE - PANEL_HEIGHT
             axes = canvas.axes(LEFT + column * (PANEL_WIDTH + GAP), bottom, PANEL_WIDTH, PANEL_HEIGHT)
-            _draw_panel(axes, panel, data.indices, spec, last)
+            marks = _draw_panel(axes, panel, data.indices, spec, last)
             if number < len(data.overlays):
-                _draw_overlay(axes, data.overlays[number])
+                marks += _draw_overlay(axes, data.overlays[number])
+            if marks:
+                axes.legend(handles=marks, loc="best")
             axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
         if data.indices:
             bar = canvas.axes(right + 0.18, height - PANEL_TITLE - PANEL_HEIGHT, BAR_WIDTH, PANEL_HEIGHT)
@@ -136,12 +155,13 @@ def _colours(indices: tuple[int, ...], highlight: int | None) -> list[tuple[floa
 
 def _draw_panel(
     axes: Axes, panel: SpectrumPanel, indices: tuple[int, ...], spec: SpectrumSpec, last: int
-) -> None:
+) -> list[Line2D]:
+    """Draw the eigenvalues of a panel; what its legend has to name is returned."""
     axes.set_xlabel("training step")
     axes.set_ylabel(r"Hessian eigenvalue $\lambda_i$")
     if not panel.lines:
         blank(axes, "no eigenvalue recorded")
-        return
+        return []
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
     if spec.log_y:
@@ -165,12 +185,11 @@ def _draw_panel(
                     color=colour, marker="X", ms=5, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
                 )  # fmt: skip
     first = next(iter(panel.lines.values()))
-    if not first.steps.size:
-        cross = Line2D([], [], color="#777777", ls="", marker="X", ms=5, label="diverged")
-        axes.legend(handles=[cross], loc="upper left")
-    for step in first.switches:
-        axes.axvline(step, color="#777777", ls=(0, (4, 3)), lw=0.9, zorder=1)
-    axes.set_xlim(0, last)
+    switches = [step for step in first.switches if step <= last]
+    draw_switches(axes, switches)
+    axes.set_xlim(0, max(last, 1))
+    cross = Line2D([], [], color="#777777", ls="", marker="X", ms=5, label="diverged")
+    return [*([] if first.steps.size else [cross]), *([switch_mark()] if switches else [])]
 
 
 def _runs(line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -180,20 +199,21 @@ def _runs(line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(run.steps, run.values) for run in line.diverged]
 
 
-def _draw_overlay(axes: Axes, lines: Mapping[str, Line]) -> None:
+def _draw_overlay(axes: Axes, lines: Mapping[str, Line]) -> list[Line2D]:
     """Draw what the eigenvalues are held against (2 / eta) dashed, within the eigenvalues' limits."""
     low, high = axes.get_ylim()
     drawn = {metric: runs for metric, line in lines.items() if (runs := _runs(line))}
-    for metric, runs in drawn.items():
-        label = metric_label(metric).text
-        for index, (steps, values) in enumerate(runs):
-            name = label if index == 0 else None
-            axes.plot(steps, values, color="#000000", ls=(0, (4, 2)), lw=1.0, zorder=5, label=name)
+    for runs in drawn.values():
+        for steps, values in runs:
+            axes.plot(steps, values, color="#000000", ls=OVERLAY_STYLE, lw=1.0, zorder=5)
             last = values[np.isfinite(values)][-1:]
             high = max([high, *(1.05 * last).tolist()])
     if drawn:
         axes.set_ylim(low, high)
-        axes.legend(loc="upper right")
+    return [
+        Line2D([], [], color="#000000", ls=OVERLAY_STYLE, lw=1.0, label=metric_label(metric).text)
+        for metric in drawn
+    ]
 
 
 def _draw_scale(canvas: Canvas, bar: Axes, indices: tuple[int, ...], highlight: int | None) -> None:

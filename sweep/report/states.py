@@ -102,9 +102,9 @@ def _counted_as(outcome: CellOutcome, metric: str) -> State:
 
 
 def pool(outcomes: Sequence[CellOutcome], metric: str) -> Pool:
-    """Combine the seeds of one place; no outcome at all is a missing place."""
+    """Combine the seeds of one place; one without any is not in the grid."""
     if not outcomes:
-        return Pool(state=State.MISSING)
+        return Pool(state=State.ABSENT)
     counts = Counter(_counted_as(outcome, metric) for outcome in outcomes)
     values = [outcome.metrics[metric] for outcome in ended_well(outcomes, metric)]
     if values:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from search_spaces.reports import AxisValue, TableSpec
 from sweep.record import Record
-from sweep.report.canvas import Canvas, caption, house_style, title_of
+from sweep.report.canvas import MEAN_AND_SPREAD, Canvas, caption, house_style, title_of
 from sweep.report.labels import (
     MetricLabel,
     axis_label,
@@ -226,7 +226,7 @@ def table_markdown(record: Record, spec: TableSpec, data: TableData) -> str:
         "",
         *(f"{note}.  " for note in notes),
         "" if notes else "",
-        caption(record, _points(record, spec)),
+        caption(record, _points(record, spec), over_seeds=MEAN_AND_SPREAD),
         "",
     ]
     return "\n".join(lines)
@@ -251,6 +251,7 @@ def table_csv(data: TableData) -> str:
         "mean",
         "std",
         "seeds",
+        "of_seeds",
         "diverged",
         "best",
     ]
@@ -262,6 +263,7 @@ def table_csv(data: TableData) -> str:
             place.state.value,
             "" if math.isnan(place.mean) else repr(place.mean),
             "" if math.isnan(place.std) else repr(place.std),
+            str(place.num_values),
             str(place.num_cells),
             str(place.num_diverged),
             str(int((row, column) in data.best)),
@@ -293,7 +295,8 @@ def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> 
     blocks = [row for row in range(1, len(body)) if data.row_keys[row][0] != data.row_keys[row - 1][0]]
     notes = _footnotes(data)
     title = title_of(record, spec)
-    below = f"{_caption_of_metric(spec, label)}. {caption(record, _points(record, spec), *notes)}"
+    said = caption(record, _points(record, spec), *notes, over_seeds=MEAN_AND_SPREAD)
+    below = f"{_caption_of_metric(spec, label)}. {said}"
     with house_style():
         canvas = Canvas(width=width, height=height, title=title, caption=below)
         axes = canvas.axes(0, 0, width, height)

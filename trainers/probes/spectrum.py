@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trainers.lane import ScheduledProbe
 from trainers.probes.view import View
+from trainers.ritz import eigenpairs
 
 
 def measure_spectrum(view: View, probe: ScheduledProbe) -> dict[str, float]:
@@ -38,7 +39,8 @@ def quadrature(
     """Return the nodes (R, M), ascending, and the weights (R, M), which sum to 1, in float64.
 
     Lanczos with full reorthogonalisation. Where the Krylov space is exhausted before `num_steps`, the
-    remaining nodes have weight 0.
+    remaining nodes have weight 0. Where a vector's matrix is not finite, both are NaN: the run has diverged,
+    which its loss is to tell, and no error is raised.
     """
     vector = start_RP / torch.linalg.vector_norm(start_RP, dim=1, keepdim=True)
     kept: list[Tensor] = []
@@ -59,5 +61,5 @@ def quadrature(
         tridiagonal[:, step, step + 1] = tridiagonal[:, step + 1, step] = norm
         inverse = torch.where(norm > 0, 1 / norm, 0.0).to(image.dtype)
         vector = image * inverse.unsqueeze(1)
-    nodes, vectors = torch.linalg.eigh(tridiagonal)
-    return nodes, vectors[:, 0].square()
+    nodes, vectors = eigenpairs(tridiagonal, tridiagonal.device)
+    return nodes, torch.where(nodes.isfinite(), vectors[:, 0].square(), torch.nan)

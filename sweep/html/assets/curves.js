@@ -4,8 +4,12 @@ function curvesView() {
   const { series, lines, left_out: leftOut } = data.curves;
   if (!lines.length) return null;
   const note = leftOut ? ` Shown: the ${lines.length} places with the lowest training loss; ${leftOut} more are left out.` : "";
-  const unfinished = lines.some((line) => Object.values(line.series).some((drawn) => drawn.unfinished)) ? " Means leave out seeds that have not finished, where others have." : "";
-  const view = section("curves", "Curves", `Bands: one standard deviation over the seeds. A cross ends what diverged.${unfinished}${note}`);
+  const some = (kind) => lines.some((line) => Object.values(line.series).some((drawn) => drawn[kind]));
+  const unfinished = some("unfinished") ? " Means leave out seeds that have not finished, where others have." : "";
+  const provisional = some("provisional") ? " Where no seed of a place has finished, its mean is over those that have begun." : "";
+  const switches = lines.some((line) => line.switches.length) ? " A circle is a switch point; where a condition decides, one a seed." : "";
+  const bands = "Bands: one standard deviation over the seeds; what of one is not positive has no place on a logarithmic scale, and one far wider than the others leaves the frame.";
+  const view = section("curves", "Curves", `${bands} A cross ends what diverged.${switches}${unfinished}${provisional}${note}`);
   const axes = varying();
   const chosen = { series: series[0].name, colour: tellingAxis(axes)?.name ?? "", logY: true, logX: false };
   const draw = () => view.body.replaceChildren(curvesPlot(byName(series, chosen.series), byName(axes, chosen.colour), chosen));
@@ -42,7 +46,7 @@ function curvesPlot(metric, axis, { logX, logY }) {
   const finite = found.flatMap(({ drawn }) => drawn.mean.map(number)).filter(Number.isFinite);
   const lost = found.flatMap(({ drawn }) => drawn.diverged.flatMap((run) => run.values.map(number))).filter(Number.isFinite);
   const canLog = (finite.length ? finite : lost).some((value) => value > 0);
-  const y = metricScale(metric, limited(finite, lost, logY && canLog), logY && canLog);
+  const y = metricScale(metric, limited(finite, lost, found.map(({ drawn }) => drawn), logY && canLog), logY && canLog);
   const steps = found.flatMap(({ drawn }) => [...drawn.steps, ...drawn.diverged.flatMap((run) => [...run.steps, run.end])]);
   const x = logX ? logarithmic(1, Math.max(...steps, 2)) : linear(0, Math.max(...steps, 1));
   const whole = Math.min(980, Math.max(room(), 300));
@@ -58,7 +62,7 @@ function curvesPlot(metric, axis, { logX, logY }) {
   const px = (step) => left + width * x(Math.max(step, logX ? 1 : 0));
   const py = (value) => top + height * (1 - y(value));
   const looks = lineLooks(found, axis);
-  for (const entry of found) drawCurve(inside, entry, metric, looks(entry.place), px, py);
+  for (const entry of found) drawCurve(inside, entry, metric, looks(entry.place), px, py, top + height);
   drawn.append(inside);
   return make("div", {}, wide(drawn), lineKey(looks, axis));
 }
@@ -75,11 +79,28 @@ function lineKey(looks, axis) {
   return key;
 }
 
-// The range of what ended well; what diverges leaves it upwards.
-function limited(finite, lost, log) {
+// The range of what ended well, with its bands; what diverges leaves it upwards.
+function limited(finite, lost, lines, log) {
   if (!finite.length) return lost;
   const top = Math.max(...finite);
-  return [...finite, ...lost.filter((value) => value <= (log ? top * 8 : top * 1.3))];
+  return [...finite, ...bandEnds(finite, lines, log), ...lost.filter((value) => value <= (log ? top * 8 : top * 1.3))];
+}
+
+const bandEdge = ({ mean, std }, index, sign) => (mean[index] === null ? NaN : number(mean[index]) + sign * (std[index] || 0));
+
+// As far as the bands reach, but no further beyond the means and the usual edges than half of what these take (as figures do).
+function bandEnds(finite, lines, log) {
+  const [to, back] = log ? [Math.log, Math.exp] : [(value) => value, (value) => value];
+  const scaled = (values) => values.filter((value) => Number.isFinite(value) && (!log || value > 0)).map(to);
+  const edges = (sign) => scaled(lines.flatMap((line) => line.std.map((_, index) => bandEdge(line, index, sign)))).sort((a, b) => a - b);
+  const [lower, upper, means] = [edges(-1), edges(1), scaled(finite)];
+  if (!upper.length || !means.length) return [];
+  const [low, high] = [Math.min(...means), Math.max(...means)];
+  const least = lower.length ? lower[0] : low;
+  const quarter = Math.min(low, lower.length ? lower[Math.floor((lower.length - 1) / 4)] : low);
+  const threeQuarters = Math.max(high, upper[Math.ceil(((upper.length - 1) * 3) / 4)]);
+  const room = 0.5 * Math.max(threeQuarters - quarter, log ? Math.log(8) : 0.2 * Math.abs(high));
+  return [Math.max(least, quarter - room), Math.min(upper[upper.length - 1], threeQuarters + room)].map(back);
 }
 
 function lineLooks(found, axis) {
@@ -96,9 +117,10 @@ function lineLooks(found, axis) {
   return Object.assign((place) => look(values.indexOf(place.axes[axis.name])), { key });
 }
 
-function drawCurve(group, { line, place, drawn }, metric, look, px, py) {
+function drawCurve(group, { line, place, drawn }, metric, look, px, py, floor) {
   const leftOut = drawn.unfinished ? `\n${drawn.unfinished} ${drawn.unfinished === 1 ? "seed" : "seeds"} not finished, left out of the mean` : "";
-  const content = placeTip(place, [metric, ...data.metrics.slice(0, 2)]) + leftOut;
+  const only = drawn.provisional ? `\nover ${drawn.provisional} ${drawn.provisional === 1 ? "seed" : "seeds"}, not finished` : "";
+  const content = placeTip(place, [metric, ...data.metrics.slice(0, 2)]) + leftOut + only;
   const parts = svg("g", { class: "curve" });
   const path = (steps, values) => {
     let pen = "M";
@@ -117,7 +139,7 @@ function drawCurve(group, { line, place, drawn }, metric, look, px, py) {
     hit.classList.remove("mark");
     parts.append(stroke, hit);
   };
-  if (drawn.std.length) parts.append(svg("path", { d: bandPath(drawn, px, py), fill: look.stroke, opacity: 0.14 }));
+  if (drawn.std.length) parts.append(svg("path", { d: bandPath(drawn, px, py, floor), fill: look.stroke, opacity: 0.14 }));
   if (drawn.steps.length) add(drawn.steps, drawn.mean, {});
   for (const run of drawn.diverged) {
     add(run.steps, run.values, { "stroke-width": 1, opacity: 0.8 });
@@ -144,10 +166,10 @@ function drawCurve(group, { line, place, drawn }, metric, look, px, py) {
   group.append(parts);
 }
 
-function bandPath(drawn, px, py) {
-  const edge = (sign) => drawn.steps.map((step, index) => [px(step), py(number(drawn.mean[index]) + sign * (drawn.std[index] || 0))]);
+function bandPath(drawn, px, py, floor) {
+  const edge = (sign) => drawn.steps.map((step, index) => [px(step), py(bandEdge(drawn, index, sign)), index]);
   const upper = edge(1);
-  // Below zero a logarithmic scale has no place: the band then ends at the mean.
-  const lower = edge(-1).map(([at, value], index) => [at, Number.isFinite(value) ? value : py(number(drawn.mean[index]))]);
+  // What is not positive has no place on a logarithmic scale: the band ends at the axis.
+  const lower = edge(-1).map(([at, value, index]) => [at, Number.isFinite(value) || !Number.isFinite(upper[index][1]) ? value : floor]);
   return `M${[...upper, ...lower.reverse()].filter(([, value]) => Number.isFinite(value)).map(([at, value]) => `${at.toFixed(1)} ${value.toFixed(1)}`).join("L")}Z`;
 }

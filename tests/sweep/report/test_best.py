@@ -10,7 +10,7 @@ import pytest
 
 from search_spaces import Space, load_space, load_space_text
 from search_spaces.search import OBJECTIVES
-from sweep.best import best_space, find_best, least_is_best
+from sweep.best import best_space, find_best, least_is_best, value_text
 from sweep.cli import main
 from sweep.names import Status
 from sweep.notebook import LoadedSweep
@@ -115,6 +115,18 @@ def test_as_a_data_frame(record: Record) -> None:
     assert frame["method"].isna().tolist() == [True, False] and frame["method"][1] == "other"
     assert frame[f"{LOSS} std"].tolist() == pytest.approx([0.1414, 0.01414], rel=1e-3)
     assert [len(cells) for cells in frame["cells"]] == [2, 2]
+
+
+def test_a_metric_without_a_value_is_no_number(store: Store) -> None:
+    """Of a regression there is no accuracy, and JSON has no NaN."""
+    points = grid("g", {"lr": [0.1]})
+    cells = {points[0][2]: ended(0.5)}
+    del cells[points[0][2]].metrics[ACCURACY]
+    _, [found] = find_best(store.record(points, cells))
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["metrics"] == {
+        LOSS: {"mean": 0.5, "std": None}
+    }
+    assert (value_text(found, LOSS), value_text(found, ACCURACY)) == ("0.500", "–")
 
 
 def test_what_cannot_be_ranked_is_said(record: Record, store: Store) -> None:

@@ -70,6 +70,8 @@ def test_what_has_no_result_in_one_has_no_difference(comparison: Comparison) -> 
     assert by_rate[0.3].metrics[LOSS].second.state is State.DIVERGED
     assert math.isnan(by_rate[0.3].metrics[LOSS].difference)
     assert by_rate[0.4].second == () and by_rate[0.5].first == ()
+    found = by_rate[0.4].metrics[LOSS]
+    assert (found.first.state, found.second.state) == (State.OK, State.ABSENT)
 
 
 def test_a_table_has_a_row_for_each_place_and_metric(comparison: Comparison) -> None:

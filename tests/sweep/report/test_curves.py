@@ -147,6 +147,7 @@ def test_seeds_of_which_none_has_completed_are_averaged_as_far_as_all_got(store:
         panel.lines for panel in curves_data(record, CURVES.model_copy(update={"lines": ()})).panels
     )
     assert (line.steps.tolist(), line.num_seeds, line.unfinished) == ([0, 100, 200], 2, ())
+    assert (line.provisional, line.num_cells) == (record.cell_ids, 2)
 
 
 def test_an_edge_over_runs_that_all_diverged_is_drawn(store: Store, tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ import pytest
 from search_spaces.reports import HeatmapSpec, TableSpec
 from sweep import names
 from sweep.report.canvas import balanced
-from sweep.report.curve_lines import Line
-from sweep.report.curves import y_limits
 from sweep.report.labels import apart, combination, metric_label, number, plain, plain_metric, spaced, spread
+from sweep.report.limits import limits_of
 from sweep.report.points import grid_names
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, grid
@@ -95,11 +94,8 @@ def test_ratios_of_all_eigenvectors_may_be_logarithmic() -> None:
 
 def test_a_line_that_never_changes_is_read_by_its_value() -> None:
     def limits(values: list[float]) -> tuple[float, float]:
-        points = np.array(values)
-        line = Line(
-            key=(), steps=np.arange(2), mean=points, std=points * 0, num_seeds=1, switches=(), diverged=()
-        )
-        return y_limits([line], 1.0, logarithmic=False)
+        found = limits_of([np.array(values)], logarithmic=False)
+        return found.low, found.high
 
     low, high = limits([1.99467, 1.99467])
     assert high - low > 0.01, "ticks so close are written as an offset and a remainder"

@@ -127,6 +127,21 @@ def test_a_density_integrates_to_one_and_lies_at_the_nodes(store: Store) -> None
     assert sorted(zip(nodes, weights, strict=True)) == [(0.0, 0.75), (10.0, 0.25)]
 
 
+def test_a_density_is_of_the_nodes_that_are_finite(store: Store) -> None:
+    """A vector of a run that diverged at the step has none; what it had before stays."""
+    history = {
+        f"spectrum/{kind}_{vector}_1": [(0, 2.0 * vector), (5, value)]
+        for vector, value in ((1, math.nan), (2, 1.0))
+        for kind in ("node", "weight")
+    }
+    record = recorded(store, [history])
+    histories = [read_history(record, str(outcome.run_id)) for outcome in record.outcomes.values()]
+    nodes, weights = quadrature(histories, 5)
+    assert (nodes.tolist(), weights.tolist()) == ([1.0], [1.0])
+    (panel,) = density_data(record, DensitySpec(kind="density", name="d", steps=(0, 5))).panels
+    assert all(np.isfinite(line.x).all() for line in panel.lines)
+
+
 def test_levels_are_means_over_the_window_then_over_the_seeds(store: Store) -> None:
     histories = [{"x": [(0, 99.0), (60, 1.0 + seed), (100, 3.0 + seed)]} for seed in (0.0, 1.0)]
     record = recorded(store, histories)

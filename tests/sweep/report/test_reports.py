@@ -38,7 +38,7 @@ def outcome(status: Status | None, loss: float = 0.1, **metrics: float) -> CellO
 @pytest.mark.parametrize(
     ("statuses", "state"),
     [
-        ([], State.MISSING),
+        ([], State.ABSENT),
         ([None], State.MISSING),
         ([Status.COMPLETED, Status.COMPLETED], State.OK),
         ([Status.COMPLETED, Status.DIVERGED], State.PARTLY_DIVERGED),

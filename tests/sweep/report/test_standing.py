@@ -175,6 +175,17 @@ def test_a_heatmap_of_characters(record: Record) -> None:
     assert "x diverged" in lines[-1] and "> running" in lines[-1] and "- pending" in lines[-1]
 
 
+def test_equal_values_are_the_best_and_panels_share_a_scale(store: Store) -> None:
+    points = grid("g", {"lr": [1, 2], "batch_size": [10, 20], "k": [2, 10]})
+    spec = {"kind": "heatmap", "name": "h", "x": "lr", "y": "batch_size", "panels": "k"}
+    equal = store.record(points, {cell: ended(0.5) for _, _, cell in points}, [spec])
+    assert heatmap_text(equal).count("██") == 8
+    points = grid("g", {"lr": [1, 2], "batch_size": [10, 20], "k": [2, 10]})
+    apart = store.record(points, {cell: ended(0.1 * v["k"]) for _, v, cell in points}, [spec])
+    text = heatmap_text(apart)
+    assert (text.count("██"), text.count("··")) == (4, 4)
+
+
 def test_a_sparkline_rises_with_its_values() -> None:
     assert sparkline([1, 10, 100, math.inf, 1000]) == "▁▃▆ █"
     assert sparkline([3, 3]) == "██"

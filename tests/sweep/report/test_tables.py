@@ -115,3 +115,26 @@ def test_table_csv_is_raw(store: Store) -> None:
         "diverged",
         "some seeds diverged",
     ]
+
+
+def test_a_place_that_is_in_no_grid_is_not_missing(store: Store) -> None:
+    points = [*grid("bulk", {"lr": [0.1], "k": [5]}), *grid("bulk", {"lr": [0.2], "k": [1]})]
+    points += grid("sgd", {"lr": [0.1]})
+    spec = TABLE.model_copy(update={"rows": ("lr",)})
+    data = table_data(store.record(points, {cell: ended(0.1) for _, _, cell in points}), spec)
+    assert [[place.state for place in row] for row in data.pools] == [
+        [State.ABSENT, State.OK, State.OK],
+        [State.OK, State.ABSENT, State.ABSENT],
+    ]
+
+
+def test_table_csv_counts_the_seeds_of_the_mean_beside_all(store: Store) -> None:
+    points = grid("bulk", {"lr": [0.1], "k": [5], "seed": [0, 1, 2]})
+    fates = Status.COMPLETED, Status.FAILED, Status.COMPLETED
+    cells = {
+        cell: ended(0.1, status=fate, seed=axes["seed"])
+        for (_, axes, cell), fate in zip(points, fates, strict=True)
+    }
+    spec = TABLE.model_copy(update={"rows": ("lr",), "reference": None})
+    (row,) = csv.DictReader(io.StringIO(table_csv(table_data(store.record(points, cells), spec))))
+    assert (row["seeds"], row["of_seeds"], row["diverged"]) == ("2", "3", "0")

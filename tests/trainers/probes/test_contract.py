@@ -1,6 +1,7 @@
 """What every row of the table must do just by being there."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,12 @@ def test_probes_of_one_holdout_share_its_eigenspace() -> None:
 def test_too_many_weights_are_refused() -> None:
     with pytest.raises(ConfigError, match="at most 100"):
         run(small_cell(sgd(5), probes=probes("weights")), 1)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_where_the_weights_are_not_finite_the_run_has_diverged(name: str) -> None:
+    """Four steps with an absurd rate; the probe is due before anything has looked at the loss."""
+    due = tuple(replace(each, every=1) for each in probes(name))
+    trainer = run(small_cell(Phase(lr=1e5, until=20), probes=due, model=WEIGHTLESS))
+    outcome = trainer.lanes[0].outcome
+    assert outcome is not None and (outcome.status, outcome.step) == ("diverged", 4)

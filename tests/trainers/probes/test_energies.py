@@ -82,6 +82,24 @@ def test_quadrature_has_the_moments_of_the_hessian() -> None:
     assert float(wrong.abs().max()) > 1e-9
 
 
+def test_a_matrix_that_is_not_finite_gives_no_nodes_and_leaves_other_vectors_alone() -> None:
+    matrix = torch.diag(torch.tensor([3.0, 1.0, 2.0, 5.0], dtype=torch.float64))
+    begin = torch.ones(2, 4, dtype=torch.float64)
+
+    products: list[torch.Tensor] = []
+
+    def product(block: torch.Tensor) -> torch.Tensor:
+        products.append(block @ matrix)
+        if len(products) > 1:
+            products[-1][0] = torch.nan
+        return products[-1]
+
+    nodes, weights = quadrature(product, begin, 3)
+    assert bool(nodes[0].isnan().all()) and bool(weights[0].isnan().all())
+    sound = quadrature(lambda block: block @ matrix, begin, 3)
+    assert torch.equal(nodes[1], sound[0][1]) and torch.equal(weights[1], sound[1][1])
+
+
 def test_an_exhausted_krylov_space_leaves_no_mass_astray() -> None:
     matrix = torch.diag(torch.tensor([3.0, 1.0, 1.0, 1.0], dtype=torch.float64))
     nodes, weights = quadrature(lambda block: block @ matrix, torch.ones(1, 4, dtype=torch.float64), 4)
