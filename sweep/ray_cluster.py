@@ -59,6 +59,9 @@ SECONDS_TO_MEASURE = 120.0
 
 SECONDS_BETWEEN_LOOKS = 3.0
 
+PARTS_OF_A_GPU = 10_000
+"""Ray rounds fractions to so many parts."""
+
 UNUSED_PARTS = ("start_monitor", "start_log_monitor", "start_api_server")
 """Methods of `ray._private.node.Node` that start the autoscaler, the reader of logs and Ray's web pages.
 
@@ -128,6 +131,13 @@ def _lacking(resources: Resources) -> str:
     )
 
 
+def _trials_on(num_gpus: int, gpus: float) -> int:
+    """Return how many trials find a place on so many GPUs: a fraction is one of a single GPU."""
+    if gpus >= 1:
+        return int(num_gpus // gpus)
+    return num_gpus * (PARTS_OF_A_GPU // max(1, round(gpus * PARTS_OF_A_GPU)))
+
+
 class Cluster:
     """A connection to Ray: a cluster's, or one started here that listens on this machine only.
 
@@ -183,7 +193,7 @@ class Cluster:
         total = ray.cluster_resources()
         fits = [int(total.get("CPU", 0) // resources.cpus)]
         if resources.gpus:
-            fits.append(int(total.get("GPU", 0) / resources.gpus))
+            fits.append(_trials_on(int(total.get("GPU", 0)), resources.gpus))
         return min(fits)
 
     def slots(

@@ -153,6 +153,28 @@ def test_a_ray_of_ones_own_gets_no_more_than_this_machine_has(monkeypatch: pytes
     assert Cluster().slots(Resources(), say=said.append, stopped_within=lambda _: False) == 2
 
 
+@pytest.mark.parametrize(
+    ("num_gpus", "gpus", "trials"),
+    [
+        (4, 0.6, 4),
+        (4, 0.5, 8),
+        (3, 0.4, 6),
+        (1, 0.1, 10),
+        (2, 0.3, 6),
+        (2, 1 / 3, 6),
+        (1, 0.7, 1),
+        (3, 2.0, 1),
+        (4, 1.0, 4),
+        (0, 0.5, 0),
+    ],
+)
+def test_a_fraction_is_one_of_a_single_gpu(
+    num_gpus: int, gpus: float, trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Placing(monkeypatch, [{"CPU": 64.0, "GPU": float(num_gpus)}])
+    assert Cluster("an address").room(Resources(gpus=gpus)) == trials
+
+
 def test_a_gpu_is_looked_at_where_the_trials_are(monkeypatch: pytest.MonkeyPatch) -> None:
     placing = Placing(monkeypatch, [HEAD])
     monkeypatch.setattr(ray_cluster, "free_gpu_bytes", lambda: 2**30)
