@@ -1,12 +1,13 @@
-"""Row 2: a block of Hessian products per column, against the arithmetic that it cannot do without.
+"""Row 2: a block of Hessian products per column, against a floor of matrix products.
 
     python -m benchmarks.block_product [--repeats 15] [--threads 2] [--device cuda] [--filter TEXT]
 
 The floor of a column is 4 l P flops for the first dense layer's P parameters and 8 l P for those of others
-(their inputs and gradients have tangents too), at the matrix rate that is measured in the same run. A product
-is measured as the tracker makes it (in the holdout's coordinates, where inputs that no example uses have no
-columns) and over all parameters; both are held against the floor of all parameters. Linearising, which is
-done once for all blocks of a refresh, is shown beside it.
+(their inputs and gradients have tangents too), at the matrix rate that is measured in the same run. It counts
+two thirds of what those others take (`benchmarks.floors`). A product is measured as the tracker makes it (in
+the holdout's coordinates, where inputs that no example uses have no columns) and over all parameters; both
+are held against the floor of all parameters. Linearising, which is done once for all blocks of a refresh, is
+shown beside it.
 """
 
 import statistics

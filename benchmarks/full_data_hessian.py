@@ -2,8 +2,8 @@
 
     python -m benchmarks.full_data_hessian --device cuda --seconds 280 [--cells 1 32] [--folder FOLDER]
 
-Run it again until it says that all is done. The share of the measured fp32 matrix rate counts the arithmetic
-that the products cannot do without, over all parameters.
+Run it again until it says that all is done. The share of the measured fp32 matrix rate counts the
+arithmetic of `benchmarks.floors`, over all parameters.
 """
 
 import math

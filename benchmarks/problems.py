@@ -185,10 +185,10 @@ def error_of(basis_KP: Tensor, exact_KP: Tensor, gradient_P: Tensor) -> Error:
 
 
 def floor_product(row: Row, width: int, device: str) -> Callable[[], None] | None:
-    """The matrix products that a block product of an MLP cannot do without, on random numbers.
+    """The matrix products that `benchmarks.floors.flops_a_column` counts, on random numbers.
 
-    Forward along R directions and back: 2 + 2 products with the first layer's inputs, twice that for the
-    others (their inputs and gradients have tangents too). `None` for a network that is no MLP.
+    Forward along R directions and back: one product each with the first layer's inputs, two each for the
+    others, which take three back. `None` for a network that is no MLP.
     """
     if not row.model.startswith("mlp"):
         return None

@@ -1,17 +1,19 @@
-"""What a cell costs besides its training: 2,000 trivial cells, side by side with bare Ray Tune and Optuna.
+"""What a cell costs besides its training: trivial cells, side by side with bare Ray Tune and Optuna.
 
     python -m benchmarks.scale [--cells 2000] [--peer-cells 100] [--runs 5000] [--slots 2]
 
-Every side trains the same cells (an MLP of one unit on MNIST-5k, 33 steps) and records 100 points of each:
+Every side trains cells of one kind (an MLP of one unit on MNIST-5k, 33 steps) and records 100 points of each,
+the sweep once as many as the peers and once 2,000:
 
     sharpflat        `sweep run`: checkpoints, Parquet histories, one MLflow run a cell on SQLite
     ray tune         `tune.Tuner` with its `MLflowLoggerCallback` on SQLite, actors reused or not
     optuna           a study on SQLite with as many processes as slots, every point reported to the trial
 
-Overhead is (wall x slots - training) / cells, the training being what the cells say they took. For the sweep
-the driver's memory is read while it runs. Then `sweep status` and `sweep report` are timed over a store of
-`--runs` runs, and `sweep plan` over 100,000 grid points, without and with prefixes to share. Prints a table
-and writes JSON to `benchmarks/results/`.
+Overhead is (wall x slots - training) / cells, the training being what the cells say they took: all that comes
+before the first cell and after the last is part of it, so compare sides with equal numbers of cells. For the
+sweep the driver's memory is read while it runs. Then `sweep status` and `sweep report` are timed over a store
+of `--runs` runs, and `sweep plan` over 100,000 grid points, without and with prefixes to share. Prints a
+table and writes JSON to `benchmarks/results/`.
 """
 
 import argparse
@@ -317,6 +319,7 @@ def main() -> None:
     few, slots = options.peer_cells, options.slots
     sides = {
         "sharpflat": lambda folder: measure_sweep(folder, options.cells, slots),
+        "sharpflat, as many cells as the peers": lambda folder: measure_sweep(folder, few, slots),
         "ray tune, actors reused": lambda folder: measure_peer(folder, TUNE, few, slots, reuse=True),
         "ray tune, its defaults": lambda folder: measure_peer(folder, TUNE, few, slots),
         "optuna": lambda folder: measure_peer(folder, OPTUNA, few, slots),
@@ -330,7 +333,7 @@ def main() -> None:
         environment = describe()
         with tempfile.TemporaryDirectory(prefix="scale ") as folder:
             measured = measure(Path(folder))
-        print(f"{name:25s}", {key: round(value, 2) for key, value in measured.items()}, flush=True)
+        print(f"{name:37s}", {key: round(value, 2) for key, value in measured.items()}, flush=True)
         kept = read_results("scale").get("sides", {})
         kept[name] = {**measured, "slots": slots, "environment": environment}
         write_results("scale", {"points": POINTS, "sides": kept})

@@ -8,13 +8,20 @@ from sweep.names import Status
 from sweep.storage import Manifest, Storage
 
 
+def attempts_of(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the attempts that have trained a commit's state, the latest last: where and how long each ran.
+
+    A manifest of before these were handed on knows of the attempt alone that wrote it.
+    """
+    wrote = {"attempt": manifest.attempt, **manifest.summary.get("environment", {})}
+    return [*manifest.summary.get("earlier_attempts", ()), wrote]
+
+
 def environments(storage: Storage, final: Manifest) -> dict[str, Any]:
-    """Return where each attempt ran, as far as its commits are still there."""
-    attempts = {
-        manifest.attempt: manifest.summary.get("environment", {})
-        for manifest in (*storage.manifests(final.cell_id), final)
-    }
-    return {"attempts": [{"attempt": number, **attempts[number]} for number in sorted(attempts)]}
+    """Return where each attempt ran: those that the last commit goes back to, and others still found."""
+    found = [*reversed([*storage.manifests(final.cell_id)]), final]
+    attempts = {attempt["attempt"]: attempt for manifest in found for attempt in attempts_of(manifest)}
+    return {"attempts": [attempts[number] for number in sorted(attempts)]}
 
 
 def fork_text(manifest: Manifest) -> str:

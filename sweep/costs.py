@@ -7,6 +7,7 @@ the cost of each cell in a tag of its run, so later plans can be estimated witho
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ class Cost:
     """What one cell took.
 
     Args:
-        seconds: Device time of its training; of cells trained together each has an equal share.
+        seconds: Device time of its training, by all attempts. Cells that are trained together share the
+            time equally for as long as they train, so that those of a pack add up to what the device was
+            at it: a rate of theirs is that of a cell among so many.
         work: Steps by kind.
         device: Where, in words.
     """
@@ -71,7 +74,7 @@ def work_of(cell: Cell, start: int = 0, stop: int | None = None) -> dict[str, in
 def cost_of(cell: Cell, manifest: Manifest, attempts: Sequence[Mapping[str, Any]]) -> Cost:
     """Return what a cell took, from its last commit and the environments of its attempts."""
     start = int(manifest.summary.get("forked_from", {}).get("step", 0))
-    seconds = sum(float(a.get("train_seconds", 0.0)) / int(a.get("lanes", 1)) for a in attempts)
+    seconds = math.fsum(map(_device_seconds, attempts))
     last = attempts[-1] if attempts else {}
     device = last.get("device_name") or last.get("device", "")
     return Cost(
@@ -79,6 +82,13 @@ def cost_of(cell: Cell, manifest: Manifest, attempts: Sequence[Mapping[str, Any]
         work=work_of(cell, start, manifest.step),
         device=f"{device} on {last['hostname']}" if "hostname" in last else str(device),
     )
+
+
+def _device_seconds(attempt: Mapping[str, Any]) -> float:
+    """Return the cell's own device time; of before it was kept, an equal share, as if all ended together."""
+    if "device_seconds" in attempt:
+        return float(attempt["device_seconds"])
+    return float(attempt.get("train_seconds", 0.0)) / int(attempt.get("lanes", 1))
 
 
 def rates_of(costs: Iterable[Cost]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.compute import field
 
+from sweep.attempts import attempts_of
 from sweep.ends import publish_end
 from sweep.forks import fork_at, lines_of
 from sweep.names import (
@@ -100,6 +101,11 @@ class Pack:
         self._forked_from: dict[int, dict[str, Any]] = {}
         self._steps_a_look = 1
         self._train_seconds = 0.0
+        self._device_seconds = [0.0] * len(cells)
+        """Of each lane: while some train together, each of them has an equal share."""
+        self._earlier: list[list[dict[str, Any]]] = [[] for _ in cells]
+        """The attempts that have trained what a lane goes on from."""
+        self._start = 0
         self._resume(report)
         for index, steps in enumerate(self._leaves):
             self._left[index].update(step for step in steps if step < self.trainer.step)
@@ -123,6 +129,7 @@ class Pack:
         if len(states) < len(chosen) or len({s.step for s in states if not _has_ended(s)}) > 1:
             return
         self.trainer.restore(states)
+        self._start = self.trainer.step
         for index, state in enumerate(states):
             self._adopt(index, state)
         self._common = common
@@ -152,6 +159,7 @@ class Pack:
         origin = self._origins[index]
         if origin.cell_id == self._ids[index]:
             self._manifests[index] = origin
+            self._earlier[index] = attempts_of(origin)
             return
         history = self._storage.read_parts(origin)
         before = history.filter(field("step") < state.step)
@@ -174,11 +182,20 @@ class Pack:
         )
         environment = {
             **self._environment,
+            "attempt": self._attempts[index],
+            "start": self._start,
+            "stop": step,
             "train_seconds": round(self._train_seconds, 3),
+            "device_seconds": round(self._device_seconds[index], 6),
             "lanes": len(self._cells),
             "pack": self._name,
         }
-        summary = {"finals": finals_of(self.trainer.lanes[index], step), "environment": environment}
+        summary: dict[str, Any] = {
+            "finals": finals_of(self.trainer.lanes[index], step),
+            "environment": environment,
+        }
+        if self._earlier[index]:
+            summary["earlier_attempts"] = self._earlier[index]
         return summary | ({"forked_from": forked_from} if forked_from else {})
 
     def _state_of(self, manifest: Manifest) -> LaneState:
@@ -222,8 +239,12 @@ class Pack:
         while not self.trainer.finished:
             start, begun = self.trainer.step, time.monotonic()
             ahead = [step for step in pauses if step > start]
+            training = [index for index, lane in enumerate(self.trainer.lanes) if lane.outcome is None]
             self.trainer.advance(min([start + self._steps_a_look, *self._next_leaves(start), *ahead]))
-            self._train_seconds += time.monotonic() - begun
+            elapsed = time.monotonic() - begun
+            self._train_seconds += elapsed
+            for index in training:
+                self._device_seconds[index] += elapsed / len(training)
             self._leave()
             if beat is not None:
                 beat()

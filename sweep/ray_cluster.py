@@ -61,6 +61,9 @@ SECONDS_TO_MEASURE = 120.0
 
 SECONDS_BETWEEN_LOOKS = 3.0
 
+PARTS_OF_A_GPU = 10_000
+"""Ray rounds fractions to so many parts."""
+
 UNUSED_PARTS = ("start_monitor", "start_log_monitor", "start_api_server")
 """Methods of `ray._private.node.Node` that start the autoscaler, the reader of logs and Ray's web pages.
 
@@ -118,10 +121,6 @@ def require_reachable(address: str | None) -> None:
         ) from error
 
 
-RESOURCE_UNITS = 10_000
-"""Ray counts resources in parts of so many, to the nearest one."""
-
-
 def _be_placed() -> None:
     """Take a place on a node, for a moment."""
 
@@ -136,11 +135,8 @@ def fitting(nodes: Iterable[Mapping[str, Any]], resources: Resources) -> int:
     num_trials = 0
     for cpus, gpus in _alive(nodes):
         fits = [int(cpus // resources.cpus)]
-        if resources.gpus >= 1:
-            fits.append(int(gpus // resources.gpus))
-        elif resources.gpus:
-            a_gpu = RESOURCE_UNITS // max(1, round(resources.gpus * RESOURCE_UNITS))
-            fits.append(int(gpus) * a_gpu)
+        if resources.gpus:
+            fits.append(_trials_on(int(gpus), resources.gpus))
         num_trials += min(fits)
     return num_trials
 
@@ -162,6 +158,13 @@ def _lacking(resources: Resources) -> str:
         f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs of one node; "
         f"the cluster has {found or 'no node'}"
     )
+
+
+def _trials_on(num_gpus: int, gpus: float) -> int:
+    """Return how many trials find a place on so many GPUs: a fraction is one of a single GPU."""
+    if gpus >= 1:
+        return int(num_gpus // gpus)
+    return num_gpus * (PARTS_OF_A_GPU // max(1, round(gpus * PARTS_OF_A_GPU)))
 
 
 class Cluster:

@@ -15,6 +15,18 @@ ACTIVATION_ELEMENTS = 2**24
 """Bound on the elements of a chunk's inputs times 32, a stand-in for its activations."""
 
 
+def chunk_size(num_examples: int, num_inputs: int) -> int:
+    """Return how many examples are measured at a time, which may be more than there are.
+
+    Args:
+        num_examples: Of the split.
+        num_inputs: Elements of one example.
+    """
+    size = min(num_examples, ACTIVATION_ELEMENTS // (32 * num_inputs))
+    # Batch normalisation cuts a pass into pieces; chunks must not cut it elsewhere.
+    return max(size - size % NORMALIZED_EXAMPLES, NORMALIZED_EXAMPLES)
+
+
 class Split:
     """One split of a data set on the device, shared by all lanes.
 
@@ -40,10 +52,7 @@ class Split:
 
     def chunks(self) -> list[slice]:
         """Return slices of the examples whose activations fit the budget: a function of shapes alone."""
-        per_example = 32 * self.inputs[0].numel()
-        size = min(len(self), ACTIVATION_ELEMENTS // per_example)
-        # Batch normalisation cuts a pass into pieces; chunks must not cut it elsewhere.
-        size = max(size - size % NORMALIZED_EXAMPLES, NORMALIZED_EXAMPLES)
+        size = chunk_size(len(self), self.inputs[0].numel())
         return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
     def lanes(self, chunk: slice, lanes: int) -> tuple[Tensor, Tensor]:

@@ -9,18 +9,18 @@ Shape legend: P parameters, W block width, A elements that one example leaves be
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from trainers.canonical import dataset_entry
-from trainers.cell import Cell
+from trainers.canonical import dataset_entry, stages
+from trainers.cell import SHAPE_FIELDS, Cell
 from trainers.chain import SAVED_BYTES, TANGENT_BYTES, ExampleSizes, example_sizes
 from trainers.coordinates import WORTH_A_ROTATION
 from trainers.eigenspace import block_width
-from trainers.evaluation import ACTIVATION_ELEMENTS
+from trainers.evaluation import chunk_size
 from trainers.functional import PASS_BYTES, part_elements
 from trainers.instruments import SOLVER
 from trainers.krylov import BLOCKS_IN_SEARCH_SPACE
@@ -78,8 +78,14 @@ class Footprint:
         return max(1, room // self.lane_bytes)
 
 
-def footprint(cell: Cell, *, device_type: str = "cuda") -> Footprint:
-    """Return the footprint of packs of cells like this one; of a pack, take the largest of its cells."""
+def footprint(cell: Cell, *, device_type: str = "cuda", periods: Collection[int] = ()) -> Footprint:
+    """Return the footprint of packs of cells like this one; of a pack, take the largest of its cells.
+
+    Args:
+        cell: One of them.
+        device_type: Where they are trained.
+        periods: How often lanes beside it refresh their subspaces, `refresh_every` of each.
+    """
     dataset = dataset_entry(cell.dataset)
     data = dataset.under(cell.dataset.resolve("dataset", dataset.options))
     entry = MODELS[cell.model.name]
@@ -92,7 +98,9 @@ def footprint(cell: Cell, *, device_type: str = "cuda") -> Footprint:
         stage.optimizer.name == "gd" or dict(stage.optimizer.options).get("full_batch")
         for stage in lane.stages
     )
-    evaluated = min(data.num_train, max(1, ACTIVATION_ELEMENTS // (32 * inputs)))
+    evaluated, tested = (
+        min(examples, chunk_size(examples, inputs)) for examples in (data.num_train, data.num_test)
+    )
     batch = evaluated if whole else cell.batch_size
     kept = size * (1 + max(OPTIMIZER_VECTORS.get(rule, 0) for rule in rules))
     step = VECTORS_OF_A_STEP * size + batch * (inputs + int(COPIES_OF_ACTIVATIONS * features))
@@ -118,16 +126,44 @@ def footprint(cell: Cell, *, device_type: str = "cuda") -> Footprint:
             kept += (width + width * (len(since) if isinstance(since, tuple) else 1)) * size
             widest = max(widest, width)
     shared += BLOCKS_OF_A_REFRESH * widest * size
-    evaluation = 3 * size + int(COPIES_OF_ACTIVATIONS * evaluated * features)
-    # What is replayed keeps its memory to itself.
-    peak = step + refresh + evaluation if device_type == "cuda" else max(step, refresh, evaluation)
+    evaluation = 3 * size + int(COPIES_OF_ACTIVATIONS * max(evaluated, tested) * features)
+    peak = max(step, refresh, evaluation)
+    if device_type == "cuda":
+        # What is replayed keeps its memory to itself.
+        peak = step + num_gatherings(cell.refresh_every, periods) * refresh + evaluation
     lane_bytes = FLOAT * (kept + peak) + ORDERS * data.num_train
     return Footprint(shared_bytes=FLOAT * shared + (0 if laned else PASS_BYTES), lane_bytes=lane_bytes)
 
 
 def lanes_for(cells: Sequence[Cell], free_bytes: int, *, device_type: str = "cuda") -> int:
     """Return how many lanes a pack may have, whichever of these cells are in it."""
-    return min(footprint(cell, device_type=device_type).lanes_in(free_bytes) for cell in cells)
+    periods: dict[tuple[object, ...], set[int]] = {}
+    for cell in cells:
+        beside = periods.setdefault(_shape(cell), set())
+        if any(stage.projects for stage in stages(cell)):
+            beside.add(cell.refresh_every)
+    return min(
+        footprint(cell, device_type=device_type, periods=periods[_shape(cell)]).lanes_in(free_bytes)
+        for cell in cells
+    )
+
+
+def num_gatherings(period: int, periods: Collection[int]) -> int:
+    """Return in how many groups a lane is refreshed (`trainers.tracking`): with whoever is due at the time.
+
+    Args:
+        period: The lane's.
+        periods: Those of the lanes beside it, counted from the same step.
+    """
+    # Each step at which someone is due is a multiple of the periods of all who are, and of no other.
+    multiples = {period}
+    for other in periods:
+        multiples |= {math.lcm(multiple, other) for multiple in multiples}
+    return len(multiples)
+
+
+def _shape(cell: Cell) -> tuple[object, ...]:
+    return tuple(getattr(cell, name) for name in SHAPE_FIELDS)
 
 
 @torch.no_grad()

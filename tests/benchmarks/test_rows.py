@@ -1,6 +1,8 @@
 """The benchmarks' scripts in little, on a CPU: what they train, count and keep."""
 
+import itertools
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,12 +24,29 @@ from benchmarks.floors import flops_a_column, flops_a_step
 from benchmarks.pieces import packs_of, train_a_piece
 from benchmarks.problems import load
 from benchmarks.synthetic import cifar_shaped
+from benchmarks.timing import matrix_product
 from search_spaces import load_space
 from sweep.plan import make_plan
 from tests.trainers.small_cells import bulk, made_data, sgd, small_cell
 from trainers.canonical import cell_id
+from trainers.chain import ChainObjective
 from trainers.checkpoint import decode
+from trainers.layers.recognition import chain_of
+from trainers.losses import MeanSquaredError
 from trainers.training import Trainer
+
+PLAIN, BULK = 0.01, 0.3
+"""Relative, of the flops that a row counts to those that are multiplied: the former count biases; those of
+Hessian products inputs that are 0, too, and neither all products of hidden layers nor the projection."""
+
+
+def flops_of(run: Callable[[], object]) -> int:
+    """The flops of all matrix products of a pass."""
+    # What adds to a matrix in its place is left out otherwise.
+    adding = {torch.ops.aten.baddbmm_: lambda into, left, right, **_: 2 * math.prod(left) * right[-1]}
+    with FlopCounterMode(display=False, custom_mapping=adding) as counted:
+        run()
+    return counted.get_total_flops()
 
 
 def test_table1_is_the_search_space() -> None:
@@ -36,13 +55,23 @@ def test_table1_is_the_search_space() -> None:
     assert {cell_id(cell) for cell in cells} == set(make_plan(load_space("zs25-table1")).cells)
 
 
-def test_floors_count_what_a_pass_multiplies() -> None:
-    module = nn.Sequential(nn.Linear(7, 5, bias=False), nn.Tanh(), nn.Linear(5, 3, bias=False))
-    counted = FlopCounterMode(display=False)
-    with counted:
-        module(torch.randn(11, 7)).sum().backward()
-    assert flops_a_step(module, 11) == counted.get_total_flops()
-    assert flops_a_column(module, 11) == 4 * 11 * 35 + 8 * 11 * 15
+@pytest.mark.parametrize("hidden", [(5,), (5, 4, 6)])
+def test_floors_are_held_against_what_passes_multiply(hidden: tuple[int, ...]) -> None:
+    sizes = (7, *hidden, 3)
+    layers = [nn.Linear(*pair, bias=False) for pair in itertools.pairwise(sizes)]
+    module = nn.Sequential(*(part for layer in layers for part in (layer, nn.Tanh())))[:-1]
+    objective = ChainObjective(chain_of(module, (7,)) or (), MeanSquaredError(0.5))
+    params, inputs, targets = (
+        torch.randn(1, *shape) for shape in ((objective.num_params,), (11, 7), (11, 3))
+    )
+    step = flops_of(lambda: objective.loss_and_gradient(params, inputs, targets))
+    assert step == flops_a_step(module, 11)
+    product, direction = objective.curvature(params, inputs, targets), torch.randn(1, 1, objective.num_params)
+    product(direction)
+    column = flops_of(lambda: product(direction))
+    # Of every layer but the first a pass takes six products, of which the floor counts four.
+    left_out = 2 * 2 * 11 * sum(layer.weight.numel() for layer in layers[1:])
+    assert column == flops_a_column(module, 11) + left_out
 
 
 def test_pieces_give_what_one_training_gives(tmp_path: Path) -> None:
@@ -83,10 +112,27 @@ def test_cells_of_the_full_data_hessian_take_all_examples() -> None:
 
 
 @pytest.mark.parametrize("bulk", [False, True])
-def test_throughput_counts_cell_steps(bulk: bool) -> None:
-    row = lanes_throughput.measure(load("mnist-5k"), 2, bulk, steps=2, repeats=2, device="cpu")
-    assert row["share_of_matrix_rate"] > 0
-    assert math.isclose(row["times_the_loop"], row["cell_steps_per_second"] / row["loop_steps_per_second"])
+def test_throughput_counts_cell_steps(bulk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes, steps, repeats, taken = 3, 10, 2, {"lanes": 4.0, "loop": 2.5, "matrices": 0.5}
+    multiplied: list[int] = []
+
+    def in_turns(
+        runs: Mapping[str, Callable[[], object]], repeats: int, device: str
+    ) -> dict[str, list[float]]:
+        for _ in range(repeats):
+            runs["loop"]()
+            multiplied.append(flops_of(runs["lanes"]))
+        return {name: [seconds] * repeats for name, seconds in taken.items()}
+
+    monkeypatch.setattr(lanes_throughput, "in_turns", in_turns)
+    row = lanes_throughput.measure(load("mnist-5k"), lanes, bulk, steps, repeats, "cpu")
+    assert row["cell_steps_per_second"] == lanes * steps / taken["lanes"]
+    assert row["loop_steps_per_second"] == steps / taken["loop"]
+    assert row["times_the_loop"] == pytest.approx(lanes * taken["loop"] / taken["lanes"])
+    rate = 1e12 * row["matrix_tflops"]
+    assert rate == pytest.approx(matrix_product("cpu")[1] / taken["matrices"])
+    wanted = sum(multiplied) / repeats / taken["lanes"]
+    assert row["share_of_matrix_rate"] * rate == pytest.approx(wanted, rel=BULK if bulk else PLAIN)
 
 
 def test_steps_and_products_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A grid that is killed and resumed, against the same grid undisturbed: one run a cell, the same bits."""
 
+import json
 import os
 import random
 import signal
@@ -72,10 +73,13 @@ def cell_runs(home: Home) -> dict[str, Run]:
     return {run.data.tags["sweep.cell_id"]: run for run in found}
 
 
+def folder_of(run: Run) -> Path:
+    return Path(run.info.artifact_uri.removeprefix("file://").replace("%20", " "))
+
+
 def history(home: Home, run: Run) -> dict[str, list[object]]:
     """The Parquet history of a run without its timestamps."""
-    folder = Path(run.info.artifact_uri.removeprefix("file://").replace("%20", " ")) / "history"
-    parts = sorted(folder.glob("*.parquet"))
+    parts = sorted((folder_of(run) / "history").glob("*.parquet"))
     assert [part.name for part in parts] == [
         f"part-000000000-{int(run.data.metrics['final/steps']):09d}.parquet"
     ]
@@ -101,6 +105,16 @@ def assert_equal(home: Home, reference: Home) -> None:
         unfinished = database.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
     assert repeated == []
     assert unfinished == (0,)
+
+
+def assert_all_attempts_count(run: Run, *, num_attempts: int) -> None:
+    """The environment of each attempt is kept, and the cell's cost is what all of them took."""
+    attempts = json.loads((folder_of(run) / "environment.json").read_text())["attempts"]
+    assert len({ran["attempt"] for ran in attempts}) == len(attempts) == num_attempts
+    assert [ran["stop"] for ran in attempts[:-1]] == [ran["start"] for ran in attempts[1:]]
+    assert all(ran["hostname"] for ran in attempts) and attempts[-1]["device_seconds"] > 0
+    took = sum(ran["device_seconds"] for ran in attempts)
+    assert json.loads(run.data.tags["sweep.cost"])["seconds"] == pytest.approx(took, abs=1e-3)
 
 
 def test_names_in_mlflow(undisturbed: Home) -> None:
@@ -178,10 +192,13 @@ def test_stopped_cleanly_and_resumed(how: str, home: Home, undisturbed: Home, ra
     assert "sweep resume little" in out
     assert "RUNNING" not in {run.info.status for run in cell_runs(home).values()}
     killed = {cell for cell, run in cell_runs(home).items() if run.info.status == "KILLED"}
-    assert killed and killed >= set(home.cells_in_mid_training())
+    in_mid_training = set(home.cells_in_mid_training())
+    assert killed and killed >= in_mid_training
     if how == "SIGINT":
         home.run("resume", "little", *COMMITS, *ray)
         assert_equal(home, undisturbed)
+        for cell in in_mid_training:
+            assert_all_attempts_count(cell_runs(home)[cell], num_attempts=2)
 
 
 def test_reports_need_nothing_but_mlflow(undisturbed: Home) -> None:

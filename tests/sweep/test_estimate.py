@@ -157,6 +157,8 @@ def test_the_recorded_cost_of_a_fork_is_its_own_part() -> None:
         {"train_seconds": 1.0, "lanes": 1, "device": "cuda", "device_name": "H200", "hostname": "b"},
     ]
     assert cost_of(CELL, manifest, attempts) == Cost(seconds=2.5, work={BULK: 40}, device="H200 on b")
+    timed = [{"train_seconds": 3.0, "lanes": 2, "device_seconds": 2.75}, *attempts[1:]]
+    assert cost_of(CELL, manifest, timed).seconds == 3.75
 
 
 def test_the_probe_measures_each_kind_once() -> None:

@@ -190,6 +190,28 @@ def test_a_trial_that_fits_no_single_node_is_said(monkeypatch: pytest.MonkeyPatc
     assert "2 nodes of 8 CPUs and 0 GPUs, 1 node of 1 CPUs and 4 GPUs" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("num_gpus", "gpus", "trials"),
+    [
+        (4, 0.6, 4),
+        (4, 0.5, 8),
+        (3, 0.4, 6),
+        (1, 0.1, 10),
+        (2, 0.3, 6),
+        (2, 1 / 3, 6),
+        (1, 0.7, 1),
+        (3, 2.0, 1),
+        (4, 1.0, 4),
+        (0, 0.5, 0),
+    ],
+)
+def test_a_fraction_is_one_of_a_single_gpu(
+    num_gpus: int, gpus: float, trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Placing(monkeypatch, [[{"CPU": 64.0, "GPU": float(num_gpus)}]])
+    assert Cluster("an address").room(Resources(gpus=gpus)) == trials
+
+
 def test_a_gpu_is_looked_at_where_the_trials_are(monkeypatch: pytest.MonkeyPatch) -> None:
     placing = Placing(monkeypatch, [[HEAD]])
     monkeypatch.setattr(ray_cluster, "free_gpu_bytes", lambda: 2**30)

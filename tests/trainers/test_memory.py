@@ -1,18 +1,30 @@
 """The memory model against measured peaks: every allocation of a training, by torch's profiler."""
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from tests.trainers.small_cells import bulk, made_data, small_cell
 from tests.trainers.tolerances import MEMORY_BAND
+from trainers.canonical import dataset_entry
 from trainers.cell import Cell, Phase, Probe
-from trainers.memory import USABLE, WORKSPACE_BYTES, Footprint, footprint, lanes_for
+from trainers.memory import (
+    USABLE,
+    WORKSPACE_BYTES,
+    Footprint,
+    footprint,
+    lanes_for,
+    num_gatherings,
+)
 from trainers.options import Choice
 from trainers.training import Trainer
 
 MIB = 2**20
+STEPS = 205
 
 CELLS = {
     "sgd": Cell(model=Choice("mlp"), dataset=Choice("mnist-5k"), phases=(Phase(lr=0.05, until=2),)),
@@ -33,13 +45,21 @@ CELLS = {
         phases=(Phase(lr=0.05, beta_bulk=2, k=3, until=2),),
         holdout_size=100,
     ),
+    "large inputs": Cell(
+        model=Choice.of("mlp", widths=(1, 4000, 1, 4000)),
+        dataset=Choice.of("gaussian-mixture", dimension=20_000, num_train=200),
+        phases=(Phase(lr=0.001, until=2),),
+        batch_size=5,
+    ),
 }
 
 
 def peak_bytes(cell: Cell, lanes: int) -> int:
     """The most that was allocated at any time while a pack of equal cells is trained."""
+    entry = dataset_entry(cell.dataset)
+    data = entry.load(Path("data"), cell.dataset.resolve("dataset", entry.options))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        trainer = Trainer([cell] * lanes)
+        trainer = Trainer([cell] * lanes, data=data)
         trainer.advance(cell.num_steps)
     results = profiler.profiler
     assert results is not None and results.kineto_results is not None
@@ -78,6 +98,53 @@ def test_the_largest_cell_decides() -> None:
     free = 80 * 2**30
     both = lanes_for([CELLS["sgd"], CELLS["bulk"]], free)
     assert 1 < both == footprint(CELLS["bulk"]).lanes_in(free) < footprint(CELLS["sgd"]).lanes_in(free)
+
+
+def each_refreshed_every(periods: Sequence[int]) -> list[Cell]:
+    return [
+        small_cell(bulk(STEPS), model=Choice.of("mlp", widths=(8,)), refresh_every=period, seed=seed)
+        for seed, period in enumerate(periods)
+    ]
+
+
+@pytest.mark.parametrize("periods", [(1,), (2, 2), (1, 2, 4), (2, 3, 5), (1, 10, 100)])
+def test_lanes_are_refreshed_in_as_many_groups_as_are_planned(periods: tuple[int, ...]) -> None:
+    """On a GPU each keeps its memory to be replayed."""
+    trainer = Trainer(each_refreshed_every(periods), data=made_data())
+    trainer.advance(STEPS)
+    groups = [group._lanes for group in trainer._tracker._groups.values()]
+    for lane, period in zip(trainer.lanes, periods, strict=True):
+        assert sum(lane in group for group in groups) == num_gatherings(period, periods)
+
+
+def test_room_is_left_for_every_group() -> None:
+    free = 80 * 2**30
+    cells = [dataclasses.replace(CELLS["bulk"], refresh_every=period) for period in (1, 10, 100)]
+    refresh = footprint(CELLS["bulk"]).lane_bytes - footprint(CELLS["sgd"]).lane_bytes
+    three, one = (footprint(cells[0], periods=periods).lane_bytes for periods in ((1, 10, 100), (1,)))
+    assert 1.5 * refresh < three - one < 2 * refresh
+    assert lanes_for(cells, free) == footprint(cells[0], periods=(1, 10, 100)).lanes_in(free)
+    assert footprint(cells[0], periods=(1, 10), device_type="cpu") == footprint(cells[0], device_type="cpu")
+    # Nobody meets those of another shape, or those that are never refreshed.
+    others = [
+        dataclasses.replace(cells[1], holdout_size=100),
+        dataclasses.replace(CELLS["sgd"], refresh_every=7),
+    ]
+    assert lanes_for([cells[0], *others], free) == lanes_for(cells[:1], free)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_holds_lanes_of_several_periods() -> None:
+    (phase,) = CELLS["bulk"].phases
+    longer = dataclasses.replace(CELLS["bulk"], phases=(dataclasses.replace(phase, until=13),))
+    cells = [dataclasses.replace(longer, refresh_every=period) for period in (1, 2, 4)]
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    Trainer(cells, device="cuda").advance(13)
+    used = torch.cuda.max_memory_allocated() - before
+    assert used <= footprint(cells[0], periods=(1, 2, 4)).peak_bytes(len(cells)) + WORKSPACE_BYTES
 
 
 @pytest.mark.gpu

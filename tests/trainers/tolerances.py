@@ -17,6 +17,18 @@ TRAJECTORY = {torch.float64: 1e-10, torch.float32: 2e-3}
 FINALS = {torch.float64: 1e-10, torch.float32: 2e-2}
 """Relative, on the last training loss and test accuracy: of 300 images a few lie on a boundary."""
 
+DEVICES_WEIGHTS = {torch.float64: 1e-8, torch.float32: TRAJECTORY[torch.float32]}
+"""Absolute, on weights after 60 steps on two kinds of device, with eigenspaces solved to `SOLVED`."""
+
+DEVICES_SERIES = {
+    torch.float64: {"rel": 1e-6, "abs": 1e-9},
+    torch.float32: {"rel": FINALS[torch.float32], "abs": TRAJECTORY[torch.float32]},
+}
+"""On losses, accuracies and measurements of eigenspaces along such a trajectory."""
+
+SOLVED = {torch.float64: 1e-9, torch.float32: 1e-3}
+"""Tolerance of the solver with which it is rounding alone that is left of an eigenspace's error."""
+
 FINITE_DIFFERENCES_FLOAT64 = {"rtol": 1e-6, "atol": 1e-7}
 """Central differences with step 1e-6 of functions of order one: truncation and cancellation balance here."""
 

@@ -14,6 +14,13 @@ from torch import Tensor
 FIRST_CAPABILITY = (8, 0)
 """Of a GPU whose tensor cores take float32."""
 
+ERROR = 1e-6
+"""Relative, in norms: that of float32 products. Tensor cores multiply numbers of 11 bits, whose products have
+a hundred times as much. Sums that are not cut into short ones are allowed ten times as much."""
+
+TRIED_OUT_ON = (132, 64), (68, 64), (132, 96), (68, 96), (1, 68), (132, 68), (12, 600), (600,), (1,)
+"""Shapes of a lane's operands, which are random: more than one tile of each result."""
+
 
 def serve(tensor: Tensor) -> bool:
     """Whether these programs take tensors like this one."""
@@ -35,7 +42,7 @@ def _serve(device: torch.device) -> bool:
 
 
 def _try_out(device: torch.device) -> None:
-    """Compile each program once, with every way of cutting it, and see that it computes what is known.
+    """Compile each program once, with every way of cutting it, and hold it against float64.
 
     Here and not where it is first needed, because a program that asks for more than a GPU has fails when it
     is started.
@@ -43,12 +50,33 @@ def _try_out(device: torch.device) -> None:
     from trainers.kernels.products import LARGE, halves, inner, multiply, sums_over
     from trainers.kernels.projection import add_projection
 
-    ones, row = torch.ones(1, 64, 64, device=device), torch.ones(1, 64, device=device)
-    into = row.clone()
-    add_projection(into, ones, row, row[:, :1], None)
-    pair = ones.unsqueeze(1), halves(ones).unsqueeze(2)
-    whole = torch.empty_like(pair[0])
-    multiply(whole, pair, pair, bias_NRJ=row.unsqueeze(1), scale_NMS=2 * ones, tiles=LARGE)
-    found = (sums_over(ones, ones), 64), (inner(ones, ones), 64), (into, 1 + 64**2), (whole, 2 * (2 * 64 + 1))
-    if not all(bool((values == value).all()) for values, value in found):
-        raise RuntimeError("Triton's programs give wrong numbers on this GPU.")
+    draw = torch.Generator().manual_seed(0)
+    operands = [torch.randn(2, *shape, generator=draw) for shape in TRIED_OUT_ON]
+    left, right, left2, right2, bias, scale, basis, vectors, factors = (one.to(device) for one in operands)
+    whole, into = left.new_empty(2, 1, *scale.shape[1:]), torch.zeros_like(vectors)
+    pairs = [
+        (one.unsqueeze(1), halves(other).unsqueeze(2)) for one, other in ((left, right), (left2, right2))
+    ]
+    multiply(whole, *pairs, bias_NRJ=bias, scale_NMS=scale, tiles=LARGE)
+    add_projection(into, basis, vectors, factors, None)
+    found = {
+        "multiply": (whole.squeeze(1), ERROR),
+        "sums_over": (sums_over(left, left2), ERROR),
+        "inner": (inner(left, right), 10 * ERROR),
+        "add_projection": (into, 10 * ERROR),
+    }
+    left, right, left2, right2, bias, scale, basis, vectors, factors = (one.double() for one in operands)
+    coefficients = (basis @ vectors.unsqueeze(2)) * factors.unsqueeze(2)
+    exact = {
+        "multiply": (left @ right.mT + left2 @ right2.mT + bias) * scale,
+        "sums_over": left.mT @ left2,
+        "inner": left @ right.mT,
+        "add_projection": (coefficients.mT @ basis).squeeze(1),
+    }
+    wrong = [
+        name
+        for name, (values, bound) in found.items()
+        if not bool((values.cpu() - exact[name]).norm() <= bound * exact[name].norm())
+    ]
+    if wrong:
+        raise RuntimeError(f"Triton's programs give wrong numbers on this GPU: {', '.join(wrong)}.")

@@ -14,6 +14,9 @@ from trainers import kernels
 from trainers.coordinates import Coordinates
 from trainers.rows import together
 
+ONE_BY_ONE = "cpu"
+"""Type of the devices on which lanes are projected one by one, for the sake of their bits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subspace:
@@ -103,10 +106,10 @@ class Dominant:
         return result
 
     def _one_tensor(self, most: int) -> "_Together | None":
-        """Return room for all bases in one tensor, on a GPU and where they are in the same coordinates."""
+        """Return room for all bases in one tensor, on a GPU where they are in the same coordinates."""
         known = [subspace for subspace in self._subspaces if subspace is not None]
         kinds = {id(subspace.coordinates) for subspace in known}
-        if known[0].block_WC.device.type == "cpu" or len(kinds) > 1:
+        if known[0].block_WC.device.type == ONE_BY_ONE or len(kinds) > 1:
             return None
         shape = (len(self._subspaces), most)
         return _Together(

@@ -1,13 +1,18 @@
 """Which tensors the programs take, and what happens where they cannot be compiled."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.trainers.kernels.conftest import DEVICE
 from trainers import kernels
-from trainers.kernels import products
+from trainers.kernels import products, projection
+
+Program = Callable[..., Tensor | None]
 
 FIRST = torch.device("cuda", 0)
 
@@ -37,11 +42,46 @@ def test_the_programs_are_tried_out() -> None:
     kernels._try_out(torch.device(DEVICE))
 
 
-@pytest.mark.parametrize("name", ["inner", "sums_over"])
-def test_wrong_numbers_are_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = getattr(products, name)
-    monkeypatch.setattr(products, name, lambda *operands: right(*operands) + 1)
-    with pytest.raises(RuntimeError, match="wrong numbers"):
+def coarse(operand: Any) -> Any:
+    """What is left of operands without the small halves of their numbers."""
+    if isinstance(operand, tuple):
+        return tuple(map(coarse, operand))
+    if operand is None:
+        return None
+    if operand.dim() == 5:
+        return torch.stack([operand[0], torch.zeros_like(operand[1])])
+    return ((operand.view(torch.int32) + 4096) & -8192).view(torch.float32)
+
+
+def without_small_halves(program: Program) -> Program:
+    return lambda first, *operands, **options: program(first, *map(coarse, operands), **options)
+
+
+def changed(change: Callable[[Tensor], Tensor], program: Program) -> Program:
+    def run(first: Tensor, *operands: Any, **options: Any) -> Tensor | None:
+        result = program(first, *operands, **options)
+        written = first if result is None else result
+        written.copy_(change(written))
+        return result
+
+    return run
+
+
+DEFECTS: dict[str, Callable[[Program], Program]] = {
+    "small halves dropped": without_small_halves,
+    "rows swapped": partial(changed, lambda result: result.flip(-2)),
+    "a column lost": partial(
+        changed, lambda result: result * (torch.arange(result.shape[-1]) > 0).to(result)
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize("name", ["multiply", "inner", "sums_over", "add_projection"])
+def test_wrong_numbers_are_found(name: str, defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = projection if name == "add_projection" else products
+    monkeypatch.setattr(module, name, DEFECTS[defect](getattr(module, name)))
+    with pytest.raises(RuntimeError, match=f"wrong numbers.*{name}"):
         kernels._try_out(torch.device(DEVICE))
 
 
