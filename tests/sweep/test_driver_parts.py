@@ -15,6 +15,7 @@ from rich.console import Console
 from search_spaces import load_space_text
 from sweep import training
 from sweep.driver import RunOptions, run_sweep
+from sweep.errors import StorageError
 from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.places import Places
@@ -24,7 +25,8 @@ from sweep.reopening import reopen_stored
 from sweep.spending import Spending
 from sweep.steering_requests import request_stop
 from sweep.storage import Storage
-from sweep.sweep_run import EXIT_DONE, EXIT_INTERRUPTED
+from sweep.storage.stop_marks import StopMarks
+from sweep.sweep_run import EXIT_DONE, EXIT_INTERRUPTED, SweepRun
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
 
 FIRST, SECOND = make_plan(load_space_text(SPACE)).cells
@@ -218,3 +220,33 @@ def test_a_command_that_a_user_starts_counts_from_nothing(ledger: Ledger, ran: C
     for text in ("", "[1]", "{", '{"seconds": "x"}'):
         ledger.client.set_tag(sweep.run_id, "sweep.spent", text)
         assert ledger.spent(sweep) == {}
+
+
+def test_marks_that_cannot_be_removed_change_nothing_about_how_a_sweep_ended(
+    ledger: Ledger, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(marks: StopMarks) -> set[str]:
+        raise StorageError("the store is away")
+
+    monkeypatch.setattr(StopMarks, "all", away)
+    code, said = ran()
+    assert code == EXIT_DONE, said
+    assert sweep_status(ledger) == "FINISHED"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_who_is_told_to_stop_while_the_store_is_away_is_to_go_on(
+    asked: bool, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(run: SweepRun, looked: object) -> dict[str, str]:
+        if asked:
+            run._stop.ask("by SIGTERM")
+        raise StorageError("the store is away")
+
+    monkeypatch.setattr(SweepRun, "_make_missing", away)
+    if asked:
+        code, said = ran()
+        assert code == EXIT_INTERRUPTED and "the store is away" in said and "resume writes" in said
+    else:
+        with pytest.raises(StorageError, match="is away"):
+            ran()
