@@ -14,7 +14,7 @@ import pyarrow.compute as compute
 from sweep import names
 from sweep.attempts import ending, environment_document, environments, fork_text
 from sweep.costs import cost_of
-from sweep.errors import StorageError
+from sweep.errors import StorageDamagedError
 from sweep.grid_table import AxisValue
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Entries, Ledger, Sweep
@@ -91,7 +91,8 @@ class CellRecords:
 
         Raises:
             LedgerError: MLflow does not answer, or refuses; what was not sent is sent with the next request.
-            StorageError: No commit of the cell can be read.
+            StorageDamagedError: No commit of the cell can be read any more.
+            StorageError: The store does not answer; as with MLflow.
             LeaseLostError: Another process writes this sweep's record now.
         """
         self._lease.check()
@@ -150,11 +151,13 @@ class CellRecords:
     def _manifest(self, cell_id: str, step: int, attempt: int) -> Manifest:
         try:
             return self.storage.manifest(cell_id, step, attempt)
-        except StorageError:
+        except StorageDamagedError:
             # Pruned since, because a later commit exists; or damaged, and then the one before it counts.
             newest, problems = self.storage.latest(cell_id)
             if newest is None:
-                raise StorageError(" ".join([f"no commit of cell {cell_id} is left.", *problems])) from None
+                raise StorageDamagedError(
+                    " ".join([f"no commit of cell {cell_id} is left.", *problems])
+                ) from None
             return newest
 
     def _add_history(self, run: CellRun, manifest: Manifest, entries: Entries) -> CellRun:

@@ -10,16 +10,19 @@ from sweep.storage import Manifest, Storage
 from trainers.cell import Cell
 
 
-def publish_end(storage: Storage, cell: Cell, own: Manifest) -> None:
+def publish_end(storage: Storage, cell: Cell, own: Manifest) -> bool:
     """Point to a completed cell's last state from its line, so that a longer run can go on from it.
 
     Args:
         storage: The checkpoint store.
         cell: The cell.
         own: Its last commit; nothing is done for one that did not complete.
+
+    Returns:
+        Whether there is such a state.
     """
     if own.outcome is None or own.outcome["status"] != Status.COMPLETED:
-        return
+        return False
     fork = fork_at(cell, own.step)
     there, _ = storage.latest(fork.line, max_step=own.step)
     # A state that was left there for others goes when they have ended, so it does not do.
@@ -33,3 +36,4 @@ def publish_end(storage: Storage, cell: Cell, own: Manifest) -> None:
             previous=own,
             summary={"left_by": own.cell_id},
         )
+    return True

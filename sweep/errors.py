@@ -6,6 +6,15 @@ from trainers.errors import SharpflatError
 class StorageError(SharpflatError):
     """The checkpoint store cannot be read or written; what was committed before is untouched."""
 
+    transient = True
+    """Whether trying again later can help."""
+
+
+class StorageDamagedError(StorageError):
+    """A file that was committed is missing or altered; the commits before it may be whole."""
+
+    transient = False
+
 
 class StorageUnavailableError(StorageError):
     """The place named as the checkpoint store cannot be used at all."""

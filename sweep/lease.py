@@ -3,29 +3,23 @@
 MLflow has one atomic operation that serves: a param can be written once. So the holder of epoch n is whoever
 wrote the param `lease.<n>`, and it holds for as long as no higher epoch is written. It renews a counter in a
 tag. A contender takes over when the holder's process is gone (seen from the same machine), when it has
-released, or when the counter has not moved for `stale_seconds` by the contender's own clock; clocks are never
-compared.
+released (a process knows of itself that it has, also where MLflow was away), or when the counter has not
+moved for `stale_seconds` by the contender's own clock; clocks are never compared.
 
 A holder that was stopped for longer than that finds out before it writes: `check` looks at MLflow again
 whenever the last look is older than a quarter of the stale time, and there is a fence (`sweep.ledger.fence`)
 for what it was about to write when it was stopped. Time goes on while a machine is suspended.
 """
 
-import json
-import os
-import platform
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
 
 from mlflow.entities import Run
 
 from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
+from sweep.holder import Holder
 from sweep.invocation import hint
 from sweep.ledger import Ledger, Sweep
 from sweep.ledger.connection import translated
@@ -36,72 +30,6 @@ RENEW_SECONDS = 2.0
 STALE_SECONDS = 20.0
 MAX_TAKINGS_WATCHED = 10
 """How many others may take the lease and die while one waits for it."""
-
-_STOPPED = "Tt"
-_DEAD = "ZX"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Which process holds a lease.
-
-    Args:
-        host: Host name, for people.
-        machine: Boot and process namespace, where they are known: within them a pid says which process.
-        pid: Process id.
-        process_started: When the kernel started it, in its own ticks; tells a reused pid apart.
-        since_ms: When the lease was taken.
-        token: Random; no two takings are equal.
-    """
-
-    host: str
-    machine: str
-    pid: int
-    process_started: str
-    since_ms: int
-    token: str
-
-    @classmethod
-    def this_process(cls) -> "Holder":
-        """Describe the caller."""
-        pid = os.getpid()
-        return cls(
-            host=socket.gethostname(),
-            machine=_machine(),
-            pid=pid,
-            process_started=(_process(pid) or ("", ""))[1],
-            since_ms=time.time_ns() // 1_000_000,
-            token=secrets.token_hex(8),
-        )
-
-    @classmethod
-    def read(cls, text: str) -> "Holder":
-        """Read what `to_text` wrote; what cannot be read is a holder on an unknown machine."""
-        try:
-            facts = json.loads(text)
-            return cls(**{name: facts[name] for name in cls.__dataclass_fields__})
-        except (ValueError, KeyError, TypeError):
-            return cls(host="unknown", machine="", pid=0, process_started="", since_ms=0, token=text)
-
-    def to_text(self) -> str:
-        """Return the param's value."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @property
-    def process_state(self) -> str | None:
-        """Return "running", "stopped" or "gone"; `None` where this machine cannot know."""
-        if not self.machine or self.machine != _machine():
-            return None
-        found = _process(self.pid)
-        if found is None:
-            return None if _exists(self.pid) else "gone"
-        if found[1] != self.process_started or found[0] in _DEAD:
-            return "gone"
-        return "stopped" if found[0] in _STOPPED else "running"
-
-    def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since_ms / 1000))
-        return f"process {self.pid} on {self.host}, since {since}"
 
 
 class Lease:
@@ -158,6 +86,17 @@ class Lease:
             LedgerError: MLflow does not answer.
         """
         me = Holder.this_process()
+        try:
+            return cls._taken(ledger, sweep, me, renew_seconds=renew_seconds, stale_seconds=stale_seconds)
+        except BaseException:
+            # The answer may be lost and not the request, and who tries again is not to wait for itself.
+            me.give_up()
+            raise
+
+    @classmethod
+    def _taken(
+        cls, ledger: Ledger, sweep: Sweep, me: Holder, *, renew_seconds: float, stale_seconds: float
+    ) -> "Lease":
         for _ in range(MAX_TAKINGS_WATCHED):
             run = ledger.parent_run(sweep)
             epochs = _epochs(run.data.params)
@@ -252,6 +191,7 @@ class Lease:
         self._released.set()
         if self._renewer.is_alive():
             self._renewer.join()
+        self.holder.give_up()
 
     def __enter__(self) -> "Lease":
         return self
@@ -261,9 +201,9 @@ class Lease:
     ) -> None:
         try:
             self.release()
-        except LedgerError:
+        except LedgerError as failure:
             # MLflow is away; a contender sees that this process is gone, or waits for the stale time.
-            if error is None:
+            if error is None and not failure.transient:
                 raise
 
     def _keep_renewing(self) -> None:
@@ -366,35 +306,3 @@ def _was_released(run: Run, epoch: int) -> bool:
 def seconds_since_boot() -> float:
     """Return a clock that nobody sets and that counts the time that a machine was suspended, where it can."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def _machine() -> str:
-    """Return what makes a pid meaningful: the boot and the process namespace; empty where unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{platform.node()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _process(pid: int) -> tuple[str, str] | None:
-    """Return a process's state letter and start time, or `None` where they cannot be read."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # The name, in parentheses, may hold anything, so what follows the last parenthesis is split.
-    fields = stat.rpartition(")")[2].split()
-    return fields[0], fields[19]
-
-
-def _exists(pid: int) -> bool:
-    """Whether there is such a process: `/proc` shows no other user's where it is mounted with hidepid."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        # Another user's.
-        pass
-    return True

@@ -334,8 +334,9 @@ class Pack:
     def _publish_end(self, index: int) -> None:
         """Tell longer runs where a cell has ended, also when an earlier attempt was killed before it did."""
         own = self._manifests[index]
-        if own is not None and own.outcome is not None and own.step not in self._left[index]:
-            publish_end(self._storage, self._cells[index], own)
+        if own is None or own.step in self._left[index]:
+            return
+        if publish_end(self._storage, self._cells[index], own):
             self._left[index].add(own.step)
 
 

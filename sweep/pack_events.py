@@ -1,9 +1,8 @@
 """What happens to packs, passed on: commits to the recorder, states to the cells that wait for them."""
 
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ from sweep import names
 from sweep.forks import Fork, Sharing
 from sweep.guide import Guide
 from sweep.names import Status
-from sweep.packs import PackPlan, pack_of
+from sweep.packs import PackPlan, make_packs, pack_of
 from sweep.progress import Progress, count_of
 from sweep.recorder import Recorder
 from sweep.retention import Retention
@@ -34,6 +33,7 @@ class PackEvents:
         retention: Is told of cells that have ended.
         say: Prints a line.
         guide: May add cells, and compares them; `None` where nobody does.
+        begins: The step of the furthest state that is stored for each cell, where there is one.
         joined: Whether it is a cluster's nodes that train, so that each is said once it does.
     """
 
@@ -48,6 +48,7 @@ class PackEvents:
         say: Callable[[str], None],
         guide: Guide | None = None,
         *,
+        begins: Mapping[str, int] | None = None,
         joined: bool = False,
     ) -> None:
         self._guide = guide
@@ -56,7 +57,10 @@ class PackEvents:
         self._packs = [pack_of(pack, cells, sharing) for pack in packs]
         self._cells = dict(cells)
         self._sharing = dict(sharing)
+        self._begins = begins or {}
         self._there: set[Fork] = set()
+        self._lost: set[Fork] = set()
+        self._parted: list[int] = []
         self._recorder = recorder
         self._progress = progress
         self._retention = retention
@@ -112,11 +116,16 @@ class PackEvents:
     def ready(self, pack: int) -> bool:
         """Whether the states that a pack forks from are there, or will never be."""
         starts = (self._sharing[cell_id].start for cell_id in self._packs[pack].cells)
-        return all(start is None or start in self._there for start in starts)
+        return all(start is None or start in self._there or start in self._lost for start in starts)
 
-    def _settle(self, cell_id: str, until: float) -> None:
-        """Release the cells that wait for what `cell_id` leaves up to a step."""
+    def _leave(self, cell_id: str, until: int) -> None:
+        """Release the cells that wait for what `cell_id` has left up to a step."""
         self._there.update(fork for fork in self._sharing[cell_id].leaves if fork.step <= until)
+        self._lost -= self._there
+
+    def _give_up(self, cell_id: str) -> None:
+        """Release the cells that wait for what `cell_id` has not left: they are trained without it."""
+        self._lost.update(fork for fork in self._sharing[cell_id].leaves if fork not in self._there)
 
     def started(self, pack: int) -> None:
         """A worker has begun a pack, or begun it again."""
@@ -138,13 +147,13 @@ class PackEvents:
                 continue
             self._recorder.submit(cell_id, step=commit["step"], attempt=commit["attempt"])
             self._progress.update(cell_id, status, commit["step"], commit["num_steps"])
-            self._settle(cell_id, max(commit["left"], default=0))
+            self._leave(cell_id, max(commit["left"], default=0))
             if self._guide is not None:
                 self._guide.reported(cell_id, commit["step"], status)
             if status.ended:
                 self._ended.add(cell_id)
                 self._retention.ended(cell_id)
-                self._settle(cell_id, math.inf)
+                self._give_up(cell_id)
         if not self._unended(pack):
             self.let_go(pack)
 
@@ -155,8 +164,7 @@ class PackEvents:
         self._unknown.add(cell_id)
         self._say(f"a worker reports cell {cell_id}, which is not in the plan; it is not recorded")
         for planned in self._unended(pack):
-            # Whoever waits for it trains from the start instead.
-            self._settle(planned, math.inf)
+            self._give_up(planned)
 
     def failed(self, pack: int, reason: str, log: str) -> list[int]:
         """A pack is given up; of several cells each is tried by itself, so that only the culprit fails.
@@ -174,35 +182,51 @@ class PackEvents:
             size = -(-len(left) // 2) if any(sign in log for sign in OUT_OF_MEMORY) else 1
             how = "one by one" if size == 1 else f"again, {size} at a time"
             self._say(f"{len(left)} of {together} cells that were trained together are tried {how}: {reason}")
-            first = len(self._packs)
-            parts = [left[start : start + size] for start in range(0, len(left), size)]
-            self._packs.extend(pack_of(part, self._cells, self._sharing) for part in parts)
-            return list(range(first, len(self._packs)))
+            return self._append(left[start : start + size] for start in range(0, len(left), size))
         for cell_id in left:
             self._recorder.ended(cell_id, Status.FAILED, reason, log=log)
-            # Whoever waits for it trains from the start instead.
-            self._settle(cell_id, math.inf)
+            self._give_up(cell_id)
             self._progress.update(cell_id, Status.FAILED, 0, self._cells[cell_id].num_steps)
             if self._guide is not None:
                 self._guide.reported(cell_id, 0, Status.FAILED)
         return []
 
     def plan(self, pack: int) -> PackPlan:
-        """Return a pack by its number."""
+        """Return a pack by its number, without the cells that cannot begin with the others any more."""
+        self._part(pack)
         plan = self._packs[pack]
         return plan if self._guide is None else replace(plan, pauses=self._guide.pauses(plan.cells))
 
+    def _part(self, pack: int) -> None:
+        """Let cells of a pack begin by themselves that begin earlier, because a state was not left for them.
+
+        Otherwise all of it would begin there.
+        """
+        cells = self._packs[pack].cells
+        lost = [cell_id for cell_id in cells if self._sharing[cell_id].start in self._lost]
+        if not lost:
+            return
+        self._sharing.update((cell_id, replace(self._sharing[cell_id], start=None)) for cell_id in lost)
+        own, *others = make_packs(cells, self._sharing, lanes=len(cells), begins=self._begins)
+        self._packs[pack] = pack_of(own, self._cells, self._sharing)
+        self._parted += self._append(others)
+
+    def _append(self, packs: Iterable[Sequence[str]]) -> list[int]:
+        """Add packs; returns their numbers."""
+        first = len(self._packs)
+        self._packs.extend(pack_of(pack, self._cells, self._sharing) for pack in packs)
+        return list(range(first, len(self._packs)))
+
     def more(self, seconds: float) -> list[int] | None:
         """Return the packs that have been added, after at most so long; `None` when no more will come."""
+        parted, self._parted = self._parted, []
         added = None if self._guide is None else self._guide.take(seconds)
         if added is None:
-            return None
-        first = len(self._packs)
+            return parted or None
         for cells in added:
             self._cells.update(cells)
             self._sharing.update((cell_id, Sharing()) for cell_id in cells)
-            self._packs.append(pack_of(list(cells), self._cells, self._sharing))
-        return list(range(first, len(self._packs)))
+        return parted + self._append([list(cells) for cells in added])
 
     def _unended(self, pack: int) -> list[str]:
         return [cell_id for cell_id in self._packs[pack].cells if cell_id not in self._ended]

@@ -1,9 +1,10 @@
 """Packs: which cells are trained together, as the lanes of one trial.
 
-Lanes go in lockstep, so the cells of a pack have one shape and begin at one step. A cell begins at its own
-newest commit or at the state that it forks from. On a GPU the last bits of a lane depend on how many are
-beside it, so what was one pack is one again when it goes on. Since whoever leaves a state is at an earlier
-step than those that wait for it, no pack waits for a later one, and waiting never goes in circles.
+Lanes go in lockstep, so the cells of a pack have one shape and begin at one step: that of the furthest state
+that is stored for a cell (`sweep.starting_points`), or of the one that it waits for. On a GPU the last bits
+of a lane depend on how many are beside it, so what was one pack is one again when it goes on: its cells begin
+at their own commits and wait for nothing. Of the others, whoever leaves a state begins at an earlier step
+than those that wait for it. So no pack waits for itself, and waiting never goes in circles.
 """
 
 import hashlib
@@ -66,20 +67,25 @@ def pack_of(cell_ids: Sequence[str], cells: Mapping[str, Cell], sharing: Mapping
     )
 
 
-def still_waiting(sharing: Mapping[str, Sharing], committed: Mapping[str, int]) -> dict[str, Sharing]:
+def still_waiting(
+    sharing: Mapping[str, Sharing], begins: Mapping[str, int], formed: Mapping[str, Formed] | None = None
+) -> dict[str, Sharing]:
     """Drop the starts that need no waiting for, in view of what has been trained before.
 
     Args:
         sharing: What the cells take from each other.
-        committed: The step of each cell's newest commit, where it has one.
+        begins: The step of the furthest state that is stored for each cell, where there is one.
+        formed: The packs that are made again; their cells go on from their own commits, and may be beside
+            the very one that would leave a state for them.
     """
     leaders: dict[Fork, int] = {}
     for cell_id, shared in sharing.items():
         for fork in shared.leaves:
-            leaders[fork] = committed.get(cell_id, 0)
+            leaders[fork] = begins.get(cell_id, 0)
 
     def waits(cell_id: str, start: Fork) -> bool:
-        return committed.get(cell_id, 0) < start.step and leaders[start] < start.step
+        goes_on = cell_id in (formed or ())
+        return not goes_on and begins.get(cell_id, 0) < start.step and leaders[start] < start.step
 
     return {
         cell_id: shared
@@ -94,27 +100,27 @@ def make_packs(
     sharing: Mapping[str, Sharing],
     *,
     lanes: int,
-    committed: Mapping[str, int] | None = None,
+    begins: Mapping[str, int] | None = None,
     formed: Mapping[str, Formed] | None = None,
 ) -> list[tuple[str, ...]]:
     """Group cells into packs of at most `lanes`, in the order in which their first cells come.
 
     Args:
         cells: What is to be trained, by id.
-        sharing: What the cells take from each other, see `still_waiting`.
+        sharing: What those cells take from others that wait, see `still_waiting`.
         lanes: Most cells of a pack; of those that were in one before, as many as it had.
-        committed: The step of each cell's newest commit, where it has one.
-        formed: The pack that made it, where cells are to stay with those of theirs.
+        begins: The step of the furthest state that is stored for each cell, where there is one.
+        formed: The pack that made a cell's newest commit, where cells are to stay with those of theirs.
     """
     groups: dict[tuple[object, ...], list[list[str]]] = {}
     packs: list[list[str]] = []
     for cell_id, cell in cells.items():
-        start = sharing[cell_id].start
-        begins = max((committed or {}).get(cell_id, 0), start.step if start is not None else 0)
+        start = sharing[cell_id].start if cell_id in sharing else None
+        step = max((begins or {}).get(cell_id, 0), start.step if start is not None else 0)
         pack = (formed or {}).get(cell_id)
         # Lanes commit one after another, so a kill may leave those of one pack at several steps: it goes back
         # to the last that all have.
-        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), begins if pack is None else pack)
+        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), step if pack is None else pack)
         group = groups.setdefault(key, [])
         if not group or len(group[-1]) == (lanes if pack is None else pack.lanes):
             group.append([])

@@ -19,7 +19,8 @@ from search_spaces.claims import ClaimSpec
 from search_spaces.reports import AxisValue, Report
 from sweep import names
 from sweep.errors import LedgerError
-from sweep.lease import Holder, current_holder, last_epoch
+from sweep.holder import Holder
+from sweep.lease import current_holder, last_epoch
 from sweep.ledger import CellRun, Ledger, ParentRun
 from sweep.ledger.connection import translated
 from sweep.names import Status

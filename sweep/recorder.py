@@ -1,8 +1,8 @@
 """The one writer of cells' records: from the store to MLflow, on a thread of its own, beside Tune's loop.
 
 Trials commit to the store; the driver passes on what happened; this thread has it written (`CellRecords`).
-MLflow being away delays the record and never the training: the thread tries again, and what is missing at the
-end the next run records (`reconcile`).
+MLflow or the store being away delays the record and never the training: the thread tries again, and what is
+missing at the end the next run records (`reconcile`).
 """
 
 import threading
@@ -83,7 +83,7 @@ class Recorder:
 
     @property
     def away(self) -> str | None:
-        """Why MLflow cannot be written at present, or `None`."""
+        """Why MLflow cannot be written, or the store be read, at present, or `None`."""
         return self._away
 
     @property
@@ -112,7 +112,7 @@ class Recorder:
         """Wait until all is recorded; returns the cells that are not.
 
         Args:
-            timeout: Seconds without an answer of MLflow's after which no longer is waited.
+            timeout: Seconds without an answer of MLflow's or the store's after which no longer is waited.
 
         Raises:
             LeaseLostError: Another process writes this sweep's record now.
@@ -225,7 +225,7 @@ class Recorder:
             return None
 
     def _try(self, cell_id: str) -> bool:
-        """Record one cell; returns whether MLflow answered."""
+        """Record one cell; returns whether MLflow and the store answered."""
         with self._changed:
             wanted = self._wanted.pop(cell_id)
             self._busy = cell_id
@@ -233,13 +233,11 @@ class Recorder:
         try:
             self._records.write(cell_id, wanted)
             self._away = None
-        except LedgerError as error:
+        except (LedgerError, StorageError) as error:
             if error.transient:
                 answered, self._away = False, str(error)
             else:
                 refused = str(error)
-        except StorageError as error:
-            refused = str(error)
         with self._changed:
             if not answered:
                 # At the end of the queue, joined with what was said meanwhile.

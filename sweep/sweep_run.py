@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from search_spaces import Space
 from sweep.attempts import ending
 from sweep.cell_records import CellRecords
 from sweep.claims import Claims
-from sweep.errors import LedgerError
+from sweep.errors import LedgerError, StorageError
 from sweep.failures import CELLS_SHOWN, failure_lines, shown
 from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
@@ -143,7 +144,7 @@ class SweepRun:
                     self._waiting.wait_for(theirs)
                     if (looked := self._look_patiently()) is not None:
                         theirs = self._make_missing(looked)
-            except LedgerError as error:
+            except (LedgerError, StorageError) as error:
                 if not self._stop.asked():
                     raise
                 # Whoever asked is to hear that it has stopped, and what is left.
@@ -295,6 +296,9 @@ class SweepRun:
             self._say(f"trained, not recorded: {error}")
             place = public_place(self._storage.place)
             self._say(f"everything trained is in {place}; go on with: {self._resume()}")
+            if self._options.restarted and error.transient and not self._stop.asked():
+                # Nobody would begin this one again, so it waits for MLflow itself (`sweep.patience`).
+                raise
             return self._unrecorded_code()
         counts = Counter(
             fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells
@@ -332,8 +336,10 @@ class SweepRun:
         """Take away the requests to stop cells that have ended."""
         met = {cell for cell in self._plan.cells if _has_ended(fates.get(cell))}
         stops = self._storage.stops(self._sweep.run_id)
-        for cell in stops.all() & met:
-            stops.clear(cell)
+        # What stays there, where the store is away, stops nothing: those cells have ended.
+        with suppress(StorageError):
+            for cell in stops.all() & met:
+                stops.clear(cell)
         if self._ledger.requests(self._sweep).cells & met:
             self._ledger.clear_cell_stops(self._sweep, met)
 

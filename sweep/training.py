@@ -30,6 +30,7 @@ from sweep.retention import Retention
 from sweep.run_options import RunOptions
 from sweep.schedule import run_packs
 from sweep.spending import Spending
+from sweep.starting_points import starting_points
 from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
 from trainers.cell import Cell
@@ -116,8 +117,6 @@ class Training:
         resources = Resources(cpus=options.cpus_per_trial, gpus=options.gpus_per_trial)
         cells = {cell_id: self._plan.cells[cell_id] for cell_id in missing}
         sharing = plan_sharing(cells)
-        committed = recorder.committed
-        waiting = still_waiting(sharing, committed)
         formed = recorder.packs if options.gpus_per_trial else None
         retention = Retention(self._storage, cells, sharing)
         cluster = Cluster(options.address, cpus=options.cpus)
@@ -132,7 +131,9 @@ class Training:
                 like=like,
                 look=lambda: cluster.free_gpu_bytes(options.gpus_per_trial),
             )
-            packs = make_packs(cells, waiting, lanes=lanes, committed=committed, formed=formed)
+            begins = starting_points(cells, self._storage, recorder.committed, lanes=lanes)
+            waiting = still_waiting(sharing, begins, formed)
+            packs = make_packs(cells, waiting, lanes=lanes, begins=begins, formed=formed)
             together = f" of up to {lanes} cells" if lanes > 1 else ""
             self._say(
                 f"{count_of(slots, 'trial')}{together} at a time; Ctrl-C stops cleanly, and so does: "
@@ -147,6 +148,7 @@ class Training:
                 retention,
                 self._say,
                 guide,
+                begins=begins,
                 joined=options.address is not None,
             )
             watch = self._watching(recorder, progress, retention, events, cluster, first)

@@ -16,6 +16,7 @@ import torch
 from ray import tune
 
 from sweep.environment import collect_environment
+from sweep.errors import StorageError
 from sweep.names import Status
 from sweep.node_use import NodeMeter
 from sweep.pack import Committed, Pack
@@ -98,11 +99,12 @@ class PackTrial(tune.Trainable):
                 failure = None
             except Exception as error:
                 # Of several cells one is to blame: each is tried by itself then. One alone fails, and is
-                # tried again unless what the user has written fails whenever it is tried. A process that
-                # cannot use its GPU any more is not to get another pack, so it ends.
+                # tried again unless what the user has written fails whenever it is tried; so are several
+                # where the store did not answer, for which none of them is to blame. A process that cannot
+                # use its GPU any more is not to get another pack, so it ends.
                 failure = traceback.format_exc()
                 is_alone = len(self._cells) == 1 and not isinstance(error, ConfigError)
-                if is_alone or self._is_device_lost():
+                if is_alone or isinstance(error, StorageError) or self._is_device_lost():
                     if plain_text(failure) != failure:
                         # Tune writes it to a file of text.
                         raise RuntimeError(plain_text(failure)) from None
@@ -123,8 +125,9 @@ class PackTrial(tune.Trainable):
             # Here and not in `setup`: files of the user's own are read for it.
             self._require_planned()
             self._pack = self._build()
-        deadline = time.monotonic() + float(self.config["seconds"])
         self._stop_cells(self._pack)
+        # Only now: however long the store takes to list its marks, something is trained.
+        deadline = time.monotonic() + float(self.config["seconds"])
         look = FIRST_LOOK_FOR_STOPS_SECONDS
         while not self._pack.finished and (left := deadline - time.monotonic()) > 0:
             self._pack.train(

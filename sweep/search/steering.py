@@ -16,7 +16,6 @@ from functools import partial
 from search_spaces import Space
 from sweep.claims import Claims
 from sweep.errors import StorageError
-from sweep.forks import Sharing
 from sweep.grid_table import grid_table, with_fates
 from sweep.guide import Slots
 from sweep.ledger import CellRun, Ledger, Sweep
@@ -35,6 +34,7 @@ from sweep.search.outbox import Outbox
 from sweep.search.room import Room
 from sweep.search.stoppers import Stopper
 from sweep.search.turns import Turns
+from sweep.starting_points import starting_points
 from sweep.stopping import Stop
 from sweep.storage import Storage
 from trainers.canonical import cell_id
@@ -85,6 +85,7 @@ class Steering:
         self._plan = plan
         self._sweep = sweep
         self._ledger = ledger
+        self._storage = storage
         self._claims = claims
         self._asking = asking
         self._asks = asks
@@ -252,8 +253,7 @@ class Steering:
             self._asking.ended(cell, ended)
 
     def _has_ended(self, cell: str) -> bool:
-        run = self._recorder.run_of(cell)
-        return run is not None and run.status.ended
+        return (run := self._recorder.run_of(cell)) is not None and run.status.ended
 
     # Asking.
 
@@ -342,8 +342,8 @@ class Steering:
         if self._outbox.comes_again(self._hand_over):
             return
         chosen = {cell: self._plan.cells[cell] for cell in self._room.loose}
-        alone = {cell: Sharing() for cell in chosen}
-        packs = make_packs(chosen, alone, lanes=self._lanes, committed=self._recorder.committed)
+        begins = starting_points(chosen, self._storage, self._recorder.committed, lanes=self._lanes)
+        packs = make_packs(chosen, {}, lanes=self._lanes, begins=begins)
         self._room.form(packs)
         with self._turns.changed:
             self._ready += [{cell: chosen[cell] for cell in pack} for pack in packs]

@@ -5,7 +5,9 @@
     cells/<cell_id>/history/part-<start>-<stop>.a<attempt>.parquet
     cells/<cell_id>/manifests/<step>.a<attempt>.json
 
-So a worker that was cut off and comes back cannot overwrite its successor.
+So a worker that was cut off and comes back cannot overwrite its successor. The files of a commit that ends a
+cell say so (`.a<attempt>.end.`): there may be one of the same step and attempt before it, whose files stay
+whole until the manifest, which is replaced, names the others. Earlier versions did not tell them apart.
 """
 
 import re
@@ -14,9 +16,10 @@ from sweep.errors import StorageError
 
 _CELL_ID = re.compile(r"[A-Za-z0-9_-]+")
 _MANIFEST = re.compile(r"(\d{9,})\.a(\d+)\.json")
-_CHECKPOINT = re.compile(r"step-(\d{9,})\.a(\d+)\.safetensors")
+_CHECKPOINT = re.compile(r"step-(\d{9,})\.a(\d+)(?:\.end)?\.safetensors")
 _ATTEMPT = re.compile(r"\.a(\d+)\.")
 _RESERVATION = re.compile(r"a(\d+)-[0-9a-f]+\.json")
+_END = ".end"
 
 
 def root_of(cell_id: str) -> str:
@@ -31,14 +34,15 @@ def note_file(cell_id: str, attempt: int) -> str:
     return f"{root_of(cell_id)}/attempts/a{attempt}.txt"
 
 
-def checkpoint_file(cell_id: str, step: int, attempt: int) -> str:
-    """Return where an attempt puts its state."""
-    return f"{root_of(cell_id)}/checkpoints/step-{step:09d}.a{attempt}.safetensors"
+def checkpoint_file(cell_id: str, step: int, attempt: int, *, ends: bool) -> str:
+    """Return where an attempt puts its state, one that ends the cell or another."""
+    return f"{root_of(cell_id)}/checkpoints/step-{step:09d}.a{attempt}{_END if ends else ''}.safetensors"
 
 
-def part_file(cell_id: str, start: int, stop: int, attempt: int) -> str:
-    """Return where an attempt puts a part of the history."""
-    return f"{root_of(cell_id)}/history/part-{start:09d}-{stop:09d}.a{attempt}.parquet"
+def part_file(cell_id: str, start: int, stop: int, attempt: int, *, ends: bool) -> str:
+    """Return where an attempt puts a part of the history, one with which the cell ends or another."""
+    end = _END if ends else ""
+    return f"{root_of(cell_id)}/history/part-{start:09d}-{stop:09d}.a{attempt}{end}.parquet"
 
 
 def manifest_file(cell_id: str, step: int, attempt: int) -> str:

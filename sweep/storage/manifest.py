@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
-from sweep.errors import StorageError
+from sweep.errors import StorageDamagedError
 from sweep.storage.layout import manifest_file
 
 SCHEMA_VERSION = 1
@@ -109,7 +109,7 @@ def decode_manifest(data: bytes, name: str) -> Manifest:
     """Read a manifest.
 
     Raises:
-        StorageError: It is truncated, altered, of another schema, or names files outside the store.
+        StorageDamagedError: It is truncated, altered, of another schema, or names files outside the store.
     """
     try:
         facts = json.loads(data)
@@ -134,7 +134,7 @@ def decode_manifest(data: bytes, name: str) -> Manifest:
             summary=_from_json(facts["summary"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StorageError(f"storage: manifest {name} is damaged: {error}.") from error
+        raise StorageDamagedError(f"storage: manifest {name} is damaged: {error}.") from error
 
 
 def _stored(facts: dict[str, Any]) -> StoredFile:

@@ -8,7 +8,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from sweep.errors import StorageError
+from sweep.errors import StorageDamagedError
 
 STEP = "step"
 TIMESTAMP = "timestamp_ms"
@@ -38,12 +38,12 @@ def decode_part(data: bytes, name: str) -> pa.Table:
     """Read what `encode_part` wrote.
 
     Raises:
-        StorageError: The bytes are no Parquet file, or no history.
+        StorageDamagedError: The bytes are no Parquet file, or no history.
     """
     try:
         return normalised(parquet.read_table(pa.BufferReader(data)))
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise StorageError(f"storage: {name} is not a history: {error}.") from error
+        raise StorageDamagedError(f"storage: {name} is not a history: {error}.") from error
 
 
 def join_parts(tables: list[pa.Table]) -> pa.Table:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sweep.errors import StorageError, StorageUnavailableError
+from sweep.errors import StorageDamagedError, StorageError, StorageUnavailableError
 from sweep.storage.files import INTACT, Files, below, open_files, public_place
 from sweep.storage.layout import (
     attempt_in,
@@ -151,7 +151,9 @@ class Storage:
         parts = previous.parts if previous else ()
         stored = previous.checkpoint if previous and previous.step == step else None
         if checkpoint is not None:
-            fresh = StoredFile.of(checkpoint_file(cell_id, step, attempt), checkpoint)
+            fresh = StoredFile.of(
+                checkpoint_file(cell_id, step, attempt, ends=outcome is not None), checkpoint
+            )
             # An equal file is not written again: the earlier manifest names it.
             if fresh != stored:
                 self._files.put(fresh.file, checkpoint)
@@ -164,7 +166,7 @@ class Storage:
                     f"storage: cell {cell_id}: the history ends at step {end} and goes on at {start}."
                 )
             data = encode_part(part)
-            file = part_file(cell_id, start, step, attempt)
+            file = part_file(cell_id, start, step, attempt, ends=outcome is not None)
             listed = StoredFile.of(file, data)
             self._files.put(file, data)
             parts = (*parts, Part(stored=listed, start=start, stop=step))
@@ -179,6 +181,10 @@ class Storage:
         )
         self._files.put(manifest.file, encode_manifest(manifest))
         return manifest
+
+    def steps(self, cell_id: str) -> list[int]:
+        """Return the steps of all commits, the last one first, by the names of their manifests alone."""
+        return [step for step, _ in self._commits(cell_id)]
 
     def latest(self, cell_id: str, *, max_step: int | None = None) -> tuple[Manifest | None, list[str]]:
         """Return the newest commit that is intact (every digest verified), and what was found damaged.
@@ -207,15 +213,15 @@ class Storage:
         """Read one manifest; only its own digest is verified.
 
         Raises:
-            StorageError: It is missing or damaged.
+            StorageDamagedError: It is missing or damaged.
         """
         file = manifest_file(cell_id, step, attempt)
         data = self._files.get(file)
         if data is None:
-            raise StorageError(f"storage: manifest {file} is missing.")
+            raise StorageDamagedError(f"storage: manifest {file} is missing.")
         manifest = decode_manifest(data, file)
         if manifest.file != file:
-            raise StorageError(f"storage: manifest {file} is that of another commit, {manifest.file}.")
+            raise StorageDamagedError(f"storage: manifest {file} is that of another commit, {manifest.file}.")
         return manifest
 
     def manifests(self, cell_id: str) -> Iterator[Manifest]:
@@ -231,7 +237,7 @@ class Storage:
         """Read all files of a commit and compare their digests.
 
         Raises:
-            StorageError: One is missing or altered; the message names it.
+            StorageDamagedError: One is missing or altered; the message names it.
         """
         if manifest.checkpoint is not None:
             self._verified(manifest.checkpoint)
@@ -241,7 +247,7 @@ class Storage:
     def read_checkpoint(self, manifest: Manifest) -> bytes:
         """Return the committed state, its digest verified."""
         if manifest.checkpoint is None:
-            raise StorageError(f"storage: commit {manifest.file} kept no checkpoint.")
+            raise StorageDamagedError(f"storage: commit {manifest.file} kept no checkpoint.")
         return self._verified(manifest.checkpoint)
 
     def read_part(self, part: Part) -> bytes:
@@ -316,9 +322,9 @@ class Storage:
     def _verified(self, stored: StoredFile) -> bytes:
         data = self._files.get(stored.file)
         if data is None:
-            raise StorageError(f"storage: {stored.file} is missing.")
+            raise StorageDamagedError(f"storage: {stored.file} is missing.")
         if not stored.matches(data):
-            raise StorageError(
+            raise StorageDamagedError(
                 f"storage: {stored.file} is damaged: {len(data)} bytes whose digest is not the one committed "
                 f"({stored.size} bytes)."
             )

@@ -11,7 +11,8 @@ import pytest
 
 from sweep.claims import CHOOSING, Claims, queued_cells, ticket_of
 from sweep.errors import LeaseLostError, LedgerError
-from sweep.lease import Holder, Lease
+from sweep.holder import Holder
+from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.names import PARAM_LEASE_PREFIX
 from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan, open_ledger

@@ -16,7 +16,7 @@ from search_spaces import load_space_text
 from sweep import training
 from sweep.cli import main
 from sweep.driver import RunOptions, run_sweep
-from sweep.errors import ClusterError
+from sweep.errors import ClusterError, StorageError
 from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.places import Places
@@ -27,6 +27,7 @@ from sweep.reopening import reopen_stored
 from sweep.spending import Spending
 from sweep.steering_requests import request_stop
 from sweep.storage import Storage
+from sweep.storage.stop_marks import StopMarks
 from sweep.sweep_run import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SweepRun
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
 from trainers.errors import ConfigError, SharpflatError
@@ -317,3 +318,33 @@ def test_a_cell_that_has_another_address_by_now_is_not_passed_over(
     with pytest.raises(ConfigError, match="cell 0{16} is another one by now.*sweep resume writes"):
         ran(only=frozenset({FIRST, "0" * 16}))
     assert ledger.parent_run(ledger.find_sweep("writes")).data.params == before.params
+
+
+def test_marks_that_cannot_be_removed_change_nothing_about_how_a_sweep_ended(
+    ledger: Ledger, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(marks: StopMarks) -> set[str]:
+        raise StorageError("the store is away")
+
+    monkeypatch.setattr(StopMarks, "all", away)
+    code, said = ran()
+    assert code == EXIT_DONE, said
+    assert sweep_status(ledger) == "FINISHED"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_who_is_told_to_stop_while_the_store_is_away_is_to_go_on(
+    asked: bool, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(run: SweepRun, looked: object) -> dict[str, str]:
+        if asked:
+            run._stop.ask("by SIGTERM")
+        raise StorageError("the store is away")
+
+    monkeypatch.setattr(SweepRun, "_make_missing", away)
+    if asked:
+        code, said = ran()
+        assert code == EXIT_INTERRUPTED and "the store is away" in said and "resume writes" in said
+    else:
+        with pytest.raises(StorageError, match="is away"):
+            ran()

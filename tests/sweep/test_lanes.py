@@ -1,6 +1,8 @@
 """How many cells go into a trial, and what happens to a trial that has run out of memory."""
 
 import contextlib
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -8,14 +10,16 @@ import pytest
 import torch
 
 from sweep import lanes
+from sweep.errors import StorageError
 from sweep.forks import plan_sharing
 from sweep.lanes import AUTO, lanes_at_hand, lanes_to_plan, parse_lanes, require_gpu_to_look_at
 from sweep.names import Status
 from sweep.pack_events import PackEvents
 from sweep.packs import make_packs
+from sweep.schedule import _Queue
 from sweep.trial import RESULT_FAILURE, PackTrial
 from tests.sweep.test_forks import cell, sgd
-from trainers.cell import Cell
+from trainers.cell import Cell, Phase
 from trainers.errors import ConfigError
 from trainers.memory import USABLE, WORKSPACE_BYTES, footprint
 
@@ -94,6 +98,12 @@ def test_one_cell_is_tried_again_unless_it_fails_whenever_it_is_tried(
     recorder.ended.assert_called_once_with("0", Status.FAILED, "reason", log=log)
 
 
+def test_a_store_that_does_not_answer_is_no_cells_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tune tries the whole pack again.
+    with pytest.raises(StorageError, match="away"):
+        failure_of(StorageError("away"), monkeypatch)
+
+
 @pytest.mark.parametrize(
     ("error", "sizes"),
     [
@@ -155,3 +165,30 @@ def test_auto_of_a_search_goes_by_what_it_is_to_ask_for(monkeypatch: pytest.Monk
     assert lanes_at_hand(AUTO, [like], gpus_per_trial=1.0) == 1
     assert lanes_at_hand(AUTO, [], gpus_per_trial=0.0, like=like) == 1
     assert lanes_at_hand(4, [], gpus_per_trial=1.0, like=like) == 4
+
+
+def test_cells_for_which_no_state_was_left_do_not_take_the_others_of_their_pack_back() -> None:
+    trunk, branch = Phase(lr=0.1, until=20), Phase(lr=0.1, alpha_dom=math.inf, k=3, until=100)
+    leaders = {str(seed): replace(CELLS["0"], seed=seed) for seed in range(2)}
+    others = {f"{seed}+": replace(CELLS["0"], seed=seed, phases=(trunk, branch)) for seed in range(2)}
+    cells = leaders | others | {"0++": replace(others["0+"], phases=(trunk, replace(branch, k=4)))}
+    sharing = plan_sharing(cells)
+    packs = make_packs(cells, sharing, lanes=4)
+    assert packs == [("0", "1"), ("0+", "1+", "0++")]
+    events = PackEvents(cells, packs, sharing, Mock(), Mock(), Mock(), Mock())
+    queue = _Queue(range(len(packs)), events)
+
+    def given(trial: str) -> list[str]:
+        config = queue.suggest(trial)
+        return [] if config is None else config["ids"]
+
+    assert given("first") == ["0", "1"] and given("second") == []
+    events.reported(0, [{**commit_of("0", "running"), "step": 30, "left": [20]}], [])
+    assert given("second") == []
+    events.reported(0, [{**commit_of("1", "diverged"), "step": 10}], [])
+    # One seed's trunk has diverged on the way: its branch begins at 0 and the others at 20.
+    assert given("second") == ["0+", "0++"]
+    assert given("third") == ["1+"]
+    for trial in ("first", "second", "third"):
+        queue.on_trial_complete(trial)
+    assert queue.suggest("fourth") == "FINISHED"

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
-from sweep.lease import STALE_SECONDS, Holder, Lease, current_holder
+from sweep.holder import Holder
+from sweep.lease import STALE_SECONDS, Lease, current_holder
 from sweep.ledger import Ledger, Sweep
 from sweep.names import PARAM_LEASE_PREFIX, ROLE_SWEEP, TAG_LEASE_BEAT, TAG_NAME, TAG_ROLE
 from tests.sweep.small_sweep import FakeSpace, make_plan, take_over
@@ -329,3 +331,43 @@ def test_a_contender_that_stood_still_looks_once_more(
     monkeypatch.setattr(ledger, "parent_run", frozen_after_a_look)
     with pytest.raises(LeaseHeldError, match="process 1 on far"):
         Lease.acquire(ledger, sweep, stale_seconds=0.5)
+
+
+@pytest.mark.parametrize("lost", ["at its release", "as the answer to its taking"])
+def test_what_this_process_has_given_up_is_free_for_it_whatever_mlflow_knows(
+    lost: str, ledger: Ledger, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, done = ledger.client, list[str]()
+
+    def away(run_id: str, key: str, value: str) -> None:
+        if key.startswith(PARAM_LEASE_PREFIX):
+            log_param(run_id, key, value)
+        done.append(key)
+        raise ConnectionError("away")
+
+    log_param = client.log_param
+    with monkeypatch.context() as patch:
+        if lost == "at its release":
+            with Lease.acquire(ledger, sweep, renew_seconds=3600):
+                patch.setattr(client, "set_tag", away)
+        else:
+            patch.setattr(client, "log_param", away)
+            with pytest.raises(LedgerError) as info:
+                Lease.acquire(ledger, sweep)
+            assert info.value.transient
+    assert len(done) == 1 and current_holder(ledger.parent_run(sweep)) is None
+    with Lease.acquire(ledger, sweep, stale_seconds=3600) as lease:
+        assert lease.epoch == 2
+        with pytest.raises(LeaseHeldError, match=f"process {os.getpid()} on "):
+            Lease.acquire(ledger, sweep)
+
+
+def test_what_mlflow_refuses_for_good_is_said_at_the_end_of_a_lease(
+    ledger: Ledger, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MlflowException("no", error_code=INVALID_PARAMETER_VALUE)
+
+    lease = Lease.acquire(ledger, sweep, renew_seconds=3600)
+    with pytest.raises(LedgerError, match="releasing the lease"), monkeypatch.context() as patch, lease:
+        patch.setattr(ledger.client, "set_tag", refuse)

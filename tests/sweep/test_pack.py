@@ -11,8 +11,9 @@ import torch
 
 from sweep.forks import fork_at
 from sweep.pack import Pack, finals_of
-from sweep.packs import pack_name
+from sweep.packs import make_packs, pack_name
 from sweep.reopening import reopen_stored
+from sweep.starting_points import starting_points
 from sweep.storage import Storage
 from trainers.canonical import cell_id
 from trainers.cell import Cell, Condition, Phase, Probe
@@ -172,6 +173,36 @@ def test_where_a_cell_ended_is_told_after_a_kill_and_after_a_state_was_left_ther
     run(short, storage, data)
     (again,) = storage.manifests(fork.line)
     assert again.checkpoint == own.checkpoint
+
+
+def test_a_pack_begins_where_the_states_of_its_cells_are(
+    reference: dict[str, Storage], data: Dataset, tmp_path: Path
+) -> None:
+    """As after a Ctrl-C between the state that one cell left and the start of the one that waits for it."""
+    storage = Storage.open(tmp_path)
+    run(CELLS["sgd"], storage, data, leaves=[20], until=33)
+    fresh = dataclasses.replace(CELLS["bulk"], seed=1)
+    cells = {cell_id(one): one for one in (fresh, CELLS["bulk"])}
+    begins = starting_points(cells, storage, {}, lanes=2)
+    packs = [
+        Pack([cells[name] for name in names], storage, data_folder=Path("unused"), data=data)
+        for names in make_packs(cells, {}, lanes=2, begins=begins)
+    ]
+    assert [pack.trainer.step for pack in packs] == [0, 20]
+    packs[1].train(60.0)
+    packs[1].commit()
+    assert_same(CELLS["bulk"], storage, reference[cell_id(CELLS["bulk"])])
+
+
+def test_a_cell_that_diverges_where_it_was_to_leave_its_state_has_not_left_it(
+    data: Dataset, tmp_path: Path
+) -> None:
+    diverging = cell(Phase(lr=1e9, until=STEPS))
+    pack = Pack([diverging], Storage.open(tmp_path), data_folder=Path("unused"), data=data)
+    pack.train(60.0)
+    for _ in range(2):
+        (committed,) = pack.commit()
+        assert (committed.status, committed.left) == ("diverged", ())
 
 
 def test_a_cell_that_is_a_prefix_of_another_has_only_its_end_to_measure(

@@ -2,10 +2,12 @@
 
 import math
 import random
+from unittest.mock import Mock
 
 import pytest
 
 from sweep.forks import fork_at, plan_sharing
+from sweep.pack_events import PackEvents
 from sweep.packs import Formed, make_packs, pack_of, still_waiting
 from tests.sweep.test_forks import bulk, cell, sgd
 from trainers.canonical import cell_id
@@ -23,7 +25,7 @@ def test_cells_of_one_shape_and_start_are_lanes() -> None:
     assert make_packs(cells, sharing, lanes=1) == [(name,) for name in cells]
     # What was interrupted goes on from its own step, with those that were in its pack.
     committed = {"1": 30, "4": 30}
-    assert make_packs(cells, sharing, lanes=2, committed=committed) == [
+    assert make_packs(cells, sharing, lanes=2, begins=committed) == [
         ("0", "2"),
         ("1", "4"),
         ("3",),
@@ -37,15 +39,36 @@ def test_what_was_one_pack_is_one_again() -> None:
     # 1 has ended; 0 and 2 were beside it, 3 and 4 in the next one, 5 alone.
     formed = {name: Formed(name=pack, lanes=2) for name, pack in zip("0234", "aabb", strict=True)}
     del cells["1"]
-    alike = make_packs(cells, sharing, lanes=3, committed=committed)
+    alike = make_packs(cells, sharing, lanes=3, begins=committed)
     assert alike == [("0", "2", "3"), ("4", "5")]
-    again = make_packs(cells, sharing, lanes=3, committed=committed, formed=formed)
+    again = make_packs(cells, sharing, lanes=3, begins=committed, formed=formed)
     assert again == [("0", "2"), ("3", "4"), ("5",)]
     # Killed between the commits of two lanes: both go back to the step before.
     apart = committed | {"2": 20, "5": 20}
-    assert make_packs(cells, sharing, lanes=3, committed=apart, formed=formed) == again
+    assert make_packs(cells, sharing, lanes=3, begins=apart, formed=formed) == again
     # Whatever `--lanes` says now.
-    assert make_packs(cells, sharing, lanes=1, committed=committed, formed=formed) == again
+    assert make_packs(cells, sharing, lanes=1, begins=committed, formed=formed) == again
+
+
+def test_a_pack_that_is_made_again_waits_for_no_state_that_one_of_its_cells_would_leave() -> None:
+    cells = named(cell(sgd(500)), cell(sgd(300), bulk(500)))
+    # Begun at 0 by a search, which shares nothing; killed before the one switches.
+    begins, formed = {"0": 90, "1": 90}, dict.fromkeys("01", Formed(name="a", lanes=2))
+    waiting = still_waiting(plan_sharing(cells), begins, formed)
+    packs = make_packs(cells, waiting, lanes=2, begins=begins, formed=formed)
+    assert packs == [("0", "1")]
+    assert PackEvents(cells, packs, waiting, Mock(), Mock(), Mock(), Mock()).ready(0)
+    # Two of them would wait for each other.
+    cells = named(
+        *(one for seed in (0, 1) for one in (cell(sgd(500), seed=seed), cell(sgd(300), bulk(500), seed=seed)))
+    )
+    begins = dict.fromkeys(cells, 90)
+    formed = {name: Formed(name=pack, lanes=2) for name, pack in zip(cells, "abba", strict=True)}
+    waiting = still_waiting(plan_sharing(cells), begins, formed)
+    packs = make_packs(cells, waiting, lanes=2, begins=begins, formed=formed)
+    assert packs == [("0", "3"), ("1", "2")]
+    events = PackEvents(cells, packs, waiting, Mock(), Mock(), Mock(), Mock())
+    assert events.ready(0) and events.ready(1)
 
 
 def test_what_waits_is_not_with_what_it_waits_for() -> None:
@@ -76,8 +99,9 @@ def test_nobody_waits_for_what_will_not_come_or_is_behind() -> None:
     assert waiting["0"].leaves == sharing["0"].leaves
 
 
+@pytest.mark.parametrize("with_packs", [0.0, 0.7])
 @pytest.mark.parametrize("seed", range(20))
-def test_every_pack_can_start_whatever_was_trained_before(seed: int) -> None:
+def test_every_pack_can_start_whatever_was_trained_before(seed: int, with_packs: float) -> None:
     draw = random.Random(seed)
     phases = [
         Phase(lr=rate, alpha_dom=alpha, k=2, until=until)
@@ -92,8 +116,10 @@ def test_every_pack_can_start_whatever_was_trained_before(seed: int) -> None:
         cells[cell_id(one)] = one
     sharing = plan_sharing(cells)
     committed = {name: draw.randint(1, 39) for name in cells if draw.random() < 0.4}
-    waiting = still_waiting(sharing, committed)
-    packs = make_packs(cells, waiting, lanes=draw.randint(1, 4), committed=committed)
+    names = [name for name in committed if draw.random() < with_packs]
+    formed = {name: Formed(name=draw.choice("ab"), lanes=draw.randint(2, 3)) for name in names}
+    waiting = still_waiting(sharing, committed, formed)
+    packs = make_packs(cells, waiting, lanes=draw.randint(1, 4), begins=committed, formed=formed)
     assert sorted(name for pack in packs for name in pack) == sorted(cells)
     there: set[object] = set()
     left = list(packs)

@@ -14,7 +14,7 @@ import pytest
 
 from sweep import names
 from sweep.cell_records import CellRecords
-from sweep.errors import LeaseLostError, LedgerError
+from sweep.errors import LeaseLostError, LedgerError, StorageError
 from sweep.forks import fork_at
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
@@ -22,6 +22,7 @@ from sweep.names import Status
 from sweep.packs import Formed
 from sweep.recorder import LOST_REASON, Recorder
 from sweep.storage import Storage
+from sweep.storage.files import LocalFiles
 from tests.sweep.recording import (
     CELL,
     CELL_ID,
@@ -196,6 +197,31 @@ def test_a_damaged_part_is_not_recorded_as_final(
     assert recorder.drain(WAIT_SECONDS) == [CELL_ID]
     assert "damaged" in recorder.refused[CELL_ID]
     assert ledger.lookup([CELL_ID])[CELL_ID].status is Status.RUNNING
+
+
+def test_a_moment_without_the_store_leaves_no_end_unrecorded(
+    ledger: Ledger, storage: Storage, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = commit(storage, 35, None)
+    recorder.started(CELL_ID)
+    submit(recorder, first)
+    assert recorder.drain(WAIT_SECONDS) == []
+    last = commit(storage, END, first)
+    get, failures = LocalFiles.get, iter(("manifests", "manifests", "history", "history"))
+    failing = next(failures)
+
+    def hiccup(files: LocalFiles, path: str) -> bytes | None:
+        nonlocal failing
+        if failing and failing in path:
+            failing = next(failures, "")
+            raise StorageError(f"storage: {path} could not be read: try again.")
+        return get(files, path)
+
+    monkeypatch.setattr(LocalFiles, "get", hiccup)
+    submit(recorder, last)
+    assert recorder.drain(WAIT_SECONDS) == [] and recorder.refused == {} and not failing
+    (run,) = ledger.lookup([CELL_ID]).values()
+    assert run.status is Status.COMPLETED and recorder.away is None
 
 
 def test_while_mlflow_is_away_nothing_waits_and_nothing_is_lost(

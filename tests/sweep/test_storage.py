@@ -179,6 +179,52 @@ def test_a_request_to_stop_is_one_sweeps_own(storage: Storage) -> None:
     assert mine.all() == set()
 
 
+def test_an_end_at_the_step_of_the_commit_before_leaves_that_one_whole_until_it_is_there(
+    storage: Storage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, before = storage._files.put, chain(storage, 10, 20)
+
+    def killed_before_its_manifest(path: str, data: bytes) -> None:
+        if "/manifests/" in path:
+            raise KeyboardInterrupt
+        put(path, data)
+
+    def end() -> Manifest:
+        return storage.commit(
+            CELL,
+            attempt=1,
+            step=20,
+            checkpoint=b"the end",
+            part=rows(10, 21, loss=2.0),
+            start=10,
+            previous=first,
+            outcome={"status": "stopped"},
+        )
+
+    first = storage.manifest(CELL, 10, 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(storage._files, "put", killed_before_its_manifest)
+        end()
+    assert storage.latest(CELL) == (before, [])
+    ended = end()
+    assert storage.latest(CELL) == (ended, [])
+    storage.prune(CELL, keep=1)
+    assert storage.latest(CELL) == (ended, [])
+    assert len(list((root / "cells" / CELL / "checkpoints").iterdir())) == 1
+    assert storage.next_attempt(CELL) == 2
+
+
+def test_an_end_that_a_kill_left_half_written_is_removed_by_the_next_attempt(
+    storage: Storage, root: Path
+) -> None:
+    chain(storage, 10, 20)
+    left = root / "cells" / CELL / "checkpoints" / "step-000000020.a1.end.safetensors"
+    left.write_bytes(b"the end")
+    chained = commit(storage, 30, storage.latest(CELL)[0], attempt=2)
+    storage.prune(CELL, keep=1)
+    assert storage.latest(CELL) == (chained, []) and not left.exists()
+
+
 def test_prune_leaves_a_commit_that_is_being_written(storage: Storage, root: Path) -> None:
     chain(storage, 10, 20, 30)
     being_written = root / "cells" / CELL / "checkpoints" / "step-000000040.a1.safetensors"

@@ -1,5 +1,6 @@
 """A trial's failure as Tune is told of it, and what a trial does not train: another cell than was planned."""
 
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from sweep.names import Status
 from sweep.pack_events import PackEvents
 from sweep.packs import pack_of
 from sweep.storage import Storage
+from sweep.storage.stop_marks import StopMarks
 from sweep.trial import RESULT_CELLS, RESULT_FAILURE, PackTrial
 from trainers import canonical
 from trainers.canonical import cell_id
@@ -58,14 +60,14 @@ def own_cell(folder: Path) -> Cell:
     )
 
 
-def result_of(cells: dict[str, Cell], folder: Path) -> dict[str, Any]:
+def result_of(cells: dict[str, Cell], folder: Path, *, seconds: float = 60.0) -> dict[str, Any]:
     """Return what a worker reports that is given these cells, by their planned addresses."""
     sharing = plan_sharing(cells)
     config = pack_of(list(cells), cells, sharing).to_config() | {
         "sweep": "run-id",
         "storage": Storage.open(folder / "storage").place,
         "data_folder": str(folder / "data"),
-        "seconds": 60.0,
+        "seconds": seconds,
         "hang_seconds": 600.0,
         "threads": 1,
         "gpu": False,
@@ -77,6 +79,19 @@ def result_of(cells: dict[str, Cell], folder: Path) -> dict[str, Any]:
         return trial.step()
     finally:
         trial.cleanup()
+
+
+def test_something_is_trained_however_long_the_store_takes_to_list_its_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(marks: StopMarks) -> set[str]:
+        time.sleep(0.1)
+        return set()
+
+    monkeypatch.setattr(StopMarks, "all", slow)
+    cell = own_cell(tmp_path)
+    (committed,) = result_of({cell_id(cell): cell}, tmp_path, seconds=0.05)[RESULT_CELLS]
+    assert committed["step"] > 0
 
 
 @pytest.mark.parametrize("changed", ["my_model.py", "my_probe.py"])

@@ -15,7 +15,8 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError
-from sweep.lease import Holder, Lease, current_holder
+from sweep.holder import Holder
+from sweep.lease import Lease, current_holder
 from sweep.ledger import Entries, Ledger, Sweep
 from sweep.names import Status
 from tests.forked import FORKED
