@@ -74,8 +74,8 @@ class View:
 
     @property
     def stage(self) -> Stage:
-        """The stage that does the next update; at the end, the last one."""
-        return self.lane.stages[-1] if self.at_end else self.lane.stage_at(self.step)
+        """The stage that does the next update; at the end, the one that has done the last."""
+        return self.lane.stage_at(self.step - 1 if self.at_end else self.step)
 
     @cached_property
     def update_P(self) -> Tensor | None:
