@@ -37,7 +37,8 @@ DIRECTIONS = {"cpu": 16, "cuda": 64}
 processor than 12 and 12, whose tangents a cache holds while all examples share each matrix product."""
 
 SAVED_BYTES = 2 * 2**30
-"""Budget for keeping the linearised forward pass of all chunks; beyond it, each product computes it again."""
+"""Budget for keeping the linearised forward pass of all chunks; beyond it, each product computes it again.
+A gradient that would keep more than this is taken in pieces (`trainers.instruments`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class ExampleSizes:
 
     tangent_bytes: int
     kept_bytes: int
+
+    @property
+    def at_once(self) -> int:
+        """How many examples one gradient is of at most."""
+        return max(1, SAVED_BYTES // self.kept_bytes)
 
 
 class ChainObjective:
@@ -122,6 +128,10 @@ class ChainObjective:
             if index > 0:
                 grad = self._layers[index].backward(*at)
         return self._loss.value(values, targets_NBC), torch.cat(parts[::-1], 1)
+
+    def examples_at_once(self, params_NP: Tensor, inputs_NBX: Tensor) -> int:
+        """Return how many examples like these one gradient may be of: as many as `SAVED_BYTES` hold."""
+        return self._example_sizes(params_NP, inputs_NBX).at_once
 
     def _linearise(
         self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, share: float
