@@ -291,14 +291,15 @@ class ChainObjective:
 def example_sizes(layers: Sequence[Layer], params_1P: Tensor, inputs_11X: Tensor) -> ExampleSizes:
     """Return what one example of one lane takes, with or without a leading `Flatten`."""
     values = inputs_11X.flatten(2) if isinstance(layers[0], (Flatten, Dense)) else inputs_11X
-    tangents, kept = 0, dict[int, int]()
+    tangents, kept = 0, list[Tensor]()
     for layer, span in zip(layers, _spans(layers), strict=True):
         values, saved = layer.forward(params_1P[:, span], values)
         tangents += 2 * values.nbytes
-        # Layers share what they save.
-        kept |= {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in _tensors_in(saved)}
+        kept += _tensors_in(saved)
+    # Layers share what they save: all of it is there now, and nothing has taken another's place in memory.
+    sizes = {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in kept}
     # A gradient of each output besides, which is half of the tangents.
-    return ExampleSizes(tangent_bytes=tangents, kept_bytes=sum(kept.values()) + tangents // 2)
+    return ExampleSizes(tangent_bytes=tangents, kept_bytes=sum(sizes.values()) + tangents // 2)
 
 
 def _tensors_in(saved: Saved) -> Iterator[Tensor]:
