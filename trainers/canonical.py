@@ -98,11 +98,10 @@ def _reduced(phases: tuple[Phase, ...], num_outputs: int, num_train: int) -> tup
         if phase.last <= start and not conditional:
             continue
         stage = _stage(phase, before, start, num_outputs, num_train)
-        same = before is not None and before.rule == stage.rule and stage.carry == _has_state(stage.optimizer)
-        if before is not None and same and stage.condition is None:
-            # A condition of the one before decides nothing then; that of this one counts from its start.
-            reduced.pop()
-            stage = replace(stage, start=before.start, carry=before.carry)
+        # A condition between equal rules decides nothing; that of this phase counts from its own start.
+        while reduced and stage.condition is None and _goes_on(reduced[-1], stage):
+            merged = reduced.pop()
+            stage = replace(stage, start=merged.start, carry=merged.carry)
         reduced.append(stage)
     _require_last(phases)
     if not reduced:
@@ -124,6 +123,11 @@ def _require_last(phases: tuple[Phase, ...]) -> None:
 
 def _has_state(optimizer: Choice) -> bool:
     return OPTIMIZERS[optimizer.name].has_state
+
+
+def _goes_on(before: Stage, after: Stage) -> bool:
+    """Whether a stage does what the one before it does, from the state that this one leaves."""
+    return before.rule == after.rule and after.carry == _has_state(after.optimizer)
 
 
 def _stage(phase: Phase, before: Stage | None, start: int, num_outputs: int, num_train: int) -> Stage:

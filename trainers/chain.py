@@ -37,7 +37,8 @@ DIRECTIONS = {"cpu": 16, "cuda": 64}
 processor than 12 and 12, whose tangents a cache holds while all examples share each matrix product."""
 
 SAVED_BYTES = 2 * 2**30
-"""Budget for keeping the linearised forward pass of all chunks; beyond it, each product computes it again."""
+"""Budget for keeping the linearised forward pass of all chunks; beyond it, each product computes it again.
+A gradient that would keep more than this is taken in pieces (`trainers.instruments`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class ExampleSizes:
 
     tangent_bytes: int
     kept_bytes: int
+
+    @property
+    def at_once(self) -> int:
+        """How many examples one gradient is of at most."""
+        return max(1, SAVED_BYTES // self.kept_bytes)
 
 
 class ChainObjective:
@@ -122,6 +128,10 @@ class ChainObjective:
             if index > 0:
                 grad = self._layers[index].backward(*at)
         return self._loss.value(values, targets_NBC), torch.cat(parts[::-1], 1)
+
+    def examples_at_once(self, params_NP: Tensor, inputs_NBX: Tensor) -> int:
+        """Return how many examples like these one gradient may be of: as many as `SAVED_BYTES` hold."""
+        return self._example_sizes(params_NP, inputs_NBX).at_once
 
     def _linearise(
         self, params_NP: Tensor, inputs_NBX: Tensor, targets_NBC: Tensor, share: float
@@ -281,14 +291,15 @@ class ChainObjective:
 def example_sizes(layers: Sequence[Layer], params_1P: Tensor, inputs_11X: Tensor) -> ExampleSizes:
     """Return what one example of one lane takes, with or without a leading `Flatten`."""
     values = inputs_11X.flatten(2) if isinstance(layers[0], (Flatten, Dense)) else inputs_11X
-    tangents, kept = 0, dict[int, int]()
+    tangents, kept = 0, list[Tensor]()
     for layer, span in zip(layers, _spans(layers), strict=True):
         values, saved = layer.forward(params_1P[:, span], values)
         tangents += 2 * values.nbytes
-        # Layers share what they save.
-        kept |= {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in _tensors_in(saved)}
+        kept += _tensors_in(saved)
+    # Layers share what they save: all of it is there now, and nothing has taken another's place in memory.
+    sizes = {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in kept}
     # A gradient of each output besides, which is half of the tangents.
-    return ExampleSizes(tangent_bytes=tangents, kept_bytes=sum(kept.values()) + tangents // 2)
+    return ExampleSizes(tangent_bytes=tangents, kept_bytes=sum(sizes.values()) + tangents // 2)
 
 
 def _tensors_in(saved: Saved) -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ Shape legend: P parameters, K leading directions, R directions, W block width.
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -130,9 +131,16 @@ class Instruments:
         return lambda directions_RP: laned(directions_RP.unsqueeze(0)).squeeze(0)
 
     def gradient(self, params_P: Tensor, indices: Tensor, *, test: bool = False) -> Tensor:
-        """Return the gradient of the mean loss over some examples, (P,)."""
-        inputs, targets = (self.test if test else self.train).select(indices.unsqueeze(0))
-        return self.objective.loss_and_gradient(params_P.unsqueeze(0), inputs, targets)[1].squeeze(0)
+        """Return the gradient of the mean loss over some examples, (P,), in pieces where they are many."""
+        split, params_1P = self.test if test else self.train, params_P.unsqueeze(0)
+
+        def share_of(piece: Tensor) -> Tensor:
+            inputs, targets = split.select(piece.unsqueeze(0))
+            gradient = self.objective.loss_and_gradient(params_1P, inputs, targets)[1].squeeze(0)
+            return gradient.mul_(len(piece) / len(indices))
+
+        at_once = self.objective.examples_at_once(params_1P, split.inputs.unsqueeze(0))
+        return reduce(Tensor.add_, map(share_of, indices.split(at_once)))
 
     def leading(
         self,

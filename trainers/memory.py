@@ -19,6 +19,7 @@ from trainers.canonical import dataset_entry, stages
 from trainers.cell import SHAPE_FIELDS, Cell
 from trainers.chain import SAVED_BYTES, TANGENT_BYTES, ExampleSizes, example_sizes
 from trainers.coordinates import WORTH_A_ROTATION
+from trainers.data import DatasetEntry
 from trainers.eigenspace import block_width
 from trainers.evaluation import chunk_size
 from trainers.functional import PASS_BYTES, part_elements
@@ -106,7 +107,9 @@ def footprint(cell: Cell, *, device_type: str = "cuda", periods: Collection[int]
     step = VECTORS_OF_A_STEP * size + batch * (inputs + int(COPIES_OF_ACTIVATIONS * features))
     refresh, shared = 0, (data.num_train + data.num_test) * (inputs + data.num_outputs)
     chain = chain_of(module, data.input_shape)
-    laned = chain is not None
+    at_zero = torch.zeros(1, size), torch.zeros(1, 1, *data.input_shape)
+    sizes = None if chain is None else example_sizes(chain, *at_zero)
+    laned = sizes is not None
     projecting = [stage.k for stage in lane.stages if stage.projects and stage.k is not None]
     if projecting:
         examples = cell.holdout_size or data.num_train
@@ -114,11 +117,13 @@ def footprint(cell: Cell, *, device_type: str = "cuda", periods: Collection[int]
         block = width * _tracked_size(chain, inputs, examples, size)
         kept += block
         refresh = size + BLOCKS_OF_A_REFRESH * block
-        if chain is not None:
-            at_zero = torch.zeros(1, size), torch.zeros(1, 1, *data.input_shape)
-            sizes = example_sizes(chain, *at_zero)
+        if sizes is not None:
             refresh += _product_bytes(sizes, features, examples, width, device_type) // FLOAT
-    widest = 0
+    shared += _measuring_bytes(lane, sizes, features, data, device_type) // FLOAT
+    counts = [stage.condition.k or 0 for stage in lane.stages if stage.condition is not None]
+    widest = max((block_width(k, data.num_outputs, SOLVER.guard, size) for k in counts), default=0)
+    # Of conditions one at a time is remembered.
+    kept += widest * size
     for probe in lane.probes:
         if "k" in probe.options:
             width = block_width(int(probe.options["k"]), data.num_outputs, SOLVER.guard, size)
@@ -188,3 +193,22 @@ def _product_bytes(sizes: ExampleSizes, features: int, examples: int, width: int
     chunk = -(-examples // max(1, -(-examples * tangents // TANGENT_BYTES[device_type])))
     passing = tangents + int(FLOAT * COPIES_OF_ACTIVATIONS * features)
     return sizes.kept_bytes * min(examples, SAVED_BYTES // sizes.kept_bytes) + chunk * passing
+
+
+def _measuring_bytes(
+    lane: Lane, sizes: ExampleSizes | None, features: int, data: DatasetEntry, device_type: str
+) -> int:
+    """Return what the examples of conditions and probes take, one lane and one measurement at a time."""
+    examples = [probe.options["holdout_size"] for probe in lane.probes if "holdout_size" in probe.options]
+    of_gradients = [probe.options["holdout_size"] for probe in lane.probes if probe.name == "overlap"]
+    of_gradients += [
+        stage.condition.holdout_size or 0 for stage in lane.stages if stage.condition is not None
+    ]
+    most, selected = max([*examples, *of_gradients], default=0), FLOAT * math.prod(data.input_shape)
+    if sizes is None or not most:
+        return most * selected
+    # Of the widths that products may have, one direction leaves most room for activations, many for tangents.
+    products = _product_bytes(sizes, features, most, 1, device_type) + TANGENT_BYTES[device_type]
+    piece = min(max(of_gradients, default=0), sizes.at_once)
+    gradient = piece * (selected + int(FLOAT * COPIES_OF_ACTIVATIONS * features))
+    return max(most * selected + products, gradient)

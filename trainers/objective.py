@@ -53,6 +53,10 @@ class Objective(Protocol):
         """Return the mean loss of each lane (N,) and its gradient (N, P), under masks of dropout."""
         ...
 
+    def examples_at_once(self, params_NP: Tensor, inputs_NBX: Tensor) -> int:
+        """Return how many examples like these one gradient may be of, at most; more are too much to keep."""
+        ...
+
     def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:
         """Return coordinates for products on these examples; `None` where they would not be cheaper."""
         ...

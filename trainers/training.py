@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainers.batches import Batches
-from trainers.canonical import dataset_entry, model_options
+from trainers.canonical import Stage, dataset_entry, model_options
 from trainers.cell import SHAPE_FIELDS, Cell
 from trainers.checkpoint import LaneState
 from trainers.condition import check_condition
@@ -32,7 +32,7 @@ from trainers.history import (
     History,
 )
 from trainers.instruments import Instruments
-from trainers.lane import OPTIMIZER, STAGE_START, Lane
+from trainers.lane import OPTIMIZER, STAGE_START, SWITCH, Lane
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.models.dropout import masked_layers
@@ -316,20 +316,25 @@ class Trainer:
         )
 
     def _begin_stages(self) -> None:
-        """Let stages end on their conditions, and begin the ones that follow."""
+        """Begin the stages that are due, and let stages end on their conditions."""
         for row, lane in enumerate(self._active):
-            # A condition that is met may start a stage that ends on another one.
-            while lane.num_steps > self.step and lane.checks_condition_at(self.step):
-                count = len(lane.switches)
-                check_condition(self._instruments, lane, self._params_NP[row].clone(), self.step)
-                if len(lane.switches) == count:
-                    break
-            if lane.num_steps > self.step:
-                stage = lane.stage_at(self.step)
-                if self.step == stage.start and not stage.carry:
-                    lane.remember(OPTIMIZER, {})
-                if self.step == stage.start and any(probe.name == "distance" for probe in lane.probes):
-                    lane.remember(STAGE_START, {"weights": self._params_NP[row].clone()})
+            # A condition that is met begins the next stage, which may end on one of its own at once.
+            due = lane.num_steps > self.step
+            while due:
+                stage, params_P = lane.stage_at(self.step), self._params_NP[row]
+                if self.step == stage.start:
+                    self._begin(stage, lane, params_P)
+                due = lane.checks_condition_at(self.step) and check_condition(
+                    self._instruments, lane, params_P.clone(), self.step
+                )
+
+    @staticmethod
+    def _begin(stage: Stage, lane: Lane, params_P: Tensor) -> None:
+        lane.remember(SWITCH, {})
+        if not stage.carry:
+            lane.remember(OPTIMIZER, {})
+        if any(probe.name == "distance" for probe in lane.probes):
+            lane.remember(STAGE_START, {"weights": params_P.clone()})
 
     def _watch(self) -> bool:
         """Record the minibatch losses of the last steps; end lanes in which one is not finite, at its step.

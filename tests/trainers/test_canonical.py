@@ -31,6 +31,11 @@ SGD = Phase(lr=0.1, until=100)
 BULK = Phase(lr=0.1, until=100, alpha_dom=math.inf)
 DOM = Phase(lr=0.1, until=100, beta_bulk=math.inf)
 INF = math.inf
+ALIGNED = Condition(chi_above=0.5, at_most=60)
+
+
+def momentum(until: int | Condition, *, carry: bool = True) -> Phase:
+    return Phase(lr=0.1, until=until, optimizer=Choice("momentum"), carry=carry)
 
 
 def cell(*phases: Phase, **fields: Any) -> Cell:
@@ -183,6 +188,14 @@ def test_quotients_that_are_equal_on_paper_are_one_rate() -> None:
             cell(BULK),
             cell(dataclasses.replace(BULK, until=40), dataclasses.replace(BULK, lr=0.2, beta_bulk=2)),
         ),
+        # Conditions between equal rules.
+        (cell(SGD), cell(Phase(lr=0.1, until=20), Phase(lr=0.1, until=ALIGNED), SGD)),
+        (cell(SGD), cell(Phase(lr=0.1, until=ALIGNED), Phase(lr=0.1, until=ALIGNED), SGD)),
+        (cell(momentum(100)), cell(momentum(20), momentum(ALIGNED), momentum(100))),
+        (
+            cell(momentum(20), momentum(100, carry=False)),
+            cell(momentum(20), momentum(ALIGNED, carry=False), momentum(100)),
+        ),
         # Options.
         (cell(), cell(model=Choice.of("mlp", activation="relu"))),
         (cell(), cell(model=Choice.of("mlp", widths=[100, 100], activation="relu"))),
@@ -303,6 +316,7 @@ def test_a_condition_counts_from_the_start_of_its_own_phase() -> None:
     )
     # One that only a step follows, with the same rule, decides nothing.
     assert starts(Phase(lr=0.1, until=first), Phase(lr=0.1, until=60)) == [0, 60]
+    assert starts(Phase(lr=0.1, until=20), Phase(lr=0.1, until=first), Phase(lr=0.1, until=60)) == [0, 60]
 
 
 def test_a_prefix_is_what_a_shorter_run_goes_through() -> None:

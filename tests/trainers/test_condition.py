@@ -15,6 +15,7 @@ from trainers.cell_json import cell_from_json, cell_to_json
 from trainers.data import Dataset
 from trainers.errors import ConfigError
 from trainers.history import SWITCH_CHI, SWITCH_EMA, SWITCH_STAGE
+from trainers.lane import SWITCH
 from trainers.options import Choice
 from trainers.randomness import holdout_indices
 from trainers.training import Trainer
@@ -83,6 +84,31 @@ def test_a_condition_that_is_never_met_ends_at_its_last_step(data64: Dataset) ->
     assert torch.equal(found.weights(0), run(data64, plain).weights(0))
     whole = run(data64, conditional(dataclasses.replace(NEVER, at_most=90), dom(90)))
     assert torch.equal(whole.weights(0), run(data64, small_cell(sgd(90), model=plain.model)).weights(0))
+
+
+AT_ONCE = dataclasses.replace(ALIGNED, chi_above=0.0)
+
+
+def momentum(until: int | Condition, lr: float = 0.05, *, carry: bool = True) -> Phase:
+    return Phase(lr=lr, until=until, optimizer=Choice("momentum"), carry=carry)
+
+
+@pytest.mark.parametrize("begins", [0, 20])
+def test_a_phase_that_ends_where_it_begins_has_begun(data64: Dataset, begins: int) -> None:
+    """Also one whose base optimiser starts from an empty state: the next one carries on from that."""
+    reset = momentum(AT_ONCE, carry=False)
+    found = run(data64, small_cell(momentum(begins), reset, momentum(90, 0.02)))
+    assert found.lanes[0].switches == [begins]
+    plain = small_cell(momentum(begins), momentum(90, 0.02, carry=False))
+    assert torch.equal(found.weights(0), run(data64, plain).weights(0))
+
+
+def test_what_a_condition_has_measured_is_forgotten_where_the_next_phase_begins(data64: Dataset) -> None:
+    never, met = (conditional(condition) for condition in (dataclasses.replace(NEVER, at_most=40), ALIGNED))
+    (switch,) = run(data64, met).lanes[0].switches
+    for cell, end in ((never, 40), (met, switch)):
+        kept = [run(data64, cell, stop=stop).state(0).tensors.keys() for stop in (end - 1, end + 1)]
+        assert [any(name.startswith(SWITCH) for name in names) for names in kept] == [True, False]
 
 
 @pytest.mark.parametrize("offset", [-4, -1, 0, 1, 4, 20])

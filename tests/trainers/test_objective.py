@@ -5,12 +5,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainers.dense_reference import MODULES, Problem, build_problem
+from tests.trainers.models_small import build_model
 from tests.trainers.tolerances import FINITE_DIFFERENCES_FLOAT64, SUMS_FLOAT64
 from trainers import chain
 from trainers.chain import ChainObjective
 from trainers.functional import FunctionalObjective
 from trainers.layers.recognition import chain_of
 from trainers.objective import Objective, Part, build_objective
+from trainers.options import Choice
 
 EXACT = SUMS_FLOAT64
 
@@ -123,6 +125,20 @@ def test_chunks_of_examples_and_of_directions_add_up(
     product = objectives(problem)[0].curvature(*at, part=part)
     for _ in range(2):
         torch.testing.assert_close(product(block), expected, **EXACT)
+
+
+def test_what_an_example_takes_does_not_depend_on_what_memory_is_free() -> None:
+    choice, shape = Choice.of("vgg11", width=4), (1, 16, 16)
+    module = build_model(choice, shape, 3)
+    layers = chain_of(module, shape)
+    assert layers is not None
+    weights = torch.zeros(1, sum(parameter.numel() for parameter in module.parameters()))
+    found: set[int] = set()
+    for size in range(1, 4000, 100):
+        between = torch.zeros(size)
+        found.add(chain.example_sizes(layers, weights, torch.zeros(1, 1, *shape)).kept_bytes)
+        del between
+    assert len(found) == 1
 
 
 def test_product_keeps_its_point_when_parameters_move_on() -> None:

@@ -6,7 +6,9 @@
 
 and in a space `probes: [{name: file, path: my_probe.py, every: 100}]`, which records `own/largest_weight`.
 `view` is a `trainers.probes.view.View`: weights, gradient, next update, products. The function must change
-nothing, keep nothing, and return the same for the same view. The digest of the file and its path are part of
+nothing, keep nothing, and return the same for the same view. Leading eigenpairs, `view.leading` and
+`view.basis`, are those that the cell's other probes follow: for five of them declare a probe with five or
+more, as `{name: curvature, k: 5}`, beside yours. The digest of the file and its path are part of
 what a cell records, not of its trajectory. The file must be readable at this path wherever cells are trained.
 """
 

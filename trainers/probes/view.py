@@ -1,7 +1,8 @@
 """One lane at one step, as its probes see it: what is expensive is computed once, and only when asked for.
 
 Probes of a lane that look at the same holdout with the same tolerance share one tracked eigenspace, as wide
-as the widest of them asks for; each is judged by the eigenpairs that it looks at itself.
+as the widest of them asks for; each is judged by the eigenpairs that it looks at itself. A function of the
+user's own (`trainers.probes.user`) declares none: it looks at those of the probes beside it.
 
 Shape legend: P parameters, K leading directions.
 """
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from trainers.canonical import Stage
 from trainers.cell import ORDERS
+from trainers.errors import ConfigError
 from trainers.instruments import Instruments, Leading, start_block
 from trainers.lane import Lane, ScheduledProbe
 
@@ -24,7 +26,7 @@ SpaceKey = tuple[int, int, float, str]
 
 def space_key(options: Mapping[str, Any]) -> SpaceKey | None:
     """Return which tracked eigenspace a probe looks at; `None` for one that needs none."""
-    if "tolerance" not in options or not options["k"]:
+    if "tolerance" not in options or not options.get("k"):
         return None
     return options["holdout_seed"], options["holdout_size"], options["tolerance"], order_of(options)
 
@@ -74,8 +76,8 @@ class View:
 
     @property
     def stage(self) -> Stage:
-        """The stage that does the next update; at the end, the last one."""
-        return self.lane.stages[-1] if self.at_end else self.lane.stage_at(self.step)
+        """The stage that does the next update; at the end, the one that has done the last."""
+        return self.lane.stage_at(self.step - 1 if self.at_end else self.step)
 
     @cached_property
     def update_P(self) -> Tensor | None:
@@ -88,17 +90,32 @@ class View:
         return None if self.at_end else self.instruments.gradient(self.params_P, self._batch())
 
     def leading(self, options: Mapping[str, Any]) -> Leading:
-        """Return the leading `options["k"]` eigenpairs of the probe's holdout."""
+        """Return the leading `options["k"]` eigenpairs of the probe's holdout.
+
+        Args:
+            options: `k`, `holdout_size`, `holdout_seed`, `tolerance` and `order`, of a probe of the cell or
+                with a smaller `k`.
+
+        Raises:
+            ConfigError: No probe of the cell is declared with these and as large a `k`.
+        """
         key = space_key(options)
-        assert key is not None
+        users = [probe for probe in self.lane.probes if key and space_key(probe.options) == key]
+        width = max((probe.options["k"] for probe in users), default=0)
+        if key is None or options["k"] > width:
+            asked = ", ".join(f"{name}: {value}" for name, value in options.items())
+            raise ConfigError(
+                f"eigenpairs of {{{asked}}}: the cell's probes follow {width or 'none'} of this holdout, "
+                "tolerance and order. Declare a probe that follows as many beside yours, as "
+                "{name: curvature, k: …}, and ask with its holdout_size, holdout_seed and tolerance."
+            )
         if key not in self._spaces:
-            users = [probe for probe in self.lane.probes if space_key(probe.options) == key]
             name = f"{users[0].key}space/"
             memory: MutableMapping[str, Tensor] = self.lane.remembered(name)
             self._spaces[key] = self.instruments.leading(
                 self.params_P,
                 self.holdout(options),
-                k=max(probe.options["k"] for probe in users),
+                k=width,
                 tolerance=options["tolerance"],
                 memory=memory,
                 draw=start_block(self.lane.cell.seed, name, self.step),
@@ -113,7 +130,7 @@ class View:
         return space
 
     def basis(self, options: Mapping[str, Any]) -> Tensor:
-        """Return the leading `options["k"]` eigenvectors of the probe's holdout, (K, P)."""
+        """Return the leading `options["k"]` eigenvectors of the probe's holdout, (K, P); as `leading`."""
         return self.leading(options).basis_KP
 
     def holdout(self, options: Mapping[str, Any]) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.trainers.probes.probed import HOLDOUT, measured, probe, probed, start
 from tests.trainers.small_cells import sgd
 from tests.trainers.tolerances import PROBED_FLOAT64
-from trainers.cell import Phase, Solver
+from trainers.cell import Condition, Phase, Solver
 from trainers.options import Choice
 from trainers.probes.alignment import sam_edge
 from trainers.randomness import holdout_indices
@@ -131,6 +131,14 @@ def test_edges() -> None:
         norm = series["train/grad_norm"][step]
         stated = norm / (2 * rho) * (math.sqrt(1 + 8 * rho / (0.02 * norm)) - 1)
         close(edge, stated)
+
+
+def test_the_edge_at_the_end_is_that_of_the_last_step() -> None:
+    """The last phase has none where the one before goes on to the end, for want of its condition."""
+    never = Condition(chi_above=0.999999, at_most=15, k=4, holdout_size=60)
+    phases = (Phase(lr=0.05, until=never), sgd(15, lr=0.02))
+    series, _ = measured(probed(probe("edges"), phases=phases))
+    assert series["edge/gd"] == {step: 40.0 for step in (0, 5, 10, 15)}
 
 
 def test_the_sam_edge_has_the_limit_of_gradient_descent() -> None:
