@@ -324,8 +324,10 @@ def test_a_cell_that_has_another_address_by_now_is_not_passed_over(
 ) -> None:
     assert ran(only=frozenset({FIRST}))[0] == EXIT_DONE
     before = ledger.parent_run(ledger.find_sweep("writes")).data
-    with pytest.raises(ConfigError, match="cell 0{16} is another one by now.*sweep resume writes"):
-        ran(only=frozenset({FIRST, "0" * 16}))
+    with pytest.raises(ConfigError, match="cell 0{16} is another one by now.*sweep resume writes") as refused:
+        ran(only=frozenset({FIRST, "0" * 16}), address="auto", cpus_per_trial=2)
+    again = refused.value.args[0].rpartition(": ")[2]
+    assert "--cpus-per-trial 2 " in again and again.endswith(" --address auto")
     assert ledger.parent_run(ledger.find_sweep("writes")).data.params == before.params
 
 
