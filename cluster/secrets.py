@@ -22,6 +22,8 @@ LOGIN = (ADDRESS, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 RECORD = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 """And what `sweep resume` looks the stored space up with, whose files travel again."""
 
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
 
 def fresh_environment(*, profile: str = "cpu") -> Mapping[str, str]:
     """Return new secrets and the addresses that go with them.
@@ -109,17 +111,22 @@ def log_in(address: str | None, folder: Path | None = None) -> str:
 
 
 def require_no_keys(tracking_uri: str | None, storage: str | None) -> None:
-    """See that options that become the command of a job, which Ray writes into its logs, hold no secret.
+    """See that options that become a command on a cluster, which Ray writes into its logs, hold no secret.
+
+    What `sweep cluster render` writes gives nodes the places of the spec, before those of a Secret.
 
     Raises:
         ConfigError: One has a password or a key in it.
     """
-    for option, value, whole, alone in (
-        ("--tracking-uri", tracking_uri, RECORD[0], RECORD[1:]),
-        ("--storage", storage, "SWEEP_STORAGE", ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")),
+    for option, value, whole, field, scheme, alone in (
+        ("--tracking-uri", tracking_uri, RECORD[0], "tracking_uri", "http", RECORD[1:]),
+        ("--storage", storage, "SWEEP_STORAGE", "storage", "s3:", S3_KEYS),
     ):
         if value is not None and (shown := without_password(value)) != value:
+            ways = f"{whole} as a whole (`{field}` of the spec, in what `sweep cluster render` writes)"
+            if value.startswith(scheme):
+                ways += f"; or it without the secret, and {' and '.join(alone)}"
             raise ConfigError(
-                f"{option}: found {shown!r}, with a secret that the cluster's logs would show. Nodes take it "
-                f"from their environment: {whole} as a whole, or {' and '.join(alone)}."
+                f"{option}: found {shown!r}, with a secret that would stand in a command, for logs and lists "
+                f"of processes to show. Nodes take it from their environment: {ways}."
             )

@@ -116,7 +116,8 @@ class ClusterSpec(_Frozen):
         head_memory_gib: Memory of the head.
         workers: Groups of machines that train. SLURM takes the first.
         retries: How often another cluster is begun for a RayJob whose driver did not come to an end: its
-            cluster died, it was killed again and again, it could not record. It goes on from the checkpoints.
+            cluster died, it was killed again and again, it could not record, or not download its data. It
+            goes on from the checkpoints.
             Cells that failed and bad input are an end.
         slurm: See `Slurm`.
         cloud: See `Cloud`.

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from search_spaces import Space
 from sweep.grid_table import grid_table
-from sweep.invocation import TRAINS, hint
+from sweep.invocation import resuming
 from sweep.lanes import require_gpu_to_look_at
 from sweep.lease import Lease
 from sweep.ledger import Ledger
@@ -99,7 +99,7 @@ def _require_cells(plan: Plan, places: Places, options: RunOptions) -> None:
         ConfigError: One has another address by now.
     """
     if gone := sorted((options.only or frozenset()) - plan.cells.keys()):
-        again = hint("resume", options.name, given=places.given, options=TRAINS)
+        again = resuming(options, given=places.given)
         raise ConfigError(
             f"cell {gone[0]} is another one by now: a file of yours that it is made of has changed, or the "
             f"version of the numerics. Nothing was changed. Go on with the sweep as it is now: {again}"

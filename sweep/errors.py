@@ -27,6 +27,7 @@ class OtherStorageError(StorageError):
     """A sweep's checkpoints are in another store than the one that is named."""
 
     exit_code = 2
+    transient = False
 
 
 class LedgerError(SharpflatError):

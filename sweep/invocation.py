@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sweep.run_options import FAILED_IS_DONE
+from sweep.run_options import FAILED_IS_DONE, RunOptions
 
 READS = ("--tracking-uri",)
 """Of the options about places, those of commands that only look."""
@@ -68,6 +68,21 @@ def going_on(*words: str, given: Mapping[str, str] | None = None, options: tuple
     if SLURM_JOB not in os.environ or _RAY_JOB in os.environ:
         return command
     return f"sbatch, with the batch script again (in an interactive job: {command})"
+
+
+def resuming(options: RunOptions, *more: str, given: Mapping[str, str]) -> str:
+    """Return what to do to go on with a sweep as it is run here, on the same cluster.
+
+    Args:
+        options: Those of the command that runs it.
+        more: Further words of `sweep resume`.
+        given: The options about places of the command that runs it; see `Places.given`.
+    """
+    if options.address is not None:
+        given = {**given, "--address": options.address}
+    # A batch script runs a sweep, and has no further words.
+    command = hint if more else going_on
+    return command("resume", options.name, *more, *options.typed, given=given, options=(*TRAINS, "--address"))
 
 
 def unmistakable(words: Sequence[str], more: Sequence[str] = ()) -> list[str]:

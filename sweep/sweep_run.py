@@ -15,7 +15,7 @@ from sweep.errors import LedgerError, StorageError
 from sweep.failures import CELLS_SHOWN, failure_lines, shown
 from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
-from sweep.invocation import TRAINS, going_on, hint
+from sweep.invocation import hint, resuming
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
@@ -369,13 +369,7 @@ class SweepRun:
         return EXIT_INTERRUPTED if self._stop.asked() else EXIT_FAILED
 
     def _resume(self, *more: str) -> str:
-        options, given = self._options, dict(self._places.given)
-        if options.address is not None:
-            given["--address"] = options.address
-        words = ("resume", self._sweep.name, *more, *options.typed)
-        # A batch script runs a sweep, and has no further words.
-        command = hint if more else going_on
-        return command(*words, given=given, options=(*TRAINS, "--address"))
+        return resuming(self._options, *more, given=self._places.given)
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)

@@ -32,6 +32,12 @@ class DataError(SharpflatError):
     exit_code = 2
 
 
+class DownloadError(DataError):
+    """A data set could not be downloaded; the network or its server may be back later."""
+
+    transient = True
+
+
 class CheckpointError(SharpflatError):
     """A stored state is damaged or was written by something else; it has not been used."""
 

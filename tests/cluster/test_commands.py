@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from cluster.commands import Kind, _rejoin
-from cluster.secrets import LOGIN, RECORD, read_environment
+from cluster.secrets import LOGIN, RECORD, S3_KEYS, read_environment
 from cluster.submission import Submission
 from search_spaces import load_space, load_space_text
 from sweep.cli import main
@@ -201,6 +201,31 @@ def test_no_secret_reaches_the_logs_of_a_cluster(
     assert sweep(*command) == 2
     told = capsys.readouterr().err
     assert "environment" in told and "SECRET@" not in told
+
+
+@pytest.mark.parametrize(
+    ("option", "uri", "whole", "alone"),
+    [
+        ("--tracking-uri", "postgresql://me:SECRET@db/mlflow", "`tracking_uri` of the spec", None),
+        ("--tracking-uri", "https://me:SECRET@host", "`tracking_uri` of the spec", RECORD[2]),
+        ("--storage", SECRET, "`storage` of the spec", "AWS_SECRET_ACCESS_KEY"),
+        ("--storage", "abfs://KEY:SECRET@host/path", "`storage` of the spec", None),
+    ],
+)
+@pytest.mark.parametrize("kind", [Kind.RAY_JOB, Kind.SLURM])
+def test_a_secret_that_is_refused_in_an_option_has_a_place_elsewhere(
+    kind: Kind, option: str, uri: str, whole: str, alone: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("cluster", "render", kind, "--space", "demo", "--", option, uri) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert whole in told
+    # Apart from the URI only where that can be: MLflow's login is of its server, and these keys are of S3.
+    assert [name for name in (*RECORD[1:], *S3_KEYS) if name in told][1:] == ([alone] if alone else [])
+    Path("cluster.yaml").write_text(f"{option.strip('-').replace('-', '_')}: {uri}\n")
+    assert sweep("cluster", "render", kind, "--space", "demo", "--spec", "cluster.yaml") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if uri in line]
+    # As a value of the environment, and in no command.
+    assert lines and all(line.strip().startswith(("value: ", "export ")) for line in lines)
 
 
 def test_what_runs_no_space_takes_no_options_of_its_driver(capsys: pytest.CaptureFixture[str]) -> None:

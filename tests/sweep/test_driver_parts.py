@@ -16,7 +16,7 @@ from search_spaces import load_space_text
 from sweep import training
 from sweep.cli import main
 from sweep.driver import RunOptions, run_sweep
-from sweep.errors import ClusterError, StorageError
+from sweep.errors import ClusterError, OtherStorageError, StorageError, StorageUnavailableError
 from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.places import Places
@@ -30,7 +30,7 @@ from sweep.storage import Storage
 from sweep.storage.stop_marks import StopMarks
 from sweep.sweep_run import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SweepRun
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
-from trainers.errors import ConfigError, SharpflatError
+from trainers.errors import ConfigError, DataError, DownloadError, SharpflatError
 
 FIRST, SECOND = make_plan(load_space_text(SPACE)).cells
 
@@ -252,7 +252,16 @@ def test_cells_that_failed_are_an_end_where_another_cluster_would_be_begun(
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(ConfigError("wrong"), 0), (ClusterError("no node has come"), 2), (None, 2)]
+    ("error", "code"),
+    [
+        (ConfigError("wrong"), 0),
+        (DataError("damaged"), 0),
+        (OtherStorageError("another store"), 0),
+        (DownloadError("no network"), 2),
+        (ClusterError("no node has come"), 2),
+        (StorageUnavailableError("no store"), 2),
+        (None, 2),
+    ],
 )
 def test_bad_input_is_an_end_where_another_cluster_would_be_begun(
     error: SharpflatError | None, code: int, monkeypatch: pytest.MonkeyPatch
@@ -315,8 +324,10 @@ def test_a_cell_that_has_another_address_by_now_is_not_passed_over(
 ) -> None:
     assert ran(only=frozenset({FIRST}))[0] == EXIT_DONE
     before = ledger.parent_run(ledger.find_sweep("writes")).data
-    with pytest.raises(ConfigError, match="cell 0{16} is another one by now.*sweep resume writes"):
-        ran(only=frozenset({FIRST, "0" * 16}))
+    with pytest.raises(ConfigError, match="cell 0{16} is another one by now.*sweep resume writes") as refused:
+        ran(only=frozenset({FIRST, "0" * 16}), address="auto", cpus_per_trial=2)
+    again = refused.value.args[0].rpartition(": ")[2]
+    assert "--cpus-per-trial 2 " in again and again.endswith(" --address auto")
     assert ledger.parent_run(ledger.find_sweep("writes")).data.params == before.params
 
 

@@ -56,8 +56,9 @@ def test_a_failed_download_leaves_nothing(tmp_path: Path, error: Exception) -> N
         (scratch / "half").write_text("half")
         raise error
 
-    with pytest.raises(DataError, match=rf"{MISSING} The download failed: {error}"):
+    with pytest.raises(DataError, match=rf"{MISSING} The download failed: {error}") as raised:
         provide(tmp_path, present=lambda: False, fetch=fetch, missing=MISSING)
+    assert raised.value.transient, "the network may come back"
     assert {path.name for path in tmp_path.iterdir()} == {".download.lock"}
 
 

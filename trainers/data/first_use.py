@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainers.errors import DataError
+from trainers.errors import DataError, DownloadError
 
 STALLED_SECONDS = 30.0
 """Without it a network that swallows packets would hold a run up for ever."""
@@ -29,7 +29,8 @@ def provide(
         missing: The data set, what was looked for and how to provide it, for the message.
 
     Raises:
-        DataError: The folder cannot be written, or the download failed.
+        DataError: The folder cannot be written.
+        DownloadError: The download failed.
     """
     if present():
         return
@@ -59,7 +60,7 @@ def _fetch(fetch: Callable[[Path], None], scratch: Path, missing: str) -> None:
         fetch(scratch)
     # torchvision reports a failed mirror or a wrong digest as a RuntimeError.
     except (OSError, RuntimeError, http.client.HTTPException) as error:
-        raise DataError(f"{missing} The download failed: {str(error).strip()}") from error
+        raise DownloadError(f"{missing} The download failed: {str(error).strip()}") from error
     finally:
         socket.setdefaulttimeout(before)
 
