@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from search_spaces.reports import CurvesSpec
-from sweep.record import Record, Series
+from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.curve_lines import CurvePanel, CurvesData, Line, curves_data, unfinished_note
 from sweep.report.labels import combination, plain
@@ -114,13 +114,18 @@ def _marks(panels: Sequence[CurvePanel], last: Mapping[str, int]) -> list[Line2D
 
 
 def _shared(panel: CurvePanel) -> bool:
-    """Whether all lines of a panel have the same switch points, few enough to be drawn across it."""
-    return len({line.switches for line in panel.lines}) == 1 and len(panel.lines[0].switches) <= MAX_RULES
+    """Whether all that a panel shows has the same switch points, few enough to be drawn across it."""
+    found = _switches(panel)
+    return len(found) == 1 and all(len(steps) <= MAX_RULES for steps in found)
+
+
+def _switches(panel: CurvePanel) -> set[tuple[int, ...]]:
+    return {steps for line in panel.lines for _, steps in line.drawn()}
 
 
 def _rules(panel: CurvePanel, last: int) -> list[int]:
     """Return the switch points that are drawn across a panel that ends at `last`."""
-    return [step for step in panel.lines[0].switches if step <= last] if _shared(panel) else []
+    return [step for steps in _switches(panel) for step in steps if step <= last] if _shared(panel) else []
 
 
 def _last_step(panel: CurvePanel, panels: Sequence[CurvePanel], spec: CurvesSpec) -> int:
@@ -240,11 +245,10 @@ def leaving_point(steps: np.ndarray, values: np.ndarray, high: float) -> tuple[l
 
 
 def _switches_on(line: Line) -> list[tuple[int, float]]:
-    """Return the switch points within a line and its value there; where all seeds diverged, of each."""
-    whole = Series(steps=line.steps, values=line.mean)
+    """Return the switch points within a mean, and within each diverged run, and the value there."""
     return [
         (step, float(np.interp(step, run.steps, run.values)))
-        for run in ([whole] if line.steps.size else line.diverged)
-        for step in line.switches
+        for run, switches in line.drawn()
+        for step in switches
         if run.steps[0] <= step <= run.steps[-1]
     ]

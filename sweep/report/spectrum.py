@@ -185,7 +185,8 @@ def _draw_panel(
                     color=colour, marker="X", ms=5, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
                 )  # fmt: skip
     first = next(iter(panel.lines.values()))
-    switches = [step for step in first.switches if step <= last]
+    own = [first.switches] if first.steps.size else first.own_switches
+    switches = sorted({step for steps in own for step in steps if step <= last})
     draw_switches(axes, switches)
     axes.set_xlim(0, max(last, 1))
     cross = Line2D([], [], color="#777777", ls="", marker="X", ms=5, label="diverged")
