@@ -267,15 +267,16 @@ def unfinished_note(lines: Iterable[tuple[str, Line]]) -> str:
     And which means are over such seeds, since there are no others.
     """
     left_out: set[str] = set()
-    provisional: dict[str, None] = {}
+    # A place has a line in each metric's panel, which is said once.
+    provisional: dict[tuple[str, tuple[str, ...]], None] = {}
     for name, line in lines:
         left_out.update(line.unfinished)
         if line.provisional:
             count = f"{len(line.provisional)} of {count_of(line.num_cells, 'seed')}, not finished"
-            provisional[": ".join(filter(None, (name, count)))] = None
-    notes = list(provisional)[:MAX_NAMED]
-    if len(provisional) > MAX_NAMED:
-        notes.append(f"{len(provisional) - MAX_NAMED} more lines over seeds that have not finished")
+            provisional[": ".join(filter(None, (name, count))), line.provisional] = None
+    notes = [text for text, _ in provisional][:MAX_NAMED]
+    if (more := len(provisional) - MAX_NAMED) > 0:
+        notes.append(f"{count_of(more, 'more line')} over seeds that have not finished")
     if left_out:
         notes.append(f"{count_of(len(left_out), 'seed')} not finished, left out of the means")
     return "; ".join(notes)

@@ -19,7 +19,15 @@ from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, l
 from sweep.report.curve_lines import CurvePanel, CurvesData, Line, curves_data, unfinished_note
 from sweep.report.labels import combination, plain
 from sweep.report.limits import Band, Limits, band_notes, draw_band, limits_of, masked
-from sweep.report.lines import Looks, choose_looks, draw_key, draw_switches, switch_mark
+from sweep.report.lines import (
+    Looks,
+    choose_looks,
+    draw_key,
+    draw_switches,
+    line_name,
+    switch_mark,
+    varying_axes,
+)
 from sweep.report.points import ordered_keys, select, switch_note
 
 PANEL, SMALL_PANEL = (4.3, 2.9), (3.2, 2.3)
@@ -66,7 +74,7 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
     if any(np.isfinite(line.error).any() for line in lines):
         notes.append("bars: ± the standard error of the estimate")
     points = select(record, spec)
-    said = "; ".join(notes), switch_note(record, points), unfinished_note(_named(data, looks))
+    said = "; ".join(notes), switch_note(record, points), unfinished_note(_named(data))
     with house_style():
         canvas = Canvas(
             width=width,
@@ -88,13 +96,15 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
         canvas.save(path)
 
 
-def _named(data: CurvesData, looks: Looks) -> Iterator[tuple[str, Line]]:
-    """Yield the lines with what to call each in words."""
+def _named(data: CurvesData) -> Iterator[tuple[str, Line]]:
+    """Yield the lines with what to call each in words, an axis that a colour bar shows among them."""
+    varying = varying_axes([line.key for panel in data.panels for line in panel.lines])
     for panel in data.panels:
         for line in panel.lines:
-            place, own = combination(data.panel_axes, panel.key), looks.by_key[line.key].label
+            place = combination(data.panel_axes, panel.key)
+            own = line_name(data.line_axes, line.key, varying, data.fallback)
             # Where no axis tells lines apart, each is called by its grid, which its panel's name does for.
-            parts = (place, own) if looks.width or not place else (place,)
+            parts = (place, own) if varying or not place else (place,)
             yield ", ".join(filter(None, parts)), line
 
 

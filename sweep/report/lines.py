@@ -89,7 +89,7 @@ def choose_looks(axes: Sequence[str], keys: Sequence[Key], fallback: Mapping[Key
         fallback: What to call a line that has none of the axes (the name of its grid).
     """
     values = [in_order(key[axis] for key in keys) for axis in range(len(axes))]
-    varying = [axis for axis in range(len(axes)) if len({key[axis] for key in keys}) > 1]
+    varying = varying_axes(keys)
     numeric = [
         a for a in varying if all(not isinstance(value, str) for value in values[a]) and len(values[a]) > 2
     ]
@@ -103,7 +103,7 @@ def choose_looks(axes: Sequence[str], keys: Sequence[Key], fallback: Mapping[Key
     else:
         palette = list(PALETTE)
     by_key = {
-        key: Look(colour=palette[index], style="-", label=_label(axes, key, varying, fallback))
+        key: Look(colour=palette[index], style="-", label=line_name(axes, key, varying, fallback))
         for index, key in enumerate(keys)
     }
     return Looks(
@@ -111,7 +111,13 @@ def choose_looks(axes: Sequence[str], keys: Sequence[Key], fallback: Mapping[Key
     )
 
 
-def _label(axes: Sequence[str], key: Key, shown: Sequence[int], fallback: Mapping[Key, str]) -> str:
+def varying_axes(keys: Sequence[Key]) -> list[int]:
+    """Return the numbers of the axes of which lines have different values."""
+    return [axis for axis, values in enumerate(zip(*keys, strict=True)) if len(set(values)) > 1]
+
+
+def line_name(axes: Sequence[str], key: Key, shown: Sequence[int], fallback: Mapping[Key, str]) -> str:
+    """Write the values that a line has of some axes, given by number; of one without them what to call it."""
     return combination([axes[axis] for axis in shown], [key[axis] for axis in shown]) or fallback.get(key, "")
 
 
@@ -130,7 +136,7 @@ def _scaled(
     by_key: dict[Key, Look] = {}
     plain_lines: list[Look] = []
     for key in keys:
-        label = _label(axes, key, rest, fallback)
+        label = line_name(axes, key, rest, fallback)
         value = key[scale]
         if value is None:
             # A line without the axis (plain SGD among switch points) is not on the scale.

@@ -148,6 +148,24 @@ def test_means_over_seeds_of_which_none_has_finished_are_named(
     assert [line["series"]["train/loss"]["provisional"] for line in lines] == [0, 1]
 
 
+def test_unfinished_lines_are_named_by_what_a_colour_bar_shows_and_counted(
+    store: Store, drawn: list[Canvas], tmp_path: Path
+) -> None:
+    points = grid("g", {"method": ["SGD", "Bulk-SGD"], "k": list(range(1, 7)), "seed": [0, 1]})
+    cells: dict[str, StoredCell] = {}
+    for _, axes, cell in points:
+        going = axes["method"] == "SGD" and axes["seed"] == 0
+        cells[cell] = ended(0.1, status=Status.RUNNING if going else Status.PENDING, seed=axes["seed"])
+        if axes["method"] != "SGD":
+            cells[cell] = ended(0.1, seed=axes["seed"])
+        cells[cell].histories = {"train/loss": [(0, 1.0)], "train/grad_norm": [(0, 1.0)]}
+    record = store.record(points, cells)
+    both = ("train/loss", "train/grad_norm")
+    draw_curves(record, CURVES.model_copy(update={"lines": ("method", "k"), "metrics": both}), tmp_path / "c")
+    named = "; ".join(f"SGD, $k$ = {k}: 1 of 2 seeds, not finished" for k in (1, 2, 3, 4))
+    assert f"{named}; 2 more lines over seeds that have not finished." in said(drawn[0])
+
+
 def conditional(store: Store, switches: Sequence[int | None]) -> Record:
     """One seed of two methods each; the first phase ends on a condition, at these steps as their runs say."""
     points = grid("g", {"method": ["SGD", "Bulk-SGD"], "seed": [0, 1]})
