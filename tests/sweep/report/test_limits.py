@@ -211,7 +211,9 @@ def test_the_legend_shows_the_mark_that_is_drawn(store: Store, drawn: list[Canva
     assert markers == [["None"], ["D"], []]
 
 
-def test_a_spectrum_names_all_that_it_draws(store: Store, drawn: list[Canvas], tmp_path: Path) -> None:
+def test_a_spectrum_names_all_that_it_draws_beside_its_panel(
+    store: Store, drawn: list[Canvas], tmp_path: Path
+) -> None:
     points = grid("g", {"seed": [0]})
     cells = {cell: ended(0.1, status=Status.DIVERGED, seed=0) for _, _, cell in points}
     cells[points[0][2]].histories = {
@@ -219,8 +221,14 @@ def test_a_spectrum_names_all_that_it_draws(store: Store, drawn: list[Canvas], t
     }  # fmt: skip
     spec = SpectrumSpec(kind="spectrum", name="s", overlay=("edge/gd",))
     draw_spectrum(store.record(points, cells), spec, tmp_path / "s.png")
-    texts = [text for _, text in legend_of(drawn[0].figure.axes[0])]
-    assert texts == ["diverged", "switch point", r"$2 / \eta$"]
+    panel, key, bar = drawn[0].figure.axes
+    assert [text for _, text in legend_of(key)] == ["diverged", "switch point", r"$2 / \eta$"]
+    drawn[0].figure.draw_without_rendering()
+    legend = key.get_legend()
+    assert legend is not None and panel.get_legend() is None
+    place = legend.get_window_extent()
+    assert panel.get_window_extent().x1 < place.x0 and bar.get_window_extent().y1 < place.y0
+    assert place.x1 < drawn[0].figure.bbox.x1
 
 
 Histories = Mapping[str, Sequence[tuple[int, float]]]
