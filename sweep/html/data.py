@@ -5,7 +5,7 @@ Nothing here names a run, a time or a machine.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -176,7 +176,7 @@ def _grid(values: np.ndarray) -> list[list[float]]:
 def _curves(
     record: Record,
     groups: Sequence[Sequence[str]],
-    switches: Sequence[Sequence[int]],
+    switches: Sequence[Mapping[str, tuple[int, ...]]],
     places: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """Arrange the curves of the best places, each line with the number of its place.
@@ -184,7 +184,7 @@ def _curves(
     Args:
         record: The sweep.
         groups: The cells of each place.
-        switches: The switch points of each place.
+        switches: The switch points of each place, by cell.
         places: The places as arranged.
     """
 
@@ -211,7 +211,7 @@ def _curves(
         drawn = {metric: line for metric, line in found.items() if line is not None}
         if drawn:
             series = {metric: _line(line) for metric, line in drawn.items()}
-            lines.append({"place": index, "switches": list(switches[index]), "series": series})
+            lines.append({"place": index, "series": series})
     return {
         "series": [metric_entry(name) for name in wanted],
         "lines": lines,
@@ -234,13 +234,15 @@ def _line(line: Line) -> dict[str, Any]:
         "std": [rounded(line.std[at]) for at in kept] if line.num_seeds > 1 else [],
         "unfinished": len(line.unfinished),
         "provisional": len(line.provisional),
+        "switches": list(line.switches),
         "diverged": [
             {
                 "steps": [int(run.steps[at]) for at in spaced(len(run.steps), POINTS_PER_CURVE)],
                 "values": [rounded(run.values[at]) for at in spaced(len(run.steps), POINTS_PER_CURVE)],
                 "end": ended,
+                "switches": list(own),
             }
-            for run, ended in zip(line.diverged, line.ends, strict=True)
+            for run, ended, own in zip(line.diverged, line.ends, line.own_switches, strict=True)
         ],
     }
 

@@ -51,9 +51,10 @@ class Line:
         mean: Mean over the seeds, shape (points,); NaN where one is not finite.
         std: Sample standard deviation, shape (points,); NaN for a single seed.
         num_seeds: Seeds in the mean.
-        switches: Steps at which a phase ended and another began.
+        switches: Steps at which a phase of a seed in the mean ended and another began.
         diverged: The seeds that diverged, each by itself and only as far as it was finite.
         ends: The steps at which those ended, which may lie beyond their last finite value.
+        own_switches: The switch points of each of those.
         error: Standard error of the mean as an estimate, shape (points,); NaN where none was recorded.
         unfinished: Cells that have begun and not completed, and are not in the mean of those that have.
         provisional: Those that are in the mean, because none has completed.
@@ -68,10 +69,16 @@ class Line:
     switches: tuple[int, ...]
     diverged: tuple[Series, ...]
     ends: tuple[int, ...] = ()
+    own_switches: tuple[tuple[int, ...], ...] = ()
     error: np.ndarray = field(default_factory=lambda: np.array([]))
     unfinished: tuple[str, ...] = ()
     provisional: tuple[str, ...] = ()
     num_cells: int = 0
+
+    def drawn(self) -> list[tuple[Series, tuple[int, ...]]]:
+        """Return the mean, where there is one, and each diverged seed, with the switch points of each."""
+        mean = [(Series(steps=self.steps, values=self.mean), self.switches)] if self.steps.size else []
+        return [*mean, *zip(self.diverged, self.own_switches, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,13 +206,13 @@ def make_line(
     metric: str,
     series: Histories,
     key: Key,
-    switches: Sequence[int],
+    switches: Mapping[str, tuple[int, ...]],
     max_step: int | None = None,
     errors: Histories | None = None,
 ) -> Line | None:
-    """Combine the seeds of one place; `None` when nothing was recorded."""
+    """Combine the seeds of one place, whose switch points are by cell; `None` when nothing was recorded."""
     going: dict[str, Series] = {}
-    diverged: list[Series] = []
+    diverged: dict[str, Series] = {}
     ends: list[int] = []
     for cell in cells:
         outcome = record.outcomes[cell]
@@ -217,7 +224,7 @@ def make_line(
         if not outcome.diverged:
             going[cell] = found
         elif (finite := _finite_part(found)).steps.size:
-            diverged.append(finite)
+            diverged[cell] = finite
             ended = int(outcome.metrics.get(FINAL_STEPS, 0))
             ended = ended if max_step is None else min(ended, max_step)
             ends.append(max(ended, int(finite.steps[-1])))
@@ -228,15 +235,21 @@ def make_line(
     whole = completed or going
     steps, mean, std = _combine(list(whole.values()))
     bars = [errors[str(record.outcomes[cell].run_id), metric] for cell in whole] if errors else []
+
+    def switches_of(some: Iterable[str]) -> tuple[int, ...]:
+        steps = {step for cell in some for step in switches[cell]}
+        return tuple(sorted(step for step in steps if max_step is None or step <= max_step))
+
     return Line(
         key=key,
         steps=steps,
         mean=mean,
         std=std,
         num_seeds=len(whole),
-        switches=tuple(step for step in switches if max_step is None or step <= max_step),
-        diverged=tuple(diverged),
+        switches=switches_of(whole),
+        diverged=tuple(diverged.values()),
         ends=tuple(ends),
+        own_switches=tuple(switches_of([cell]) for cell in diverged),
         error=_error_of_mean(steps, bars),
         unfinished=tuple(cell for cell in going if cell not in whole),
         provisional=() if completed else tuple(going),
@@ -254,15 +267,16 @@ def unfinished_note(lines: Iterable[tuple[str, Line]]) -> str:
     And which means are over such seeds, since there are no others.
     """
     left_out: set[str] = set()
-    provisional: dict[str, None] = {}
+    # A place has a line in each metric's panel, which is said once.
+    provisional: dict[tuple[str, tuple[str, ...]], None] = {}
     for name, line in lines:
         left_out.update(line.unfinished)
         if line.provisional:
             count = f"{len(line.provisional)} of {count_of(line.num_cells, 'seed')}, not finished"
-            provisional[": ".join(filter(None, (name, count)))] = None
-    notes = list(provisional)[:MAX_NAMED]
-    if len(provisional) > MAX_NAMED:
-        notes.append(f"{len(provisional) - MAX_NAMED} more lines over seeds that have not finished")
+            provisional[": ".join(filter(None, (name, count))), line.provisional] = None
+    notes = [text for text, _ in provisional][:MAX_NAMED]
+    if (more := len(provisional) - MAX_NAMED) > 0:
+        notes.append(f"{count_of(more, 'more line')} over seeds that have not finished")
     if left_out:
         notes.append(f"{count_of(len(left_out), 'seed')} not finished, left out of the means")
     return "; ".join(notes)

@@ -14,12 +14,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from search_spaces.reports import CurvesSpec
-from sweep.record import Record, Series
+from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.curve_lines import CurvePanel, CurvesData, Line, curves_data, unfinished_note
 from sweep.report.labels import combination, plain
 from sweep.report.limits import Band, Limits, band_notes, draw_band, limits_of, masked
-from sweep.report.lines import Looks, choose_looks, draw_key, draw_switches, switch_mark
+from sweep.report.lines import (
+    Looks,
+    choose_looks,
+    draw_key,
+    draw_switches,
+    line_name,
+    switch_mark,
+    varying_axes,
+)
 from sweep.report.points import ordered_keys, select, switch_note
 
 PANEL, SMALL_PANEL = (4.3, 2.9), (3.2, 2.3)
@@ -66,7 +74,7 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
     if any(np.isfinite(line.error).any() for line in lines):
         notes.append("bars: ± the standard error of the estimate")
     points = select(record, spec)
-    said = "; ".join(notes), switch_note(record, points), unfinished_note(_named(data, looks))
+    said = "; ".join(notes), switch_note(record, points), unfinished_note(_named(data))
     with house_style():
         canvas = Canvas(
             width=width,
@@ -88,13 +96,15 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
         canvas.save(path)
 
 
-def _named(data: CurvesData, looks: Looks) -> Iterator[tuple[str, Line]]:
-    """Yield the lines with what to call each in words."""
+def _named(data: CurvesData) -> Iterator[tuple[str, Line]]:
+    """Yield the lines with what to call each in words, an axis that a colour bar shows among them."""
+    varying = varying_axes([line.key for panel in data.panels for line in panel.lines])
     for panel in data.panels:
         for line in panel.lines:
-            place, own = combination(data.panel_axes, panel.key), looks.by_key[line.key].label
+            place = combination(data.panel_axes, panel.key)
+            own = line_name(data.line_axes, line.key, varying, data.fallback)
             # Where no axis tells lines apart, each is called by its grid, which its panel's name does for.
-            parts = (place, own) if looks.width or not place else (place,)
+            parts = (place, own) if varying or not place else (place,)
             yield ", ".join(filter(None, parts)), line
 
 
@@ -114,13 +124,18 @@ def _marks(panels: Sequence[CurvePanel], last: Mapping[str, int]) -> list[Line2D
 
 
 def _shared(panel: CurvePanel) -> bool:
-    """Whether all lines of a panel have the same switch points, few enough to be drawn across it."""
-    return len({line.switches for line in panel.lines}) == 1 and len(panel.lines[0].switches) <= MAX_RULES
+    """Whether all that a panel shows has the same switch points, few enough to be drawn across it."""
+    found = _switches(panel)
+    return len(found) == 1 and all(len(steps) <= MAX_RULES for steps in found)
+
+
+def _switches(panel: CurvePanel) -> set[tuple[int, ...]]:
+    return {steps for line in panel.lines for _, steps in line.drawn()}
 
 
 def _rules(panel: CurvePanel, last: int) -> list[int]:
     """Return the switch points that are drawn across a panel that ends at `last`."""
-    return [step for step in panel.lines[0].switches if step <= last] if _shared(panel) else []
+    return [step for steps in _switches(panel) for step in steps if step <= last] if _shared(panel) else []
 
 
 def _last_step(panel: CurvePanel, panels: Sequence[CurvePanel], spec: CurvesSpec) -> int:
@@ -240,11 +255,10 @@ def leaving_point(steps: np.ndarray, values: np.ndarray, high: float) -> tuple[l
 
 
 def _switches_on(line: Line) -> list[tuple[int, float]]:
-    """Return the switch points within a line and its value there; where all seeds diverged, of each."""
-    whole = Series(steps=line.steps, values=line.mean)
+    """Return the switch points within a mean, and within each diverged run, and the value there."""
     return [
         (step, float(np.interp(step, run.steps, run.values)))
-        for run in ([whole] if line.steps.size else line.diverged)
-        for step in line.switches
+        for run, switches in line.drawn()
+        for step in switches
         if run.steps[0] <= step <= run.steps[-1]
     ]

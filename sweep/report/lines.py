@@ -32,7 +32,7 @@ SEQUENTIAL = "viridis"
 # The palest end of the scale cannot be seen on white.
 SEQUENTIAL_END = 0.9
 
-LEGEND_CHARACTER, LEGEND_HANDLE, BAR_WIDTH, BAR_SPACE = 0.068, 0.62, 0.15, 0.95
+LEGEND_CHARACTER, LEGEND_HANDLE, LEGEND_LINE, BAR_WIDTH, BAR_SPACE = 0.068, 0.62, 0.165, 0.15, 0.95
 
 
 SWITCH_COLOUR, SWITCH_STYLE, SWITCH_WIDTH = "#777777", (0, (4, 3)), 0.9
@@ -70,8 +70,7 @@ class Looks:
     def width(self) -> float:
         """Room in inches that the legend or the colour bar needs beside the panels."""
         bar = BAR_SPACE if self.scale_axis else 0.0
-        longest = max((_visible_length(look.label) for look in self.legend), default=0)
-        return max(bar, longest * LEGEND_CHARACTER + LEGEND_HANDLE if self.legend else 0.0)
+        return max(bar, legend_width([look.label for look in self.legend]))
 
 
 def _visible_length(label: str) -> int:
@@ -89,7 +88,7 @@ def choose_looks(axes: Sequence[str], keys: Sequence[Key], fallback: Mapping[Key
         fallback: What to call a line that has none of the axes (the name of its grid).
     """
     values = [in_order(key[axis] for key in keys) for axis in range(len(axes))]
-    varying = [axis for axis in range(len(axes)) if len({key[axis] for key in keys}) > 1]
+    varying = varying_axes(keys)
     numeric = [
         a for a in varying if all(not isinstance(value, str) for value in values[a]) and len(values[a]) > 2
     ]
@@ -103,7 +102,7 @@ def choose_looks(axes: Sequence[str], keys: Sequence[Key], fallback: Mapping[Key
     else:
         palette = list(PALETTE)
     by_key = {
-        key: Look(colour=palette[index], style="-", label=_label(axes, key, varying, fallback))
+        key: Look(colour=palette[index], style="-", label=line_name(axes, key, varying, fallback))
         for index, key in enumerate(keys)
     }
     return Looks(
@@ -111,7 +110,13 @@ def choose_looks(axes: Sequence[str], keys: Sequence[Key], fallback: Mapping[Key
     )
 
 
-def _label(axes: Sequence[str], key: Key, shown: Sequence[int], fallback: Mapping[Key, str]) -> str:
+def varying_axes(keys: Sequence[Key]) -> list[int]:
+    """Return the numbers of the axes of which lines have different values."""
+    return [axis for axis, values in enumerate(zip(*keys, strict=True)) if len(set(values)) > 1]
+
+
+def line_name(axes: Sequence[str], key: Key, shown: Sequence[int], fallback: Mapping[Key, str]) -> str:
+    """Write the values that a line has of some axes, given by number; of one without them what to call it."""
     return combination([axes[axis] for axis in shown], [key[axis] for axis in shown]) or fallback.get(key, "")
 
 
@@ -130,7 +135,7 @@ def _scaled(
     by_key: dict[Key, Look] = {}
     plain_lines: list[Look] = []
     for key in keys:
-        label = _label(axes, key, rest, fallback)
+        label = line_name(axes, key, rest, fallback)
         value = key[scale]
         if value is None:
             # A line without the axis (plain SGD among switch points) is not on the scale.
@@ -174,15 +179,28 @@ def draw_key(
     hidden = len(handles) - MAX_LEGEND
     if hidden > 0:
         handles = [*handles[:MAX_LEGEND], Line2D([], [], linestyle="", label=f"… and {hidden} more")]
-    handles += marks
-    if handles:
-        room = canvas.axes(left, bottom, width, height)
-        room.set_axis_off()
-        room.legend(handles=handles, loc="upper left", borderaxespad=0, handlelength=1.9, labelspacing=0.35)
+    taken = draw_legend(canvas, [*handles, *marks], left, bottom, width, height)
     if looks.scale_axis is not None:
-        taken = (len(handles) + 0.5) * 0.165 if handles else 0.0
         bar = canvas.axes(left + 0.08, bottom, BAR_WIDTH, max(height - taken, 0.8))
         _draw_scale(canvas, bar, looks.scale_axis, looks.scale_values)
+
+
+def legend_width(labels: Sequence[str]) -> float:
+    """Return the room in inches that a legend needs."""
+    longest = max(map(_visible_length, labels), default=0)
+    return longest * LEGEND_CHARACTER + LEGEND_HANDLE if labels else 0.0
+
+
+def draw_legend(
+    canvas: Canvas, handles: Sequence[Line2D], left: float, bottom: float, width: float, height: float
+) -> float:
+    """Draw a legend at the top of a place of the body, in inches; what it takes of the height is returned."""
+    if not handles:
+        return 0.0
+    room = canvas.axes(left, bottom, width, height)
+    room.set_axis_off()
+    room.legend(handles=handles, loc="upper left", borderaxespad=0, handlelength=1.9, labelspacing=0.35)
+    return (len(handles) + 0.5) * LEGEND_LINE
 
 
 def _draw_scale(canvas: Canvas, bar: Axes, axis: str, values: Sequence[AxisValue]) -> None:

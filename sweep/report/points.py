@@ -76,24 +76,30 @@ def group(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Ke
     }
 
 
-def switch_points(record: Record, points: Iterable[int], axes: Sequence[str]) -> dict[Key, tuple[int, ...]]:
-    """Return the steps at which a phase ends and another begins, of the same groups in the same order.
+def switch_points(
+    record: Record, points: Iterable[int], axes: Sequence[str]
+) -> dict[Key, dict[str, tuple[int, ...]]]:
+    """Return the steps at which a phase ends and another begins, of each cell of the same groups as `group`.
 
-    Where the phase before the last ends on a condition, it is where each of the group's runs has ended it.
+    Where the phase before the last ends on a condition, it is where the cell's own run has ended it.
     """
-    found: dict[Key, set[int]] = {}
+    found: dict[Key, dict[str, set[int]]] = {}
     for point in points:
         key = tuple(value_of(record, point, axis) for axis in axes)
         cell = record.cell(point)
-        steps = found.setdefault(key, set())
+        steps = found.setdefault(key, {}).setdefault(record.cell_ids[point], set())
         steps.update(() if cell is None else switch_steps(cell), _by_condition(record, point))
-    return {key: tuple(sorted(steps)) for key, steps in found.items()}
+    return {
+        key: {cell: tuple(sorted(steps)) for cell, steps in cells.items()} for key, cells in found.items()
+    }
 
 
 def switch_note(record: Record, points: Iterable[int]) -> str:
     """Say for a caption whose switch points are shown, where a condition decides on them."""
-    met = any(_by_condition(record, point) for point in points)
-    return "each seed has its own switch point, by a condition" if met else ""
+    met = [point for point in points if _by_condition(record, point)]
+    if len(seeds(record, met)) > 1:
+        return "each seed has its own switch point, by a condition"
+    return "switched by a condition" if met else ""
 
 
 def _by_condition(record: Record, point: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ each is drawn by itself. One eigenvalue may be black: number k + 1, the first th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,7 +22,7 @@ from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, l
 from sweep.report.curve_lines import Line, make_line, unfinished_note
 from sweep.report.labels import combination, metric_label, spaced
 from sweep.report.limits import masked
-from sweep.report.lines import draw_switches, switch_mark
+from sweep.report.lines import draw_legend, draw_switches, legend_width, switch_mark
 from sweep.report.points import (
     Key,
     group,
@@ -34,11 +35,12 @@ from sweep.report.points import (
 
 EIGENVALUE_PREFIX = "curvature/lambda_"
 PANEL_WIDTH, PANEL_HEIGHT = 3.7, 2.8
-LEFT, BOTTOM, GAP, ROW_GAP, PANEL_TITLE, BAR_SPACE, BAR_WIDTH = 0.66, 0.5, 0.66, 0.06, 0.26, 1.1, 0.15
+LEFT, BOTTOM, GAP, ROW_GAP, PANEL_TITLE = 0.66, 0.5, 0.66, 0.06, 0.26
+BAR_SPACE, BAR_WIDTH, KEY_GAP = 1.1, 0.15, 0.18
 MAX_PANELS_IN_ROW = 3
 COLOURMAP, COLOURMAP_END = "plasma_r", 0.12
 MAX_TICKS = 8
-OVERLAY_STYLE = (0, (4, 2))
+OVERLAY_COLOUR, OVERLAY_STYLE, OVERLAY_WIDTH = "#000000", (0, (4, 2)), 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
         steps[-1] for line in lines for steps in (line.steps, *(r.steps for r in line.diverged)) if steps.size
     ]
     last = int(max(ends, default=1))
+    marks = _marks(data, last)
     points = select(record, spec)
     black = f"black: eigenvalue number {spec.highlight}" if spec.highlight in data.indices else ""
     named = [
@@ -123,7 +126,7 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
     notes = switch_note(record, points), unfinished_note(named)
     with house_style():
         canvas = Canvas(
-            width=right + BAR_SPACE,
+            width=right + max(BAR_SPACE, KEY_GAP + legend_width([str(mark.get_label()) for mark in marks])),
             height=height,
             title=title_of(record, spec),
             caption=caption(record, points, black, *notes, over_seeds="mean"),
@@ -132,14 +135,15 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
             row, column = divmod(number, across)
             bottom = height - row * (step_height + ROW_GAP) - PANEL_TITLE - PANEL_HEIGHT
             axes = canvas.axes(LEFT + column * (PANEL_WIDTH + GAP), bottom, PANEL_WIDTH, PANEL_HEIGHT)
-            marks = _draw_panel(axes, panel, data.indices, spec, last)
+            _draw_panel(axes, panel, data.indices, spec, last)
             if number < len(data.overlays):
-                marks += _draw_overlay(axes, data.overlays[number])
-            if marks:
-                axes.legend(handles=marks, loc="best")
+                _draw_overlay(axes, data.overlays[number])
             axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
+        # Beside the panels: within one, whatever place is left has lines in another.
+        bottom = height - PANEL_TITLE - PANEL_HEIGHT
+        taken = draw_legend(canvas, marks, right + KEY_GAP, bottom, BAR_SPACE - KEY_GAP, PANEL_HEIGHT)
         if data.indices:
-            bar = canvas.axes(right + 0.18, height - PANEL_TITLE - PANEL_HEIGHT, BAR_WIDTH, PANEL_HEIGHT)
+            bar = canvas.axes(right + KEY_GAP, bottom, BAR_WIDTH, PANEL_HEIGHT - taken)
             _draw_scale(canvas, bar, data.indices, spec.highlight)
         canvas.save(path)
 
@@ -153,15 +157,42 @@ def _colours(indices: tuple[int, ...], highlight: int | None) -> list[tuple[floa
     ]
 
 
+def _marks(data: SpectrumData, last: int) -> list[Line2D]:
+    """Return what the legend says of what is drawn besides eigenvalues."""
+    marks: list[Line2D] = []
+    if any(_lost(panel) for panel in data.panels):
+        marks.append(Line2D([], [], color="#777777", ls="", marker="X", ms=5, label="diverged"))
+    if any(_rules(panel, last) for panel in data.panels):
+        marks.append(switch_mark())
+    overlaid = dict.fromkeys(
+        metric for lines in data.overlays for metric, line in lines.items() if _runs(line)
+    )
+    look: dict[str, Any] = {"color": OVERLAY_COLOUR, "ls": OVERLAY_STYLE, "lw": OVERLAY_WIDTH}
+    return [*marks, *(Line2D([], [], label=metric_label(metric).text, **look) for metric in overlaid)]
+
+
+def _lost(panel: SpectrumPanel) -> bool:
+    """Whether a panel shows seeds that diverged, since it has no others."""
+    return any(not line.steps.size for line in panel.lines.values())
+
+
+def _rules(panel: SpectrumPanel, last: int) -> list[int]:
+    """Return the switch points of what a panel shows, as far as it goes."""
+    found: set[int] = set()
+    for line in panel.lines.values():
+        found.update(*([line.switches] if line.steps.size else line.own_switches))
+    return sorted(step for step in found if step <= last)
+
+
 def _draw_panel(
     axes: Axes, panel: SpectrumPanel, indices: tuple[int, ...], spec: SpectrumSpec, last: int
-) -> list[Line2D]:
-    """Draw the eigenvalues of a panel; what its legend has to name is returned."""
+) -> None:
+    """Draw the eigenvalues of a panel."""
     axes.set_xlabel("training step")
     axes.set_ylabel(r"Hessian eigenvalue $\lambda_i$")
     if not panel.lines:
         blank(axes, "no eigenvalue recorded")
-        return []
+        return
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
     if spec.log_y:
@@ -184,12 +215,8 @@ def _draw_panel(
                     [run.steps[-1]], [run.values[-1]],
                     color=colour, marker="X", ms=5, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
                 )  # fmt: skip
-    first = next(iter(panel.lines.values()))
-    switches = [step for step in first.switches if step <= last]
-    draw_switches(axes, switches)
+    draw_switches(axes, _rules(panel, last))
     axes.set_xlim(0, max(last, 1))
-    cross = Line2D([], [], color="#777777", ls="", marker="X", ms=5, label="diverged")
-    return [*([] if first.steps.size else [cross]), *([switch_mark()] if switches else [])]
 
 
 def _runs(line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -199,21 +226,17 @@ def _runs(line: Line) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(run.steps, run.values) for run in line.diverged]
 
 
-def _draw_overlay(axes: Axes, lines: Mapping[str, Line]) -> list[Line2D]:
+def _draw_overlay(axes: Axes, lines: Mapping[str, Line]) -> None:
     """Draw what the eigenvalues are held against (2 / eta) dashed, within the eigenvalues' limits."""
     low, high = axes.get_ylim()
     drawn = {metric: runs for metric, line in lines.items() if (runs := _runs(line))}
     for runs in drawn.values():
         for steps, values in runs:
-            axes.plot(steps, values, color="#000000", ls=OVERLAY_STYLE, lw=1.0, zorder=5)
+            axes.plot(steps, values, color=OVERLAY_COLOUR, ls=OVERLAY_STYLE, lw=OVERLAY_WIDTH, zorder=5)
             last = values[np.isfinite(values)][-1:]
             high = max([high, *(1.05 * last).tolist()])
     if drawn:
         axes.set_ylim(low, high)
-    return [
-        Line2D([], [], color="#000000", ls=OVERLAY_STYLE, lw=1.0, label=metric_label(metric).text)
-        for metric in drawn
-    ]
 
 
 def _draw_scale(canvas: Canvas, bar: Axes, indices: tuple[int, ...], highlight: int | None) -> None:

@@ -7,7 +7,8 @@ function curvesView() {
   const some = (kind) => lines.some((line) => Object.values(line.series).some((drawn) => drawn[kind]));
   const unfinished = some("unfinished") ? " Means leave out seeds that have not finished, where others have." : "";
   const provisional = some("provisional") ? " Where no seed of a place has finished, its mean is over those that have begun." : "";
-  const switches = lines.some((line) => line.switches.length) ? " A circle is a switch point; where a condition decides, one a seed." : "";
+  const switched = ({ switches, diverged }) => switches.length || diverged.some((run) => run.switches.length);
+  const switches = lines.some((line) => Object.values(line.series).some(switched)) ? " A circle is a switch point; where a condition decides, one a seed." : "";
   const bands = "Bands: one standard deviation over the seeds; what of one is not positive has no place on a logarithmic scale, and one far wider than the others leaves the frame.";
   const view = section("curves", "Curves", `${bands} A cross ends what diverged.${switches}${unfinished}${provisional}${note}`);
   const axes = varying();
@@ -41,7 +42,7 @@ function tellingAxis(axes) {
 }
 
 function curvesPlot(metric, axis, { logX, logY }) {
-  const found = data.curves.lines.filter((line) => line.series[metric.name]).map((line) => ({ line, place: data.places[line.place], drawn: line.series[metric.name] }));
+  const found = data.curves.lines.filter((line) => line.series[metric.name]).map((line) => ({ place: data.places[line.place], drawn: line.series[metric.name] }));
   if (!found.length) return make("p", {}, `Nothing of ${metric.label} was recorded.`);
   const finite = found.flatMap(({ drawn }) => drawn.mean.map(number)).filter(Number.isFinite);
   const lost = found.flatMap(({ drawn }) => drawn.diverged.flatMap((run) => run.values.map(number))).filter(Number.isFinite);
@@ -117,7 +118,7 @@ function lineLooks(found, axis) {
   return Object.assign((place) => look(values.indexOf(place.axes[axis.name])), { key });
 }
 
-function drawCurve(group, { line, place, drawn }, metric, look, px, py, floor) {
+function drawCurve(group, { place, drawn }, metric, look, px, py, floor) {
   const leftOut = drawn.unfinished ? `\n${drawn.unfinished} ${drawn.unfinished === 1 ? "seed" : "seeds"} not finished, left out of the mean` : "";
   const only = drawn.provisional ? `\nover ${drawn.provisional} ${drawn.provisional === 1 ? "seed" : "seeds"}, not finished` : "";
   const content = placeTip(place, [metric, ...data.metrics.slice(0, 2)]) + leftOut + only;
@@ -154,15 +155,19 @@ function drawCurve(group, { line, place, drawn }, metric, look, px, py, floor) {
     if (to > from) parts.append(svg("path", { class: "line", d: `M${from.toFixed(1)} ${at.toFixed(1)}H${to.toFixed(1)}`, stroke: look.stroke, "stroke-dasharray": "1 3" }));
     parts.append(text(to, Math.max(20, at) + 4, "✕", { "text-anchor": "middle", style: `fill:${look.stroke}` }));
   }
-  for (const step of line.switches) {
-    const next = drawn.steps.findIndex((at) => at >= step);
-    if (next < 0) continue;
-    // On the line as it is drawn, which is straight between recorded steps.
-    const [a, b] = [Math.max(next - 1, 0), next].map((index) => [px(drawn.steps[index]), py(number(drawn.mean[index]))]);
-    const share = b[0] > a[0] ? (px(step) - a[0]) / (b[0] - a[0]) : 1;
-    const cy = a[1] + share * (b[1] - a[1]);
-    if (Number.isFinite(cy)) parts.append(svg("circle", { class: "switch", cx: px(step), cy, r: 3.4, fill: "var(--paper)", stroke: look.stroke }));
-  }
+  const mark = (switches, steps, values) => {
+    for (const step of switches) {
+      const next = steps.findIndex((at) => at >= step);
+      if (next < 0) continue;
+      // On the line as it is drawn, which is straight between recorded steps.
+      const [a, b] = [Math.max(next - 1, 0), next].map((index) => [px(steps[index]), py(number(values[index]))]);
+      const share = b[0] > a[0] ? (px(step) - a[0]) / (b[0] - a[0]) : 1;
+      const cy = a[1] + share * (b[1] - a[1]);
+      if (Number.isFinite(cy)) parts.append(svg("circle", { class: "switch", cx: px(step), cy, r: 3.4, fill: "var(--paper)", stroke: look.stroke }));
+    }
+  };
+  mark(drawn.switches, drawn.steps, drawn.mean);
+  for (const run of drawn.diverged) mark(run.switches, run.steps, run.values);
   group.append(parts);
 }
 

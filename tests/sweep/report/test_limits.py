@@ -148,6 +148,24 @@ def test_means_over_seeds_of_which_none_has_finished_are_named(
     assert [line["series"]["train/loss"]["provisional"] for line in lines] == [0, 1]
 
 
+def test_unfinished_lines_are_named_by_what_a_colour_bar_shows_and_counted(
+    store: Store, drawn: list[Canvas], tmp_path: Path
+) -> None:
+    points = grid("g", {"method": ["SGD", "Bulk-SGD"], "k": list(range(1, 7)), "seed": [0, 1]})
+    cells: dict[str, StoredCell] = {}
+    for _, axes, cell in points:
+        going = axes["method"] == "SGD" and axes["seed"] == 0
+        cells[cell] = ended(0.1, status=Status.RUNNING if going else Status.PENDING, seed=axes["seed"])
+        if axes["method"] != "SGD":
+            cells[cell] = ended(0.1, seed=axes["seed"])
+        cells[cell].histories = {"train/loss": [(0, 1.0)], "train/grad_norm": [(0, 1.0)]}
+    record = store.record(points, cells)
+    both = ("train/loss", "train/grad_norm")
+    draw_curves(record, CURVES.model_copy(update={"lines": ("method", "k"), "metrics": both}), tmp_path / "c")
+    named = "; ".join(f"SGD, $k$ = {k}: 1 of 2 seeds, not finished" for k in (1, 2, 3, 4))
+    assert f"{named}; 2 more lines over seeds that have not finished." in said(drawn[0])
+
+
 def conditional(store: Store, switches: Sequence[int | None]) -> Record:
     """One seed of two methods each; the first phase ends on a condition, at these steps as their runs say."""
     points = grid("g", {"method": ["SGD", "Bulk-SGD"], "seed": [0, 1]})
@@ -166,7 +184,7 @@ def test_switch_points_on_a_condition_are_those_of_the_runs(
 ) -> None:
     record = conditional(store, [None, None, 40, 70])
     found = switch_points(record, range(4), ("method",))
-    assert found == {("SGD",): (), ("Bulk-SGD",): (40, 70)}
+    assert [list(cells.values()) for cells in found.values()] == [[(), ()], [(40,), (70,)]]
     draw_curves(record, CURVES, tmp_path / "c.png")
     draw_spectrum(record, SpectrumSpec(kind="spectrum", name="s", panels=("method",)), tmp_path / "s.png")
     marks = [line.get_xdata()[0] for line in drawn[0].figure.axes[0].lines if line.get_marker() == "D"]  # type: ignore[index]
@@ -174,7 +192,8 @@ def test_switch_points_on_a_condition_are_those_of_the_runs(
     rules = [line.get_xdata()[0] for line in drawn[1].figure.axes[1].lines if line.get_linestyle() == "--"]  # type: ignore[index]
     assert rules == [40, 70]
     assert all("each seed has its own switch point, by a condition" in said(canvas) for canvas in drawn)
-    assert [line["switches"] for line in sweep_data(record)["curves"]["lines"]] == [[], [40, 70]]
+    lines = sweep_data(record)["curves"]["lines"]
+    assert [line["series"]["train/loss"]["switches"] for line in lines] == [[], [40, 70]]
     plain = spread_out(store)
     draw_curves(plain, CURVES, tmp_path / "c.png")
     assert "switch point" not in said(drawn[2])
@@ -192,7 +211,9 @@ def test_the_legend_shows_the_mark_that_is_drawn(store: Store, drawn: list[Canva
     assert markers == [["None"], ["D"], []]
 
 
-def test_a_spectrum_names_all_that_it_draws(store: Store, drawn: list[Canvas], tmp_path: Path) -> None:
+def test_a_spectrum_names_all_that_it_draws_beside_its_panel(
+    store: Store, drawn: list[Canvas], tmp_path: Path
+) -> None:
     points = grid("g", {"seed": [0]})
     cells = {cell: ended(0.1, status=Status.DIVERGED, seed=0) for _, _, cell in points}
     cells[points[0][2]].histories = {
@@ -200,8 +221,14 @@ def test_a_spectrum_names_all_that_it_draws(store: Store, drawn: list[Canvas], t
     }  # fmt: skip
     spec = SpectrumSpec(kind="spectrum", name="s", overlay=("edge/gd",))
     draw_spectrum(store.record(points, cells), spec, tmp_path / "s.png")
-    texts = [text for _, text in legend_of(drawn[0].figure.axes[0])]
-    assert texts == ["diverged", "switch point", r"$2 / \eta$"]
+    panel, key, bar = drawn[0].figure.axes
+    assert [text for _, text in legend_of(key)] == ["diverged", "switch point", r"$2 / \eta$"]
+    drawn[0].figure.draw_without_rendering()
+    legend = key.get_legend()
+    assert legend is not None and panel.get_legend() is None
+    place = legend.get_window_extent()
+    assert panel.get_window_extent().x1 < place.x0 and bar.get_window_extent().y1 < place.y0
+    assert place.x1 < drawn[0].figure.bbox.x1
 
 
 Histories = Mapping[str, Sequence[tuple[int, float]]]
