@@ -132,7 +132,7 @@ class Space:
         changes = {
             "axes": axes,
             "seeds": seeds,
-            "set": changed(grid.set, given.set),
+            "set": changed(plain_data(self.spec.base), grid.set, given.set),
             "exclude": [*excluded, *plain_data(given)["exclude"]],
         }
         return _search_spec({**plain_data(given), **plain_data(changes)})
