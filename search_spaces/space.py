@@ -303,24 +303,26 @@ def _space(
     if smoke or overrides:
         _expanded(spec, origin)
         plain = plain_data(spec)
+        changes = cast("Mapping[str, Any]", small) if smoke else {}
+        smaller = [str(path) for path in changes]
         if smoke:
-            changes = cast("Mapping[str, Any]", small)
             plain["description"] = _smoke_description(spec, changes)
             plain["name"] += SMOKE_SUFFIX
             for path, value in changes.items():
                 override(plain, str(path), value, "smoke")
             small_spec = fit_rules(_validated(plain, f"{origin} with smoke"), stated)
-            spec = fit_reports(small_spec, spec, map(str, changes))
+            spec = fit_reports(small_spec, spec, smaller)
             # Filters wait for all overrides: `--set` may bring back a value that the small variant lacks.
+            titles = {fitted.name: {"title": fitted.title} for fitted in spec.reports}
             plain["reports"] = [
-                {**cast("dict[str, Any]", report), "title": fitted.title}
-                for report, fitted in zip(plain["reports"], spec.reports, strict=True)
+                cast("dict[str, Any]", report) | titles.get(report["name"], {}) for report in plain["reports"]
             ]
         if overrides:
             for path, value in overrides:
                 override(plain, path, value, "--set")
             whole = _validated(plain, f"{origin} with {'smoke' if smoke else '--set'}")
-            spec = fit_reports(fit_rules(whole, stated, spec), spec, [path for path, _ in overrides])
+            paths = [path for path, _ in overrides]
+            spec = fit_reports(fit_rules(whole, stated, spec), spec, paths, smaller)
     return Space(spec, _expanded(spec, origin))
 
 
