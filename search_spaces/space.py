@@ -8,7 +8,7 @@ reads back, so that a later default changes nothing about an earlier sweep.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -45,10 +45,12 @@ class Space:
     Args:
         spec: Everything that it says.
         grids: Its grids, ready to be expanded.
+        recorded_sha256: Digest of the text that a sweep had stored, where it was read from that.
     """
 
     spec: SpaceSpec
     grids: tuple[Expansion, ...]
+    recorded_sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -231,7 +233,8 @@ def load_space_text(text: str, *, origin: str = "<stored>", recorded: bool = Fal
     Raises:
         ConfigError: It is not valid.
     """
-    return _space(read_yaml(text, origin), origin, recorded=recorded)
+    space = _space(read_yaml(text, origin), origin, recorded=recorded)
+    return replace(space, recorded_sha256=hashlib.sha256(text.encode()).hexdigest()) if recorded else space
 
 
 def read_stored_space(text: str, *, origin: str) -> Space:
@@ -327,8 +330,7 @@ def _space(
             for path, value in overrides:
                 override(plain, path, value, "--set")
             whole = _validated(plain, f"{origin} with {'smoke' if smoke else '--set'}")
-            paths = [path for path, _ in overrides]
-            spec = fit_reports(fit_rules(whole, stated, spec), spec, paths, smaller)
+            spec = fit_reports(fit_rules(whole, stated, spec), spec, [path for path, _ in overrides], smaller)
     return Space(spec, _expanded(spec, origin, recorded=recorded))
 
 

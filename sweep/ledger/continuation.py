@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from mlflow.entities import Run
 
@@ -17,6 +17,35 @@ from trainers.models.user import source_digest
 from trainers.probes.user import source_digest as probe_digest
 
 POINTS_SHOWN = 3
+
+
+class SpaceLike(Protocol):
+    """What the ledger needs of a search space."""
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Markdown."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """YAML that loads to an equal space."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Digest of `text`."""
+        ...
+
+    @property
+    def recorded_sha256(self) -> str:
+        """Digest of the text that a sweep had stored, where it was read from that; empty elsewhere."""
+        ...
 
 
 def has_result(run: Run) -> bool:

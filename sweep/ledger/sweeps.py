@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from sweep.environment import source_state
 from sweep.errors import LedgerError, SweepExistsError
 from sweep.grid_table import decode_table, described_points, encode_table
 from sweep.ledger.connection import translated
-from sweep.ledger.continuation import changed_files, has_result, other_version, refusal
+from sweep.ledger.continuation import SpaceLike, changed_files, has_result, other_version, refusal
 from sweep.ledger.description import RUN_NAME_LENGTH, note_with_links
 from sweep.ledger.locations import artifact_location, name_of_deleted
 from sweep.ledger.runs import TaggedRuns, now_ms
@@ -33,30 +32,6 @@ MAX_QUOTED_NAME = 255
 
 NOT_SHARED = "false"
 """Value of the tag that says that a run is for its own sweep only."""
-
-
-class SpaceLike(Protocol):
-    """What the ledger needs of a search space."""
-
-    @property
-    def name(self) -> str:
-        """The sweep's name."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """Markdown."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """YAML that loads to an equal space."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """Digest of `text`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,7 +319,8 @@ class Sweeps(TaggedRuns):
         sweep = _sweep_of(parent)
         begun = parent.data.tags.get(names.TAG_NUMERICS, str(NUMERICS_VERSION))
         if begun == str(NUMERICS_VERSION):
-            is_same = space.sha256 == sweep.space_sha256
+            # What is read back and written again spells out the defaults of what came since.
+            is_same = sweep.space_sha256 in (space.sha256, space.recorded_sha256)
             self._require_all_cells(sweep, cells, is_same=is_same, accepted=accept_version)
         elif not accept_version:
             raise other_version(sweep.name, begun)

@@ -2,6 +2,7 @@
 
 import io
 from copy import deepcopy
+from hashlib import sha256
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from sweep.ledger import Sweep
 from sweep.plan import make_plan
 from sweep.removal import of_store
 from sweep.single import find_cell
-from sweep.stored import stored_cells
+from sweep.stored import stored_cells, stored_space
 from tests.sweep.small_sweep import FakeSpace
 from tests.sweep.small_sweep import make_plan as make_table
 from tests.sweep.trained_grids import Store, space
@@ -75,6 +76,9 @@ def test_what_is_refused_of_a_new_space_is_still_the_space_of_a_sweep(store: Sto
         load_space_text(text)
     store.ledger.artifacts.put(sweep.run_id, names.ARTIFACT_SPACE, text.encode())
     assert holdings_of(store.ledger, sweep).cells == plan.cells
+    assert (
+        stored_space(store.places.tracking_uri, "first").recorded_sha256 == sha256(text.encode()).hexdigest()
+    )
     assert stored_cells(store.places.tracking_uri, "first") == list(plan.cells.values())
 
 

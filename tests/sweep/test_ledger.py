@@ -85,6 +85,9 @@ def test_cells_that_another_version_addresses_otherwise_are_run_anew_where_that_
         ledger.open_sweep(space, now)
     with pytest.raises(SweepExistsError, match="keep the old axis values"):
         ledger.open_sweep(FakeSpace(text="other"), now, accept_version=True)
+    # What is read back is written in another way where fields came since.
+    again = FakeSpace(text="spelled out", recorded_sha256=space.sha256)
+    assert ledger.open_sweep(again, now, accept_version=True).run_id == sweep.run_id
     ledger.write_plan(ledger.open_sweep(space, now, accept_version=True), space, now, accept_version=True)
     assert ledger.open_sweep(space, now).run_id == sweep.run_id
 
