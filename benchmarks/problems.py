@@ -188,7 +188,7 @@ def floor_product(row: Row, width: int, device: str) -> Callable[[], None] | Non
     """The matrix products that `benchmarks.floors.flops_a_column` counts, on random numbers.
 
     Forward along R directions and back: one product each with the first layer's inputs, two each for the
-    others, which take three back. `None` for a network that is no MLP.
+    others, which take four back. `None` for a network that is no MLP.
     """
     if not row.model.startswith("mlp"):
         return None

@@ -155,9 +155,8 @@ class Expansion:
         plan finds what is left.
 
         Raises:
-            ConfigError: One does not, or every point is excluded, or something is set without effect.
+            ConfigError: One does not, or every point is excluded.
         """
-        self.require_effects()
         corners = (self._corner(last=False), self._corner(last=True))
         for corner in corners:
             self._check_point(corner)
@@ -170,7 +169,7 @@ class Expansion:
     def require_effects(self) -> None:
         """Refuse a path of `set`, or of a label, of which a later one there sets everything again.
 
-        Apart from `check`, for a search: that asks for one point of a grid after another.
+        Apart from `check`: a sweep that was begun with one goes on.
 
         Raises:
             ConfigError: There is one.

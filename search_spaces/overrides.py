@@ -48,7 +48,7 @@ def override(space: dict[str, Any], path: str, value: Any, origin: str) -> None:
     match path.split("."):
         case ["grids", grid, "set", *rest] if rest:
             owner = entered(space["grids"], grid, at)
-            owner["set"] = changed(owner["set"], {".".join(rest): value})
+            owner["set"] = changed(space["base"], owner["set"], {".".join(rest): value})
         case ["grids", grid, "axes", axis]:
             axes: dict[str, Any] = entered(space["grids"], grid, at)["axes"]
             axes[axis] = _changed_axis(axes.get(axis), value, at)

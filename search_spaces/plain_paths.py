@@ -4,6 +4,7 @@ An element of a list goes by index, negative ones from the end, by its `name`, o
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, cast
 
 from trainers.errors import ConfigError, unknown_name
@@ -96,26 +97,31 @@ def _within(place: Place, wholes: Sequence[Place]) -> bool:
     return any(place[: len(whole)] == whole for whole in wholes)
 
 
-def changed(paths: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return paths and their values with changes made after: what a new path sets anew is left out.
+def changed(base: Any, paths: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return paths and their values with changes made after: what new paths set anew is left out.
 
     Args:
+        base: The plain data that they are made in; left as it is.
         paths: Dotted paths and values, in the order in which they are made.
         changes: Others; one that is there already keeps its place.
     """
-    new = [path.split(".") for path in changes if path not in paths]
-    kept = {
+    values, both = deepcopy(base), {**paths, **changes}
+    places = {path: _places(values, path, value) for path, value in both.items()}
+    anew = [place for path in changes if path not in paths for place in places[path]]
+    return {
         path: value
-        for path, value in paths.items()
-        if not any(_covers(parts, path.split(".")) for parts in new)
+        for path, value in both.items()
+        if path in changes or not places[path] or not all(_within(place, anew) for place in places[path])
     }
-    return {**kept, **changes}
 
 
-def _covers(whole: Sequence[str], path: Sequence[str]) -> bool:
-    return len(whole) <= len(path) and all(
-        one in ("*", other) for one, other in zip(whole, path, strict=False)
-    )
+def _places(values: Any, path: str, value: Any) -> list[Place]:
+    """Set a path; of one that leads nowhere, which is refused where it is used, return it as written."""
+    parts = path.split(".")
+    try:
+        return assign(values, parts, deepcopy(value), path)
+    except ConfigError:
+        return [tuple(parts)]
 
 
 def allowed_indices(length: int) -> str:

@@ -8,7 +8,7 @@ reads back, so that a later default changes nothing about an earlier sweep.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -45,10 +45,12 @@ class Space:
     Args:
         spec: Everything that it says.
         grids: Its grids, ready to be expanded.
+        recorded_sha256: Digest of the text that a sweep had stored, where it was read from that.
     """
 
     spec: SpaceSpec
     grids: tuple[Expansion, ...]
+    recorded_sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -132,7 +134,7 @@ class Space:
         changes = {
             "axes": axes,
             "seeds": seeds,
-            "set": changed(grid.set, given.set),
+            "set": changed(plain_data(self.spec.base), grid.set, given.set),
             "exclude": [*excluded, *plain_data(given)["exclude"]],
         }
         return _search_spec({**plain_data(given), **plain_data(changes)})
@@ -177,8 +179,7 @@ class Space:
                 "since a configuration takes a cell for each of its seeds."
             )
         spec = self.spec.model_copy(update={"grids": (), "reports": (), "search": search})
-        for corner in corners(search):
-            sampled_points(spec.base, search, corner)
+        _require_corners(spec.base, search)
         return Space(spec, ())
 
     def with_stopper(self, kind: str | None) -> "Space":
@@ -220,17 +221,20 @@ def load_space(reference: str | Path, *, smoke: bool = False, overrides: Sequenc
     )
 
 
-def load_space_text(text: str, *, origin: str = "<stored>") -> Space:
+def load_space_text(text: str, *, origin: str = "<stored>", recorded: bool = False) -> Space:
     """Load a space from its YAML text.
 
     Args:
         text: The YAML.
         origin: What to call it in messages.
+        recorded: Whether a sweep has it, and goes on with it as it is: whether its figures can be drawn, all
+            that it says has an effect, and the ends of a search's axes are cells is not looked at then.
 
     Raises:
         ConfigError: It is not valid.
     """
-    return _space(read_yaml(text, origin), origin)
+    space = _space(read_yaml(text, origin), origin, recorded=recorded)
+    return replace(space, recorded_sha256=hashlib.sha256(text.encode()).hexdigest()) if recorded else space
 
 
 def read_stored_space(text: str, *, origin: str) -> Space:
@@ -289,7 +293,12 @@ def _read(path: Path) -> Any:
 
 
 def _space(
-    values: Any, origin: str, *, smoke: bool = False, overrides: Sequence[tuple[str, Any]] = ()
+    values: Any,
+    origin: str,
+    *,
+    smoke: bool = False,
+    overrides: Sequence[tuple[str, Any]] = (),
+    recorded: bool = False,
 ) -> Space:
     if not isinstance(values, dict):
         raise ConfigError(
@@ -303,25 +312,26 @@ def _space(
     if smoke or overrides:
         _expanded(spec, origin)
         plain = plain_data(spec)
+        changes = cast("Mapping[str, Any]", small) if smoke else {}
+        smaller = [str(path) for path in changes]
         if smoke:
-            changes = cast("Mapping[str, Any]", small)
             plain["description"] = _smoke_description(spec, changes)
             plain["name"] += SMOKE_SUFFIX
             for path, value in changes.items():
                 override(plain, str(path), value, "smoke")
             small_spec = fit_rules(_validated(plain, f"{origin} with smoke"), stated)
-            spec = fit_reports(small_spec, spec, map(str, changes))
+            spec = fit_reports(small_spec, spec, smaller)
             # Filters wait for all overrides: `--set` may bring back a value that the small variant lacks.
+            titles = {fitted.name: {"title": fitted.title} for fitted in spec.reports}
             plain["reports"] = [
-                {**cast("dict[str, Any]", report), "title": fitted.title}
-                for report, fitted in zip(plain["reports"], spec.reports, strict=True)
+                cast("dict[str, Any]", report) | titles.get(report["name"], {}) for report in plain["reports"]
             ]
         if overrides:
             for path, value in overrides:
                 override(plain, path, value, "--set")
             whole = _validated(plain, f"{origin} with {'smoke' if smoke else '--set'}")
-            spec = fit_reports(fit_rules(whole, stated, spec), spec, [path for path, _ in overrides])
-    return Space(spec, _expanded(spec, origin))
+            spec = fit_reports(fit_rules(whole, stated, spec), spec, [path for path, _ in overrides], smaller)
+    return Space(spec, _expanded(spec, origin, recorded=recorded))
 
 
 def _smoke_description(spec: SpaceSpec, changes: Mapping[str, Any]) -> str:
@@ -330,27 +340,33 @@ def _smoke_description(spec: SpaceSpec, changes: Mapping[str, Any]) -> str:
     return f"A small variant of {spec.name}, to try things out. It changes:\n\n{listed}\n\n{spec.description}"
 
 
-def _expanded(spec: SpaceSpec, origin: str) -> tuple[Expansion, ...]:
+def _expanded(spec: SpaceSpec, origin: str, *, recorded: bool = False) -> tuple[Expansion, ...]:
     """Check what the values of a space mean together, and return its grids."""
     at = f"{origin}: base"
     try:
         canonical_form(base_cell(spec.base))
         at = origin
         grids = expansions(spec)
-        check_reports(spec, grids)
-        check_claims(spec)
-        if spec.search is not None and spec.search.axes:
-            listed = {name: axis for name, axis in spec.search.axes.items() if isinstance(axis, AxisSpec)}
-            for name, axis in listed.items():
-                require_distinct(axis, f"search.axes.{name}")
-            Expansion(
-                spec.base, GridSpec(name=SEARCH_GRID, set=spec.search.set, axes=listed)
-            ).require_effects()
-            for corner in corners(spec.search):
-                sampled_points(spec.base, spec.search, corner)
+        if not recorded:
+            for grid in grids:
+                grid.require_effects()
+            check_reports(spec, grids)
+            check_claims(spec)
+            if spec.search is not None and spec.search.axes:
+                _require_corners(spec.base, spec.search)
     except ConfigError as error:
         raise ConfigError(f"{at}: {error}") from error
     return grids
+
+
+def _require_corners(base: BaseSpec, search: SearchSpec) -> None:
+    """Make sure that all of a search has an effect, and that both ends of its axes are cells."""
+    listed = {name: axis for name, axis in search.axes.items() if isinstance(axis, AxisSpec)}
+    for name, axis in listed.items():
+        require_distinct(axis, f"search.axes.{name}")
+    Expansion(base, GridSpec(name=SEARCH_GRID, set=search.set, axes=listed)).require_effects()
+    for corner in corners(search):
+        sampled_points(base, search, corner)
 
 
 def sampled_points(base: BaseSpec, search: SearchSpec, values: Mapping[str, AxisValue]) -> list[GridPoint]:
@@ -361,9 +377,7 @@ def sampled_points(base: BaseSpec, search: SearchSpec, values: Mapping[str, Axis
         grid = GridSpec.model_validate(sampled_grid(search, values, seeds))
     except ValidationError as error:
         raise config_error(error, "search") from error
-    expansion = Expansion(base, grid)
-    expansion.require_effects()
-    points = list(expansion.points())
+    points = list(Expansion(base, grid).points())
     for point in points:
         canonical_form(point.cell)
     return points

@@ -188,7 +188,7 @@ def best_space(
     }
     run = hint("run", file, given=given, options=TRAINS)
     text = HEADING.format(name=sweep, metric=metric, run=run) + write_yaml(plain_spec)
-    load_space_text(text)
+    load_space_text(text, recorded=True)
     return text
 
 

@@ -70,7 +70,9 @@ HangOption = Annotated[
 ]
 VersionOption = Annotated[
     bool,
-    typer.Option("--accept-version", help="Go on with a sweep of another version; all its cells run again."),
+    typer.Option(
+        "--accept-version", help="Go on with a sweep of another version; cells that are others now run again."
+    ),
 ]
 OtherStorageOption = Annotated[
     bool,

@@ -53,7 +53,8 @@ def holdings_of(ledger: Ledger, sweep: Sweep) -> Holdings:
     listed = frozenset(table["cell_id"].to_pylist())
     origin = f"{names.ARTIFACT_SPACE} of sweep {sweep.name!r}"
     try:
-        cells = stored_plan(load_space_text(ledger.read_space(sweep), origin=origin), ledger, sweep).cells
+        space = load_space_text(ledger.read_space(sweep), origin=origin, recorded=True)
+        cells = stored_plan(space, ledger, sweep).cells
     except ConfigError:
         return Holdings(ids=listed)
     except LedgerError as error:

@@ -31,7 +31,7 @@ class RunOptions:
         hang_seconds: A trial whose work stands still for so long is ended, and tried again like a failed one.
         record_seconds: How long to wait at the end for an MLflow that is away.
         reuse: Whether a new sweep refers to the runs that other sweeps made of its cells.
-        accept_version: Go on with a sweep that was begun under another version of the trainer's numerics.
+        accept_version: Go on with a sweep whose cells are other ones under this version of the trainer.
         accept_storage: Go on with a sweep whose checkpoints are in another store.
         only: Cells to run, none other; `None` is all. Those of them that were stopped early go on.
         continue_stopped: Whether all cells that were stopped early go on.

@@ -29,7 +29,8 @@ def stored_space(tracking_uri: str, name: str) -> Space:
             f"there is no sweep {name!r}: no MLflow database {path}. Begin with: sweep run SPACE"
         )
     ledger = Ledger.open(tracking_uri, create=False)
-    return load_space_text(ledger.read_space(ledger.find_sweep(name)), origin=f"<sweep {name}>")
+    text = ledger.read_space(ledger.find_sweep(name))
+    return load_space_text(text, origin=f"<sweep {name}>", recorded=True)
 
 
 def stored_sha256(tracking_uri: str, name: str) -> str:

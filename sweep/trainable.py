@@ -12,6 +12,7 @@ from typing import cast
 from search_spaces import Space
 from search_spaces.axes import AxisSpec
 from search_spaces.expansion import GridPoint, describe
+from search_spaces.reports import AxisValue
 from search_spaces.search import corners
 from sweep.plan import Plan
 from trainers.canonical import dataset_entry, record_form, stages
@@ -156,10 +157,22 @@ def _num_parameters(model: Choice, dataset: Choice, digest: str, curved: bool) -
 
 
 def ends_of(space: Space) -> Iterator[GridPoint]:
-    """Yield the configurations at both ends of a search's axes, with every value that is listed."""
-    for corner in corners(space.search):
-        for values in _varied(space, corner):
-            yield from space.sampled(values)
+    """Yield the configurations at both ends of a search's axes, with every value that is listed.
+
+    Raises:
+        ConfigError: A value makes no valid cell at either end; a search passes over other combinations.
+    """
+    ends = corners(space.search)
+    refused: dict[tuple[str, AxisValue] | None, list[ConfigError]] = {}
+    for corner in ends:
+        for varied, values in _varied(space, corner):
+            try:
+                yield from space.sampled(values)
+            except ConfigError as error:
+                refused.setdefault(varied, []).append(error)
+    for errors in refused.values():
+        if len(errors) == len(ends):
+            raise errors[0]
 
 
 def _ends(space: Space) -> Plan:
@@ -169,8 +182,11 @@ def _ends(space: Space) -> Plan:
     return plan
 
 
-def _varied(space: Space, corner: Mapping[str, float | int | str]) -> Iterator[dict[str, float | int | str]]:
-    yield dict(corner)
+def _varied(
+    space: Space, corner: Mapping[str, AxisValue]
+) -> Iterator[tuple[tuple[str, AxisValue] | None, dict[str, AxisValue]]]:
+    """Yield the corner, and it with each value that is listed: the axis and value, and the configuration."""
+    yield None, dict(corner)
     for name, axis in space.search.axes.items():
         for label in axis.labels if isinstance(axis, AxisSpec) else ():
-            yield {**corner, name: label}
+            yield (name, label), {**corner, name: label}

@@ -30,6 +30,7 @@ from trainers.layers import Layer
 from trainers.layers.dense import Dense, Flatten
 from trainers.layers.recognition import chain_of
 from trainers.models import MODELS
+from trainers.tracking import IDLE_PERIODS
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -159,12 +160,18 @@ def num_gatherings(period: int, periods: Collection[int]) -> int:
     Args:
         period: The lane's.
         periods: Those of the lanes beside it, counted from the same step.
+
+    Returns:
+        The number of groups that may hold memory: those that meet too seldom for it are dropped before.
     """
     # Each step at which someone is due is a multiple of the periods of all who are, and of no other.
-    multiples = {period}
-    for other in periods:
-        multiples |= {math.lcm(multiple, other) for multiple in multiples}
-    return len(multiples)
+    everyone = {period, *periods}
+    multiples, most = {period}, IDLE_PERIODS * max(everyone)
+    for other in everyone:
+        common = {math.lcm(multiple, other) for multiple in multiples}
+        multiples |= {multiple for multiple in common if multiple <= most}
+    slowest = {multiple: max(one for one in everyone if multiple % one == 0) for multiple in multiples}
+    return sum(multiple <= IDLE_PERIODS * period for multiple, period in slowest.items())
 
 
 def _shape(cell: Cell) -> tuple[object, ...]:

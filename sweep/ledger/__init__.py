@@ -11,11 +11,12 @@ from mlflow.entities import Run as ParentRun
 
 from sweep.ledger.cells import CellRun, CellRuns, Entries
 from sweep.ledger.connection import connect
+from sweep.ledger.continuation import SpaceLike
 from sweep.ledger.look import Looks
 from sweep.ledger.requests import RequestTags
 from sweep.ledger.runs import is_deleted
 from sweep.ledger.spent import SpentTags
-from sweep.ledger.sweeps import SpaceLike, Sweep, Sweeps
+from sweep.ledger.sweeps import Sweep, Sweeps
 
 __all__ = ["CellRun", "Entries", "Ledger", "ParentRun", "SpaceLike", "Sweep", "is_deleted"]
 

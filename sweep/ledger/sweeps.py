@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from sweep.environment import source_state
 from sweep.errors import LedgerError, SweepExistsError
 from sweep.grid_table import decode_table, described_points, encode_table
 from sweep.ledger.connection import translated
-from sweep.ledger.continuation import has_result, refusal
+from sweep.ledger.continuation import SpaceLike, changed_files, has_result, other_version, refusal
 from sweep.ledger.description import RUN_NAME_LENGTH, note_with_links
 from sweep.ledger.locations import artifact_location, name_of_deleted
 from sweep.ledger.runs import TaggedRuns, now_ms
@@ -33,30 +32,6 @@ MAX_QUOTED_NAME = 255
 
 NOT_SHARED = "false"
 """Value of the tag that says that a run is for its own sweep only."""
-
-
-class SpaceLike(Protocol):
-    """What the ledger needs of a search space."""
-
-    @property
-    def name(self) -> str:
-        """The sweep's name."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """Markdown."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """YAML that loads to an equal space."""
-        ...
-
-    @property
-    def sha256(self) -> str:
-        """Digest of `text`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +74,8 @@ class Sweeps(TaggedRuns):
             cells: Its plan, from `grid_table`.
             name: The sweep's name; default: the space's.
             shares: Whether a new sweep shares the runs of its cells with others.
-            accept_version: Go on with a sweep that was begun under another version of the trainer's
-                numerics; its cells are other ones then, and all are run.
+            accept_version: Go on with a sweep whose cells are other ones under this version of the trainer;
+                these are run.
 
         Raises:
             ConfigError: The name cannot be one.
@@ -121,7 +96,7 @@ class Sweeps(TaggedRuns):
             raise SweepExistsError(
                 f"sweep {name!r} exists and shares its runs; --no-reuse needs a name of its own (--name)."
             )
-        self._require_continuation(parent, cells, accept_version=accept_version)
+        self._require_continuation(parent, space, cells, accept_version=accept_version)
         return sweep
 
     def write_plan(
@@ -133,7 +108,7 @@ class Sweeps(TaggedRuns):
             SweepExistsError: Cells with a result are not in the plan.
         """
         parent = self.parent_run(sweep)
-        self._require_continuation(parent, cells, accept_version=accept_version)
+        self._require_continuation(parent, space, cells, accept_version=accept_version)
         commit, dirty = source_state()
         # Links to figures stay: they are as old as the figures, which are still there.
         _, mark, links = parent.data.tags.get(names.TAG_NOTE, "").partition(names.NOTE_LINKS_MARK)
@@ -337,20 +312,20 @@ class Sweeps(TaggedRuns):
             runs = self._search(experiments, names.TAG_ROLE, names.ROLE_CELL)
         return {run.data.tags[names.TAG_CELL_ID]: run for run in runs if has_result(run)}
 
-    def _require_continuation(self, parent: Run, cells: pa.Table, *, accept_version: bool) -> None:
+    def _require_continuation(
+        self, parent: Run, space: SpaceLike, cells: pa.Table, *, accept_version: bool
+    ) -> None:
         """Refuse a plan that does not go on with what a sweep has."""
+        sweep = _sweep_of(parent)
         begun = parent.data.tags.get(names.TAG_NUMERICS, str(NUMERICS_VERSION))
         if begun == str(NUMERICS_VERSION):
-            self._require_all_cells(_sweep_of(parent), cells)
+            # What is read back and written again spells out the defaults of what came since.
+            is_same = sweep.space_sha256 in (space.sha256, space.recorded_sha256)
+            self._require_all_cells(sweep, cells, is_same=is_same, accepted=accept_version)
         elif not accept_version:
-            raise SweepExistsError(
-                f"sweep {parent.data.tags[names.TAG_NAME]!r} was begun under version {begun} of the "
-                f"trainer's numerics; this is version {NUMERICS_VERSION}, which gives other numbers. With "
-                "--accept-version all its cells are run again under this one (the old runs stay in MLflow); "
-                "or choose another name with --name. Nothing was changed."
-            )
+            raise other_version(sweep.name, begun)
 
-    def _require_all_cells(self, sweep: Sweep, cells: pa.Table) -> None:
+    def _require_all_cells(self, sweep: Sweep, cells: pa.Table, *, is_same: bool, accepted: bool) -> None:
         try:
             old = self.read_cells(sweep)
         except LedgerError as error:
@@ -370,8 +345,9 @@ class Sweeps(TaggedRuns):
             lost = [cell_id for cell_id in lost if cell_id in results]
         if lost:
             points = [f"cell {cell}" for cell in lost] if old is None else described_points(old, lost)
-            document = self.artifacts.get(results[lost[0]].info.run_id, names.ARTIFACT_CELL)
-            raise refusal(sweep.name, points, document, self.given)
+            changed = changed_files(self.artifacts.get(results[lost[0]].info.run_id, names.ARTIFACT_CELL))
+            if not (accepted and is_same and not changed):
+                raise refusal(sweep.name, points, changed, self.given, is_same_space=is_same)
 
 
 def _made_for_sweep(experiment: Experiment) -> bool:

@@ -108,6 +108,10 @@ class Asking:
         meant = (number for number, result in self._told.items() if are_meant(number, result))
         return list(dict.fromkeys(cell for number in meant for cell in self._asked[number].cells))
 
+    def has_cells(self, number: int) -> bool:
+        """Whether a question has cells, and is not excluded or no valid cell."""
+        return bool(self._asked[number].cells)
+
     def siblings(self, cell_id: str) -> list[str]:
         """Return the other seeds' cells of the unanswered questions for a cell that have not ended."""
         asked = (self._asked[number].cells for number in self._asked if number not in self._told)

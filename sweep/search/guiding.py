@@ -92,6 +92,8 @@ def _asking(
     if asking.moved:
         many = count_of(len(asking.moved), "configuration")
         say(f"{sweep.name}: the cells of {many} are other ones by now, and are run; answers stand until then")
+        if gone := sum(not asking.has_cells(number) for number in asking.moved):
+            say(f"{sweep.name}: {gone} of these are no valid cells any more, and are not run")
     if not journal.events and space.search.reuse and sweep.shares:
         known = known_configurations(space, ledger, sweep)
         journal.append(known)

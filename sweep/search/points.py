@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from search_spaces import Space, load_space_text
+from search_spaces import GridPoint, Space, load_space_text
 from search_spaces.search import BUDGET
 from sweep.errors import SweepExistsError
 from sweep.ledger import Ledger, Sweep
@@ -11,6 +11,7 @@ from sweep.plan import Plan, make_plan
 from sweep.search.events import Asked, Configuration, Event, Known
 from sweep.search.journal import read_events
 from trainers.canonical import cell_id
+from trainers.errors import ConfigError
 
 KNOWN_GRID = "known"
 """Grid of the configurations that other sweeps had run before, in `cells.parquet`."""
@@ -24,16 +25,24 @@ def plan_of(space: Space, events: Sequence[Event]) -> Plan:
             case Known():
                 add_known(plan, space, event.configuration)
             case Asked() if event.cells:
-                for point in space.sampled(event.configuration):
+                for point in points_now(space, event.configuration):
                     plan.add(point)
             case _:
                 pass
     return plan
 
 
+def points_now(space: Space, configuration: Configuration) -> list[GridPoint]:
+    """Return a configuration as grid points; none where it was asked for, and is no valid cell any more."""
+    try:
+        return space.sampled(configuration)
+    except ConfigError:
+        return []
+
+
 def add_known(plan: Plan, space: Space, configuration: Configuration) -> None:
     """Add a configuration that other sweeps have run."""
-    for point in space.sampled(configuration):
+    for point in points_now(space, configuration):
         plan.add(replace(point, grid=KNOWN_GRID))
 
 
@@ -41,10 +50,10 @@ def cells_now(space: Space, events: Sequence[Event]) -> dict[int, tuple[str, ...
     """Return the cells of each question as they are addressed now.
 
     They are others than the journal has where the numerics have another version, or a file of the user's has
-    changed, since the question was asked.
+    changed, since the question was asked; none where that is no valid cell any more.
     """
     return {
-        event.number: tuple(cell_id(point.cell) for point in space.sampled(event.configuration))
+        event.number: tuple(cell_id(point.cell) for point in points_now(space, event.configuration))
         for event in events
         if isinstance(event, Asked) and event.cells
     }
@@ -71,7 +80,7 @@ def recorded_events(space: Space, ledger: Ledger, name: str) -> list[Event]:
         return []
     if sweep.space_sha256:
         # Before its questions are read as configurations of this space, which may have other axes.
-        stored = load_space_text(ledger.read_space(sweep), origin=f"<sweep {name}>")
+        stored = load_space_text(ledger.read_space(sweep), origin=f"<sweep {name}>", recorded=True)
         require_same_search(space, stored, name)
     return stored_events(space, ledger, sweep) if space.is_search else []
 

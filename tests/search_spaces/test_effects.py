@@ -76,6 +76,7 @@ def test_an_option_is_no_mapping(path: str, value: str) -> None:
     [
         ("phases.*.lr=0.7", [0.7, 0.5]),
         ("phases.1.lr=0.7", [0.3, 0.7]),
+        ("phases.-1.lr=0.7", [0.3, 0.7]),
         ("phases.0.lr=0.7", [0.7, 0.5]),
         ("phases=[{lr: 0.7, until: 3}]", [0.7]),
         ("phases.*={lr: 0.7, until: 3}", [0.7, 0.7]),
@@ -89,8 +90,17 @@ def test_an_override_replaces_what_it_sets_anew(tmp_path: Path, override: str, r
     assert point.cell.model == Choice.of("mlp", activation="tanh")
 
 
-def test_a_search_over_a_grid_replaces_what_it_sets_anew() -> None:
+def test_an_override_that_leads_nowhere_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(IN_SET.replace("SAID", "{phases.1.lr: 0.5}"))
+    for wrong in ("phases.2.lr", "phases.9.lr"):
+        with pytest.raises(ConfigError, match=rf"set\.{wrong}: found index .; allowed: 0 to 1"):
+            load_space(path, overrides=[f"grids.g.set.{wrong}=0.7"])
+
+
+@pytest.mark.parametrize(("path", "rates"), [("phases.*.lr", [0.7, 0.7]), ("phases.-1.lr", [0.1, 0.7])])
+def test_a_search_over_a_grid_replaces_what_it_sets_anew(path: str, rates: list[float]) -> None:
     grid = "grids: [{name: g, set: {phases.1.lr: 0.5, seed: 3}, axes: {k: [1, 2]}}]\n"
-    space = load_space_text(TWO_PHASES + grid + "search: {set: {phases.*.lr: 0.7}}\n")
+    space = load_space_text(TWO_PHASES + grid + "search: {set: {" + path + ": 0.7}}\n")
     (point,) = space.sampled({"k": 2})
-    assert ([phase.lr for phase in point.cell.phases], point.cell.seed) == ([0.7, 0.7], 3)
+    assert ([phase.lr for phase in point.cell.phases], point.cell.seed) == (rates, 3)

@@ -101,6 +101,38 @@ def test_a_filter_of_points_without_an_axis_stays(
     assert load_space(path, overrides=[override]).reports[0].where == where
 
 
+SST2, CE = ["reports.eigenvalues-sst2.highlight=3"], "eigenvalues-ce"
+
+
+def networks(label: str) -> list[str]:
+    return [f"grids.{grid}.axes.network=[{label}]" for grid in ("mse", "cross-entropy", "distance")]
+
+
+@pytest.mark.parametrize(
+    ("name", "small", "overrides", "left"),
+    [
+        ("grd18-spread", False, ["labels=[given]"], {"eigenvalues-parity"}),
+        ("grd18-spread", True, ["labels=[given]"], {"eigenvalues-parity"}),
+        ("grd18-spread", False, ["labels=[parity]"], {"eigenvalues"}),
+        ("grd18-spread", False, ["labels=[parity, given]"], set()),
+        ("grd18-spread", False, ["labels=[random]"], {"eigenvalues-parity"}),
+        ("grd18-spread", False, ["labels=[given]", "reports.3.highlight=11"], set()),
+        ("say25-fig1", False, networks("MLP"), {"eigenvalues-sst2", f"{CE}-sst2"}),
+        ("say25-fig1", False, networks("Transformer"), {"eigenvalues", CE}),
+        ("say25-fig1", False, [*networks("MLP"), *SST2], {f"{CE}-sst2"}),
+        ("say25-fig1", False, ["method=[Dom-SGD]"], set()),
+        ("say25-fig1", True, ["seed=[0, 1]"], set()),
+    ],
+)
+def test_of_one_report_in_parts_those_go_that_have_nothing_to_show(
+    name: str, small: bool, overrides: list[str], left: set[str]
+) -> None:
+    names = [report.name for report in load_space(name).reports]
+    space = load_space(name, smoke=small, overrides=overrides)
+    assert [report.name for report in space.reports] == [one for one in names if one not in left]
+    assert load_space_text(space.text) == space
+
+
 EXCLUDING = GOOD.replace(
     "  - name: sgd\n",
     "    exclude: [{alpha_dom: .inf, lr: 0.1}, {alpha_dom: [1, 2], lr: 0.2}]\n  - name: sgd\n",

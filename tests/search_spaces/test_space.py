@@ -175,6 +175,29 @@ def test_excluded_points_are_left_out() -> None:
     assert found == [(1.0, math.inf), (math.inf, 1.0), (math.inf, 2.0)]
 
 
+RECORDED = {
+    "a report": "axes: {lr: [0.1]}\nreports: [{kind: curves, name: a, metrics: [curvature/chi]}]",
+    "a report's axis": "axes: {lr: [0.1]}\nreports: [{kind: finals, name: loss, x: k}]",
+    "a path without effect": "grids: [{name: g, set: {phases.1.lr: 0.5, phases.*.lr: 0.1}}]",
+    "a label without effect": "axes: {n: {choices: {a: {model.activation: tanh, model: cnn}}}}",
+    "a claim": "axes: {lr: [0.1]}\n"
+    "claims: [{name: c, says: all, statistic: {name: drop}, grids: [n], band: {at_most: 1}}]",
+    "an end of a search": "search: {axes: {length: {path: phases.0.until, values: [1, 50]}}}",
+    "a search": "search: {axes: {lr: [0.1]}, set: {phases.1.lr: 0.5, phases.*.lr: 0.1}}",
+}
+
+
+@pytest.mark.parametrize("what", RECORDED)
+def test_what_is_refused_of_a_new_space_does_not_keep_a_recorded_one_from_going_on(what: str) -> None:
+    text = f"{TWO_PHASES}{RECORDED[what]}\n"
+    with pytest.raises(ConfigError):
+        load_space_text(text)
+    recorded = load_space_text(text, recorded=True)
+    assert load_space_text(recorded.text, recorded=True) == recorded
+    if not recorded.is_search:
+        assert list(recorded.points())
+
+
 def test_a_stored_space_is_read_where_its_files_are_not(tmp_path: Path) -> None:
     (tmp_path / "my_model.py").write_text("def build(input_shape, num_outputs): ...")
     path = tmp_path / "my_model.py"

@@ -21,6 +21,7 @@ class FakeSpace:
     name: str = "little"
     description: str = "A *little* space."
     text: str = "name: little\n"
+    recorded_sha256: str = ""
 
     @property
     def sha256(self) -> str:

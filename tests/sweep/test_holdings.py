@@ -1,6 +1,8 @@
 """What a sweep refers to stays its own, also where its space gives other cells by now, or none."""
 
 import io
+from copy import deepcopy
+from hashlib import sha256
 
 import pytest
 import yaml
@@ -16,6 +18,7 @@ from sweep.ledger import Sweep
 from sweep.plan import make_plan
 from sweep.removal import of_store
 from sweep.single import find_cell
+from sweep.stored import stored_cells, stored_space
 from tests.sweep.small_sweep import FakeSpace
 from tests.sweep.small_sweep import make_plan as make_table
 from tests.sweep.trained_grids import Store, space
@@ -61,6 +64,22 @@ def test_a_cell_is_found_though_another_sweep_lacks_a_file(store: Store) -> None
     (gone,) = other.cells
     with pytest.raises(ConfigError, match=r"sweep 'second' could not be looked at: .*gone\.py"):
         find_cell(gone, uri, None, smoke=False, overrides=())
+
+
+def test_what_is_refused_of_a_new_space_is_still_the_space_of_a_sweep(store: Store) -> None:
+    sweep, plan = store.run(space("first", "[0, 1]"))
+    stored = yaml.safe_load(store.ledger.read_space(sweep))
+    stored["grids"][0]["set"] = {"model.activation": "tanh", "model": deepcopy(stored["base"]["model"])}
+    stored["reports"] = [{"kind": "curves", "name": "chi", "metrics": ["curvature/chi"]}]
+    text = yaml.safe_dump(stored, sort_keys=False)
+    with pytest.raises(ConfigError, match="has no effect"):
+        load_space_text(text)
+    store.ledger.artifacts.put(sweep.run_id, names.ARTIFACT_SPACE, text.encode())
+    assert holdings_of(store.ledger, sweep).cells == plan.cells
+    assert (
+        stored_space(store.places.tracking_uri, "first").recorded_sha256 == sha256(text.encode()).hexdigest()
+    )
+    assert stored_cells(store.places.tracking_uri, "first") == list(plan.cells.values())
 
 
 def test_a_sweep_that_never_stored_a_plan_refers_to_nothing(store: Store) -> None:

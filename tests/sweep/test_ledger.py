@@ -72,6 +72,26 @@ def test_a_plan_may_grow_but_not_lose_cells(ledger: Ledger) -> None:
     assert ledger.read_space(sweep) == space.text
 
 
+def test_cells_that_another_version_addresses_otherwise_are_run_anew_where_that_is_accepted(
+    ledger: Ledger,
+) -> None:
+    space = FakeSpace()
+    sweep = ledger.open_sweep(space, make_plan(0.1))
+    ledger.write_plan(sweep, space, make_plan(0.1))
+    ledger.finish_cell(start(ledger, sweep, 0.1).run_id, Status.COMPLETED)
+    # As if the cell of the space's one point had this address now.
+    now = make_plan(0.3)
+    with pytest.raises(SweepExistsError, match=r"(?s)1 grid points .*other addresses .*--accept-version"):
+        ledger.open_sweep(space, now)
+    with pytest.raises(SweepExistsError, match="keep the old axis values"):
+        ledger.open_sweep(FakeSpace(text="other"), now, accept_version=True)
+    # What is read back is written in another way where fields came since.
+    again = FakeSpace(text="spelled out", recorded_sha256=space.sha256)
+    assert ledger.open_sweep(again, now, accept_version=True).run_id == sweep.run_id
+    ledger.write_plan(ledger.open_sweep(space, now, accept_version=True), space, now, accept_version=True)
+    assert ledger.open_sweep(space, now).run_id == sweep.run_id
+
+
 def test_what_has_failed_or_was_never_run_may_be_replaced(ledger: Ledger) -> None:
     space, plan = FakeSpace(), make_plan(0.1, 0.2, 0.3)
     sweep = ledger.open_sweep(space, plan)
@@ -109,7 +129,7 @@ def test_a_file_of_the_users_own_that_has_changed_is_named(ledger: Ledger, tmp_p
     run = ledger.start_cell(sweep, cell_id=cell_id(cell), cell=cell, axes={"lr": 0.1})
     ledger.finish_cell(run.run_id, Status.COMPLETED)
     with pytest.raises(SweepExistsError, match=r"(?s)Changed .*my_probe\.py.*delete little") as info:
-        ledger.open_sweep(FakeSpace(), planned("second")[1])
+        ledger.open_sweep(FakeSpace(), planned("second")[1], accept_version=True)
     assert "axis values" not in str(info.value)
 
 

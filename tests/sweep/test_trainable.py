@@ -53,6 +53,19 @@ def test_more_are_refused(before: str, after: str, said: str) -> None:
             require(SPACE.replace(before, after), search=search)
 
 
+def test_a_search_passes_over_values_that_do_not_go_together() -> None:
+    """A switch at 5000 needs a longer cell than the shortest; one at 9999 would never be one."""
+    switches = """search:
+  axes:
+    switch: {path: phases.0.until, values: [50, SWITCH, 60]}
+    length: {path: phases.1.until, values: [2000, 9000]}
+"""
+    text = SPACE[: SPACE.index("axes:")] + switches
+    require(text.replace("SWITCH", "5000"), search=True)
+    with pytest.raises(ConfigError, match=r"phases\.1\.until: found 2000"):
+        require(text.replace("SWITCH", "9999"), search=True)
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

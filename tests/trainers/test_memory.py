@@ -21,6 +21,7 @@ from trainers.memory import (
     num_gatherings,
 )
 from trainers.options import Choice
+from trainers.tracking import IDLE_PERIODS
 from trainers.training import Trainer
 
 MIB = 2**20
@@ -115,6 +116,15 @@ def test_lanes_are_refreshed_in_as_many_groups_as_are_planned(periods: tuple[int
     groups = [group._lanes for group in trainer._tracker._groups.values()]
     for lane, period in zip(trainer.lanes, periods, strict=True):
         assert sum(lane in group for group in groups) == num_gatherings(period, periods)
+
+
+def test_groups_that_meet_too_seldom_take_no_memory() -> None:
+    """The tracker drops them before they are refreshed a second time, which is when memory is taken."""
+    primes = [101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193]
+    assert num_gatherings(101, primes) == 1
+    assert [num_gatherings(period, [period + 2]) for period in (15, 17)] == [2, 1]
+    assert num_gatherings(64, range(1, 65)) <= IDLE_PERIODS
+    assert num_gatherings(1, range(1, 65)) <= IDLE_PERIODS * 64
 
 
 def test_room_is_left_for_every_group() -> None:

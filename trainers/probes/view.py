@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from trainers.canonical import Stage
-from trainers.cell import ORDERS
+from trainers.cell import ORDERS, deciding_seed
 from trainers.errors import ConfigError
 from trainers.instruments import Instruments, Leading, start_block
 from trainers.lane import Lane, ScheduledProbe
@@ -99,6 +99,9 @@ class View:
         Raises:
             ConfigError: No probe of the cell is declared with these and as large a `k`.
         """
+        if "holdout_size" in options:
+            seed, size = options["holdout_seed"], options["holdout_size"]
+            options = {**options, "holdout_seed": deciding_seed(seed, size, len(self.instruments.train))}
         key = space_key(options)
         users = [probe for probe in self.lane.probes if key and space_key(probe.options) == key]
         width = max((probe.options["k"] for probe in users), default=0)

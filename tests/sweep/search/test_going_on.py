@@ -10,11 +10,12 @@ from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.names import FINAL_STEPS, FINAL_TRAIN_LOSS, Status
 from sweep.reopening import Reopening
-from sweep.search.events import Decided, Event, Released, Told, decided_to_stop
+from sweep.search.events import Asked, Decided, Event, Known, Released, Result, Told, decided_to_stop
 from sweep.search.points import recorded_events
 from sweep.storage import Storage
 from tests.sweep.search.one_search import SPACE, TEXT, Search, table, wait_until
 from tests.sweep.small_sweep import FakeSpace
+from trainers.canonical import cell_id
 
 STOPPED = load_space_text(f"{TEXT}stopper: {{kind: asha}}\n").for_search({"cells": 2})
 
@@ -140,3 +141,45 @@ def test_a_search_keeps_the_grace_with_which_it_has_compared_cells(searching: Ca
     again = searching(space=lengths())
     cell = next(point.cell for point in again.space.varied() if point.cell.num_steps == 100)
     assert again.guide.pauses({"cell": cell}) == (31, 61)
+
+
+SWITCHED = load_space_text(
+    """
+name: little
+base: {model: mlp, dataset: mnist-5k, phases: [{lr: 0.1, until: 50}, {lr: 0.2, until: 300}]}
+search: {cells: 2, sampler: random, axes: {switch: {path: phases.0.until, values: [100, 5000]}}}
+""",
+    recorded=True,
+)
+
+
+def test_a_search_goes_on_though_a_configuration_of_it_is_no_valid_cell_any_more(
+    searching: Callable[..., Search],
+) -> None:
+    """An earlier version took a last phase that ends before another one."""
+    before = searching(space=SWITCHED)
+    best = Result(state="complete", objectives=(1.0,), spreads=(0.0,))
+    switches = [{"switch": 5000}, {"switch": 100}]
+    [point] = SWITCHED.sampled(switches[1])
+    addresses = ["0" * 16, cell_id(point.cell)]
+    before.journal.append([Known(configuration=switches[0], result=best)])
+    before.journal.append(
+        [
+            Asked(
+                number=number, configuration=switches[number], cells=(addresses[number],), new=1, steps=5000
+            )
+            for number in range(2)
+        ]
+    )
+    before.stack.close()
+    again = searching(space=SWITCHED)
+    assert list(again.plan.cells) == addresses[1:]
+    assert "search: 1 of these are no valid cells any more, and are not run" in again.said
+    again.begin(addresses[1:], slots=1)
+    again.train(addresses[1])
+
+    def told() -> dict[int, str]:
+        return {event.number: event.result.state for event in again.events() if isinstance(event, Told)}
+
+    assert wait_until(lambda: told() == {0: "excluded", 1: "complete"})
+    assert again.guide.take(0.1) is None

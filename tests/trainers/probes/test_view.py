@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainers.probes.probed import measured, probe, probed
+from tests.trainers.probes.probed import DATA, measured, probe, probed
 from trainers.cell import Probe
 from trainers.errors import ConfigError
 
@@ -22,6 +22,12 @@ def own(folder: Path, **asked: object) -> Probe:
 def test_a_function_of_ones_own_sees_what_another_probe_follows(k: int, tmp_path: Path) -> None:
     series, _ = measured(probed(probe("curvature", k=3, **HOLDOUT), own(tmp_path, k=k, **HOLDOUT)))
     assert series["own/rows"] == {0: k, 5: k, 10: k}
+
+
+def test_a_seed_that_decides_nothing_names_no_other_eigenpairs(tmp_path: Path) -> None:
+    whole = {**HOLDOUT, "holdout_size": len(DATA.train_labels), "holdout_seed": 7}
+    series, _ = measured(probed(probe("curvature", k=3, **whole), own(tmp_path, k=2, **whole)))
+    assert series["own/rows"] == {0: 2, 5: 2, 10: 2}
 
 
 @pytest.mark.parametrize(
