@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from sweep.errors import StorageError, StorageUnavailableError
+from sweep.errors import StorageDamagedError, StorageError, StorageUnavailableError
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -34,7 +34,12 @@ class Files(Protocol):
         ...
 
     def get(self, path: str) -> bytes | None:
-        """Return a file's bytes, or `None` when there is no such file."""
+        """Return a file's bytes, or `None` when there is no such file.
+
+        Raises:
+            StorageDamagedError: This file cannot be read, where that is known of it alone.
+            StorageError: The store does not answer.
+        """
         ...
 
     def names(self, folder: str) -> list[tuple[str, int]]:
@@ -141,7 +146,9 @@ class LocalFiles:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _read_error(str(self._root / path), error) from error
+            failure = _read_error(str(self._root / path), error)
+            # A disk that has lost a block says so of the file that lies there, each time.
+            raise (StorageDamagedError(str(failure)) if error.errno == errno.EIO else failure) from error
 
     def names(self, folder: str) -> list[tuple[str, int]]:
         """See `Files.names`."""
