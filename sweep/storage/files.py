@@ -92,7 +92,9 @@ def open_files(place: str | Path) -> Files:
     except (pa.ArrowException, OSError, ValueError) as error:
         shown, why = public_place(text), _without_key(error, text)
         raise StorageUnavailableError(
-            f"storage {shown!r} cannot be opened: {why}. Expected a folder or a URI such as s3://bucket/path."
+            f"storage {shown!r} cannot be opened: {why}. Expected a folder or a URI such as s3://bucket/path.",
+            # To open a bucket its server is asked where it is; all else is about the text.
+            transient=isinstance(error, OSError),
         ) from None
     return RemoteFiles(text, filesystem, root)
 

@@ -56,7 +56,8 @@ class Storage:
             if found is not None and _format_of(found) != FORMAT:
                 raise StorageUnavailableError(
                     f"storage {public_place(files.place)} holds another format ({FORMAT_FILE} is not "
-                    f"{json.dumps(FORMAT)}); choose another --storage."
+                    f"{json.dumps(FORMAT)}); choose another --storage.",
+                    transient=False,
                 )
             if create:
                 # Written again where it exists, with equal bytes: that is the test of whether one may write.
