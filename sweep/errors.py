@@ -17,10 +17,18 @@ class StorageDamagedError(StorageError):
 
 
 class StorageUnavailableError(StorageError):
-    """The place named as the checkpoint store cannot be used at all."""
+    """The place named as the checkpoint store cannot be used at all.
+
+    Args:
+        message: What was found.
+        transient: Whether trying again later can help.
+    """
 
     exit_code = 2
-    transient = True
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class OtherStorageError(StorageError):

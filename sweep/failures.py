@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from sweep.ledger import CellRun
+from sweep.names import Status
+
 CELLS_SHOWN = 3
 
 
@@ -24,3 +27,8 @@ def failure_lines(reasons: Mapping[str, str]) -> list[str]:
         who = f"cell {cells[0]}" if len(cells) == 1 else f"{len(cells)} cells ({shown(cells)})"
         lines.append(f"  {who} failed: {reason}")
     return lines
+
+
+def failed_since(before: Mapping[str, CellRun], runs: Mapping[str, CellRun]) -> set[str]:
+    """Return the cells that have failed since, those among them that a guide has added."""
+    return {cell for cell, run in runs.items() if run.status is Status.FAILED and run is not before.get(cell)}

@@ -5,6 +5,7 @@ No Ray here: a trial (`sweep.trial`) drives it on a cluster and `sweep cell` in 
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pyarrow.compute import field
 
 from sweep.attempts import attempts_of
 from sweep.ends import publish_end
+from sweep.errors import StorageError
 from sweep.forks import fork_at, lines_of
 from sweep.names import (
     EIGENSPACE_UNCONVERGED,
@@ -319,7 +321,9 @@ class Pack:
             )
             # A lane that leaves its state is ahead of the others: the pack goes on from what all have.
             needed = self._common if outcome is None else None
-            self._storage.prune(address, keep=2 if outcome is None else 1, needed=needed)
+            # The commit is durable. What cannot be removed now goes with the next one, or with `sweep gc`.
+            with suppress(StorageError):
+                self._storage.prune(address, keep=2 if outcome is None else 1, needed=needed)
         self._publish_end(index)
         status = "running" if lane.outcome is None else lane.outcome.status
         return Committed(

@@ -1,6 +1,6 @@
-"""Waiting for an MLflow that is away, where nobody is there who would start the command again.
+"""Waiting for an MLflow or a store that is away, where nobody is there who would start the command again.
 
-What a user starts says at once that MLflow does not answer. A driver that was started again by what keeps it
+What a user starts says at once that one does not answer. A driver that was started again by what keeps it
 going (SLURM's queue, KubeRay, `cluster.keeper`) would end its sweep for good by that.
 """
 
@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sweep.errors import LedgerError
+from sweep.errors import LedgerError, StorageError
 
 SECONDS_FOR_RECORD = 600.0
-"""How long MLflow is waited for."""
+"""How long either is waited for."""
 
 SECONDS_BETWEEN_TRIES = 5.0
 
@@ -19,7 +19,7 @@ Made = TypeVar("Made")
 
 
 def patiently(make: Callable[[], Made], say: Callable[[str], None]) -> Made:
-    """Do something for which MLflow is needed, and again where it is away.
+    """Do something for which MLflow and the store are needed, and again where one is away.
 
     Args:
         make: What is to be done; doing it again makes what is missing.
@@ -27,13 +27,14 @@ def patiently(make: Callable[[], Made], say: Callable[[str], None]) -> Made:
 
     Raises:
         LedgerError: MLflow has stayed away, or refuses what trying again does not help.
+        StorageError: Likewise the store.
     """
     end = -float("inf")
     while True:
         begun = time.monotonic()
         try:
             return make()
-        except LedgerError as error:
+        except (LedgerError, StorageError) as error:
             now = time.monotonic()
             if not error.transient:
                 raise

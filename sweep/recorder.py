@@ -151,6 +151,10 @@ class Recorder:
 
         Returns:
             The cells that need no training: ended in MLflow, or in the store.
+
+        Raises:
+            LedgerError: MLflow does not answer; may be repeated.
+            StorageError: Likewise the store.
         """
         done: set[str] = set()
         for cell_id in cell_ids:

@@ -36,6 +36,11 @@ class Stop:
         """Whether somebody has asked."""
         return self._asked.is_set()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody has asked, and no signal: whoever begins again what fails leaves it at that."""
+        return self.asked() and not self.signalled
+
     def wait(self, seconds: float) -> bool:
         """Wait at most so long for somebody to ask; returns whether somebody has."""
         return self._asked.wait(seconds)

@@ -12,7 +12,7 @@ from sweep.attempts import ending
 from sweep.cell_records import CellRecords
 from sweep.claims import Claims
 from sweep.errors import LedgerError, StorageError
-from sweep.failures import CELLS_SHOWN, failure_lines, shown
+from sweep.failures import CELLS_SHOWN, failed_since, failure_lines, shown
 from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
 from sweep.invocation import hint, resuming
@@ -158,11 +158,11 @@ class SweepRun:
         return [cell for cell in self._plan.cells if only is None or cell in only]
 
     def _look_patiently(self) -> _Look | None:
-        """Look how the cells stand once MLflow answers; `None` where somebody asks to stop before."""
+        """Look how the cells stand once MLflow and the store answer; `None` where a stop is asked before."""
         while not self._stop.asked():
             try:
                 return self._look()
-            except LedgerError as error:
+            except (LedgerError, StorageError) as error:
                 if not error.transient:
                     raise
             self._waiting.pause()
@@ -219,7 +219,7 @@ class SweepRun:
                 self._training.train(missing, recorder, progress, self._guide, like=like, first=looked.first)
             self._tried.update(missing)
             self._unrecorded = self._drain(recorder)
-            self._tried.update(_failed_since(known, recorder.runs))
+            self._tried.update(failed_since(known, recorder.runs))
         finally:
             # Whatever was raised: nothing is recorded any more once the lease is given back.
             recorder.close()
@@ -290,16 +290,15 @@ class SweepRun:
             if self._stop.why == AS_ASKED:
                 self._ledger.clear_stop(self._sweep)
             is_over = not left or (self._options.failed_is_done and len(failed) == len(left))
-            is_limited = self._stop.asked() and not self._stop.signalled
-            self._spending.close(is_over=is_limited or (is_over and not self._asks_on))
+            self._spending.close(is_over=self._stop.is_wanted or (is_over and not self._asks_on))
         except LedgerError as error:
             self._say(f"trained, not recorded: {error}")
             place = public_place(self._storage.place)
-            self._say(f"everything trained is in {place}; go on with: {self._resume()}")
-            if self._options.restarted and error.transient and not self._stop.asked():
-                # Nobody would begin this one again, so it waits for MLflow itself (`sweep.patience`).
+            code = self._unrecorded_code()
+            self._say(f"everything trained is in {place}; go on with: {self._next_step(code)}")
+            if self._waits_itself and error.transient:
                 raise
-            return self._unrecorded_code()
+            return code
         counts = Counter(
             fates[cell].status.value if cell in fates else Status.PENDING.value for cell in self._plan.cells
         )
@@ -350,19 +349,34 @@ class SweepRun:
             self._say(f"trained, not recorded: {many} ({shown(self._unrecorded)})")
             for cell_id, reason in list(self._refused.items())[:CELLS_SHOWN]:
                 self._say(f"  cell {cell_id}: {reason}")
-            self._say(f"record them with: {self._resume()}")
-            return self._unrecorded_code()
+            code = self._unrecorded_code()
+            self._say(f"record them with: {self._next_step(code)}")
+            if self._waits_itself and (waiting := set(self._unrecorded) - self._refused.keys()):
+                raise LedgerError(f"{count_of(len(waiting), 'cell')} not recorded yet.", transient=True)
+            return code
         # Asked for while the last of it was being recorded, it has stopped nothing.
         if self._stop.asked() and (left or self._asks_on):
-            self._say(f"stopped {self._stop.why}; go on with: {self._resume()}")
+            self._say(f"stopped {self._stop.why}; go on with: {self._next_step(EXIT_INTERRUPTED)}")
             return EXIT_INTERRUPTED
         if left:
+            code = EXIT_DONE if is_over else EXIT_FAILED
             told = "as it is that fails again; once it is corrected" if mistaken else "go on with"
-            self._say(f"{told}: {self._resume()}")
-            return EXIT_DONE if is_over else EXIT_FAILED
+            self._say(f"{told}: {self._next_step(code)}")
+            return code
         for what, command in (("figures and tables", "report"), ("the best, and going on with them", "best")):
             self._say(f"{what}: {hint(command, self._sweep.name, given=self._places.given)}")
         return EXIT_DONE
+
+    @property
+    def _waits_itself(self) -> bool:
+        """Whether nobody would begin this driver again: it waits for MLflow itself (`sweep.patience`)."""
+        return self._options.restarted and not self._stop.asked()
+
+    def _next_step(self, code: int) -> str:
+        """Return what goes on after an end with this code: a command, or KubeRay by itself."""
+        if code == EXIT_DONE or self._stop.is_wanted or not self._options.failed_is_done:
+            return self._resume()
+        return f"another cluster, begun by itself up to `retries` times; after that {self._resume()}"
 
     def _unrecorded_code(self) -> int:
         """Who was asked to stop is to go on: what keeps it going (SLURM's queue) puts it back."""
@@ -377,8 +391,3 @@ class SweepRun:
 
 def _has_ended(run: CellRun | None) -> bool:
     return run is not None and run.status.ended
-
-
-def _failed_since(before: Mapping[str, CellRun], runs: Mapping[str, CellRun]) -> set[str]:
-    """Return the cells that have failed here, those that a guide has added among them."""
-    return {cell for cell, run in runs.items() if run.status is Status.FAILED and run is not before.get(cell)}

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from sweep.errors import StorageError, StorageUnavailableError
+from sweep.errors import StorageDamagedError, StorageError, StorageUnavailableError
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -34,7 +34,12 @@ class Files(Protocol):
         ...
 
     def get(self, path: str) -> bytes | None:
-        """Return a file's bytes, or `None` when there is no such file."""
+        """Return a file's bytes, or `None` when there is no such file.
+
+        Raises:
+            StorageDamagedError: This file cannot be read, where that is known of it alone.
+            StorageError: The store does not answer.
+        """
         ...
 
     def names(self, folder: str) -> list[tuple[str, int]]:
@@ -87,7 +92,9 @@ def open_files(place: str | Path) -> Files:
     except (pa.ArrowException, OSError, ValueError) as error:
         shown, why = public_place(text), _without_key(error, text)
         raise StorageUnavailableError(
-            f"storage {shown!r} cannot be opened: {why}. Expected a folder or a URI such as s3://bucket/path."
+            f"storage {shown!r} cannot be opened: {why}. Expected a folder or a URI such as s3://bucket/path.",
+            # To open a bucket its server is asked where it is; all else is about the text.
+            transient=isinstance(error, OSError),
         ) from None
     return RemoteFiles(text, filesystem, root)
 
@@ -141,7 +148,9 @@ class LocalFiles:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise _read_error(str(self._root / path), error) from error
+            failure = _read_error(str(self._root / path), error)
+            # A disk that has lost a block says so of the file that lies there, each time.
+            raise (StorageDamagedError(str(failure)) if error.errno == errno.EIO else failure) from error
 
     def names(self, folder: str) -> list[tuple[str, int]]:
         """See `Files.names`."""

@@ -56,7 +56,8 @@ class Storage:
             if found is not None and _format_of(found) != FORMAT:
                 raise StorageUnavailableError(
                     f"storage {public_place(files.place)} holds another format ({FORMAT_FILE} is not "
-                    f"{json.dumps(FORMAT)}); choose another --storage."
+                    f"{json.dumps(FORMAT)}); choose another --storage.",
+                    transient=False,
                 )
             if create:
                 # Written again where it exists, with equal bytes: that is the test of whether one may write.
@@ -195,6 +196,9 @@ class Storage:
 
         Returns:
             The manifest, or `None`; and one line per damaged commit that was passed over.
+
+        Raises:
+            StorageError: The store does not answer, which says nothing about a commit.
         """
         problems: list[str] = []
         for step, attempt in self._commits(cell_id):
@@ -203,7 +207,7 @@ class Storage:
             try:
                 manifest = self.manifest(cell_id, step, attempt)
                 self.verify(manifest)
-            except StorageError as error:
+            except StorageDamagedError as error:
                 problems.append(f"{error} The commit before it is used.")
             else:
                 return manifest, problems
@@ -225,11 +229,15 @@ class Storage:
         return manifest
 
     def manifests(self, cell_id: str) -> Iterator[Manifest]:
-        """Iterate over the manifests that can be read, newest first; their files are not verified."""
+        """Iterate over the manifests that are intact, newest first; their files are not verified.
+
+        Raises:
+            StorageError: The store does not answer.
+        """
         for step, attempt in self._commits(cell_id):
             try:
                 yield self.manifest(cell_id, step, attempt)
-            except StorageError:
+            except StorageDamagedError:
                 # Whoever needs it asks `latest`, which reports it.
                 continue
 

@@ -18,7 +18,7 @@ from sweep import names, patience, training
 from sweep.claims import Claims, queued_cells
 from sweep.cli_running import run
 from sweep.driver import RunOptions, run_sweep
-from sweep.errors import LedgerError, LedgerUnavailableError
+from sweep.errors import LedgerError, LedgerUnavailableError, StorageError, StorageUnavailableError
 from sweep.grid_table import grid_table
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
@@ -27,10 +27,12 @@ from sweep.places import Places
 from sweep.plan import make_plan
 from sweep.recorder import Recorder
 from sweep.steering_requests import request_stop
+from sweep.stopping import AS_ASKED
 from sweep.sweep_run import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SweepRun
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
 from tests.integration.faults.records import assert_clean
 from tests.sweep.small_sweep import FakeSpace
+from trainers.errors import SharpflatError
 
 
 @pytest.fixture
@@ -163,16 +165,47 @@ def test_who_is_told_to_stop_while_mlflow_is_away_is_to_go_on(
     assert "resume writes" in " ".join(said.getvalue().split())
 
 
+@pytest.mark.parametrize(
+    ("end", "goes_on"),
+    [("not recorded", True), ("left", True), ("by SIGTERM", True), (AS_ASKED, False), ("failed", False)],
+)
+def test_a_rayjob_says_whether_another_cluster_is_begun_by_itself(
+    end: str, goes_on: bool, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(run: SweepRun, looked: object) -> dict[str, str]:
+        run._unrecorded = list(run._plan.cells) if end == "not recorded" else []
+        run._stop.signalled = end == "by SIGTERM"
+        if end in ("by SIGTERM", AS_ASKED):
+            run._stop.ask(end)
+        for cell in run._plan.cells if end == "failed" else ():
+            axes = run._plan.axes_of(cell)
+            begun = run._ledger.start_cell(run._sweep, cell_id=cell, cell=run._plan.cells[cell], axes=axes)
+            run._ledger.finish_cell(begun.run_id, Status.FAILED, "broke")
+        return {}
+
+    monkeypatch.setattr(SweepRun, "_make_missing", train)
+    monkeypatch.setenv("SWEEP_FAILED_IS_DONE", "1")
+    said = io.StringIO()
+    options = RunOptions(name="writes", failed_is_done=True)
+    run_sweep(load_space_text(SPACE), places, options, Console(file=said, width=1000))
+    told = said.getvalue().rpartition("with: ")[2]
+    assert told.startswith("another cluster, begun by itself") == goes_on
+    assert "deleting the RayJob" in told
+
+
 @pytest.mark.parametrize("restarted", [False, True])
-def test_mlflow_is_waited_for_where_nobody_would_start_the_driver_again(
-    restarted: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error", [LedgerUnavailableError("away", transient=True), StorageUnavailableError("away")]
+)
+def test_what_is_away_is_waited_for_where_nobody_would_start_the_driver_again(
+    error: SharpflatError, restarted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[str] = []
 
     def away(space: Space, places: Places, options: RunOptions, console: Console) -> int:
         tries.append(options.name)
         if len(tries) < 3:
-            raise LedgerUnavailableError("MLflow does not answer.", transient=True)
+            raise error
         return EXIT_DONE
 
     monkeypatch.setattr("sweep.driver.run_sweep", away)
@@ -183,7 +216,7 @@ def test_mlflow_is_waited_for_where_nobody_would_start_the_driver_again(
             run("demo", smoke=True)
         assert ended.value.exit_code == EXIT_DONE and len(tries) == 3
     else:
-        with pytest.raises(LedgerUnavailableError):
+        with pytest.raises(type(error)):
             run("demo", smoke=True)
         assert len(tries) == 1
 
@@ -204,6 +237,26 @@ def test_patience_has_an_end_and_is_for_what_may_come_back(monkeypatch: pytest.M
     with pytest.raises(LedgerError):
         patience.patiently(lambda: fail(transient=False), said.append)
     assert tries == [False]
+
+
+@pytest.mark.parametrize("error", [LedgerError("away", transient=True), StorageError("away")])
+def test_a_driver_that_waits_for_another_sweep_waits_for_what_is_away_too(
+    error: SharpflatError, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looked, theirs = SweepRun._look, list[str](), [{"a cell": "another"}, {}]
+
+    def away_once(run: SweepRun) -> Any:
+        looked.append("once")
+        if len(looked) == 2:
+            raise error
+        return look(run)
+
+    monkeypatch.setattr(SweepRun, "_look", away_once)
+    monkeypatch.setattr(SweepRun, "_make_missing", lambda run, _: theirs.pop(0))
+    monkeypatch.setattr("sweep.waiting.Waiting.wait_for", lambda waiting, others: None)
+    monkeypatch.setattr("sweep.waiting.Waiting.pause", lambda waiting: None)
+    code = run_sweep(load_space_text(SPACE), places, RunOptions(name="writes"), Console(file=io.StringIO()))
+    assert (code, len(looked), theirs) == (EXIT_FAILED, 3, [])
 
 
 def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(

@@ -9,12 +9,15 @@ import pyarrow as pa
 import pytest
 import torch
 
+from sweep.errors import StorageError
 from sweep.forks import fork_at
 from sweep.pack import Pack, finals_of
 from sweep.packs import make_packs, pack_name
 from sweep.reopening import reopen_stored
 from sweep.starting_points import starting_points
 from sweep.storage import Storage
+from sweep.storage.files import LocalFiles
+from sweep.storage.layout import root_of
 from trainers.canonical import cell_id
 from trainers.cell import Cell, Condition, Phase, Probe
 from trainers.checkpoint import decode
@@ -307,6 +310,34 @@ def test_a_killed_pack_goes_on_from_what_all_lanes_have(tmp_path: Path, data: Da
     again.commit()
     # What all have moved on, and the states before are superfluous again.
     assert [manifest.step for manifest in storage.manifests(cell_id(first))] == [STEPS]
+
+
+@pytest.mark.parametrize("folder", ["manifests", "checkpoints", "history"])
+def test_nobody_begins_anew_because_the_store_did_not_answer_for_one_lane(
+    folder: str, tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, cells = Storage.open(tmp_path), [dataclasses.replace(cell(sgd(STEPS)), seed=n) for n in (0, 1)]
+    pack = Pack(cells, storage, data_folder=Path("unused"), data=data)
+    for step in (10, 20):
+        pack.trainer.advance(step)
+        pack.commit()
+    get, lost = LocalFiles.get, f"{root_of(cell_id(cells[1]))}/{folder}/"
+
+    def away(files: LocalFiles, path: str) -> bytes | None:
+        if path.startswith(lost):
+            raise StorageError(f"storage: {path} could not be read: away.")
+        return get(files, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFiles, "get", away)
+        with pytest.raises(StorageError, match="away"):
+            Pack(cells, storage, data_folder=Path("unused"), data=data)
+        # What is committed stays so where what it makes superfluous cannot be told.
+        pack.trainer.advance(30)
+        if folder == "manifests":
+            assert [one.step for one in pack.commit()] == [30, 30]
+    begins = 30 if folder == "manifests" else 20
+    assert Pack(cells, storage, data_folder=Path("unused"), data=data).trainer.step == begins
 
 
 def test_the_finals_of_a_diverged_run_do_not_depend_on_shorter_ones(tmp_path: Path, data: Dataset) -> None:
