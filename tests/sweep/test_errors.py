@@ -10,17 +10,20 @@ from sweep.errors import (
     LeaseHeldError,
     LedgerUnavailableError,
     NotConfirmedError,
+    OtherStorageError,
     StorageUnavailableError,
     SweepExistsError,
 )
 from sweep.storage.files import open_files
-from trainers.errors import ConfigError, DataError, SharpflatError
+from trainers.errors import ConfigError, DataError, DownloadError, SharpflatError
 
 AGAIN_HELPS: dict[type[SharpflatError], bool] = {
     ConfigError: False,
     DataError: False,
+    DownloadError: True,
     SweepExistsError: False,
     NotConfirmedError: False,
+    OtherStorageError: False,
     # What raises these says otherwise of a server that is away.
     LedgerUnavailableError: False,
     StorageUnavailableError: True,
