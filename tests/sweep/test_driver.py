@@ -259,6 +259,15 @@ def test_a_driver_that_waits_for_another_sweep_waits_for_what_is_away_too(
     assert (code, len(looked), theirs) == (EXIT_FAILED, 3, [])
 
 
+def _run_by_another(ledger: Ledger, cell: str) -> Lease:
+    """Return the lease of another sweep that is running a cell."""
+    other = ledger.open_sweep(FakeSpace(name="other"), grid_table(["grid"], [{}], [cell]))
+    ledger.write_plan(other, FakeSpace(name="other"), grid_table(["grid"], [{}], [cell]))
+    lease = Lease.acquire(ledger, other)
+    Claims(ledger, other, lease)
+    return lease
+
+
 def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
     ledger: Ledger, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,10 +275,7 @@ def test_a_driver_that_waits_for_another_sweep_holds_nothing_itself(
     space = load_space_text(SPACE)
     plan = make_plan(space)
     theirs, ours = plan.cells
-    other = ledger.open_sweep(FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
-    ledger.write_plan(other, FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
-    lease = Lease.acquire(ledger, other)
-    Claims(ledger, other, lease)
+    lease = _run_by_another(ledger, theirs)
     behind: set[str] = set()
 
     def give_back() -> None:
@@ -326,10 +332,7 @@ def test_a_cell_of_another_sweep_that_failed_here_is_not_tried_twice(
     space = load_space_text(SPACE)
     plan = make_plan(space)
     theirs, ours = plan.cells
-    other = ledger.open_sweep(FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
-    ledger.write_plan(other, FakeSpace(name="other"), grid_table(["grid"], [{}], [theirs]))
-    lease = Lease.acquire(ledger, other)
-    Claims(ledger, other, lease)
+    lease = _run_by_another(ledger, theirs)
     trained: list[list[str]] = []
 
     def train(known: training.Training, missing: list[str], recorder: Recorder, *_: Any, **__: Any) -> None:

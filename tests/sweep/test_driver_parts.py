@@ -160,9 +160,8 @@ def test_what_is_said_to_type_next_has_what_trials_take_and_where(
     )
 
 
-def test_a_signal_that_stops_nothing_any_more_is_no_interruption(
-    ledger: Ledger, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _signal_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let SIGTERM come once all is trained, before the rest of it is recorded."""
     drain = Recorder.drain
 
     def signalled(recorder: Recorder, seconds: float) -> list[str]:
@@ -170,6 +169,12 @@ def test_a_signal_that_stops_nothing_any_more_is_no_interruption(
         return drain(recorder, seconds)
 
     monkeypatch.setattr(Recorder, "drain", signalled)
+
+
+def test_a_signal_that_stops_nothing_any_more_is_no_interruption(
+    ledger: Ledger, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _signal_at_the_end(monkeypatch)
     code, said = ran()
     assert code == EXIT_DONE and "figures and tables" in said
     assert sweep_status(ledger) == "FINISHED"
@@ -284,21 +289,14 @@ def test_bad_input_is_an_end_where_another_cluster_would_be_begun(
 def test_a_search_that_is_interrupted_between_two_questions_counts_on(
     ledger: Ledger, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drain = Recorder.drain
-
-    def signalled(recorder: Recorder, seconds: float) -> list[str]:
-        signal.raise_signal(signal.SIGTERM)
-        return drain(recorder, seconds)
-
-    monkeypatch.setattr(Recorder, "drain", signalled)
-    monkeypatch.setattr(SweepRun, "_is_unfinished", True)
-    code, said = ran(limit_seconds=3600.0)
+    with monkeypatch.context() as patched:
+        _signal_at_the_end(patched)
+        patched.setattr(SweepRun, "_is_unfinished", True)
+        code, said = ran(limit_seconds=3600.0)
     assert code == EXIT_INTERRUPTED and "by SIGTERM" in said
     assert statuses(ledger) == {FIRST: Status.COMPLETED, SECOND: Status.COMPLETED}
     assert "seconds" in ledger.spent(ledger.find_sweep("writes"))
     # One that ends at its limit leaves nothing to go on with.
-    monkeypatch.setattr(Recorder, "drain", drain)
-    monkeypatch.setattr(SweepRun, "_is_unfinished", False)
     assert ran(limit_seconds=3600.0, restarted=True)[0] == EXIT_DONE
     assert "seconds" not in ledger.spent(ledger.find_sweep("writes"))
 
