@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import finish
-from trainers.cell import SHAPE_FIELDS, Cell
+from trainers.cell import Cell
 from trainers.checkpoint import decode, encode
 from trainers.data import Dataset
 from trainers.training import Trainer
@@ -24,7 +24,7 @@ def packs_of(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Group cells by shape."""
     packs: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        packs.setdefault(tuple(getattr(cell, name) for name in SHAPE_FIELDS), []).append(cell)
+        packs.setdefault(cell.shape, []).append(cell)
     return [*packs.values()]
 
 

@@ -79,11 +79,8 @@ class Expansion:
         self._at = f"grids.{grid.name}"
         self._set: dict[str, list[Place]] = {}
         values = plain_data(self._base_of(base, grid))
-        self._choices = [
-            (name, label, {path: list(self._resolve(name, path, None, values)) for path in paths})
-            for name, axis in grid.axes.items()
-            for label, paths in (axis.choices or {}).items()
-        ]
+        self._values = values
+        self._choices = {name: axis.choices for name, axis in grid.axes.items() if axis.choices}
         self.axis_names = tuple(grid.axes)
         self._labels = [axis.labels for axis in grid.axes.values()]
         self._steps: list[list[list[Assignment]]] = [
@@ -175,9 +172,13 @@ class Expansion:
             ConfigError: There is one.
         """
         require_effect(self._set, f"{self._at}.set")
-        for axis, label, paths in self._choices:
-            places = {path: [_place(slot, name) for slot, name, _ in found] for path, found in paths.items()}
-            require_effect(places, f"{self._at}.axes.{axis}.choices.{label}")
+        for axis, choices in self._choices.items():
+            for label, paths in choices.items():
+                places = {path: self._places(axis, path) for path in paths}
+                require_effect(places, f"{self._at}.axes.{axis}.choices.{label}")
+
+    def _places(self, axis: str, path: str) -> list[Place]:
+        return [_place(slot, name) for slot, name, _ in self._resolve(axis, path, None, self._values)]
 
     def variants(self, *heads: str) -> Iterator[tuple[Any, ...]]:
         """Yield what these fields of a cell are, once for each combination of the axes that touch them.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sweep.forks import Fork, Sharing
-from trainers.cell import SHAPE_FIELDS, Cell
+from trainers.cell import Cell
 from trainers.cell_json import cell_to_json
 
 
@@ -120,7 +120,7 @@ def make_packs(
         pack = (formed or {}).get(cell_id)
         # Lanes commit one after another, so a kill may leave those of one pack at several steps: it goes back
         # to the last that all have.
-        key = (*(getattr(cell, name) for name in SHAPE_FIELDS), step if pack is None else pack)
+        key = (*cell.shape, step if pack is None else pack)
         group = groups.setdefault(key, [])
         if not group or len(group[-1]) == (lanes if pack is None else pack.lanes):
             group.append([])

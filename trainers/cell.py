@@ -221,6 +221,11 @@ class Cell:
             raise ConfigError(f"init: found {self.init!r}; allowed: {', '.join(INITIALISATIONS)}.")
 
     @property
+    def shape(self) -> tuple[object, ...]:
+        """What cells must agree in to be trained together: the values of `SHAPE_FIELDS`."""
+        return tuple(getattr(self, name) for name in SHAPE_FIELDS)
+
+    @property
     def num_steps(self) -> int:
         """The step at which the last phase ends."""
         return max([phase.last for phase in self.phases])

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from trainers.canonical import dataset_entry, stages
-from trainers.cell import SHAPE_FIELDS, Cell
+from trainers.cell import Cell
 from trainers.chain import SAVED_BYTES, TANGENT_BYTES, ExampleSizes, example_sizes
 from trainers.coordinates import WORTH_A_ROTATION
 from trainers.data import DatasetEntry
@@ -145,11 +145,11 @@ def lanes_for(cells: Sequence[Cell], free_bytes: int, *, device_type: str = "cud
     """Return how many lanes a pack may have, whichever of these cells are in it."""
     periods: dict[tuple[object, ...], set[int]] = {}
     for cell in cells:
-        beside = periods.setdefault(_shape(cell), set())
+        beside = periods.setdefault(cell.shape, set())
         if any(stage.projects for stage in stages(cell)):
             beside.add(cell.refresh_every)
     return min(
-        footprint(cell, device_type=device_type, periods=periods[_shape(cell)]).lanes_in(free_bytes)
+        footprint(cell, device_type=device_type, periods=periods[cell.shape]).lanes_in(free_bytes)
         for cell in cells
     )
 
@@ -172,10 +172,6 @@ def num_gatherings(period: int, periods: Collection[int]) -> int:
         multiples |= {multiple for multiple in common if multiple <= most}
     slowest = {multiple: max(one for one in everyone if multiple % one == 0) for multiple in multiples}
     return sum(multiple <= IDLE_PERIODS * period for multiple, period in slowest.items())
-
-
-def _shape(cell: Cell) -> tuple[object, ...]:
-    return tuple(getattr(cell, name) for name in SHAPE_FIELDS)
 
 
 @torch.no_grad()
