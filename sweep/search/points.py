@@ -75,10 +75,12 @@ def recorded_events(space: Space, ledger: Ledger, name: str) -> list[Event]:
     Raises:
         SweepExistsError: The sweep is not the search, or the grid, that this space would go on with.
     """
-    sweep = next((one for one in ledger.list_sweeps() if one.name == name), None)
-    if sweep is None:
+    try:
+        sweep = ledger.find_sweep(name)
+    except ConfigError:
+        # There is no sweep of this name yet.
         return []
-    if sweep.space_sha256:
+    if sweep.space_sha256 not in ("", space.sha256, space.recorded_sha256):
         # Before its questions are read as configurations of this space, which may have other axes.
         stored = load_space_text(ledger.read_space(sweep), origin=f"<sweep {name}>", recorded=True)
         require_same_search(space, stored, name)
