@@ -18,7 +18,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,9 @@ from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of
 from benchmarks.timing import finish, median_ratio, seconds_of
 from trainers.cell import Solver
 from trainers.eigenpairs import Warm
-from trainers.eigenspace import Operator, begin_block, block_width, refresh
+from trainers.eigenspace import Operator, WarmBlock, block_width, refresh
 from trainers.objective import CurvatureProduct
 from trainers.randomness import generator
-from trainers.replay import Recorded
 
 TRACKER = "tracker"
 TUNING, RESULTS = "eigenspace_tuning", "eigenspace_refresh"
@@ -66,31 +65,27 @@ class Tracker:
         self._size = problem.num_params if self._coordinates is None else self._coordinates.size
         self.width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, self._size)
         self._warm: Warm | None = None
-        self._begin = Recorded[tuple[CurvatureProduct, Tensor, Tensor]]()
+        self._block = WarmBlock(replayable=True)
 
-    def _begin_at(self, params_NP: Tensor, block_NWC: Tensor) -> tuple[CurvatureProduct, Tensor, Tensor]:
-        product = self._problem.curvature(self._coordinates, params_NP)
-        return product, *begin_block(product, block_NWC)
+    def _linearise(self, params_NP: Tensor) -> CurvatureProduct:
+        return self._problem.curvature(self._coordinates, params_NP)
 
     def __call__(self) -> Answer:
         """Refresh as the trainer does: on a GPU, what comes first is replayed."""
-        calls = 0
-        product: CurvatureProduct | None = None
-
-        def begin(block: Tensor) -> tuple[Tensor, Tensor]:
-            nonlocal calls, product
-            calls += 1
-            product, stacked, gram = self._begin(self._begin_at, self._problem.params, block)
-            return stacked, gram
+        params, calls = self._problem.params, 0
+        if self._warm is None:
+            operator = Operator(product=self._linearise(params))
+        else:
+            operator = self._block.begin(self._linearise, params, self._warm.block_NWP)
+            calls = 1
 
         def counting(block: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            assert product is not None, "a refresh begins with its first block"
-            return product(block)
+            return operator.product(block)
 
         space = refresh(
-            Operator(product=counting, begin=begin),
+            replace(operator, product=counting, of_lanes=None),
             self._warm,
             self._random_block,
             k=self._problem.row.k,
@@ -98,7 +93,7 @@ class Tracker:
             max_products=SOLVER.max_products,
             max_cold_products=SOLVER.max_cold_products,
         )
-        self._warm = Warm(block_NWP=space.basis_NWP, floor_N=space.floor_N)
+        self._warm = Warm(block_NWP=self._block.keep(space.basis_NWP), floor_N=space.floor_N)
         self.converged = bool(space.converged_N[0])
         return Answer(basis=self.leading, products=int(space.products_N[0]), calls=calls)
 

@@ -120,14 +120,14 @@ class ChainObjective:
         """Return the mean loss of each lane (N,) and its gradient (N, P)."""
         assert not masks, "no layer of a chain is one of dropout"
         values, saved = self._forward(params_NP, inputs_NBX)
-        grad = self._loss.gradient(values, targets_NBC)
-        parts: list[Tensor] = []
+        grad, whole = self._loss.gradient(values, targets_NBC), torch.empty_like(params_NP)
         for index in reversed(range(len(self._layers))):
-            at = params_NP[:, self._spans[index]], saved[index], grad
-            parts += reversed(self._layers[index].gradient(*at))
+            span = self._spans[index]
+            at = params_NP[:, span], saved[index], grad
+            self._layers[index].gradient(*at, whole[:, span])
             if index > 0:
                 grad = self._layers[index].backward(*at)
-        return self._loss.value(values, targets_NBC), torch.cat(parts[::-1], 1)
+        return self._loss.value(values, targets_NBC), whole
 
     def examples_at_once(self, params_NP: Tensor, inputs_NBX: Tensor) -> int:
         """Return how many examples like these one gradient may be of: as many as `SAVED_BYTES` hold."""
@@ -166,6 +166,7 @@ class ChainObjective:
         stacked: Sequence[Stacked],
         part: Part,
         sums: Sequence[Sums],
+        into: Sequence[Tensor],
     ) -> list[Sums]:
         """Return each layer's `sums` with this chunk's product, times its share of the examples."""
         tangents: Tensor | None = None
@@ -208,7 +209,9 @@ class ChainObjective:
             )
             if isinstance(layer, Dense):
                 gate = point.gates[index - 1] if index else None
-                total, back = layer.backward_tangent(*at, need_input=index > 0, gate=gate)
+                total, back = layer.backward_tangent(
+                    *at, need_input=index > 0, gate=gate, into_NRQ=into[index]
+                )
             else:
                 total, back = layer.backward_tangent(*at, need_input=index > 0)
             added.append(total)
@@ -270,12 +273,13 @@ class ChainObjective:
                     layer.stack(directions_NRD[:, rows, span], need_input=index > 0)
                     for index, (layer, span) in enumerate(zip(layers, spans, strict=True))
                 ]
+                into = [result[:, rows, span] for span in spans]
                 sums: list[Sums] = [None] * len(layers)
                 for start in range(0, total, size):
                     chunk = slice(start, min(total, start + size))
-                    sums = self._product(layers, params_NP, linearised(chunk), stacked, part, sums)
-                for layer, span, of_layer in zip(layers, spans, sums, strict=True):
-                    layer.collect(of_layer, result[:, rows, span])
+                    sums = self._product(layers, params_NP, linearised(chunk), stacked, part, sums, into)
+                for layer, of_layer, where in zip(layers, sums, into, strict=True):
+                    layer.collect(of_layer, where)
             return result
 
         return product

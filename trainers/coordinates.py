@@ -33,7 +33,7 @@ class Coordinates:
     Args:
         inputs_BS: The examples' inputs in coordinates of their span.
         kept_S: Which inputs the coordinates are, int64; `None` with a rotation.
-        places_C: The parameters that the compressed ones are, int64; `None` with a rotation.
+        order_P: All parameters, int64: first those that the C compressed ones are; `None` with a rotation.
         rotation_SF: Orthonormal rows; `None` where the coordinates are inputs.
         num_inputs: F.
         num_outputs: O.
@@ -42,7 +42,7 @@ class Coordinates:
 
     inputs_BS: Tensor
     kept_S: Tensor | None
-    places_C: Tensor | None
+    order_P: Tensor | None
     rotation_SF: Tensor | None
     num_inputs: int
     num_outputs: int
@@ -100,7 +100,7 @@ def coordinates_of(inputs_BF: Tensor, *, num_outputs: int, num_params: int) -> C
         return Coordinates(
             inputs_BS=triangle.mT.to(inputs_BF.dtype).contiguous(),
             kept_S=None,
-            places_C=None,
+            order_P=None,
             rotation_SF=rotation.mT.to(inputs_BF.dtype).contiguous(),
             num_inputs=num_inputs,
             num_outputs=num_outputs,
@@ -114,7 +114,7 @@ def coordinates_of(inputs_BF: Tensor, *, num_outputs: int, num_params: int) -> C
     return Coordinates(
         inputs_BS=inputs_BF[:, kept].contiguous(),
         kept_S=kept,
-        places_C=_places(kept, num_inputs=num_inputs, num_outputs=num_outputs, num_params=num_params),
+        order_P=_order(kept, num_inputs=num_inputs, num_outputs=num_outputs, num_params=num_params),
         rotation_SF=None,
         num_inputs=num_inputs,
         num_outputs=num_outputs,
@@ -122,9 +122,10 @@ def coordinates_of(inputs_BF: Tensor, *, num_outputs: int, num_params: int) -> C
     )
 
 
-def _places(kept_S: Tensor, *, num_inputs: int, num_outputs: int, num_params: int) -> Tensor:
-    """Return the parameters that are left when the first layer keeps some of its inputs."""
-    outputs = torch.arange(num_outputs, device=kept_S.device)
-    weights = (outputs.unsqueeze(1) * num_inputs + kept_S).flatten()
+def _order(kept_S: Tensor, *, num_inputs: int, num_outputs: int, num_params: int) -> Tensor:
+    """Return the parameters that are left when the first layer keeps some of its inputs, then the others."""
+    weights = torch.arange(num_outputs * num_inputs, device=kept_S.device).view(num_outputs, num_inputs)
     rest = torch.arange(num_outputs * num_inputs, num_params, device=kept_S.device)
-    return torch.cat([weights, rest])
+    left_out = torch.ones(num_inputs, dtype=torch.bool, device=kept_S.device)
+    left_out[kept_S] = False
+    return torch.cat([weights[:, kept_S].flatten(), rest, weights[:, left_out].flatten()])

@@ -37,10 +37,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from trainers import kernels
 from trainers.eigenpairs import Eigenspace, Wanted, Warm, after_power_step, pairs_of
 from trainers.krylov import RANK_TOLERANCE, SearchSpace, orthonormalise
 from trainers.objective import BlockProduct, CurvatureProduct
-from trainers.replay import Arriving
+from trainers.replay import Recorded
 from trainers.ritz import device_inner, inverse_factor, place_of, rayleigh_ritz
 
 WIDTH_MULTIPLE = 4
@@ -67,12 +68,13 @@ class Operator:
         product: Maps a block of directions of all lanes, (N, R, P), to its images.
         of_lanes: Returns the product of some lanes (their rows, int64); without it, lanes that have ended are
             multiplied for nothing.
-        begin: What `begin_block` does with the product, where there is a faster way to it.
+        begun: The start block X behind itself multiplied, [X; H X], (N, 2 W, P), and the inner products of
+            these rows, where `WarmBlock` has them already.
     """
 
     product: BlockProduct
     of_lanes: Callable[[Tensor], BlockProduct] | None = None
-    begin: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    begun: tuple[Tensor, Tensor] | None = None
 
 
 def solve(
@@ -102,26 +104,27 @@ def solve(
     wanted = Wanted(k, lanes, width)
     if floor_N is None:
         floor_N = torch.zeros(lanes, dtype=torch.float64)
-    if operator.begin is None:
+    if operator.begun is None:
         stacked = torch.cat([start_NWP, operator.product(start_NWP)], 1)
         gram = device_inner(stacked, stacked)
     else:
-        stacked, gram = operator.begin(start_NWP)
+        stacked, gram = operator.begun
     gram = gram.to(place_of(stacked), torch.float64)
-    state = _one_block(stacked, gram, floor_N, wanted, tolerance)
-    if bool(state.converged_N.all()):
-        return state
+    state, whole = _one_block(stacked, gram, floor_N, wanted, tolerance)
     rows = _going_on(state)
     if len(rows) == 0:
+        state.basis_NWP = _combined(whole, stacked)
         return state
-    gram = gram.cpu()
-    product, images = operator.product, stacked[:, width:]
+    product, gram, images = operator.product, gram.cpu(), stacked[:, width:]
     if len(rows) < lanes and operator.of_lanes is not None:
         product = operator.of_lanes(rows)
         start_NWP, images, gram = start_NWP[rows], images[rows], gram[rows]
         floor_N, wanted = floor_N[rows], wanted.of_lanes(rows)
     else:
         rows, images = torch.arange(lanes), images.clone(memory_format=torch.contiguous_format)
+        if kernels.serve(stacked):
+            start_NWP = start_NWP.clone(memory_format=torch.contiguous_format)
+    state.basis_NWP = _combined(whole, stacked)
     space = SearchSpace(start_NWP, images, gram, floor_N)
     del stacked, images
     after, residual = space.ritz(width, wanted, tolerance, products=width)
@@ -143,13 +146,65 @@ def solve(
         after, residual = space.ritz(width, wanted, tolerance, products=blocks * width)
 
 
-def begin_block(product: CurvatureProduct, block_NWP: Tensor) -> tuple[Tensor, Tensor]:
-    """Return [X; H X], (N, 2 W, P), and the inner products of its rows, (N, 2 W, 2 W), on the device."""
-    lanes, width, size = block_NWP.shape
-    stacked = block_NWP.new_empty(lanes, 2 * width, size)
-    stacked[:, :width] = block_NWP
-    product(block_NWP, into_NRP=stacked[:, width:])
-    return stacked, device_inner(stacked, stacked)
+class WarmBlock:
+    """The block that lanes go on from, and its first product: most of a refresh, and replayed on a GPU.
+
+    There the block has a place of its own, so that what reads it can be recorded, and stays in it from
+    refresh to refresh.
+
+    Args:
+        replayable: Whether which operations a product consists of depends on shapes alone.
+    """
+
+    def __init__(self, *, replayable: bool) -> None:
+        self._replayable = replayable
+        self._recorded = Recorded[tuple[CurvatureProduct, Tensor]]()
+        self._stacked_NMP: Tensor | None = None
+
+    def begin(
+        self, linearise: Callable[[Tensor], CurvatureProduct], params_NP: Tensor, block_NWP: Tensor
+    ) -> Operator:
+        """Return the operator that `linearise` gives at these weights, its first product begun."""
+        stacked = self._place(block_NWP)
+
+        def first(params_NP: Tensor) -> tuple[CurvatureProduct, Tensor]:
+            product = linearise(params_NP)
+            block, images = stacked.chunk(2, 1)
+            product(block, into_NRP=images)
+            return product, device_inner(stacked, stacked)
+
+        product, gram = self._recorded(first, params_NP) if self._replayable else first(params_NP)
+        return Operator(
+            product=product,
+            of_lanes=lambda rows: linearise(params_NP[rows]),
+            begun=(stacked, gram),
+        )
+
+    def keep(self, block_NWP: Tensor) -> Tensor:
+        """Return a block where the next refresh will look for it."""
+        return block_NWP if self._stacked_NMP is None else self._place(block_NWP).chunk(2, 1)[0]
+
+    def _place(self, block_NWP: Tensor) -> Tensor:
+        """Return room for a block and its images, (N, 2 W, P), that begins with it."""
+        lanes, width, size = block_NWP.shape
+        stacked = self._stacked_NMP
+        if stacked is None:
+            stacked = block_NWP.new_empty(lanes, 2 * width, size)
+        if block_NWP.device.type == "cuda":
+            self._stacked_NMP = stacked
+        own = stacked[:, :width]
+        if own.data_ptr() != block_NWP.data_ptr():
+            own.copy_(block_NWP)
+        return stacked
+
+
+def _combined(factors_NWM: Tensor, stacked_NMP: Tensor) -> Tensor:
+    """Return factors times rows; where a program does it, in the place of the first rows."""
+    if not kernels.serve(stacked_NMP):
+        return torch.bmm(factors_NWM, stacked_NMP)
+    from trainers.kernels.combination import combine
+
+    return combine(stacked_NMP, factors_NWM)
 
 
 def _going_on(state: Eigenspace) -> Tensor:
@@ -195,7 +250,7 @@ def refresh(
         operator = Operator(product=operator.of_lanes(rows), of_lanes=_of_lanes_in(operator.of_lanes, rows))
         block, counts = block[rows], [counts[row] for row in rows.tolist()]
     else:
-        operator, rows = replace(operator, begin=None), torch.arange(len(bad))
+        operator, rows = replace(operator, begun=None), torch.arange(len(bad))
     cold = solve(operator, block, k=counts, tolerance=tolerance, max_products=max_cold_products)
     products = state.products_N[rows] + cold.products_N
     wanted = Wanted(counts, *cold.values_NW.shape)
@@ -228,7 +283,7 @@ def _put(state: Eigenspace, rows: Tensor, source: Eigenspace, at: Tensor) -> Non
 
 def _one_block(
     stacked_NMP: Tensor, gram_NMM: Tensor, floor_N: Tensor, wanted: Wanted, tolerance: float
-) -> Eigenspace:
+) -> tuple[Eigenspace, Tensor]:
     """Do Rayleigh-Ritz and the power step in one block, knowing its vectors by their inner products alone.
 
     The norm of a residual that comes from inner products is no smaller than rounding, which counts as part
@@ -240,6 +295,10 @@ def _one_block(
         floor_N: See `solve`.
         wanted: How many pairs.
         tolerance: See `solve`.
+
+    Returns:
+        The pairs, whose basis is still the block; and the new basis, as combinations of the block and its
+        images, (N, W, 2 W).
     """
     stacked, gram, width = stacked_NMP, gram_NMM, stacked_NMP.shape[1] // 2
     gram.copy_(0.5 * (gram + gram.mT))
@@ -255,8 +314,6 @@ def _one_block(
     norms, scale = after_power_step(theta, norms, floor_N.to(theta.device))
     moved = torch.addcmul(vectors, scale.unsqueeze(2), residual)
     whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
-    found = Arriving(torch.cat([theta, norms], 1))
-    basis = torch.bmm(whole.to(stacked), stacked)
-    # The device is at the basis while the host goes on with the rest.
-    theta, norms = found.get().split(width, 1)
-    return pairs_of(basis, theta, norms, wanted, tolerance, width, floor_N)
+    theta, norms = torch.cat([theta, norms], 1).cpu().split(width, 1)
+    state = pairs_of(stacked[:, :width], theta, norms, wanted, tolerance, width, floor_N)
+    return state, whole.to(stacked)

@@ -149,6 +149,10 @@ class Lane:
         """Return the probes that are due."""
         return [probe for probe in self.probes if step % probe.every == 0 or step == self.num_steps]
 
+    def is_measured_at(self, step: int) -> bool:
+        """Whether anything about the weights at `step` is recorded or judged."""
+        return self.evaluates_at(step) or self.judges_at(step) or bool(self.probes_at(step))
+
     def begins_or_checks_at(self, step: int) -> bool:
         """Whether a stage begins at `step`, or may end on its condition."""
         return step < self.num_steps and (step == self.stage_at(step).start or self.checks_condition_at(step))

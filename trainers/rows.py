@@ -12,6 +12,12 @@ def together(rows: Sequence[Tensor]) -> Tensor:
     What an operation returns for all lanes is kept by each lane as its row; the next one for all lanes then
     need not move it.
     """
+    found = in_one_place(rows)
+    return torch.stack(list(rows)) if found is None else found
+
+
+def in_one_place(rows: Sequence[Tensor]) -> Tensor | None:
+    """Return tensors (...) of one shape as a view (N, ...) where they follow each other."""
     first = rows[0]
     if len(rows) == 1:
         return first.unsqueeze(0)
@@ -23,5 +29,5 @@ def together(rows: Sequence[Tensor]) -> Tensor:
     storage = first.untyped_storage()
     inside = start + (len(rows) - 1) * step + first.numel() * size <= storage.data_ptr() + storage.nbytes()
     if not (follows and inside and all(row.is_contiguous() for row in rows)):
-        return torch.stack(list(rows))
+        return None
     return first.as_strided((len(rows), *first.shape), (step // size, *first.stride()))

@@ -3,6 +3,7 @@
 Shape legend: N lanes, P parameters, S steps.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,10 @@ from trainers.options import Choice
 from trainers.replay import Arriving
 from trainers.stepping import Examples, Steps
 from trainers.tracking import dominant_of, subspaces_of
+
+MOST_MOVES = 2
+"""Directions that have moved more often between the refreshes of one pack are copied: each time, what is
+prepared is prepared anew. They move where lanes are refreshed now with some and now with others."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,21 +65,26 @@ class Stepper:
     def __init__(self, instruments: Instruments, batches: Batches, masked: Sequence[MaskedLayer]) -> None:
         self._instruments, self._batches, self._masked = instruments, batches, masked
         self._prepared: dict[tuple[int, ...], tuple[list[Stage], Steps]] = {}
+        self._moves: Counter[tuple[int, ...]] = Counter()
 
     def forget(self) -> None:
         """Drop what is prepared: the lanes or their weights are others now."""
         self._prepared.clear()
+        self._moves.clear()
 
     def renew_dominant(self, lanes: Sequence[Lane], step: int) -> None:
         """Let the steps that are prepared, and go on, project with what a refresh has found."""
-        for rows, (stages, steps) in self._prepared.items():
+        for rows, (stages, steps) in [*self._prepared.items()]:
             members = [lanes[row] for row in rows]
             dominant = steps.update.dominant
             if any(lane.num_steps == step for lane in members):
                 # It ends here, and with it what is prepared.
                 continue
-            if dominant is not None and stages == [lane.stage_at(step) for lane in members]:
-                dominant.renew(subspaces_of(self._instruments, members, step))
+            if dominant is None or stages != [lane.stage_at(step) for lane in members]:
+                continue
+            if not dominant.renew(subspaces_of(self._instruments, members, step)):
+                del self._prepared[rows]
+                self._moves[rows] += 1
 
     def next_update(self, lanes: Sequence[Lane], row: int, params_P: Tensor, step: int) -> Tensor:
         """Return what update number `step` would add to the weights of one lane, (P,)."""
@@ -148,7 +158,9 @@ class Stepper:
             rule=rule,
             dom_rate_N1=params_NP.new_tensor([[stage.dom_rate] for stage in stages]),
             bulk_rate_N1=params_NP.new_tensor([[stage.bulk_rate] for stage in stages]),
-            dominant=dominant_of(self._instruments, lanes, step),
+            dominant=dominant_of(
+                self._instruments, lanes, step, shares=self._moves[tuple(rows)] <= MOST_MOVES
+            ),
             project_gradient=options.get("project") == "gradient",
         )
         return Steps(params_NP=params_NP, state=state, update=update, examples=examples)

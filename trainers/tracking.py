@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainers.coordinates import Coordinates
 from trainers.eigenpairs import Eigenspace, Warm
-from trainers.eigenspace import Operator, begin_block, block_width
+from trainers.eigenspace import Operator, WarmBlock, block_width
 from trainers.history import EIGENSPACE_CONVERGED, EIGENSPACE_PRODUCTS, EIGENSPACE_RESIDUAL
 from trainers.instruments import Examples, Instruments, start_block
 from trainers.lane import Lane
@@ -18,7 +18,6 @@ from trainers.magnitude import refresh_leading
 from trainers.objective import CurvatureProduct
 from trainers.optimizers import OPTIMIZERS
 from trainers.optimizers.dominant import Dominant, Subspace
-from trainers.replay import Recorded
 from trainers.rows import together
 
 IDLE_PERIODS = 16
@@ -100,11 +99,10 @@ class _Group:
         self._examples = _examples(instruments, lanes[0])
         assert self._stages[0].k is not None
         self._coordinates = _coordinates(self._examples, self._stages[0].k)
-        # The first product of a refresh, and the inner products that follow, are most of it.
-        self._begin = Recorded[tuple[CurvatureProduct, Tensor, Tensor]]()
+        self._block = WarmBlock(replayable=instruments.objective.replayable)
         self._used = step
         self._params_NP: Tensor | None = None
-        self._begun: tuple[CurvatureProduct, Tensor, Tensor] | None = None
+        self._operator: Operator | None = None
         self._found: Eigenspace | None = None
 
     def serves(self, alive: set[int], step: int) -> bool:
@@ -115,41 +113,29 @@ class _Group:
             for lane, stage in zip(self._lanes, self._stages, strict=True)
         )
 
-    def _product(self, params_NP: Tensor) -> CurvatureProduct:
+    def _linearise(self, params_NP: Tensor) -> CurvatureProduct:
         return self._instruments.objective.curvature(
             params_NP, *self._examples.for_lanes(len(params_NP)), coordinates=self._coordinates
         )
 
-    def _begin_at(self, params_NP: Tensor, block_NWC: Tensor) -> tuple[CurvatureProduct, Tensor, Tensor]:
-        product = self._product(params_NP)
-        return product, *begin_block(product, block_NWC)
-
     def launch(self, params_NP: Tensor, step: int) -> None:
         """Do the first product of a warm refresh at these weights."""
-        self._params_NP, self._begun, self._used = params_NP, None, step
+        self._params_NP, self._used = params_NP, step
         if self._lanes[0].block_WC is not None and self._solver.order == "algebraic":
-            block_NWC = self._block()
-            if self._instruments.objective.replayable:
-                self._begun = self._begin(self._begin_at, params_NP, block_NWC)
-            else:
-                self._begun = self._begin_at(params_NP, block_NWC)
+            self._operator = self._block.begin(self._linearise, params_NP, self._blocks())
+        else:
+            self._operator = Operator(
+                product=self._linearise(params_NP),
+                of_lanes=lambda rows: self._linearise(params_NP[rows]),
+            )
 
-    def _block(self) -> Tensor:
+    def _blocks(self) -> Tensor:
         return together([lane.block_WC for lane in self._lanes if lane.block_WC is not None])
-
-    def _operator(self, params_NP: Tensor) -> Operator:
-        def of_lanes(rows: Tensor) -> CurvatureProduct:
-            return self._product(params_NP[rows])
-
-        if self._begun is None:
-            return Operator(product=self._product(params_NP), of_lanes=of_lanes)
-        product, stacked, gram = self._begun
-        return Operator(product=product, of_lanes=of_lanes, begin=lambda _: (stacked, gram))
 
     def finish(self, step: int) -> None:
         """Recompute the lanes' subspaces."""
-        params_NP = self._params_NP
-        assert params_NP is not None, "nothing has been launched"
+        params_NP, operator = self._params_NP, self._operator
+        assert params_NP is not None and operator is not None, "nothing has been launched"
         lanes = self._lanes
         counts = [stage.k or 0 for stage in self._stages]
         size = params_NP.shape[1] if self._coordinates is None else self._coordinates.size
@@ -162,10 +148,10 @@ class _Group:
         warm = None
         if lanes[0].block_WC is not None:
             floors = torch.tensor([lane.floor for lane in lanes], dtype=torch.float64)
-            warm = Warm(block_NWP=self._block(), floor_N=floors)
+            warm = Warm(block_NWP=self._blocks(), floor_N=floors)
         space = refresh_leading(
             self._solver.order,
-            self._operator(params_NP),
+            operator,
             warm,
             random_blocks,
             k=counts,
@@ -173,11 +159,11 @@ class _Group:
             max_products=self._solver.max_products,
             max_cold_products=self._solver.max_cold_products,
         )
-        self._begun = self._params_NP = None
+        self._operator = self._params_NP = None
         self._found = space
         held = _held(space.values_NW, counts, self._coordinates, self._solver.order)
         floors = space.floor_N.tolist()
-        blocks, values = space.basis_NWP.unbind(0), space.values_NW.unbind(0)
+        blocks, values = self._block.keep(space.basis_NWP).unbind(0), space.values_NW.unbind(0)
         if len(lanes) > 1 and params_NP.device.type == "cpu":
             # In memory of their own: on a CPU the bits of products depend on where they begin.
             blocks = tuple(block.clone() for block in blocks)
@@ -206,14 +192,16 @@ class _Group:
             )
 
 
-def dominant_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> Dominant | None:
+def dominant_of(
+    instruments: Instruments, lanes: Sequence[Lane], step: int, *, shares: bool = False
+) -> Dominant | None:
     """Return the lanes' Dominant subspaces for update number `step`; `None` when no lane projects."""
     stages = [lane.stage_at(step) for lane in lanes]
     most = max(stage.k or 0 for stage in stages)
     if not most:
         return None
     inverts = any(OPTIMIZERS[stage.optimizer.name].dominant_only for stage in stages)
-    return Dominant(subspaces_of(instruments, lanes, step), most=most, inverts=inverts)
+    return Dominant(subspaces_of(instruments, lanes, step), most=most, inverts=inverts, shares=shares)
 
 
 def subspaces_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> list[Subspace | None]:

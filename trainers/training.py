@@ -223,10 +223,12 @@ class Trainer:
             going_on = [lane for lane in self._active if self.step < lane.num_steps]
             nearest = min((lane.next_event(self.step) for lane in going_on), default=stop)
             nearest = min(stop, nearest, self.step + MAX_STEPS_UNWATCHED)
+            measured = [lane for lane in self._active if lane.is_measured_at(self.step)]
             if due:
+                # From here until its next steps a GPU has next to nothing to do.
                 self._tracker.finish(due, self.step)
                 self._stepper.renew_dominant(self._active, self.step)
-            self._measure(self._active)
+            self._measure(measured)
             if not self._active:
                 self._tracker.note(due, self.step)
                 return
@@ -251,6 +253,9 @@ class Trainer:
             if id(lane) in ended:
                 lane.outcome = ended[id(lane)]
                 self._ended_weights[id(lane)] = self._params_NP[row].clone()
+                if lane.block_WC is not None:
+                    # Of its own: where it lies, the blocks of all lanes are kept.
+                    lane.block_WC = lane.block_WC.clone()
             else:
                 staying.append(row)
         self._params_NP = self._params_NP[staying]

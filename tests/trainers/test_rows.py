@@ -43,7 +43,12 @@ def test_neighbours_in_other_memory_are_copied() -> None:
 
 def test_bases_of_blocks_of_any_width_lie_in_one_tensor() -> None:
     blocks = [torch.randn(width, 7) for width in (12, 16)]
-    room = _Together(basis_NKC=torch.zeros(2, 10, 7), inverse_NK=torch.zeros(2, 10), coordinates=None)
+    room = _Together(
+        basis_NKC=torch.zeros(2, 10, 7),
+        inverse_NK=torch.zeros(2, 10),
+        counts_N=torch.zeros(2, dtype=torch.int32),
+        coordinates=None,
+    )
     room.fill(
         [
             Subspace(block_WC=block, values_W=torch.ones(len(block)), count=10, coordinates=None)

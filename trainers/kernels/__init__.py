@@ -18,7 +18,7 @@ ERROR = 1e-6
 """Relative, in norms: that of float32 products. Tensor cores multiply numbers of 11 bits, whose products have
 a hundred times as much. Sums that are not cut into short ones are allowed ten times as much."""
 
-TRIED_OUT_ON = (132, 64), (68, 64), (132, 96), (68, 96), (1, 68), (132, 68), (12, 600), (600,), (1,)
+TRIED_OUT_ON = (132, 64), (68, 64), (132, 96), (68, 96), (1, 68), (132, 68), (12, 600), (600,), (1,), (12, 68)
 """Shapes of a lane's operands, which are random: more than one tile of each result."""
 
 
@@ -47,31 +47,39 @@ def _try_out(device: torch.device) -> None:
     Here and not where it is first needed, because a program that asks for more than a GPU has fails when it
     is started.
     """
+    from trainers.kernels.combination import combine
     from trainers.kernels.products import LARGE, halves, inner, multiply, sums_over
     from trainers.kernels.projection import add_projection
 
     draw = torch.Generator().manual_seed(0)
     operands = [torch.randn(2, *shape, generator=draw) for shape in TRIED_OUT_ON]
-    left, right, left2, right2, bias, scale, basis, vectors, factors = (one.to(device) for one in operands)
+    left, right, left2, right2, bias, scale, basis, vectors, factors, mixing = (
+        one.to(device) for one in operands
+    )
     whole, into = left.new_empty(2, 1, *scale.shape[1:]), torch.zeros_like(vectors)
     pairs = [
         (one.unsqueeze(1), halves(other).unsqueeze(2)) for one, other in ((left, right), (left2, right2))
     ]
     multiply(whole, *pairs, bias_NRJ=bias, scale_NMS=scale, tiles=LARGE)
-    add_projection(into, basis, vectors, factors, None)
+    counts = torch.full((2,), basis.shape[1], dtype=torch.int32, device=device)
+    add_projection(into, basis, vectors, factors, counts_N=counts, rates_N1=factors)
     found = {
         "multiply": (whole.squeeze(1), ERROR),
         "sums_over": (sums_over(left, left2), ERROR),
         "inner": (inner(left, right), 10 * ERROR),
         "add_projection": (into, 10 * ERROR),
+        "combine": (combine(right.clone(), mixing), ERROR),
     }
-    left, right, left2, right2, bias, scale, basis, vectors, factors = (one.double() for one in operands)
+    left, right, left2, right2, bias, scale, basis, vectors, factors, mixing = (
+        one.double() for one in operands
+    )
     coefficients = (basis @ vectors.unsqueeze(2)) * factors.unsqueeze(2)
     exact = {
         "multiply": (left @ right.mT + left2 @ right2.mT + bias) * scale,
         "sums_over": left.mT @ left2,
         "inner": left @ right.mT,
-        "add_projection": (coefficients.mT @ basis).squeeze(1),
+        "add_projection": (coefficients.mT @ basis).squeeze(1) + factors * vectors,
+        "combine": mixing @ right,
     }
     wrong = [
         name

@@ -7,10 +7,9 @@ Shape legend: N lanes, B examples, R directions, O outputs, I inputs.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from trainers.kernels.products import halves, multiply, sums_over
+from trainers.kernels.products import halves, multiply, place_sums, sums_over
 from trainers.layers.dense_products import Matrices, Sums
 
 
@@ -24,10 +23,14 @@ class _Matrices:
 
 @dataclass(slots=True)
 class _Sums:
-    """From g', (N, R O, I) and with a bias its sum in column I; from x', (N, R I, O)."""
+    """From g', (N, R O, I) and with a bias its sum in column I; from x', (N, R I, O).
 
-    weight: Tensor
+    The former is `None` where it lies in its place, and what is here is to be added to what lies there.
+    """
+
+    weight: Tensor | None
     mixed: Tensor | None
+    placed: bool
 
 
 class TensorCoreProducts:
@@ -78,15 +81,18 @@ class TensorCoreProducts:
         tangents_NBRI: Tensor | None,
         *,
         bias: bool,
+        into: tuple[Tensor, Tensor | None] | None = None,
     ) -> Sums:
         """See `DenseProducts`."""
-        weight = sums_over(grad_tangents_NBRO.flatten(2), inputs_NBI, plain_too=bias)
-        mixed = None
+        both = grad_tangents_NBRO.flatten(2), inputs_NBI
+        weight = mixed = None
+        if sums is not None or into is None or not place_sums(*both, *into):
+            weight = sums_over(*both, plain_too=bias)
         if grad_NBO is not None and tangents_NBRI is not None:
             mixed = sums_over(tangents_NBRI.flatten(2), grad_NBO)
         if sums is None:
-            return _Sums(weight=weight, mixed=mixed)
-        sums.weight.add_(weight)
+            return _Sums(weight=weight, mixed=mixed, placed=weight is None)
+        sums.weight = weight if sums.weight is None or weight is None else sums.weight.add_(weight)
         if mixed is not None:
             sums.mixed.add_(mixed)
         return sums
@@ -114,13 +120,14 @@ class TensorCoreProducts:
     def collect(self, sums: Sums, weight_NROI: Tensor, bias_NRO: Tensor | None) -> None:
         """See `DenseProducts`."""
         _, count, outputs, inputs = weight_NROI.shape
-        both = sums.weight.unflatten(1, (count, outputs))
-        if sums.mixed is None:
-            weight_NROI.copy_(both[..., :inputs])
-        else:
-            torch.add(both[..., :inputs], sums.mixed.unflatten(1, (count, inputs)).mT, out=weight_NROI)
-        if bias_NRO is not None:
-            bias_NRO.copy_(both[..., inputs])
+        put = Tensor.add_ if sums.placed else Tensor.copy_
+        if sums.weight is not None:
+            both = sums.weight.unflatten(1, (count, outputs))
+            put(weight_NROI, both[..., :inputs])
+            if bias_NRO is not None:
+                put(bias_NRO, both[..., inputs])
+        if sums.mixed is not None:
+            weight_NROI.add_(sums.mixed.unflatten(1, (count, inputs)).mT)
 
 
 TENSOR_CORES = TensorCoreProducts()

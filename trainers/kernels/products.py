@@ -71,7 +71,7 @@ def halves(matrices: Tensor) -> Tensor:
     lanes, inner = matrices.shape[0], 1 if matrices.dim() == 3 else matrices.shape[1]
     strides = matrices.stride(0), 0 if matrices.dim() == 3 else matrices.stride(1)
     both = matrices.new_empty(2, *matrices.shape)
-    unit = _unit([size, *strides], [matrices])
+    unit = widest_load([size, *strides], [matrices])
     grid = (-(-size // BLOCK) * lanes * inner,)
     numbers = [number // unit for number in (size, *strides)]
     _split[grid](
@@ -88,31 +88,37 @@ def multiply(
     bias_NRJ: Tensor | None = None,
     scale_NMS: Tensor | None = None,
     part: int | None = None,
+    apart_NGM: Tensor | None = None,
     tiles: Tiles | None = None,
 ) -> Tensor:
     """Write (left right^T + second left right^T + bias) * scale and return where.
 
     Args:
-        into_NRMJ: Overwritten; contiguous along its last axis.
+        into_NRMJ: Overwritten; contiguous along its last axis. Rows may lie in groups, (N, R, G, M, J).
         pair: Left and right.
         second: Another pair, with a K of its own; its right one is of the same kind.
         bias_NRJ: Of each column; contiguous along its last axis.
         scale_NMS: Factors, the same for all R; column j takes number j modulo S.
+        apart_NGM: Where the column goes that is computed beyond those of `into_NRMJ`, for R = 1; contiguous
+            along its last axis. What stands behind that one in the right operand is ignored.
         part: With operands of R = 1, the R results are sums over so many of K each, the last over the rest.
         tiles: How to cut; by the number of tiles if not given.
     """
-    lanes, results, rows, columns = into_NRMJ.shape
+    into = into_NRMJ if into_NRMJ.dim() == 5 else into_NRMJ.unsqueeze(2)
+    lanes, results, groups, group, kept = into.shape
+    rows, columns = groups * group, pair[1].shape[-2]
+    assert columns == kept or apart_NGM is not None
     if tiles is None:
         count = lanes * results * -(-rows // LARGE.rows) * -(-columns // LARGE.columns)
-        tiles = LARGE if count >= _processors(into_NRMJ.device) else SMALL
+        tiles = LARGE if count >= _processors(into.device) else SMALL
     depth = pair[0].shape[3]
     size, last = (depth, depth) if part is None else (part, depth - (results - 1) * part)
     depth2 = 0 if second is None else second[0].shape[3]
     lefts, rights = zip(pair, second or pair, strict=True)
     by_rows = [left.stride(3) == 1 for left in lefts]
-    numbers: list[int] = [*into_NRMJ.stride()[:3]]
-    tensors, farthest = [into_NRMJ], rows * into_NRMJ.stride(2)
-    assert into_NRMJ.stride(3) == 1
+    numbers, tensors = list[int](), list[Tensor]()
+    farthest = groups * into.stride(2) + group * into.stride(3)
+    assert into.stride(4) == 1
     for left, right, along in zip(lefts, rights, by_rows, strict=True):
         assert left.stride(3 if along else 2) == 1 and right.stride(-1) == 1
         across = left.stride(2 if along else 3)
@@ -121,22 +127,26 @@ def multiply(
         numbers += [n, r if part is None else part, j, right.stride(0) if right.dim() == 5 else 0]
         tensors += [left, right]
         farthest = max(farthest, rows * across if along else 0, columns * j)
-    bias = into_NRMJ if bias_NRJ is None else bias_NRJ
-    scale = into_NRMJ if scale_NMS is None else scale_NMS
+    bias = pair[0] if bias_NRJ is None else bias_NRJ
+    scale = pair[0] if scale_NMS is None else scale_NMS
+    apart = into if apart_NGM is None else apart_NGM
     numbers += [0, 0] if bias_NRJ is None else [bias.stride(0), bias.stride(1)]
     numbers += [0, 0, 0] if scale_NMS is None else [scale.stride(0), scale.stride(1), scale.shape[2]]
-    counts = [rows, columns, size, last, depth2]
-    unit = _unit([*numbers, *counts], [*tensors, bias, scale])
+    counts = [rows, columns, kept, size, last, depth2]
+    unit = widest_load([*numbers, *counts], [*tensors, bias, scale])
     units = iter([number // unit for number in numbers])
+    into_unit = widest_load(into.stride()[:4], [into])
 
     def some(count: int) -> list[int]:
         return [next(units) for _ in range(count)]
 
-    arguments: list[object] = [into_NRMJ, *some(3)]
+    arguments: list[object] = [into, *(stride // into_unit for stride in into.stride()[:4])]
+    arguments += [apart, apart.stride(0), apart.stride(1)]
     for left, right in zip(lefts, rights, strict=True):
         arguments += [left, *some(3), right, *some(4)]
     arguments += [bias, *some(2), scale, *some(3)]
-    arguments += [rows // unit, columns // unit, results, size // unit, last // unit, depth2 // unit]
+    arguments += [rows // unit, group, columns // unit, kept // unit, results]
+    arguments += [size // unit, last // unit, depth2 // unit]
     grid = (-(-rows // tiles.rows) * -(-columns // tiles.columns) * lanes * results,)
     _product[grid](
         *arguments,
@@ -148,6 +158,9 @@ def multiply(
         TWO=second is not None,
         BIAS=bias_NRJ is not None,
         SCALE=scale_NMS is not None,
+        GROUPS=groups > 1,
+        APART=apart_NGM is not None,
+        INTO_UNIT=into_unit,
         ROWS=tiles.rows,
         COLUMNS=tiles.columns,
         DEPTH=min(tiles.depth, max(16, triton.next_power_of_2(max(depth, depth2)))),
@@ -164,21 +177,47 @@ def sums_over(tall_NKM: Tensor, short_NKJ: Tensor, *, plain_too: bool = False) -
 
     With `plain_too` the sums of `tall` alone stand in column J, with a few columns of 0 behind it.
     """
+    (lanes, depth, rows), columns = tall_NKM.shape, short_NKJ.shape[2] + WIDEST * plain_too
+    part = _part(tall_NKM, columns)
+    into = tall_NKM.new_empty(lanes, -(-depth // part), rows, columns)
+    multiply(into, _summed(tall_NKM, short_NKJ, plain_too=plain_too), part=part)
+    return into.squeeze(1) if into.shape[1] == 1 else into.sum(1)
+
+
+def place_sums(
+    tall_NKM: Tensor, short_NKJ: Tensor, products_NGLJ: Tensor, sums_NGL: Tensor | None = None
+) -> bool:
+    """Write what `sums_over` returns in its place, with M = G L; return whether it was possible.
+
+    It is where there is one part.
+    """
+    plain_too = sums_NGL is not None
+    if _part(tall_NKM, short_NKJ.shape[2] + WIDEST * plain_too) < tall_NKM.shape[1]:
+        return False
+    pair = _summed(tall_NKM, short_NKJ, plain_too=plain_too)
+    multiply(products_NGLJ.unsqueeze(1), pair, apart_NGM=sums_NGL)
+    return True
+
+
+def _part(tall_NKM: Tensor, columns: int) -> int:
+    """Return how many terms are summed by one program."""
     lanes, depth, rows = tall_NKM.shape
+    tiles = lanes * -(-rows // LARGE.rows) * -(-columns // LARGE.columns)
+    parts = max(1, min(depth // LEAST_PART, 4 * _processors(tall_NKM.device) // tiles))
+    return -(-depth // (parts * WIDEST)) * WIDEST
+
+
+def _summed(tall_NKM: Tensor, short_NKJ: Tensor, *, plain_too: bool) -> Pair:
+    """Return the operands of `sums_over`."""
+    lanes, depth, _ = tall_NKM.shape
     # One copy will do where all lanes share one matrix.
     right = (short_NKJ[:1] if short_NKJ.stride(0) == 0 else short_NKJ).mT
     if plain_too:
         ones = right.new_zeros(1, WIDEST, 1)
         ones[0, 0] = 1
         right = torch.cat([right, ones.expand(len(right), WIDEST, depth)], 1)
-    columns = right.shape[1]
-    tiles = lanes * -(-rows // LARGE.rows) * -(-columns // LARGE.columns)
-    parts = max(1, min(depth // LEAST_PART, 4 * _processors(tall_NKM.device) // tiles))
-    part = -(-depth // (parts * WIDEST)) * WIDEST
-    into = tall_NKM.new_empty(lanes, -(-depth // part), rows, columns)
-    right = halves(right.contiguous()).expand(2, lanes, columns, depth).unsqueeze(2)
-    multiply(into, (tall_NKM.mT.unsqueeze(1), right), part=part)
-    return into.squeeze(1) if into.shape[1] == 1 else into.sum(1)
+    right = halves(right.contiguous()).expand(2, lanes, *right.shape[1:])
+    return tall_NKM.mT.unsqueeze(1), right.unsqueeze(2)
 
 
 def inner(left_NMK: Tensor, right_NWK: Tensor) -> Tensor:
@@ -189,8 +228,8 @@ def inner(left_NMK: Tensor, right_NWK: Tensor) -> Tensor:
     return into.sum(1, dtype=torch.float64)
 
 
-def _unit(numbers: Sequence[int], tensors: Sequence[Tensor]) -> int:
-    """Return the widest load that all strides, counts and places allow."""
+def widest_load(numbers: Sequence[int], tensors: Sequence[Tensor]) -> int:
+    """Return the elements of the widest load that all strides, counts and places allow."""
     unit = WIDEST
     while any(number % unit for number in numbers) or any(
         tensor.data_ptr() % (unit * tensor.element_size()) for tensor in tensors

@@ -13,12 +13,20 @@ OPTIONS = {} if knobs.runtime.interpret else {"enable_fp_fusion": True}
 """Of every program: said, because versions of Triton differ in what they take for granted."""
 
 PRODUCT_NUMBERS = [
-    *(f"{what}_{axis}" for what, axes in (("into", "nrm"), ("bias", "nr"), ("scale", "nm")) for axis in axes),
+    *(f"{what}_{axis}" for what, axes in (("into", "nrgm"), ("apart", "ng")) for axis in axes),
+    *(f"{what}_{axis}" for what, axes in (("bias", "nr"), ("scale", "nm")) for axis in axes),
     *(f"left{which}_{axis}" for which in ("", "2") for axis in "nrs"),
     *(f"right{which}_{axis}" for which in ("", "2") for axis in "nrjh"),
-    *("scale_columns", "num_rows", "num_columns", "num_parts", "depth", "last_depth", "depth2"),
+    *("scale_columns", "num_rows", "group", "num_columns", "num_kept", "num_parts"),
+    *("depth", "last_depth", "depth2"),
 ]
 """What `product` is not compiled anew for."""
+
+PROJECTION_NUMBERS = [
+    *("into_n", "basis_n", "basis_k", "vectors_n", "scales_n", "scales_k"),
+    *("lanes", "abreast", "size", "total", "blocks", "num_parts", "num_shares"),
+]
+"""What `projection` is not compiled anew for."""
 
 
 @triton.jit
@@ -77,7 +85,11 @@ def product(
     into,
     into_n,
     into_r,
+    into_g,
     into_m,
+    apart,
+    apart_n,
+    apart_g,
     left,
     left_n,
     left_r,
@@ -104,7 +116,9 @@ def product(
     scale_m,
     scale_columns,
     num_rows,
+    group,
     num_columns,
+    num_kept,
     num_parts,
     depth,
     last_depth,
@@ -117,6 +131,9 @@ def product(
     TWO: tl.constexpr,
     BIAS: tl.constexpr,
     SCALE: tl.constexpr,
+    GROUPS: tl.constexpr,
+    APART: tl.constexpr,
+    INTO_UNIT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -177,8 +194,20 @@ def product(
         factor = columns[None, :] % (scale_columns * UNIT)
         scale += n * scale_n + rows[:, None] * (scale_m * UNIT)
         total *= tl.load(scale + factor, mask=here, other=0.0)
-    into += n * into_n + r * into_r + rows[:, None] * (into_m * UNIT)
-    tl.store(into + columns[None, :], total, mask=here)
+    into += (batch // num_parts).to(tl.int64) * (into_n * INTO_UNIT)
+    into += part.to(tl.int64) * (into_r * INTO_UNIT)
+    if GROUPS:
+        into += ((rows // group * into_g + rows % group * into_m) * INTO_UNIT)[:, None]
+    else:
+        into += (rows * (into_m * INTO_UNIT))[:, None]
+    tl.store(into + columns[None, :], total, mask=in_rows[:, None] & (columns < num_kept * UNIT)[None, :])
+    if APART:
+        # The column behind those that are kept, which one tile of each row has.
+        behind = num_kept * UNIT - tile % column_tiles * COLUMNS
+        if (behind >= 0) & (behind < COLUMNS):
+            apart += (batch // num_parts).to(tl.int64) * apart_n + rows // group * apart_g + rows % group
+            column = tl.where((tl.arange(0, COLUMNS) == behind)[None, :], total, 0.0)
+            tl.store(apart, tl.sum(column, axis=1), mask=in_rows)
 
 
 @triton.jit(do_not_specialize=["size", "outer", "inner"])
@@ -198,45 +227,103 @@ def split(
 
 
 @triton.jit
-def _directions(basis, n, at, size, count, UNIT: tl.constexpr, MOST: tl.constexpr):
-    """Load some entries of a lane's directions."""
+def _directions(basis, stride, count, at, size, UNIT: tl.constexpr, MOST: tl.constexpr):
+    """Load some entries of a lane's directions; 0 beyond the last of either."""
     direction = tl.arange(0, MOST)
-    rows = basis + (n * count + direction).to(tl.int64)[:, None] * (size * UNIT)
+    rows = basis + direction.to(tl.int64)[:, None] * (stride * UNIT)
     return tl.load(
         rows + at[None, :], mask=(direction < count)[:, None] & (at < size * UNIT)[None, :], other=0.0
     )
 
 
-@triton.jit(do_not_specialize=["count", "size", "stride", "num_parts"])
-def coefficients(
-    parts, basis, vectors, places, count, size, stride, num_parts,
-    UNIT: tl.constexpr, PLACES: tl.constexpr, MOST: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
+@triton.jit(do_not_specialize=PROJECTION_NUMBERS)
+def projection(
+    into, into_n, basis, basis_n, basis_k, vectors, vectors_n, scales, scales_n, scales_k,
+    rates, counts, places, sums, done, lanes, abreast, size, total, blocks, num_parts, num_shares,
+    UNIT: tl.constexpr, PLACES: tl.constexpr, RATES: tl.constexpr,
+    MOST: tl.constexpr, BLOCK: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """Write the inner products of directions and vector over one part of the entries."""
-    n = tl.program_id(1)
-    total = tl.zeros((MOST, BLOCK), dtype=tl.float32)
-    for block in range(BLOCKS):
-        at = (tl.program_id(0) * BLOCKS + block) * BLOCK + tl.arange(0, BLOCK)
-        here = at < size * UNIT
-        entry = tl.load(places + at, mask=here, other=0) if PLACES else at
-        vector = tl.load(vectors + n.to(tl.int64) * stride + entry, mask=here, other=0.0)
-        total += _directions(basis, n, at, size, count, UNIT, MOST) * vector[None, :]
-    into = parts + (n * num_parts + tl.program_id(0)) * MOST + tl.arange(0, MOST)
-    tl.store(into, tl.sum(total, axis=1))
+    """Compute a part of a lane's inner products, or add what follows from all of them to a share of a row.
 
-
-@triton.jit(do_not_specialize=["count", "size", "stride"])
-def add_combination(
-    into, basis, factors, places, count, size, stride,
-    UNIT: tl.constexpr, PLACES: tl.constexpr, MOST: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Add a combination of the directions to some entries."""
-    n = tl.program_id(1)
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    here = at < size * UNIT
+    Programs number themselves as they begin, and who waits has a higher number than those he waits for, who
+    wait for nobody. Few lanes are under way at a time, so that a cache still holds their directions when they
+    are read again.
+    """
+    number = tl.atomic_add(done + lanes, 1)
+    in_turn = abreast * (num_parts + num_shares)
+    turn, rest = number // in_turn, number % in_turn
     direction = tl.arange(0, MOST)
-    by = tl.load(factors + n * count + direction, mask=direction < count, other=0.0)
-    spanned = tl.sum(_directions(basis, n, at, size, count, UNIT, MOST) * by[:, None], axis=0)
-    entry = tl.load(places + at, mask=here, other=0) if PLACES else at
-    target = into + n.to(tl.int64) * stride + entry
-    tl.store(target, tl.load(target, mask=here) + spanned, mask=here)
+    if rest < abreast * num_parts:
+        n, part = turn * abreast + rest // num_parts, rest % num_parts
+        if n < lanes:
+            own = basis + n.to(tl.int64) * (basis_n * UNIT)
+            vector = vectors + n.to(tl.int64) * vectors_n
+            count = tl.load(counts + n)
+            products = tl.zeros((MOST, BLOCK), dtype=tl.float32)
+            for block in range(blocks):
+                at = (part * blocks + block) * BLOCK + tl.arange(0, BLOCK)
+                here = at < size * UNIT
+                entry = tl.load(places + at, mask=here, other=0) if PLACES else at
+                values = tl.load(vector + entry, mask=here, other=0.0)
+                products += _directions(own, basis_k, count, at, size, UNIT, MOST) * values[None, :]
+            tl.store(sums + (n * num_parts + part) * MOST + direction, tl.sum(products, axis=1))
+            tl.debug_barrier()
+            tl.atomic_add(done + n, 1, sem="release")
+    else:
+        rest -= abreast * num_parts
+        n, share = (turn - 1) * abreast + rest // num_shares, rest % num_shares
+        if (n >= 0) & (n < lanes):
+            ready = tl.atomic_add(done + n, 0, sem="acquire")
+            while ready < num_parts:
+                ready = tl.atomic_add(done + n, 0, sem="acquire")
+            tl.debug_barrier()
+            own = basis + n.to(tl.int64) * (basis_n * UNIT)
+            count = tl.load(counts + n)
+            factors = tl.zeros((MOST,), dtype=tl.float32)
+            for first in range(0, num_parts, AT_ONCE):
+                part = first + tl.arange(0, AT_ONCE)
+                found = sums + (n * num_parts + part)[:, None] * MOST + direction[None, :]
+                factors += tl.sum(tl.load(found, mask=(part < num_parts)[:, None], other=0.0), axis=0)
+            scale = tl.load(scales + n * scales_n + direction * scales_k, mask=direction < count, other=0.0)
+            factors *= scale
+            rate = tl.load(rates + n) if RATES else 0.0
+            for block in range(blocks):
+                at = (share * blocks + block) * BLOCK + tl.arange(0, BLOCK)
+                here = at < total
+                entry = tl.load(places + at, mask=here, other=0) if PLACES else at
+                target = into + n.to(tl.int64) * into_n + entry
+                values = tl.load(target, mask=here, other=0.0)
+                if RATES:
+                    vector = vectors + n.to(tl.int64) * vectors_n
+                    values += rate * tl.load(vector + entry, mask=here, other=0.0)
+                spanned = _directions(own, basis_k, count, at, size, UNIT, MOST) * factors[:, None]
+                tl.store(target, values + tl.sum(spanned, axis=0), mask=here)
+
+
+@triton.jit(do_not_specialize=["rows_n", "rows_m", "num_rows", "num_results", "size"])
+def combination(
+    rows, rows_n, rows_m, factors, num_rows, num_results, size,
+    UNIT: tl.constexpr, MOST: tl.constexpr, DEPTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Put combinations of a lane's rows in the place of the first of them, for some columns."""
+    blocks = tl.cdiv(size * UNIT, BLOCK)
+    n = tl.program_id(0) // blocks
+    at = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    here = at < size * UNIT
+    result = tl.arange(0, MOST)
+    rows += n.to(tl.int64) * (rows_n * UNIT)
+    factors += n.to(tl.int64) * num_results * num_rows
+    total = tl.zeros((MOST, BLOCK), dtype=tl.float32)
+    for first in range(0, num_rows, DEPTH):
+        row = first + tl.arange(0, DEPTH)
+        known = row < num_rows
+        by = tl.load(
+            factors + result[:, None] * num_rows + row[None, :],
+            mask=(result < num_results)[:, None] & known[None, :],
+            other=0.0,
+        )
+        found = rows + row.to(tl.int64)[:, None] * (rows_m * UNIT) + at[None, :]
+        values = tl.load(found, mask=known[:, None] & here[None, :], other=0.0)
+        total = tl.dot(by, values, total, input_precision="tf32x3")
+    into = rows + result.to(tl.int64)[:, None] * (rows_m * UNIT) + at[None, :]
+    tl.store(into, total, mask=(result < num_results)[:, None] & here[None, :])

@@ -1,7 +1,9 @@
-"""The projection of each lane's vector onto its directions, added to its weights, in two passes over them.
+"""The projection of each lane's vector onto its directions, added to its weights.
 
-Libraries take five: the entries of the vector that the directions have are gathered, multiplied by the
-directions, the directions by the products, and the result is scattered and added.
+Libraries take seven passes over memory: the vector is added, its entries that the directions have are
+gathered, multiplied by the directions, the directions by the products, and the result is scattered and added.
+Here it is one over the directions, which a cache holds until all of a lane's products are there, and two over
+the vector.
 
 Shape legend: N lanes, K directions, C entries of a direction, P entries of a vector.
 """
@@ -12,39 +14,57 @@ import triton
 from torch import Tensor
 
 from trainers.kernels import programs
+from trainers.kernels.products import widest_load
 
-_coefficients: Any = programs.coefficients
-_add_combination: Any = programs.add_combination
+_projection: Any = programs.projection
 
 BLOCK, BLOCKS = 512, 8
 """Entries that a program is at at a time, and how often."""
 
+AT_ONCE = 32
+"""Parts of a sum that are loaded at a time."""
+
+CACHED_BYTES = 12 * 2**20
+"""Directions of the lanes that are begun with before any of them is ended, of which a GPU is at two such."""
+
 
 def add_projection(
-    into_NP: Tensor, basis_NKC: Tensor, vectors_NP: Tensor, scales: Tensor, places_C: Tensor | None
+    into_NP: Tensor,
+    basis_NKC: Tensor,
+    vectors_NP: Tensor,
+    scales: Tensor,
+    *,
+    counts_N: Tensor,
+    rates_N1: Tensor | None = None,
+    places_P: Tensor | None = None,
 ) -> None:
-    """Add sum_i s_i <u_i, v> u_i to each lane's row, in place.
+    """Add r v + sum_i s_i <u_i, v> u_i to each lane's row, in place.
 
     Args:
-        into_NP: What is added to.
-        basis_NKC: The directions u_i, contiguous.
+        into_NP: What is added to; contiguous along its last axis, as all others are.
+        basis_NKC: The directions u_i.
         vectors_NP: v.
         scales: s, (N, 1) or (N, K).
-        places_C: The entries of a vector that a direction has, int64; `None` for all.
+        counts_N: How many of the directions a lane has, int32; what stands behind them is not read.
+        rates_N1: r, contiguous; 0 where it is not given.
+        places_P: The entries of a vector, int64: the C that a direction has, in its order, then all others.
+            `None` where it has all.
     """
     lanes, count, size = basis_NKC.shape
     most = triton.next_power_of_2(max(2, count))
     block = BLOCK if most <= 16 else max(64, BLOCK * 16 // most)
-    num_parts = -(-size // (block * BLOCKS))
-    parts = basis_NKC.new_empty(lanes, num_parts, most)
-    unit = next(unit for unit in (4, 2, 1) if size % unit == 0)
-    given = dict(UNIT=unit, PLACES=places_C is not None, MOST=most, BLOCK=block, **programs.OPTIONS)
-    places = basis_NKC if places_C is None else places_C
-    _coefficients[num_parts, lanes](
-        parts, basis_NKC, vectors_NP, places, count, size // unit, vectors_NP.stride(0), num_parts,
-        BLOCKS=BLOCKS, **given,
+    total = size if rates_N1 is None else into_NP.shape[1]
+    num_parts, num_shares = (-(-entries // (block * BLOCKS)) for entries in (size, total))
+    abreast = min(lanes, max(1, CACHED_BYTES // (count * size * basis_NKC.element_size())))
+    turns = -(-lanes // abreast) + 1
+    unit = widest_load([size, *basis_NKC.stride()[:2]], [basis_NKC])
+    sums = basis_NKC.new_empty(lanes, num_parts, most)
+    done = counts_N.new_zeros(lanes + 1)
+    _projection[turns * abreast * (num_parts + num_shares),](
+        into_NP, into_NP.stride(0), basis_NKC, basis_NKC.stride(0) // unit, basis_NKC.stride(1) // unit,
+        vectors_NP, vectors_NP.stride(0), scales, scales.stride(0), scales.stride(1) * (scales.shape[1] > 1),
+        into_NP if rates_N1 is None else rates_N1, counts_N, counts_N if places_P is None else places_P,
+        sums, done, lanes, abreast, size // unit, total, BLOCKS, num_parts, num_shares,
+        UNIT=unit, PLACES=places_P is not None, RATES=rates_N1 is not None, MOST=most, BLOCK=block,
+        AT_ONCE=AT_ONCE, **programs.OPTIONS,
     )  # fmt: skip
-    coefficients = parts.sum(1)[:, :count] * scales
-    _add_combination[-(-size // block), lanes](
-        into_NP, basis_NKC, coefficients, places, count, size // unit, into_NP.stride(0), **given
-    )

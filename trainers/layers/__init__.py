@@ -43,8 +43,8 @@ class Layer(Protocol):
         """Return the outputs (N, B, ...) and what the other maps need."""
         ...
 
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradient in the parameters, as parts that follow each other, (N, ...) each."""
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, into_NQ: Tensor) -> None:
+        """Write the gradient in the parameters."""
         ...
 
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
@@ -95,9 +95,8 @@ class Parameterless:
         """None."""
         return 0
 
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, into_NQ: Tensor) -> None:
         """No parameters, no gradient."""
-        return ()
 
     def stack(self, directions_NRQ: Tensor, *, need_input: bool) -> Stacked:
         """No parameters, no directions."""

@@ -86,13 +86,14 @@ class Convolution:
         out = F.conv2d(merged, weight, bias, padding=self.padding, groups=lanes)
         return _channels_to_lanes(out, lanes), merged
 
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradients in weights and bias."""
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, into_NQ: Tensor) -> None:
+        """Write the gradients in weights and bias."""
         lanes = params_NQ.shape[0]
         weight = self._weight(params_NQ).flatten(0, 1)
         own = self._weight_gradient(_lanes_to_channels(grad_NBF), saved, weight, lanes)
-        own = own.reshape(lanes, self._num_weights)
-        return (own, grad_NBF.sum((1, 3, 4))) if self.bias else (own,)
+        into_NQ[:, : self._num_weights] = own.reshape(lanes, self._num_weights)
+        if self.bias:
+            torch.sum(grad_NBF, (1, 3, 4), out=into_NQ[:, self._num_weights :])
 
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Return the gradient in the inputs."""

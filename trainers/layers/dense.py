@@ -46,10 +46,16 @@ class Dense:
             return torch.bmm(inputs_NBF, weight_T), inputs_NBF
         return torch.baddbmm(self._bias(params_NQ).unsqueeze(1), inputs_NBF, weight_T), inputs_NBF
 
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
-        """Return g^T x and the sum of g."""
-        weight = torch.bmm(grad_NBF.mT, saved).flatten(1)
-        return (weight, grad_NBF.sum(1)) if self.bias else (weight,)
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, into_NQ: Tensor) -> None:
+        """Write g^T x and the sum of g."""
+        weight = self._weight(into_NQ)
+        if weight.is_contiguous() or weight.device.type != "cpu":
+            torch.bmm(grad_NBF.mT, saved, out=weight)
+        else:
+            # Into rows that lie apart, the library of a processor multiplies otherwise, to other bits.
+            weight.copy_(torch.bmm(grad_NBF.mT, saved))
+        if self.bias:
+            torch.sum(grad_NBF, 1, out=self._bias(into_NQ))
 
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Return g W."""
@@ -89,19 +95,26 @@ class Dense:
         *,
         need_input: bool,
         gate: Tensor | None = None,
+        into_NRQ: Tensor | None = None,
     ) -> tuple[Sums, Tensor | None]:
-        """Add g'^T x + g^T x' and the sum of g', and return g' W + g W', times the gate (N, B, inputs)."""
+        """Add g'^T x + g^T x' and the sum of g', and return g' W + g W', times the gate (N, B, inputs).
+
+        Where `into_NRQ` is given, `collect` will be told to write there.
+        """
         weight = self._weight(params_NQ)
         products = products_for(weight)
-        sums = products.add(sums, grad_tangents, saved, grad_NBF, tangent_saved, bias=self.bias)
+        into = None if into_NRQ is None else self._both(into_NRQ)
+        sums = products.add(sums, grad_tangents, saved, grad_NBF, tangent_saved, bias=self.bias, into=into)
         if not need_input:
             return sums, None
         return sums, products.backward(grad_tangents, weight, grad_NBF, stacked.matrices, gate)
 
     def collect(self, sums: Sums, into_NRQ: Tensor) -> None:
         """Write the weights' rows, the two parts of each added, and the biases'."""
-        bias = self._bias(into_NRQ) if self.bias else None
-        products_for(into_NRQ).collect(sums, self._weight(into_NRQ), bias)
+        products_for(into_NRQ).collect(sums, *self._both(into_NRQ))
+
+    def _both(self, params: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self._weight(params), self._bias(params) if self.bias else None
 
 
 @dataclass(frozen=True, slots=True)

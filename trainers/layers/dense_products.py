@@ -46,8 +46,12 @@ class DenseProducts(Protocol):
         tangents_NBRI: Tensor | None,
         *,
         bias: bool,
+        into: tuple[Tensor, Tensor | None] | None = None,
     ) -> Sums:
-        """Add g'^T x + g^T x', and the sum of g' where there is a bias; `None` is the empty sum."""
+        """Add g'^T x + g^T x', and the sum of g' where there is a bias; `None` is the empty sum.
+
+        `into` is where `collect` will be told to write, (N, R, O, I) and (N, R, O): sums may be put there.
+        """
         ...
 
     def backward(
@@ -127,6 +131,7 @@ class LibraryProducts:
         tangents_NBRI: Tensor | None,
         *,
         bias: bool,
+        into: tuple[Tensor, Tensor | None] | None = None,
     ) -> Sums:
         """See `DenseProducts`."""
         added = _Sums() if sums is None else sums

@@ -38,10 +38,11 @@ class PooledConvolution:
         out, kept = self.pool.forward(params_NQ, images)
         return out, (inputs, kept)
 
-    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradients in weights and bias."""
+    def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, into_NQ: Tensor) -> None:
+        """Write the gradients in weights and bias."""
         inputs, kept = saved
-        return self.convolution.gradient(params_NQ, inputs, self.pool.backward(params_NQ, kept, grad_NBF))
+        grad = self.pool.backward(params_NQ, kept, grad_NBF)
+        self.convolution.gradient(params_NQ, inputs, grad, into_NQ)
 
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Return the gradient in the inputs."""

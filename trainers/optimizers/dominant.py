@@ -5,14 +5,14 @@ the coordinates of a holdout.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from trainers import kernels
 from trainers.coordinates import Coordinates
-from trainers.rows import together
+from trainers.rows import in_one_place, together
 
 ONE_BY_ONE = "cpu"
 """Type of the devices on which lanes are projected one by one, for the sake of their bits."""
@@ -52,22 +52,35 @@ class Dominant:
         subspaces: Of each lane; `None` where it does not project, which not all may be.
         most: Directions that a lane has at most, now and after a refresh.
         inverts: Whether `newton` will be asked for.
+        shares: Whether directions may be read where they are, which saves copying them; `renew` then asks
+            that they are found there again.
     """
 
-    def __init__(self, subspaces: Sequence[Subspace | None], *, most: int, inverts: bool = False) -> None:
+    def __init__(
+        self,
+        subspaces: Sequence[Subspace | None],
+        *,
+        most: int,
+        inverts: bool = False,
+        shares: bool = False,
+    ) -> None:
         self._subspaces, self._inverts = subspaces, inverts
-        self._together = self._one_tensor(most)
-        self._fill()
+        self._together = self._one_tensor(most, shares=shares and not inverts)
+        self.renew(subspaces)
 
     @property
     def in_place(self) -> bool:
         """Whether `renew` puts subspaces where the last ones were, as the replay of a step asks for."""
         return self._together is not None
 
-    def renew(self, subspaces: Sequence[Subspace | None]) -> None:
-        """Take over the subspaces of the same lanes after a refresh."""
+    def renew(self, subspaces: Sequence[Subspace | None]) -> bool:
+        """Take over the subspaces of the same lanes after a refresh; return whether that was possible."""
         self._subspaces = subspaces
-        self._fill()
+        if self._together is None:
+            return True
+        if self._inverts:
+            self._together.fill_inverse(subspaces)
+        return self._together.fill(subspaces)
 
     def directions(self, row: int) -> Tensor:
         """Return the orthonormal directions of a lane that projects, (K, P)."""
@@ -75,10 +88,15 @@ class Dominant:
         assert subspace is not None
         return _lifted(subspace.basis_KC, subspace.coordinates)
 
-    def add_scaled(self, into_NP: Tensor, vectors_NP: Tensor, scales_N1: Tensor) -> None:
-        """Add s P v for each lane, in place; 0 for lanes that do not project."""
+    def add(self, into_NP: Tensor, vectors_NP: Tensor, dom_N1: Tensor, bulk_N1: Tensor) -> None:
+        """Add dom P v + bulk (I - P) v for each lane, in place; P = 0 for lanes that do not project."""
+        if self._together is not None and self._together.by_program:
+            self._together.add(into_NP, vectors_NP, dom_N1, bulk_N1)
+            return
+        into_NP.addcmul_(vectors_NP, bulk_N1)
+        scales_N1 = dom_N1 - bulk_N1
         if self._together is not None:
-            self._together.add_scaled(into_NP, vectors_NP, scales_N1)
+            into_NP.add_(self._together.scaled(vectors_NP, scales_N1))
         else:
             into_NP.add_(self._one_by_one(vectors_NP, scales_N1))
 
@@ -105,42 +123,64 @@ class Dominant:
             result[row] = _lifted(spanned, subspace.coordinates)[0]
         return result
 
-    def _one_tensor(self, most: int) -> "_Together | None":
-        """Return room for all bases in one tensor, on a GPU where they are in the same coordinates."""
+    def _one_tensor(self, most: int, *, shares: bool) -> "_Together | None":
+        """Return bases as one tensor, or room for them, on a GPU where they are in the same coordinates."""
         known = [subspace for subspace in self._subspaces if subspace is not None]
         kinds = {id(subspace.coordinates) for subspace in known}
         if known[0].block_WC.device.type == ONE_BY_ONE or len(kinds) > 1:
             return None
-        shape = (len(self._subspaces), most)
+        first, lanes = known[0].block_WC, len(self._subspaces)
+        coordinates = known[0].coordinates
+        there = _in_one_place(self._subspaces, most) if shares and _by_program(first, coordinates) else None
         return _Together(
-            basis_NKC=known[0].block_WC.new_zeros(*shape, known[0].block_WC.shape[1]),
-            inverse_NK=known[0].block_WC.new_zeros(shape),
-            coordinates=known[0].coordinates,
+            basis_NKC=first.new_zeros(lanes, most, first.shape[1]) if there is None else there,
+            inverse_NK=first.new_zeros(lanes, most),
+            counts_N=torch.zeros(lanes, dtype=torch.int32, device=first.device),
+            coordinates=coordinates,
+            shared=there is not None,
         )
 
-    def _fill(self) -> None:
-        if self._together is not None:
-            self._together.fill(self._subspaces)
-            if self._inverts:
-                self._together.fill_inverse(self._subspaces)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Together:
-    """All bases in one tensor, whose rows beyond a lane's directions are 0.
+    """All bases in one tensor.
 
     Args:
-        basis_NKC: Directions.
+        basis_NKC: Directions; where they are not shared, rows beyond a lane's are 0.
         inverse_NK: 1 / lambda_i of each, 0 where lambda_i <= 0.
+        counts_N: How many directions each lane has, int32.
         coordinates: Of all of them.
+        shared: Whether the directions lie where the refreshes put them.
     """
 
     basis_NKC: Tensor
     inverse_NK: Tensor
+    counts_N: Tensor
     coordinates: Coordinates | None
+    shared: bool = False
+    _counts: list[int] = field(default_factory=list[int])
 
-    def fill(self, subspaces: Sequence[Subspace | None]) -> None:
-        """Put bases in place."""
+    @property
+    def by_program(self) -> bool:
+        """Whether a program projects, and not the library."""
+        return _by_program(self.basis_NKC, self.coordinates)
+
+    def fill(self, subspaces: Sequence[Subspace | None]) -> bool:
+        """Take over bases; return `False` where those that are shared have moved."""
+        most = self.basis_NKC.shape[1]
+        if self.shared:
+            there = _in_one_place(subspaces, most)
+            if there is None or there.data_ptr() != self.basis_NKC.data_ptr():
+                return False
+        else:
+            self._copy(subspaces)
+        counts = [0 if subspace is None else subspace.count for subspace in subspaces]
+        if counts != self._counts:
+            self.counts_N.copy_(torch.tensor(counts, dtype=torch.int32))
+            self._counts = counts
+        return True
+
+    def _copy(self, subspaces: Sequence[Subspace | None]) -> None:
         most = self.basis_NKC.shape[1]
         full = [subspace for subspace in subspaces if subspace is not None and subspace.count == most]
         if len(full) == len(subspaces) and len({subspace.block_WC.shape for subspace in full}) == 1:
@@ -165,15 +205,32 @@ class _Together:
         coefficients = torch.bmm(self.basis_NKC, inside_NC.unsqueeze(2)) * scales.unsqueeze(2)
         return _lifted(torch.bmm(coefficients.mT, self.basis_NKC).squeeze(1), self.coordinates)
 
-    def add_scaled(self, into_NP: Tensor, vectors_NP: Tensor, scales: Tensor) -> None:
-        """Add what `scaled` returns, in place."""
-        places = None if self.coordinates is None else self.coordinates.places_C
-        if kernels.serve(into_NP) and (self.coordinates is None or places is not None):
-            from trainers.kernels.projection import add_projection
+    def add(self, into_NP: Tensor, vectors_NP: Tensor, dom_N1: Tensor, bulk_N1: Tensor) -> None:
+        """Do `Dominant.add` in one program."""
+        from trainers.kernels.projection import add_projection
 
-            add_projection(into_NP, self.basis_NKC, vectors_NP, scales, places)
-            return
-        into_NP.add_(self.scaled(vectors_NP, scales))
+        add_projection(
+            into_NP,
+            self.basis_NKC,
+            vectors_NP,
+            dom_N1 - bulk_N1,
+            counts_N=self.counts_N,
+            rates_N1=bulk_N1,
+            places_P=None if self.coordinates is None else self.coordinates.order_P,
+        )
+
+
+def _by_program(tensor: Tensor, coordinates: Coordinates | None) -> bool:
+    return kernels.serve(tensor) and (coordinates is None or coordinates.order_P is not None)
+
+
+def _in_one_place(subspaces: Sequence[Subspace | None], most: int) -> Tensor | None:
+    """Return the first directions of all lanes, (N, most, C), where their blocks follow each other."""
+    blocks = [subspace.block_WC for subspace in subspaces if subspace is not None]
+    if len(blocks) < len(subspaces) or len({block.shape for block in blocks}) > 1 or len(blocks[0]) < most:
+        return None
+    whole = in_one_place(blocks)
+    return None if whole is None else whole[:, :most]
 
 
 def _inverse(values_K: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class Update:
 
     def _add(self, target_NP: Tensor, direction_NP: Tensor, dom_N1: Tensor, bulk_N1: Tensor) -> None:
         """Add dom P d + bulk (I - P) d to the target, in place."""
-        target_NP.addcmul_(direction_NP, bulk_N1)
         if self.dominant is None:
-            return
-        self.dominant.add_scaled(target_NP, direction_NP, dom_N1 - bulk_N1)
+            target_NP.addcmul_(direction_NP, bulk_N1)
+        else:
+            self.dominant.add(target_NP, direction_NP, dom_N1, bulk_N1)

@@ -71,13 +71,15 @@ def test_together_as_one_by_one(
 ) -> None:
     inside, lanes = coordinates(kind), len(LAYOUTS[layout])
     before, after = (subspaces(LAYOUTS[layout], inside, seed) for seed in (1, 2))
-    vectors, start, scales = drawn(lanes, SIZE), drawn(lanes, SIZE, seed=1), drawn(lanes, 1)
+    vectors, start = drawn(lanes, SIZE), drawn(lanes, SIZE, seed=1)
+    # Powers of two: their sums and differences are exact.
+    scales, rates = 2.0 ** drawn(lanes, 1).round(), 2.0 ** drawn(lanes, 1, seed=1).round()
     calls: list[Tensor] = []
     program = projection.add_projection
 
-    def counted(into: Tensor, *operands: Tensor | None) -> None:
+    def counted(into: Tensor, *operands: Tensor, **given: Tensor | None) -> None:
         calls.append(into)
-        program(into, *operands)  # type: ignore[arg-type]
+        program(into, *operands, **given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(projection, "add_projection", counted)
     monkeypatch.setattr(kernels, "serve", lambda tensor: tensor.dtype == torch.float32)
@@ -94,11 +96,9 @@ def test_together_as_one_by_one(
         )
         for found in (together, by_itself):
             into = start.clone()
-            found.add_scaled(into, vectors, scales)
-            assert error(into - start, scales.double() * exact) < 10 * HALVES
-            assert all(
-                torch.equal(into[lane], start[lane]) for lane, one in enumerate(refreshed) if one is None
-            )
+            found.add(into, vectors, rates + scales, rates)
+            moved = rates.double() * vectors.double() + scales.double() * exact
+            assert error(into - start, moved) < 10 * HALVES
         if inverts:
             exact = torch.stack(
                 [projection_of(*pair, inverse=True) for pair in zip(refreshed, vectors, strict=True)]
@@ -106,3 +106,32 @@ def test_together_as_one_by_one(
             for found in (together, by_itself):
                 assert error(found.newton(vectors), exact) < 10 * HALVES
     assert len(calls) == (0 if kind == "a rotation" else 2), "rotations are the library's"
+
+
+def test_directions_are_read_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "serve", lambda tensor: tensor.dtype == torch.float32)
+    monkeypatch.setattr(dominant, "ONE_BY_ONE", "none")
+    room = torch.linalg.qr(drawn(3, SIZE, 12))[0].mT.contiguous()
+    values = torch.linspace(2, -4.5, 12, dtype=torch.float64)
+
+    def of(blocks: Tensor, *counts: int) -> list[Subspace | None]:
+        return [
+            Subspace(block_WC=block, values_W=values, count=count, coordinates=None)
+            for block, count in zip(blocks, counts, strict=True)
+        ]
+
+    vectors, zero, one = drawn(3, SIZE), torch.zeros(3, 1, device=DEVICE), torch.ones(3, 1, device=DEVICE)
+    shared = Dominant(of(room, 4, 4, 4), most=MOST, shares=True)
+    for counts in ((4, 4, 4), (1, 4, 3)):
+        assert shared.renew(of(room, *counts)), (
+            "what a lane has fewer directions than lies there all the same"
+        )
+        into = torch.zeros_like(vectors)
+        shared.add(into, vectors, one, zero)
+        pairs = zip(of(room, *counts), vectors, strict=True)
+        assert error(into, torch.stack([projection_of(*pair, inverse=False) for pair in pairs])) < 10 * HALVES
+        room.copy_(torch.linalg.qr(drawn(3, SIZE, 12, seed=1))[0].mT)
+    assert not shared.renew(of(room.clone(), 4, 4, 4)), "they have moved"
+    assert not shared.renew([*of(room[:2], 4, 4), None])
+    apart = Dominant([*of(room[:2], 4, 4), None], most=MOST, shares=True)
+    assert apart.renew([*of(room[:2].clone(), 4, 4), None]), "these were copied"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.trainers.kernels.conftest import DEVICE
 from trainers import kernels
-from trainers.kernels import products, projection
+from trainers.kernels import combination, products, projection
 
 Program = Callable[..., Tensor | None]
 
@@ -77,9 +77,9 @@ DEFECTS: dict[str, Callable[[Program], Program]] = {
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-@pytest.mark.parametrize("name", ["multiply", "inner", "sums_over", "add_projection"])
+@pytest.mark.parametrize("name", ["multiply", "inner", "sums_over", "add_projection", "combine"])
 def test_wrong_numbers_are_found(name: str, defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = projection if name == "add_projection" else products
+    module = {"add_projection": projection, "combine": combination}.get(name, products)
     monkeypatch.setattr(module, name, DEFECTS[defect](getattr(module, name)))
     with pytest.raises(RuntimeError, match=f"wrong numbers.*{name}"):
         kernels._try_out(torch.device(DEVICE))
