@@ -43,6 +43,7 @@ from trainers.krylov import RANK_TOLERANCE, SearchSpace, orthonormalise
 from trainers.objective import BlockProduct, CurvatureProduct
 from trainers.replay import Recorded
 from trainers.ritz import device_inner, inverse_factor, place_of, rayleigh_ritz
+from trainers.rows import room_for_rows
 
 WIDTH_MULTIPLE = 4
 """Blocks are this wide or a multiple: inner products of 14 rows take twice as long as those of 16."""
@@ -105,7 +106,8 @@ def solve(
     if floor_N is None:
         floor_N = torch.zeros(lanes, dtype=torch.float64)
     if operator.begun is None:
-        stacked = torch.cat([start_NWP, operator.product(start_NWP)], 1)
+        stacked = room_for_rows(start_NWP, lanes, 2 * width, start_NWP.shape[2])
+        torch.cat([start_NWP, operator.product(start_NWP)], 1, out=stacked)
         gram = device_inner(stacked, stacked)
     else:
         stacked, gram = operator.begun
@@ -189,7 +191,7 @@ class WarmBlock:
         lanes, width, size = block_NWP.shape
         stacked = self._stacked_NMP
         if stacked is None:
-            stacked = block_NWP.new_empty(lanes, 2 * width, size)
+            stacked = room_for_rows(block_NWP, lanes, 2 * width, size)
         if block_NWP.device.type == "cuda":
             self._stacked_NMP = stacked
         own = stacked[:, :width]

@@ -53,6 +53,33 @@ class Losses:
         return by_lane
 
 
+@dataclass(slots=True, kw_only=True)
+class _Prepared:
+    """The steps of some lanes.
+
+    Args:
+        stages: Of each lane.
+        steps: Theirs.
+    """
+
+    stages: list[Stage]
+    steps: Steps
+    _directions: list[tuple[Tensor | None, int | None]] = field(
+        default_factory=list[tuple[Tensor | None, int | None]]
+    )
+
+    def note_directions(self, lanes: Sequence[Lane]) -> None:
+        """Remember what the steps project with."""
+        self._directions = [(lane.block_WC, lane.num_held) for lane in lanes]
+
+    def found_again(self, lanes: Sequence[Lane]) -> bool:
+        """Whether the lanes' directions are where they were, and as many."""
+        return all(
+            lane.block_WC is block and lane.num_held == count
+            for lane, (block, count) in zip(lanes, self._directions, strict=True)
+        )
+
+
 class Stepper:
     """Prepares and takes the steps of a pack's lanes.
 
@@ -64,7 +91,7 @@ class Stepper:
 
     def __init__(self, instruments: Instruments, batches: Batches, masked: Sequence[MaskedLayer]) -> None:
         self._instruments, self._batches, self._masked = instruments, batches, masked
-        self._prepared: dict[tuple[int, ...], tuple[list[Stage], Steps]] = {}
+        self._prepared: dict[tuple[int, ...], _Prepared] = {}
         self._moves: Counter[tuple[int, ...]] = Counter()
 
     def forget(self) -> None:
@@ -74,15 +101,18 @@ class Stepper:
 
     def renew_dominant(self, lanes: Sequence[Lane], step: int) -> None:
         """Let the steps that are prepared, and go on, project with what a refresh has found."""
-        for rows, (stages, steps) in [*self._prepared.items()]:
-            members = [lanes[row] for row in rows]
-            dominant = steps.update.dominant
+        for rows, prepared in [*self._prepared.items()]:
+            members, dominant = [lanes[row] for row in rows], prepared.steps.update.dominant
             if any(lane.num_steps == step for lane in members):
                 # It ends here, and with it what is prepared.
                 continue
-            if dominant is None or stages != [lane.stage_at(step) for lane in members]:
+            if dominant is None or prepared.stages != [lane.stage_at(step) for lane in members]:
                 continue
-            if not dominant.renew(subspaces_of(self._instruments, members, step)):
+            if dominant.shares and prepared.found_again(members):
+                continue
+            if dominant.renew(subspaces_of(self._instruments, members, step)):
+                prepared.note_directions(members)
+            else:
                 del self._prepared[rows]
                 self._moves[rows] += 1
 
@@ -99,30 +129,35 @@ class Stepper:
             start: The first update.
             stop: The one after the last.
         """
-        groups: dict[Choice, list[int]] = {}
-        for row, lane in enumerate(lanes):
-            groups.setdefault(lane.stage_at(start).optimizer, []).append(row)
-        self._prepare(lanes, list(groups.values()), params_NP, start)
+        self._prepare(lanes, params_NP, start)
         losses = Losses(start=start, lanes=len(lanes))
-        for rows in groups.values():
-            steps = self._prepared[tuple(rows)][1]
+        for rows, prepared in self._prepared.items():
+            steps = prepared.steps
             losses.add(rows, steps.advance(start, stop))
-            if len(groups) > 1:
-                params_NP[rows] = steps.params_NP
+            if len(self._prepared) > 1:
+                params_NP[list(rows)] = steps.params_NP
             for index, row in enumerate(rows):
                 state = {name: values[index] for name, values in steps.state.items()}
                 lanes[row].remember(OPTIMIZER, state)
         return losses
 
-    def _prepare(self, lanes: Sequence[Lane], groups: list[list[int]], params_NP: Tensor, step: int) -> None:
+    def _prepare(self, lanes: Sequence[Lane], params_NP: Tensor, step: int) -> None:
         """Prepare the steps of groups of lanes, and keep those whose lanes are still in the same stages."""
-        prepared: dict[tuple[int, ...], tuple[list[Stage], Steps]] = {}
-        for rows in groups:
-            stages = [lanes[row].stage_at(step) for row in rows]
+        stages = [lane.stage_at(step) for lane in lanes]
+        whole = self._prepared.get(tuple(range(len(lanes))))
+        if whole is not None and whole.stages == stages:
+            return
+        groups: dict[Choice, list[int]] = {}
+        for row, stage in enumerate(stages):
+            groups.setdefault(stage.optimizer, []).append(row)
+        prepared: dict[tuple[int, ...], _Prepared] = {}
+        for rows in groups.values():
+            own, members = [stages[row] for row in rows], [lanes[row] for row in rows]
             before = self._prepared.pop(tuple(rows), None)
-            if before is None or before[0] != stages:
-                own = params_NP if len(groups) == 1 else params_NP[rows]
-                before = stages, self._steps(lanes, rows, own, step)
+            if before is None or before.stages != own:
+                params = params_NP if len(groups) == 1 else params_NP[rows]
+                before = _Prepared(stages=own, steps=self._steps(lanes, rows, params, step))
+                before.note_directions(members)
             prepared[tuple(rows)] = before
         self._prepared = prepared
 

@@ -18,7 +18,7 @@ from trainers.magnitude import refresh_leading
 from trainers.objective import CurvatureProduct
 from trainers.optimizers import OPTIMIZERS
 from trainers.optimizers.dominant import Dominant, Subspace
-from trainers.rows import together
+from trainers.rows import in_one_place, together
 
 IDLE_PERIODS = 16
 """A group that was not refreshed for so many periods of its slowest lane is dropped, with the memory that it
@@ -163,13 +163,23 @@ class _Group:
         self._found = space
         held = _held(space.values_NW, counts, self._coordinates, self._solver.order)
         floors = space.floor_N.tolist()
-        blocks, values = self._block.keep(space.basis_NWP).unbind(0), space.values_NW.unbind(0)
-        if len(lanes) > 1 and params_NP.device.type == "cpu":
+        self._give(self._block.keep(space.basis_NWP))
+        values = space.values_NW.unbind(0)
+        for row, lane in enumerate(lanes):
+            lane.values_W, lane.num_held, lane.floor = values[row], held[row], floors[row]
+
+    def _give(self, block_NWC: Tensor) -> None:
+        """Give each lane its block, unless all have it because it stays in its place."""
+        known = [lane.block_WC for lane in self._lanes if lane.block_WC is not None]
+        there = in_one_place(known) if len(known) == len(self._lanes) else None
+        if there is not None and there.data_ptr() == block_NWC.data_ptr():
+            return
+        blocks = block_NWC.unbind(0)
+        if len(blocks) > 1 and block_NWC.device.type == "cpu":
             # In memory of their own: on a CPU the bits of products depend on where they begin.
             blocks = tuple(block.clone() for block in blocks)
-        for row, lane in enumerate(lanes):
-            lane.block_WC, lane.values_W = blocks[row], values[row]
-            lane.num_held, lane.floor = held[row], floors[row]
+        for lane, block in zip(self._lanes, blocks, strict=True):
+            lane.block_WC = block
 
     def note(self, step: int) -> None:
         """Record the last refresh."""

@@ -8,6 +8,7 @@ import torch
 
 from tests.trainers.small_cells import bulk, dom, made_data, sgd, small_cell
 from tests.trainers.tolerances import DEVICES_SERIES, DEVICES_WEIGHTS, FINALS, SOLVED, TRAJECTORY
+from trainers import stepper
 from trainers.cell import Cell, Phase, Probe
 from trainers.options import Choice
 from trainers.probes import PROBES as TABLE
@@ -129,6 +130,24 @@ def test_a_replayed_step_has_the_bits_of_one_that_is_not(name: str, monkeypatch:
         assert lane.outcome == replayed.lanes[index].outcome
         one, two = plain.drain(index), replayed.drain(index)
         assert one.steps == two.steps and str(one.series) == str(two.series)
+
+
+@pytest.mark.parametrize("name", ["switches", "momentum", "several"])
+def test_directions_may_be_read_where_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = trained(PACKS[name], "cuda", torch.float32)
+    monkeypatch.setattr(stepper, "MOST_MOVES", -1)
+    copied = trained(PACKS[name], "cuda", torch.float32)
+    for index in range(len(shared.lanes)):
+        assert torch.equal(shared.weights(index).nan_to_num(), copied.weights(index).nan_to_num())
+
+
+def test_lanes_that_are_refreshed_together_share_their_directions() -> None:
+    cells = [small_cell(bulk(STEPS, k=3), model=MLP, seed=seed) for seed in range(3)]
+    trainer = Trainer(cells, data=made_data(), device="cuda")
+    trainer.advance(STEPS - 1)
+    (prepared,) = trainer._stepper._prepared.values()
+    dominant = prepared.steps.update.dominant
+    assert dominant is not None and dominant.shares
 
 
 def test_steps_are_replayed() -> None:

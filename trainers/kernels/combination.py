@@ -24,7 +24,8 @@ def combine(rows_NMC: Tensor, factors_NWM: Tensor) -> Tensor:
     """Put the products of factors and rows in the place of the first W rows; return those.
 
     Args:
-        rows_NMC: Overwritten up to row W; contiguous along its last axis.
+        rows_NMC: Overwritten up to row W; contiguous along its last axis. Where rows are further apart than
+            they are long, what lies between them may be overwritten.
         factors_NWM: Contiguous.
     """
     lanes, count, size = rows_NMC.shape
@@ -34,9 +35,9 @@ def combine(rows_NMC: Tensor, factors_NWM: Tensor) -> Tensor:
         return into.copy_(factors_NWM @ rows_NMC)
     most = max(16, triton.next_power_of_2(results))
     block = min(BLOCK, BLOCK * 64 // most)
-    unit = widest_load([size, *rows_NMC.stride()[:2]], [rows_NMC])
+    unit = widest_load(rows_NMC.stride()[:2], [rows_NMC])
     _combination[-(-size // block) * lanes,](
         rows_NMC, rows_NMC.stride(0) // unit, rows_NMC.stride(1) // unit, factors_NWM, count, results,
-        size // unit, UNIT=unit, MOST=most, DEPTH=DEPTH, BLOCK=block, **programs.OPTIONS,
+        size, UNIT=unit, MOST=most, DEPTH=DEPTH, BLOCK=block, **programs.OPTIONS,
     )  # fmt: skip
     return into

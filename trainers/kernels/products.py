@@ -23,6 +23,7 @@ from trainers.kernels import programs
 
 _product: Any = programs.product
 _split: Any = programs.split
+_gram: Any = programs.gram
 
 Pair = tuple[Tensor, Tensor]
 """Left (N, R, M, K), contiguous along one of its last two axes; right (2, N, R, J, K) from `halves`, or
@@ -40,6 +41,12 @@ LEAST_PART = 128
 INNER_PART = 512
 """Elements of a part of an inner product."""
 
+GRAM_DEPTH, GRAM_BLOCKS, GRAM_WARPS = 64, 32, 4
+"""Entries of rows that a program multiplies at a time, how often, and its groups of 32 threads."""
+
+MOST_ROWS = 128
+"""More would not fit into a program that computes all inner products of rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
@@ -56,7 +63,7 @@ class Tiles:
     registers: int | None = None
 
 
-LARGE, SMALL, NARROW = Tiles(128, 64, 32, 8, 3, 128), Tiles(64, 64, 32, 4, 3), Tiles(32, 32, 64, 4, 3)
+LARGE, SMALL, NARROW = Tiles(128, 64, 32, 8, 3, 128), Tiles(64, 64, 32, 4, 3), Tiles(32, 32, 32, 2, 4)
 
 
 def halves(matrices: Tensor) -> Tensor:
@@ -223,8 +230,24 @@ def _summed(tall_NKM: Tensor, short_NKJ: Tensor, *, plain_too: bool) -> Pair:
 def inner(left_NMK: Tensor, right_NWK: Tensor) -> Tensor:
     """Return the inner products of rows, (N, M, W) float64, of parts that are added in float64."""
     lanes, rows, depth = left_NMK.shape
+    if right_NWK is left_NMK and rows <= MOST_ROWS:
+        return _inner_of_all(left_NMK)
     into = left_NMK.new_empty(lanes, -(-depth // INNER_PART), rows, right_NWK.shape[1])
     multiply(into, (left_NMK.unsqueeze(1), right_NWK.unsqueeze(1)), part=INNER_PART, tiles=NARROW)
+    return into.sum(1, dtype=torch.float64)
+
+
+def _inner_of_all(rows_NMK: Tensor) -> Tensor:
+    """Return the inner products of a lane's rows, (N, M, M) float64, reading each once."""
+    lanes, count, size = rows_NMK.shape
+    num_parts = -(-size // (GRAM_DEPTH * GRAM_BLOCKS))
+    unit = widest_load(rows_NMK.stride()[:2], [rows_NMK])
+    into = rows_NMK.new_empty(lanes, num_parts, count, count)
+    _gram[lanes * num_parts,](
+        into, rows_NMK, rows_NMK.stride(0) // unit, rows_NMK.stride(1) // unit, count, size, num_parts,
+        UNIT=unit, MOST=max(16, triton.next_power_of_2(count)), DEPTH=GRAM_DEPTH, BLOCKS=GRAM_BLOCKS,
+        num_warps=GRAM_WARPS, **programs.OPTIONS,
+    )  # fmt: skip
     return into.sum(1, dtype=torch.float64)
 
 

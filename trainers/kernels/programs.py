@@ -24,7 +24,7 @@ PRODUCT_NUMBERS = [
 
 PROJECTION_NUMBERS = [
     *("into_n", "basis_n", "basis_k", "vectors_n", "scales_n", "scales_k"),
-    *("lanes", "abreast", "size", "total", "blocks", "num_parts", "num_shares"),
+    *("lanes", "abreast", "most", "size", "total", "num_parts", "num_shares"),
 ]
 """What `projection` is not compiled anew for."""
 
@@ -205,9 +205,11 @@ def product(
         # The column behind those that are kept, which one tile of each row has.
         behind = num_kept * UNIT - tile % column_tiles * COLUMNS
         if (behind >= 0) & (behind < COLUMNS):
-            apart += (batch // num_parts).to(tl.int64) * apart_n + rows // group * apart_g + rows % group
+            there = (
+                apart + (batch // num_parts).to(tl.int64) * apart_n + rows // group * apart_g + rows % group
+            )
             column = tl.where((tl.arange(0, COLUMNS) == behind)[None, :], total, 0.0)
-            tl.store(apart, tl.sum(column, axis=1), mask=in_rows)
+            tl.store(there, tl.sum(column, axis=1), mask=in_rows)
 
 
 @triton.jit(do_not_specialize=["size", "outer", "inner"])
@@ -227,21 +229,16 @@ def split(
 
 
 @triton.jit
-def _directions(basis, stride, count, at, size, UNIT: tl.constexpr, MOST: tl.constexpr):
-    """Load some entries of a lane's directions; 0 beyond the last of either."""
-    direction = tl.arange(0, MOST)
-    rows = basis + direction.to(tl.int64)[:, None] * (stride * UNIT)
-    return tl.load(
-        rows + at[None, :], mask=(direction < count)[:, None] & (at < size * UNIT)[None, :], other=0.0
-    )
+def _in_row(at, size, UNIT: tl.constexpr):
+    """Whether entries are loaded: as wide as allowed, so that a row's last load may go beyond its end."""
+    return at // UNIT * UNIT < size
 
 
 @triton.jit(do_not_specialize=PROJECTION_NUMBERS)
 def projection(
     into, into_n, basis, basis_n, basis_k, vectors, vectors_n, scales, scales_n, scales_k,
-    rates, counts, places, sums, done, lanes, abreast, size, total, blocks, num_parts, num_shares,
-    UNIT: tl.constexpr, PLACES: tl.constexpr, RATES: tl.constexpr,
-    MOST: tl.constexpr, BLOCK: tl.constexpr, AT_ONCE: tl.constexpr,
+    rates, counts, places, sums, factors, done, lanes, abreast, most, size, total, num_parts, num_shares,
+    UNIT: tl.constexpr, PLACES: tl.constexpr, RATES: tl.constexpr, BLOCK: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
     """Compute a part of a lane's inner products, or add what follows from all of them to a share of a row.
 
@@ -252,52 +249,89 @@ def projection(
     number = tl.atomic_add(done + lanes, 1)
     in_turn = abreast * (num_parts + num_shares)
     turn, rest = number // in_turn, number % in_turn
-    direction = tl.arange(0, MOST)
     if rest < abreast * num_parts:
         n, part = turn * abreast + rest // num_parts, rest % num_parts
         if n < lanes:
-            own = basis + n.to(tl.int64) * (basis_n * UNIT)
-            vector = vectors + n.to(tl.int64) * vectors_n
             count = tl.load(counts + n)
-            products = tl.zeros((MOST, BLOCK), dtype=tl.float32)
-            for block in range(blocks):
-                at = (part * blocks + block) * BLOCK + tl.arange(0, BLOCK)
-                here = at < size * UNIT
-                entry = tl.load(places + at, mask=here, other=0) if PLACES else at
-                values = tl.load(vector + entry, mask=here, other=0.0)
-                products += _directions(own, basis_k, count, at, size, UNIT, MOST) * values[None, :]
-            tl.store(sums + (n * num_parts + part) * MOST + direction, tl.sum(products, axis=1))
+            at = part * BLOCK + tl.arange(0, BLOCK)
+            inside, loaded = at < size, _in_row(at, size, UNIT)
+            entry = tl.load(places + at, mask=inside, other=0) if PLACES else at
+            values = tl.load(vectors + n.to(tl.int64) * vectors_n + entry, mask=inside, other=0.0)
+            row = basis + n.to(tl.int64) * (basis_n * UNIT) + at
+            own = sums + n.to(tl.int64) * most * num_parts
+            found = tl.load(row, mask=loaded & (at * 0 < count), other=0.0, eviction_policy="evict_last")
+            for k in range(count):
+                row += basis_k * UNIT
+                after = tl.load(
+                    row, mask=loaded & (at * 0 + k + 1 < count), other=0.0, eviction_policy="evict_last"
+                )
+                tl.store(own + k * num_parts + part, tl.sum(tl.where(inside, found, 0.0) * values))
+                found = after
             tl.debug_barrier()
-            tl.atomic_add(done + n, 1, sem="release")
+            if tl.atomic_add(done + n, 1, sem="acq_rel") == num_parts - 1:
+                # The last one adds them up.
+                tl.debug_barrier()
+                for k in range(count):
+                    product = tl.zeros((), dtype=tl.float32)
+                    for first in range(0, num_parts, AT_ONCE):
+                        other = first + tl.arange(0, AT_ONCE)
+                        there = own + k * num_parts + other
+                        product += tl.sum(
+                            tl.load(there, mask=other < num_parts, other=0.0, cache_modifier=".cg")
+                        )
+                    scale = tl.load(scales + n * scales_n + k * scales_k)
+                    tl.store(factors + n * most + k, product * scale)
+                tl.debug_barrier()
+                tl.atomic_add(done + n, 1, sem="release")
     else:
         rest -= abreast * num_parts
         n, share = (turn - 1) * abreast + rest // num_shares, rest % num_shares
         if (n >= 0) & (n < lanes):
+            count = tl.load(counts + n)
+            at = share * BLOCK + tl.arange(0, BLOCK)
+            here, inside, loaded = at < total, at < size, _in_row(at, size, UNIT)
+            entry = tl.load(places + at, mask=here, other=0) if PLACES else at
+            target = into + n.to(tl.int64) * into_n + entry
+            values = tl.load(target, mask=here, other=0.0)
+            if RATES:
+                vector = tl.load(vectors + n.to(tl.int64) * vectors_n + entry, mask=here, other=0.0)
+                values += tl.load(rates + n) * vector
+            row = basis + n.to(tl.int64) * (basis_n * UNIT) + at
             ready = tl.atomic_add(done + n, 0, sem="acquire")
-            while ready < num_parts:
+            while ready <= num_parts:
                 ready = tl.atomic_add(done + n, 0, sem="acquire")
             tl.debug_barrier()
-            own = basis + n.to(tl.int64) * (basis_n * UNIT)
-            count = tl.load(counts + n)
-            factors = tl.zeros((MOST,), dtype=tl.float32)
-            for first in range(0, num_parts, AT_ONCE):
-                part = first + tl.arange(0, AT_ONCE)
-                found = sums + (n * num_parts + part)[:, None] * MOST + direction[None, :]
-                factors += tl.sum(tl.load(found, mask=(part < num_parts)[:, None], other=0.0), axis=0)
-            scale = tl.load(scales + n * scales_n + direction * scales_k, mask=direction < count, other=0.0)
-            factors *= scale
-            rate = tl.load(rates + n) if RATES else 0.0
-            for block in range(blocks):
-                at = (share * blocks + block) * BLOCK + tl.arange(0, BLOCK)
-                here = at < total
-                entry = tl.load(places + at, mask=here, other=0) if PLACES else at
-                target = into + n.to(tl.int64) * into_n + entry
-                values = tl.load(target, mask=here, other=0.0)
-                if RATES:
-                    vector = vectors + n.to(tl.int64) * vectors_n
-                    values += rate * tl.load(vector + entry, mask=here, other=0.0)
-                spanned = _directions(own, basis_k, count, at, size, UNIT, MOST) * factors[:, None]
-                tl.store(target, values + tl.sum(spanned, axis=0), mask=here)
+            found = tl.load(row, mask=loaded & (at * 0 < count), other=0.0, eviction_policy="evict_first")
+            for k in range(count):
+                factor = tl.load(factors + n * most + k, cache_modifier=".cg")
+                row += basis_k * UNIT
+                after = tl.load(
+                    row, mask=loaded & (at * 0 + k + 1 < count), other=0.0, eviction_policy="evict_first"
+                )
+                values += factor * tl.where(inside, found, 0.0)
+                found = after
+            tl.store(target, values, mask=here)
+
+
+@triton.jit(do_not_specialize=["rows_n", "rows_m", "count", "size", "num_parts"])
+def gram(
+    into, rows, rows_n, rows_m, count, size, num_parts,
+    UNIT: tl.constexpr, MOST: tl.constexpr, DEPTH: tl.constexpr, BLOCKS: tl.constexpr,
+):  # fmt: skip
+    """Write the inner products of a lane's rows over one part of their entries."""
+    n, part = tl.program_id(0) // num_parts, tl.program_id(0) % num_parts
+    row = tl.arange(0, MOST)
+    start = rows + n.to(tl.int64) * (rows_n * UNIT) + row.to(tl.int64)[:, None] * (rows_m * UNIT)
+    total = tl.zeros((MOST, MOST), dtype=tl.float32)
+    for block in range(BLOCKS):
+        at = (part * BLOCKS + block) * DEPTH + tl.arange(0, DEPTH)
+        loaded = (row < count)[:, None] & _in_row(at, size, UNIT)[None, :]
+        found = tl.load(start + at[None, :], mask=loaded, other=0.0)
+        found = tl.where((at < size)[None, :], found, 0.0)
+        total += tl.dot(found, tl.trans(found), input_precision="tf32x3")
+    into += tl.program_id(0).to(tl.int64) * count * count
+    here = (row < count)[:, None] & (row < count)[None, :]
+    tl.store(into + row[:, None] * count + row[None, :], total, mask=here)
 
 
 @triton.jit(do_not_specialize=["rows_n", "rows_m", "num_rows", "num_results", "size"])
@@ -306,10 +340,11 @@ def combination(
     UNIT: tl.constexpr, MOST: tl.constexpr, DEPTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Put combinations of a lane's rows in the place of the first of them, for some columns."""
-    blocks = tl.cdiv(size * UNIT, BLOCK)
+    blocks = tl.cdiv(size, BLOCK)
     n = tl.program_id(0) // blocks
     at = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
-    here = at < size * UNIT
+    # What stands behind the end of a row is combined too, in its place.
+    here = _in_row(at, size, UNIT)
     result = tl.arange(0, MOST)
     rows += n.to(tl.int64) * (rows_n * UNIT)
     factors += n.to(tl.int64) * num_results * num_rows

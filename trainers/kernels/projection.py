@@ -10,7 +10,6 @@ Shape legend: N lanes, K directions, C entries of a direction, P entries of a ve
 
 from typing import Any
 
-import triton
 from torch import Tensor
 
 from trainers.kernels import programs
@@ -18,13 +17,13 @@ from trainers.kernels.products import widest_load
 
 _projection: Any = programs.projection
 
-BLOCK, BLOCKS = 512, 8
-"""Entries that a program is at at a time, and how often."""
+BLOCK, WARPS = 4096, 8
+"""Entries of a program, and its groups of 32 threads."""
 
 AT_ONCE = 32
 """Parts of a sum that are loaded at a time."""
 
-CACHED_BYTES = 12 * 2**20
+CACHED_BYTES = 6 * 2**20
 """Directions of the lanes that are begun with before any of them is ended, of which a GPU is at two such."""
 
 
@@ -42,7 +41,8 @@ def add_projection(
 
     Args:
         into_NP: What is added to; contiguous along its last axis, as all others are.
-        basis_NKC: The directions u_i.
+        basis_NKC: The directions u_i. Where rows are further apart than they are long, and as far as wide
+            loads ask for, what lies between them is read too, and ignored.
         vectors_NP: v.
         scales: s, (N, 1) or (N, K).
         counts_N: How many of the directions a lane has, int32; what stands behind them is not read.
@@ -50,21 +50,19 @@ def add_projection(
         places_P: The entries of a vector, int64: the C that a direction has, in its order, then all others.
             `None` where it has all.
     """
-    lanes, count, size = basis_NKC.shape
-    most = triton.next_power_of_2(max(2, count))
-    block = BLOCK if most <= 16 else max(64, BLOCK * 16 // most)
+    lanes, most, size = basis_NKC.shape
     total = size if rates_N1 is None else into_NP.shape[1]
-    num_parts, num_shares = (-(-entries // (block * BLOCKS)) for entries in (size, total))
-    abreast = min(lanes, max(1, CACHED_BYTES // (count * size * basis_NKC.element_size())))
+    num_parts, num_shares = -(-size // BLOCK), -(-total // BLOCK)
+    abreast = min(lanes, max(1, CACHED_BYTES // (most * size * basis_NKC.element_size())))
     turns = -(-lanes // abreast) + 1
-    unit = widest_load([size, *basis_NKC.stride()[:2]], [basis_NKC])
-    sums = basis_NKC.new_empty(lanes, num_parts, most)
+    unit = widest_load(basis_NKC.stride()[:2], [basis_NKC])
+    sums, factors = basis_NKC.new_empty(lanes, most, num_parts), basis_NKC.new_empty(lanes, most)
     done = counts_N.new_zeros(lanes + 1)
     _projection[turns * abreast * (num_parts + num_shares),](
         into_NP, into_NP.stride(0), basis_NKC, basis_NKC.stride(0) // unit, basis_NKC.stride(1) // unit,
         vectors_NP, vectors_NP.stride(0), scales, scales.stride(0), scales.stride(1) * (scales.shape[1] > 1),
         into_NP if rates_N1 is None else rates_N1, counts_N, counts_N if places_P is None else places_P,
-        sums, done, lanes, abreast, size // unit, total, BLOCKS, num_parts, num_shares,
-        UNIT=unit, PLACES=places_P is not None, RATES=rates_N1 is not None, MOST=most, BLOCK=block,
-        AT_ONCE=AT_ONCE, **programs.OPTIONS,
+        sums, factors, done, lanes, abreast, most, size, total, num_parts, num_shares,
+        UNIT=unit, PLACES=places_P is not None, RATES=rates_N1 is not None, BLOCK=BLOCK, AT_ONCE=AT_ONCE,
+        num_warps=WARPS, **programs.OPTIONS,
     )  # fmt: skip

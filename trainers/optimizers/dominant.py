@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainers import kernels
 from trainers.coordinates import Coordinates
-from trainers.rows import in_one_place, together
+from trainers.rows import in_one_place, room_for_rows, together
 
 ONE_BY_ONE = "cpu"
 """Type of the devices on which lanes are projected one by one, for the sake of their bits."""
@@ -67,6 +67,11 @@ class Dominant:
         self._subspaces, self._inverts = subspaces, inverts
         self._together = self._one_tensor(most, shares=shares and not inverts)
         self.renew(subspaces)
+
+    @property
+    def shares(self) -> bool:
+        """Whether directions are read where they are, so that those found there again need no `renew`."""
+        return self._together is not None and self._together.shared
 
     @property
     def in_place(self) -> bool:
@@ -132,12 +137,15 @@ class Dominant:
         first, lanes = known[0].block_WC, len(self._subspaces)
         coordinates = known[0].coordinates
         there = _in_one_place(self._subspaces, most) if shares and _by_program(first, coordinates) else None
+        shared = there is not None
+        if there is None:
+            there = room_for_rows(first, lanes, most, first.shape[1]).zero_()
         return _Together(
-            basis_NKC=first.new_zeros(lanes, most, first.shape[1]) if there is None else there,
+            basis_NKC=there,
             inverse_NK=first.new_zeros(lanes, most),
             counts_N=torch.zeros(lanes, dtype=torch.int32, device=first.device),
             coordinates=coordinates,
-            shared=there is not None,
+            shared=shared,
         )
 
 
