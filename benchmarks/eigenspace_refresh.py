@@ -76,7 +76,7 @@ class Tracker:
         if self._warm is None:
             operator = Operator(product=self._linearise(params))
         else:
-            operator = self._block.begin(self._linearise, params, self._warm.block_NWP)
+            operator = self._block.begin(self._linearise, params, self._warm)
             calls = 1
 
         def counting(block: Tensor) -> Tensor:

@@ -122,15 +122,18 @@ class _Group:
         """Do the first product of a warm refresh at these weights."""
         self._params_NP, self._used = params_NP, step
         if self._lanes[0].block_WC is not None and self._solver.order == "algebraic":
-            self._operator = self._block.begin(self._linearise, params_NP, self._blocks())
+            self._operator = self._block.begin(self._linearise, params_NP, self._warm())
         else:
             self._operator = Operator(
                 product=self._linearise(params_NP),
                 of_lanes=lambda rows: self._linearise(params_NP[rows]),
             )
 
-    def _blocks(self) -> Tensor:
-        return together([lane.block_WC for lane in self._lanes if lane.block_WC is not None])
+    def _warm(self) -> Warm:
+        """Return what the last refresh has left."""
+        blocks = [lane.block_WC for lane in self._lanes if lane.block_WC is not None]
+        floors = torch.tensor([lane.floor for lane in self._lanes], dtype=torch.float64)
+        return Warm(block_NWP=together(blocks), floor_N=floors)
 
     def finish(self, step: int) -> None:
         """Recompute the lanes' subspaces."""
@@ -145,10 +148,7 @@ class _Group:
             draws = [start_block(lane.cell.seed, "eigenspace", step) for lane in lanes]
             return torch.stack([torch.randn(width, size, generator=draw) for draw in draws]).to(params_NP)
 
-        warm = None
-        if lanes[0].block_WC is not None:
-            floors = torch.tensor([lane.floor for lane in lanes], dtype=torch.float64)
-            warm = Warm(block_NWP=self._blocks(), floor_N=floors)
+        warm = self._warm() if lanes[0].block_WC is not None else None
         space = refresh_leading(
             self._solver.order,
             operator,

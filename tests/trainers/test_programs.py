@@ -15,13 +15,13 @@ from triton import compile as compile_program
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from trainers.kernels import combination, products, projection
+from trainers.kernels import combination, products, projection, small
 
 HOPPER = GPUTarget("cuda", 90, 32)
 MOST_SHARED_BYTES = 227 * 2**10
 """Of one program."""
 
-TYPES = {torch.float32: "*fp32", torch.int32: "*i32", torch.int64: "*i64"}
+TYPES = {torch.float64: "*fp64", torch.float32: "*fp32", torch.int32: "*i32", torch.int64: "*i64"}
 OPTIONS = {"num_warps", "num_stages", "maxnreg", "enable_fp_fusion"}
 
 
@@ -111,4 +111,12 @@ def test_projections(within: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_combinations(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     program = compiler(monkeypatch, combination, "_combination")
     combination.combine(torch.zeros(2, 2 * width, 1000), torch.zeros(2, width, 2 * width))
+    assert program.compiled == 1
+
+
+@pytest.mark.parametrize("width", [12, 32])
+def test_small_algebra(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = compiler(monkeypatch, small, "_first_ritz")
+    gram = torch.zeros(2, 2 * width, 2 * width, dtype=torch.float64)
+    small.first_ritz(gram, torch.zeros(2, dtype=torch.float64), rank_tolerance=1e-5, rounding=1e-6)
     assert program.compiled == 1

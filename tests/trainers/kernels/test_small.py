@@ -1,0 +1,88 @@
+"""Rayleigh-Ritz and the power step of a program against the library's, in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trainers.kernels.conftest import DEVICE, GPU
+from trainers import eigenspace
+from trainers.kernels.small import first_ritz
+from trainers.krylov import RANK_TOLERANCE
+
+EXACT = 1e-9
+SIZE = 300
+
+
+def block_and_images(width: int, values: Tensor, *, warm: float) -> Tensor:
+    """A block near the leading eigenvectors of a matrix, and its images, (2 W, SIZE) float64."""
+    draw = torch.Generator().manual_seed(width)
+    vectors = torch.linalg.qr(torch.randn(SIZE, SIZE, generator=draw, dtype=torch.float64))[0]
+    matrix = vectors * values @ vectors.mT
+    mixing = torch.linalg.qr(torch.randn(width, width, generator=draw, dtype=torch.float64))[0]
+    block = mixing @ vectors[:, :width].mT
+    block = block + warm * torch.randn(width, SIZE, generator=draw, dtype=torch.float64) / SIZE**0.5
+    return torch.cat([block, block @ matrix]).to(DEVICE)
+
+
+def spectra() -> dict[str, Tensor]:
+    steep = torch.logspace(1, -6, SIZE, dtype=torch.float64)
+    return {
+        "steep": steep,
+        "flat": torch.linspace(1.0, 0.5, SIZE, dtype=torch.float64),
+        "multiple": torch.cat([torch.ones(8, dtype=torch.float64), 0.1 * steep[8:]]),
+        "of both signs": torch.linspace(2.0, -3.0, SIZE, dtype=torch.float64),
+        "null beyond a few": torch.cat([steep[:5], torch.zeros(SIZE - 5, dtype=torch.float64)]),
+    }
+
+
+@pytest.mark.parametrize(
+    "width, warm, floor",
+    [
+        *((1, 1e-6, 0.0), (12, 1e-6, 0.0), (12, 1e-2, -0.3), (12, 10.0, -0.3)),
+        # Interpreted these take ten seconds each.
+        *((width, warm, -0.3) for width in ((16, 24, 32) if GPU else (20,)) for warm in (1e-4, 10.0)),
+    ],
+)
+def test_is_what_the_library_finds(width: int, warm: float, floor: float) -> None:
+    rows = torch.stack([block_and_images(width, values, warm=warm) for values in spectra().values()])
+    gram = rows @ rows.mT
+    floors = torch.full((len(rows),), floor, dtype=torch.float64)
+    tolerance = {"rank_tolerance": RANK_TOLERANCE[torch.float32], "rounding": 1e-6}
+    found, whole = first_ritz(gram, floors.to(DEVICE), **tolerance)
+    values, residuals, combinations = eigenspace._ritz_in_block(
+        rows.float().cpu(), gram.cpu().clone(), floors
+    )
+    theta, norms = found.cpu().unbind(1)
+    scale = values[:, :1]
+    assert float(((theta - values) / scale).abs().max()) < EXACT
+    # Norms are roots of differences: what rounding leaves of those is what a norm may be off by.
+    assert float(((norms.square() - residuals.square()) / scale.square()).abs().max()) < EXACT
+    basis, exact = whole.double() @ rows, combinations.double().to(DEVICE) @ rows
+    identity = torch.eye(width, dtype=torch.float64, device=DEVICE)
+    apart = [basis @ basis.mT - identity, basis.mT @ basis - exact.mT @ exact]
+    assert max(float(one.abs().max()) for one in apart) < 1e-5
+
+
+def test_dependent_vectors_come_last_and_give_nothing() -> None:
+    rows = block_and_images(12, spectra()["steep"], warm=0.0)
+    rows[3], rows[15] = rows[2], rows[14]
+    gram = (rows @ rows.mT).unsqueeze(0)
+    floor = torch.zeros(1, dtype=torch.float64, device=DEVICE)
+    found, whole = first_ritz(gram, floor, rank_tolerance=1e-5, rounding=1e-6)
+    basis = whole[0].double() @ rows
+    inner, ones = basis @ basis.mT, torch.ones(12, dtype=torch.float64, device=DEVICE)
+    ones[-1] = 0
+    assert float((inner - torch.diag(ones)).abs().max()) < 1e-5
+    assert float(found[0, 0, -1]) < 0 < float(found[0, 0, -2])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy interprets, and warns of what is tested
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_stays_in_its_lane(value: float) -> None:
+    rows = block_and_images(12, spectra()["steep"], warm=1e-3)
+    gram = torch.stack([rows @ rows.mT] * 2)
+    gram[0, 14, 3] = value
+    floor = torch.zeros(2, dtype=torch.float64, device=DEVICE)
+    found, whole = first_ritz(gram, floor, rank_tolerance=1e-5, rounding=1e-6)
+    assert found[0].isnan().all()
+    assert found[1].isfinite().all() and whole[1].isfinite().all()

@@ -1,0 +1,47 @@
+"""The small algebra of a refresh on a GPU: libraries take a hundred operations for it, and the host waits.
+
+Shape legend: N lanes, W block width.
+"""
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from trainers.kernels import programs, small_programs
+
+_first_ritz: Any = small_programs.first_ritz
+
+WIDEST_BLOCK = 32
+"""Wider blocks have too large matrices for the registers of one program."""
+
+LEAST_TILE = 16
+
+WARPS = {16: 1, 32: 4}
+
+
+def first_ritz(
+    gram_NMM: Tensor, floor_N: Tensor, *, rank_tolerance: float, rounding: float
+) -> tuple[Tensor, Tensor]:
+    """Do Rayleigh-Ritz and the power step in a block that is known by its inner products alone.
+
+    Args:
+        gram_NMM: Of the block's W vectors and their images, (N, 2 W, 2 W) float64.
+        floor_N: The smallest eigenvalue as far as it is known, float64; 0 where it is not.
+        rank_tolerance: Eigenvalues of the block's inner products below this (relative) are rounding.
+        rounding: What rounding leaves of a residual's square, over theta^2.
+
+    Returns:
+        Ritz values and residuals' norms, (N, 2, W) float64; and the new basis as combinations of the vectors
+        and their images, (N, W, 2 W) float32.
+    """
+    lanes, width = gram_NMM.shape[0], gram_NMM.shape[1] // 2
+    tile = max(LEAST_TILE, triton.next_power_of_2(width))
+    found = gram_NMM.new_empty(lanes, 2, width)
+    whole = gram_NMM.new_empty(lanes, width, 2 * width, dtype=torch.float32)
+    _first_ritz[lanes,](
+        found, whole, gram_NMM, floor_N, width,
+        RANK=rank_tolerance, ROUNDING=rounding, P=tile, num_warps=WARPS[tile], **programs.OPTIONS,
+    )  # fmt: skip
+    return found, whole

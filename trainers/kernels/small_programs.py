@@ -1,0 +1,153 @@
+# pyright: basic, reportArgumentType=false
+"""The small algebra of a refresh, in the language of Triton: each call of a program has one lane's matrices.
+
+Matrices are tiles of P x P in float64, in registers; P is a power of two, and rows and columns beyond a
+matrix's own are 0.
+"""
+
+import triton
+import triton.language as tl
+
+SWEEPS = tl.constexpr(16)
+"""Of Jacobi's method at most: it takes 3 near a diagonal matrix and 8 far from one."""
+
+OFF_DIAGONAL = tl.constexpr(1e-15)
+"""What is left beside the diagonal at most, over the largest entry."""
+
+TINY = tl.constexpr(1e-300)
+
+
+@triton.jit
+def _times(left, right):
+    return tl.dot(left, right, out_dtype=tl.float64)
+
+
+@triton.jit
+def _diagonal(matrix, row, column):
+    return tl.sum(tl.where(row == column, matrix, 0.0), axis=1)
+
+
+@triton.jit
+def _symmetric(matrix):
+    return 0.5 * (matrix + tl.trans(matrix))
+
+
+@triton.jit
+def _eigenpairs(matrix, P: tl.constexpr):
+    """Return eigenvalues and eigenvectors, as columns, of a symmetric matrix, in no order.
+
+    Jacobi's method in parallel (Golub & Van Loan, Matrix Computations, section 8.5): each round rotates P / 2
+    planes that have no axis in common, and P - 1 rounds meet all of them, as players do in a tournament.
+    """
+    index = tl.arange(0, P)
+    row, column = index[:, None], index[None, :]
+    vectors = tl.where(row == column, 1.0, 0.0).to(tl.float64)
+    largest = tl.max(tl.max(tl.abs(matrix), axis=1), axis=0)
+    beside = tl.max(tl.max(tl.where(row == column, 0.0, tl.abs(matrix)), axis=1), axis=0)
+    sweep = tl.zeros((), dtype=tl.int32)
+    while (beside > OFF_DIAGONAL * largest) & (sweep < SWEEPS):
+        for turn in range(P - 1):
+            opposite = turn * (P // 2) % (P - 1)
+            partner = tl.where(index == opposite, P - 1, (turn - index + P - 1) % (P - 1))
+            partner = tl.where(index == P - 1, opposite, partner)
+            own = _diagonal(matrix, row, column)
+            other = tl.gather(own, partner, axis=0)
+            between = tl.sum(tl.where(column == partner[:, None], matrix, 0.0), axis=1)
+            # Of both partners the same: rounding must not turn them by two angles.
+            between = 0.5 * (between + tl.gather(between, partner, axis=0))
+            slope = (other - own) / (2.0 * tl.where(between == 0.0, 1.0, between))
+            sign = tl.where(index < partner, 1.0, -1.0)
+            sign = tl.where(slope > 0.0, 1.0, tl.where(slope < 0.0, -1.0, sign))
+            tangent = sign / (tl.abs(slope) + tl.sqrt(slope * slope + 1.0))
+            tangent = tl.where(between == 0.0, 0.0, tangent)
+            cosine = 1.0 / tl.sqrt(tangent * tangent + 1.0)
+            sine = tangent * cosine
+            rows = partner[:, None] + 0 * column
+            matrix = cosine[:, None] * matrix - sine[:, None] * tl.gather(matrix, rows, axis=0)
+            columns = partner[None, :] + 0 * row
+            matrix = cosine[None, :] * matrix - sine[None, :] * tl.gather(matrix, columns, axis=1)
+            vectors = cosine[None, :] * vectors - sine[None, :] * tl.gather(vectors, columns, axis=1)
+        beside = tl.max(tl.max(tl.where(row == column, 0.0, tl.abs(matrix)), axis=1), axis=0)
+        sweep += 1
+    return _diagonal(matrix, row, column), vectors
+
+
+@triton.jit
+def _inverse_factor(matrix, size, P: tl.constexpr):
+    """Return L^-1 with matrix = L L^T, by Gauss's elimination; rows of 0 where it is singular."""
+    index = tl.arange(0, P)
+    row, column = index[:, None], index[None, :]
+    inverse = tl.where(row == column, 1.0, 0.0).to(tl.float64)
+    pivots = tl.zeros((P,), dtype=tl.float64)
+    for j in range(size):
+        pivot_row = tl.sum(tl.where(row == j, matrix, 0.0), axis=0)
+        inverse_row = tl.sum(tl.where(row == j, inverse, 0.0), axis=0)
+        pivot = tl.sum(tl.where(index == j, pivot_row, 0.0), axis=0)
+        below = tl.sum(tl.where(column == j, matrix, 0.0), axis=1)
+        factor = tl.where(index > j, below / tl.where(pivot > 0.0, pivot, float("inf")), 0.0)
+        matrix -= factor[:, None] * pivot_row[None, :]
+        inverse -= factor[:, None] * inverse_row[None, :]
+        pivots = tl.where(index == j, pivot, pivots)
+    scale = tl.where(pivots > 0.0, 1.0 / tl.sqrt(tl.where(pivots > 0.0, pivots, 1.0)), 0.0)
+    return inverse * scale[:, None]
+
+
+@triton.jit(do_not_specialize=["width"])
+def first_ritz(
+    found, whole, gram, floors, width, RANK: tl.constexpr, ROUNDING: tl.constexpr, P: tl.constexpr
+):
+    """Do Rayleigh-Ritz and the power step in a lane's block, as `trainers.eigenspace` describes them."""
+    n = tl.program_id(0).to(tl.int64)
+    index = tl.arange(0, P)
+    row, column = index[:, None], index[None, :]
+    inside = (row < width) & (column < width)
+    start = gram + n * 4 * width * width
+    above = start + row * 2 * width + column
+    inner = _symmetric(tl.load(above, mask=inside, other=0.0))
+    projected = tl.load(above + width, mask=inside, other=0.0)
+    projected += tl.load(above + 2 * width * width, mask=inside, other=0.0)
+    projected = _symmetric(0.5 * projected)
+    images = _symmetric(tl.load(above + 2 * width * width + width, mask=inside, other=0.0))
+    everything = tl.abs(inner) + tl.abs(projected) + tl.abs(images)
+    sound = tl.sum(tl.sum(everything, axis=1), axis=0) < float("inf")
+
+    values, vectors = _eigenpairs(inner, P)
+    absent = (values > RANK * tl.max(values, axis=0)) == 0
+    scale = tl.where(absent, 0.0, 1.0 / tl.sqrt(tl.maximum(tl.abs(values), TINY)))
+    whitening = vectors * scale[None, :]
+    reduced = _times(tl.trans(whitening), _times(projected, whitening))
+    last = -2.0 * tl.max(tl.max(tl.abs(reduced), axis=1), axis=0) * width - 1.0
+    reduced += tl.where((row == column) & absent[:, None], last, 0.0)
+    theta, vectors = _eigenpairs(_symmetric(reduced), P)
+    before = (theta[None, :] > theta[:, None]) | ((theta[None, :] == theta[:, None]) & (column < row))
+    rank = tl.sum(before.to(tl.int32), axis=1)
+    order = tl.sum(tl.where(rank[None, :] == row, column, 0), axis=1)
+    order = tl.minimum(order, P - 1)
+    theta = tl.where(sound, tl.gather(theta, order, axis=0), float("nan"))
+    coefficients = tl.gather(_times(whitening, vectors), order[None, :] + 0 * row, axis=1)
+
+    across = tl.trans(coefficients)
+    own = _times(across, _times(inner, coefficients))
+    mixed = _times(across, _times(projected, coefficients))
+    mapped = _times(across, _times(images, coefficients))
+    squares = theta * theta * _diagonal(own, row, column) - 2.0 * theta * _diagonal(mixed, row, column)
+    squares = tl.maximum(squares + _diagonal(mapped, row, column), 0.0)
+    norms = tl.where(sound, tl.sqrt(squares + ROUNDING * theta * theta), float("nan"))
+    lowest = tl.sum(tl.where(index == width - 1, theta, 0.0), axis=0)
+    beyond = tl.maximum(lowest, 0.0) + tl.max(tl.where(index < width, norms, 0.0), axis=0)
+    beyond = tl.maximum(beyond, -tl.load(floors + n))
+    helps = theta > beyond
+    norms = tl.where(helps, norms * (beyond / theta), norms)
+    stays, moves = tl.where(helps, 0.0, 1.0), tl.where(helps, 1.0 / theta, 0.0)
+    moved = stays[:, None] * stays[None, :] * own + moves[:, None] * moves[None, :] * mapped
+    moved += (stays[:, None] * moves[None, :] + moves[:, None] * stays[None, :]) * mixed
+    factor = _inverse_factor(moved, width, P)
+    of_block = _times(factor * stays[None, :], across)
+    of_images = _times(factor * moves[None, :], across)
+
+    found += n * 2 * width
+    tl.store(found + index, theta, mask=index < width)
+    tl.store(found + width + index, norms, mask=index < width)
+    into = whole + n * 2 * width * width + row * 2 * width + column
+    tl.store(into, of_block.to(tl.float32), mask=inside)
+    tl.store(into + width, of_images.to(tl.float32), mask=inside)
