@@ -33,7 +33,7 @@ class Coordinates:
     Args:
         inputs_BS: The examples' inputs in coordinates of their span.
         kept_S: Which inputs the coordinates are, int64; `None` with a rotation.
-        order_P: All parameters, int64: first those that the C compressed ones are; `None` with a rotation.
+        order_P: All parameters, int32: first those that the C compressed ones are; `None` with a rotation.
         rotation_SF: Orthonormal rows; `None` where the coordinates are inputs.
         num_inputs: F.
         num_outputs: O.
@@ -128,4 +128,4 @@ def _order(kept_S: Tensor, *, num_inputs: int, num_outputs: int, num_params: int
     rest = torch.arange(num_outputs * num_inputs, num_params, device=kept_S.device)
     left_out = torch.ones(num_inputs, dtype=torch.bool, device=kept_S.device)
     left_out[kept_S] = False
-    return torch.cat([weights[:, kept_S].flatten(), rest, weights[:, left_out].flatten()])
+    return torch.cat([weights[:, kept_S].flatten(), rest, weights[:, left_out].flatten()]).int()

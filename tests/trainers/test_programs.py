@@ -101,7 +101,7 @@ def test_inner_products(same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_projections(within: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     program = compiler(monkeypatch, projection, "_projection")
     rates, counts = torch.zeros(2, 1), torch.zeros(2, dtype=torch.int32)
-    given = {"rates_N1": rates, "places_P": torch.arange(600)} if within else {}
+    given = {"rates_N1": rates, "places_P": torch.arange(600, dtype=torch.int32)} if within else {}
     basis, vectors = torch.zeros(2, 10, 500 if within else 600), torch.zeros(2, 600)
     projection.add_projection(vectors, basis, vectors, rates, counts_N=counts, **given)
     assert program.compiled == 1

@@ -50,6 +50,7 @@ def _try_out(device: torch.device) -> None:
     from trainers.kernels.combination import combine
     from trainers.kernels.products import LARGE, halves, inner, multiply, sums_over
     from trainers.kernels.projection import add_projection
+    from trainers.kernels.small import WIDEST_BLOCK, first_ritz
 
     draw = torch.Generator().manual_seed(0)
     operands = [torch.randn(2, *shape, generator=draw) for shape in TRIED_OUT_ON]
@@ -57,19 +58,30 @@ def _try_out(device: torch.device) -> None:
         one.to(device) for one in operands
     )
     whole, into = left.new_empty(2, 1, *scale.shape[1:]), torch.zeros_like(vectors)
+    slim, plain = left.new_empty(2, 1, 132, 12), left.new_empty(2, 1, 64, 96)
     pairs = [
         (one.unsqueeze(1), halves(other).unsqueeze(2)) for one, other in ((left, right), (left2, right2))
     ]
     multiply(whole, *pairs, bias_NRJ=bias, scale_NMS=scale, tiles=LARGE)
+    multiply(slim, (left.unsqueeze(1), halves(right[:, :12]).unsqueeze(2)))
+    multiply(plain, (left.mT.unsqueeze(1), left2.mT.unsqueeze(1)))
     counts = torch.full((2,), basis.shape[1], dtype=torch.int32, device=device)
     add_projection(into, basis, vectors, factors, counts_N=counts, rates_N1=factors)
     found = {
         "multiply": (whole.squeeze(1), ERROR),
         "sums_over": (sums_over(left, left2), ERROR),
+        "multiply by few": (slim.squeeze(1), ERROR),
+        "multiply as it is": (plain.squeeze(1), ERROR),
         "inner": (inner(left, right), 10 * ERROR),
+        "inner of all": (inner(right, right), 10 * ERROR),
         "add_projection": (into, 10 * ERROR),
         "combine": (combine(right.clone(), mixing), ERROR),
     }
+    for width in sorted({12, WIDEST_BLOCK}):
+        rows = left[:, : 2 * width].double()
+        gram = rows @ rows.mT
+        combinations = first_ritz(gram, gram.new_zeros(2), rank_tolerance=1e-5, rounding=ERROR)[1].double()
+        found[f"first_ritz of {width}"] = combinations @ gram @ combinations.mT, 10 * ERROR
     left, right, left2, right2, bias, scale, basis, vectors, factors, mixing = (
         one.double() for one in operands
     )
@@ -77,9 +89,13 @@ def _try_out(device: torch.device) -> None:
     exact = {
         "multiply": (left @ right.mT + left2 @ right2.mT + bias) * scale,
         "sums_over": left.mT @ left2,
+        "multiply by few": left @ right[:, :12].mT,
+        "multiply as it is": left.mT @ left2,
         "inner": left @ right.mT,
+        "inner of all": right @ right.mT,
         "add_projection": (coefficients.mT @ basis).squeeze(1) + factors * vectors,
         "combine": mixing @ right,
+        **{f"first_ritz of {width}": torch.eye(width).expand(2, -1, -1) for width in (12, WIDEST_BLOCK)},
     }
     wrong = [
         name

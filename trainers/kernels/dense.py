@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trainers.kernels.products import halves, multiply, place_sums, sums_over
-from trainers.layers.dense_products import Matrices, Sums
+from trainers.kernels.products import fills, halves, multiply, place_sums, sums_over
+from trainers.layers.dense_products import LIBRARY, Matrices, Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,25 @@ class _Sums:
 
 class TensorCoreProducts:
     """See `trainers.layers.dense_products.DenseProducts`."""
+
+    def outputs(self, inputs_NBI: Tensor, weight_NOI: Tensor, bias_NO: Tensor | None) -> Tensor:
+        """See `DenseProducts`; of few lanes the library's, which cuts sums into parts."""
+        lanes, batch = inputs_NBI.shape[:2]
+        if not fills(lanes, batch, weight_NOI.shape[1], weight_NOI.device):
+            return LIBRARY.outputs(inputs_NBI, weight_NOI, bias_NO)
+        out = inputs_NBI.new_empty(lanes, batch, weight_NOI.shape[1])
+        pair = inputs_NBI.unsqueeze(1), weight_NOI.unsqueeze(1)
+        bias = None if bias_NO is None else bias_NO.unsqueeze(1)
+        multiply(out.unsqueeze(1), pair, bias_NRJ=bias)
+        return out
+
+    def gradient(self, grad_NBO: Tensor, inputs_NBI: Tensor, into_NOI: Tensor) -> None:
+        """See `DenseProducts`; of few lanes the library's."""
+        lanes, outputs, inputs = into_NOI.shape
+        if not fills(lanes, outputs, inputs, into_NOI.device):
+            LIBRARY.gradient(grad_NBO, inputs_NBI, into_NOI)
+            return
+        multiply(into_NOI.unsqueeze(1), (grad_NBO.contiguous().mT.unsqueeze(1), inputs_NBI.mT.unsqueeze(1)))
 
     def stack(self, directions_NROI: Tensor, *, need_input: bool) -> Matrices:
         """See `DenseProducts`."""

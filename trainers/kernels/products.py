@@ -27,7 +27,7 @@ _gram: Any = programs.gram
 
 Pair = tuple[Tensor, Tensor]
 """Left (N, R, M, K), contiguous along one of its last two axes; right (2, N, R, J, K) from `halves`, or
-(N, R, J, K) as it is, contiguous along K, which takes longer."""
+(N, R, J, K) as it is, contiguous along K or, of a pair alone, along J, which takes longer."""
 
 WIDEST = 4
 """Elements of the widest load, of 16 bytes."""
@@ -41,7 +41,7 @@ LEAST_PART = 128
 INNER_PART = 512
 """Elements of a part of an inner product."""
 
-GRAM_DEPTH, GRAM_BLOCKS, GRAM_WARPS = 64, 32, 4
+GRAM_DEPTH, GRAM_BLOCKS, GRAM_WARPS = 32, 64, 2
 """Entries of rows that a program multiplies at a time, how often, and its groups of 32 threads."""
 
 MOST_ROWS = 128
@@ -63,6 +63,7 @@ class Tiles:
     registers: int | None = None
 
 
+SLIM = Tiles(128, 16, 32, 4, 4)
 LARGE, SMALL, NARROW = Tiles(128, 64, 32, 8, 3, 128), Tiles(64, 64, 32, 4, 3), Tiles(32, 32, 32, 2, 4)
 
 
@@ -117,23 +118,27 @@ def multiply(
     assert columns == kept or apart_NGM is not None
     if tiles is None:
         count = lanes * results * -(-rows // LARGE.rows) * -(-columns // LARGE.columns)
-        tiles = LARGE if count >= _processors(into.device) else SMALL
+        tiles = LARGE if count >= _processors(into.device) and rows > SMALL.rows else SMALL
+        tiles = SLIM if columns <= SLIM.columns else tiles
     depth = pair[0].shape[3]
     size, last = (depth, depth) if part is None else (part, depth - (results - 1) * part)
     depth2 = 0 if second is None else second[0].shape[3]
     lefts, rights = zip(pair, second or pair, strict=True)
     by_rows = [left.stride(3) == 1 for left in lefts]
+    right_by_rows = pair[1].stride(-1) == 1
+    assert right_by_rows or (pair[1].dim() == 4 and pair[1].stride(-2) == 1 and second is None)
     numbers, tensors = list[int](), list[Tensor]()
     farthest = groups * into.stride(2) + group * into.stride(3)
     assert into.stride(4) == 1
     for left, right, along in zip(lefts, rights, by_rows, strict=True):
-        assert left.stride(3 if along else 2) == 1 and right.stride(-1) == 1
+        assert left.stride(3 if along else 2) == 1
         across = left.stride(2 if along else 3)
-        n, r, j = right.stride()[-4:-1]
+        n, r = right.stride()[-4:-2]
+        j = right.stride(-2) if right_by_rows else right.stride(-1)
         numbers += [left.stride(0), left.stride(1) if part is None else part * left.stride(3), across]
         numbers += [n, r if part is None else part, j, right.stride(0) if right.dim() == 5 else 0]
         tensors += [left, right]
-        farthest = max(farthest, rows * across if along else 0, columns * j)
+        farthest = max(farthest, rows * across if along else 0, columns * j if right_by_rows else 0)
     bias = pair[0] if bias_NRJ is None else bias_NRJ
     scale = pair[0] if scale_NMS is None else scale_NMS
     apart = into if apart_NGM is None else apart_NGM
@@ -161,6 +166,7 @@ def multiply(
         LONG=farthest >= 2**31,
         LEFT_BY_ROWS=by_rows[0],
         LEFT2_BY_ROWS=by_rows[1],
+        RIGHT_BY_ROWS=right_by_rows,
         HALVES=pair[1].dim() == 5,
         TWO=second is not None,
         BIAS=bias_NRJ is not None,
@@ -204,6 +210,11 @@ def place_sums(
     pair = _summed(tall_NKM, short_NKJ, plain_too=plain_too)
     multiply(products_NGLJ.unsqueeze(1), pair, apart_NGM=sums_NGL)
     return True
+
+
+def fills(lanes: int, rows: int, columns: int, device: torch.device) -> bool:
+    """Whether products (lanes, rows, columns) have a tile for each multiprocessor."""
+    return lanes * -(-rows // SMALL.rows) * -(-columns // SMALL.columns) >= _processors(device)
 
 
 def _part(tall_NKM: Tensor, columns: int) -> int:

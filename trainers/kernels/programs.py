@@ -1,4 +1,4 @@
-# pyright: basic
+# pyright: basic, reportArgumentType=false
 """The programs themselves, in the language of Triton: each call of one computes one tile of a result.
 
 Strides and counts come divided by UNIT, which tells the compiler how they, and what they lead to, align. None
@@ -49,6 +49,7 @@ def _add_product(
     in_rows,
     in_columns,
     LEFT_BY_ROWS: tl.constexpr,
+    RIGHT_BY_ROWS: tl.constexpr,
     HALVES: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
@@ -60,7 +61,12 @@ def _add_product(
     else:
         left += rows[:, None] + inner[None, :] * left_stride
         left_step = DEPTH * left_stride
-    right += inner[:, None] + columns[None, :] * right_stride
+    if RIGHT_BY_ROWS:
+        right += inner[:, None] + columns[None, :] * right_stride
+        right_step = DEPTH
+    else:
+        right += inner[:, None] * right_stride + columns[None, :]
+        right_step = DEPTH * right_stride
     for first in range(0, depth, DEPTH):
         inside = inner < depth - first
         in_left = in_rows[:, None] & inside[None, :]
@@ -74,9 +80,9 @@ def _add_product(
             part = tl.dot(big, small_there, part, input_precision="tf32")
             total += tl.dot(big, there, part, input_precision="tf32")
         else:
-            total = tl.dot(here, there, total, input_precision="tf32x3")
+            total += tl.dot(here, there, input_precision="tf32x3")
         left += left_step
-        right += DEPTH
+        right += right_step
     return total
 
 
@@ -127,6 +133,7 @@ def product(
     LONG: tl.constexpr,
     LEFT_BY_ROWS: tl.constexpr,
     LEFT2_BY_ROWS: tl.constexpr,
+    RIGHT_BY_ROWS: tl.constexpr,
     HALVES: tl.constexpr,
     TWO: tl.constexpr,
     BIAS: tl.constexpr,
@@ -167,6 +174,7 @@ def product(
         in_rows,
         in_columns,
         LEFT_BY_ROWS,
+        RIGHT_BY_ROWS,
         HALVES,
         DEPTH,
     )
@@ -184,6 +192,7 @@ def product(
             in_rows,
             in_columns,
             LEFT2_BY_ROWS,
+            True,
             HALVES,
             DEPTH,
         )

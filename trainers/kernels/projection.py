@@ -47,7 +47,7 @@ def add_projection(
         scales: s, (N, 1) or (N, K).
         counts_N: How many of the directions a lane has, int32; what stands behind them is not read.
         rates_N1: r, contiguous; 0 where it is not given.
-        places_P: The entries of a vector, int64: the C that a direction has, in its order, then all others.
+        places_P: The entries of a vector, int32: the C that a direction has, in its order, then all others.
             `None` where it has all.
     """
     lanes, most, size = basis_NKC.shape

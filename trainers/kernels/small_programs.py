@@ -1,4 +1,4 @@
-# pyright: basic, reportArgumentType=false
+# pyright: basic, reportArgumentType=false, reportOperatorIssue=false
 """The small algebra of a refresh, in the language of Triton: each call of a program has one lane's matrices.
 
 Matrices are tiles of P x P in float64, in registers; P is a power of two, and rows and columns beyond a

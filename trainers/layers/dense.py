@@ -41,21 +41,15 @@ class Dense:
 
     def forward(self, params_NQ: Tensor, inputs_NBF: Tensor) -> tuple[Tensor, Saved]:
         """Return the outputs; the inputs are saved."""
-        weight_T = self._weight(params_NQ).mT
-        if not self.bias:
-            return torch.bmm(inputs_NBF, weight_T), inputs_NBF
-        return torch.baddbmm(self._bias(params_NQ).unsqueeze(1), inputs_NBF, weight_T), inputs_NBF
+        weight, bias = self._both(params_NQ)
+        return products_for(weight).outputs(inputs_NBF, weight, bias), inputs_NBF
 
     def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, into_NQ: Tensor) -> None:
         """Write g^T x and the sum of g."""
-        weight = self._weight(into_NQ)
-        if weight.is_contiguous() or weight.device.type != "cpu":
-            torch.bmm(grad_NBF.mT, saved, out=weight)
-        else:
-            # Into rows that lie apart, the library of a processor multiplies otherwise, to other bits.
-            weight.copy_(torch.bmm(grad_NBF.mT, saved))
-        if self.bias:
-            torch.sum(grad_NBF, 1, out=self._bias(into_NQ))
+        weight, bias = self._both(into_NQ)
+        products_for(weight).gradient(grad_NBF, saved, weight)
+        if bias is not None:
+            torch.sum(grad_NBF, 1, out=bias)
 
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Return g W."""

@@ -1,4 +1,4 @@
-"""The matrix products of a dense layer's tangents, y' = x W'^T + b' + x' W^T and those of its gradients.
+"""The matrix products of a dense layer, y = x W^T + b, and of its tangents, y' = x W'^T + b' + x' W^T.
 
 Shape legend: N lanes, B examples, R directions, O outputs, I inputs.
 """
@@ -20,6 +20,14 @@ Sums = Any
 
 class DenseProducts(Protocol):
     """What computes them. Gates multiply a result; the same for all directions."""
+
+    def outputs(self, inputs_NBI: Tensor, weight_NOI: Tensor, bias_NO: Tensor | None) -> Tensor:
+        """Return x W^T + b, (N, B, O)."""
+        ...
+
+    def gradient(self, grad_NBO: Tensor, inputs_NBI: Tensor, into_NOI: Tensor) -> None:
+        """Write g^T x."""
+        ...
 
     def stack(self, directions_NROI: Tensor, *, need_input: bool) -> Matrices:
         """Arrange directions for the products with every chunk of examples."""
@@ -90,6 +98,20 @@ class _Sums:
 
 class LibraryProducts:
     """Batched products of torch: as few and as large ones as there can be."""
+
+    def outputs(self, inputs_NBI: Tensor, weight_NOI: Tensor, bias_NO: Tensor | None) -> Tensor:
+        """See `DenseProducts`."""
+        if bias_NO is None:
+            return torch.bmm(inputs_NBI, weight_NOI.mT)
+        return torch.baddbmm(bias_NO.unsqueeze(1), inputs_NBI, weight_NOI.mT)
+
+    def gradient(self, grad_NBO: Tensor, inputs_NBI: Tensor, into_NOI: Tensor) -> None:
+        """See `DenseProducts`."""
+        if into_NOI.is_contiguous() or into_NOI.device.type != "cpu":
+            torch.bmm(grad_NBO.mT, inputs_NBI, out=into_NOI)
+        else:
+            # Into rows that lie apart, the library of a processor multiplies otherwise, to other bits.
+            into_NOI.copy_(torch.bmm(grad_NBO.mT, inputs_NBI))
 
     def stack(self, directions_NROI: Tensor, *, need_input: bool) -> Matrices:
         """Lay the directions out as matrices, once beside the outputs and once beside the inputs."""
@@ -181,13 +203,13 @@ def _plus_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(left, right) if total is None else total.baddbmm_(left, right)
 
 
-_LIBRARY = LibraryProducts()
+LIBRARY = LibraryProducts()
 
 
 def products_for(tensor: Tensor) -> DenseProducts:
     """Return what is fastest for tensors like this one."""
     if not kernels.serve(tensor):
-        return _LIBRARY
+        return LIBRARY
     from trainers.kernels.dense import TENSOR_CORES
 
     return TENSOR_CORES

@@ -8,9 +8,10 @@ from torch import nn
 
 from tests.trainers.kernels.conftest import DEVICE
 from tests.trainers.kernels.test_products import drawn, error
-from tests.trainers.tolerances import PRODUCTS_FLOAT32
+from tests.trainers.tolerances import HALVES, PRODUCTS_FLOAT32
 from trainers import chain, kernels
 from trainers.chain import ChainObjective
+from trainers.kernels.dense import TENSOR_CORES
 from trainers.layers.recognition import chain_of
 from trainers.losses import CrossEntropy, Loss, MeanSquaredError
 from trainers.objective import Part
@@ -54,3 +55,27 @@ def test_products_are_those_of_the_library(
         monkeypatch.setattr(kernels, "serve", lambda tensor: tensor.dtype == torch.float32)
         found = objective.curvature(*at, part=part, coordinates=given)(block)
         assert error(found, exact) < PRODUCTS_FLOAT32
+
+
+@pytest.mark.parametrize("lanes", [1, 40])
+@pytest.mark.parametrize("sizes", [(50, 30, 70), (9, 20, 10), (70, 130, 65)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_outputs_and_gradients(lanes: int, sizes: tuple[int, int, int], bias: bool) -> None:
+    """Of few lanes the library's, of many a program's."""
+    batch, inputs, outputs = sizes
+    room = drawn(lanes, outputs * (inputs + 1) + 5)
+    weight = room[:, : outputs * inputs].unflatten(1, (outputs, inputs))
+    biases = room[:, outputs * inputs : outputs * (inputs + 1)] if bias else None
+    examples, grad = drawn(lanes, batch, inputs), drawn(lanes, batch, outputs, seed=1)
+    exact = examples.double() @ weight.double().mT
+    if biases is not None:
+        exact += biases.double().unsqueeze(1)
+    assert error(TENSOR_CORES.outputs(examples, weight, biases), exact) < HALVES
+    shared = TENSOR_CORES.outputs(examples[:1].expand_as(examples), weight, biases)
+    assert error(shared[0], exact[0]) < HALVES
+    into = drawn(lanes, outputs * inputs + 7, seed=2)
+    behind = into[:, outputs * inputs :].clone()
+    TENSOR_CORES.gradient(grad, examples, into[:, : outputs * inputs].unflatten(1, (outputs, inputs)))
+    found = into[:, : outputs * inputs].view(lanes, outputs, inputs)
+    assert error(found, grad.double().mT @ examples.double()) < HALVES
+    assert torch.equal(into[:, outputs * inputs :], behind)

@@ -22,7 +22,7 @@ def test_adds_the_projection(
     kept = torch.randperm(entries)[:size].sort().values.to(DEVICE)
     left_out = torch.ones(entries, dtype=torch.bool, device=DEVICE)
     left_out[kept] = False
-    places = torch.cat([kept, left_out.nonzero().squeeze(1)]) if within else None
+    places = torch.cat([kept, left_out.nonzero().squeeze(1)]).int() if within else None
     room = drawn(lanes, 2 * count, size)
     basis, vectors, into = room[:, :count], drawn(lanes, entries), drawn(lanes, entries, seed=1)
     scales, rates = drawn(lanes, count if each else 1), drawn(lanes, 1, seed=2)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainers.kernels.conftest import DEVICE
+from tests.trainers.kernels.conftest import DEVICE, GPU
 from trainers import kernels
-from trainers.kernels import combination, products, projection
+from trainers.kernels import combination, products, projection, small
 
 Program = Callable[..., Tensor | None]
 
@@ -18,8 +18,11 @@ FIRST = torch.device("cuda", 0)
 
 
 @pytest.fixture(autouse=True)
-def asked_anew() -> Iterator[None]:
+def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kernels._serve.cache_clear()
+    if not GPU:
+        # Interpreted, wider ones take ten seconds.
+        monkeypatch.setattr(small, "WIDEST_BLOCK", 12)
     yield
     kernels._serve.cache_clear()
 
@@ -82,6 +85,18 @@ def test_wrong_numbers_are_found(name: str, defect: str, monkeypatch: pytest.Mon
     module = {"add_projection": projection, "combine": combination}.get(name, products)
     monkeypatch.setattr(module, name, DEFECTS[defect](getattr(module, name)))
     with pytest.raises(RuntimeError, match=f"wrong numbers.*{name}"):
+        kernels._try_out(torch.device(DEVICE))
+
+
+def test_a_basis_that_is_not_orthonormal_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = small.first_ritz
+
+    def coarser(*operands: Tensor, **options: float) -> tuple[Tensor, Tensor]:
+        found, whole = program(*operands, **options)
+        return found, coarse(whole)
+
+    monkeypatch.setattr(small, "first_ritz", coarser)
+    with pytest.raises(RuntimeError, match="wrong numbers.*first_ritz"):
         kernels._try_out(torch.device(DEVICE))
 
 
