@@ -32,7 +32,8 @@ from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of
 from benchmarks.timing import finish, median_ratio, seconds_of
 from trainers.cell import Solver
 from trainers.eigenpairs import Warm
-from trainers.eigenspace import Operator, WarmBlock, block_width, refresh
+from trainers.eigenspace import block_width, refresh
+from trainers.first_block import Operator, WarmBlock
 from trainers.objective import CurvatureProduct
 from trainers.randomness import generator
 
@@ -65,7 +66,7 @@ class Tracker:
         self._size = problem.num_params if self._coordinates is None else self._coordinates.size
         self.width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, self._size)
         self._warm: Warm | None = None
-        self._block = WarmBlock(replayable=True)
+        self._block = WarmBlock(k=[problem.row.k], tolerance=SOLVER.tolerance, replayable=True)
 
     def _linearise(self, params_NP: Tensor) -> CurvatureProduct:
         return self._problem.curvature(self._coordinates, params_NP)

@@ -65,12 +65,14 @@ class Wanted:
 
     def __init__(self, k: int | Sequence[int], lanes: int, width: int) -> None:
         counts = torch.tensor([k] * lanes if isinstance(k, int) else k).unsqueeze(1)
+        self.counts_N = counts.squeeze(1)
         self._others_NW = torch.arange(width) >= counts
         self._last_N1 = counts - 1
 
     def of_lanes(self, rows: Tensor) -> "Wanted":
         """Return the same for some lanes."""
         part = copy(self)
+        part.counts_N = self.counts_N[rows]
         part._others_NW, part._last_N1 = self._others_NW[rows], self._last_N1[rows]
         return part
 

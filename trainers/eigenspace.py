@@ -23,7 +23,7 @@ the Hessian's own motion turns it into the block: one whose eigenvalue alone gro
 all eigenvectors fast, is found some refreshes late. A cold start, at each phase, looks everywhere.
 
 Most refreshes end with their first block, so that one is done in three passes over memory: all inner products
-of [X; H X] at once, small algebra, and one product that forms the result (`_ritz_in_block`).
+of [X; H X] at once, small algebra, and one product that forms the result (`trainers.first_block`).
 
 A lane that has converged keeps its result and is left out of what follows, so that a lane's numbers do not
 depend on its neighbours and cost them nothing.
@@ -32,24 +32,21 @@ Shape legend: N lanes, W block width, M search space, P parameters.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from trainers import kernels
-from trainers.eigenpairs import Eigenspace, Wanted, Warm, after_power_step, pairs_of
-from trainers.krylov import RANK_TOLERANCE, SearchSpace, orthonormalise
-from trainers.objective import BlockProduct, CurvatureProduct
-from trainers.replay import Arriving, Recorded
-from trainers.ritz import device_inner, inverse_factor, place_of, rayleigh_ritz
+from trainers.eigenpairs import Eigenspace, Wanted, Warm
+from trainers.first_block import FirstBlock, Operator, combined, small_of, symmetric
+from trainers.krylov import SearchSpace, orthonormalise
+from trainers.objective import BlockProduct
+from trainers.ritz import device_inner
 from trainers.rows import room_for_rows
 
 WIDTH_MULTIPLE = 4
 """Blocks are this wide or a multiple: inner products of 14 rows take twice as long as those of 16."""
-
-ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-15}
-"""What rounding leaves of the square of a residual that comes from inner products, over theta^2."""
 
 RESTART_COLD_ABOVE = 10.0
 """A warm refresh that ends this many tolerances away from convergence is done again from a cold start."""
@@ -59,47 +56,6 @@ def block_width(k: int, num_outputs: int, guard: int, num_params: int) -> int:
     """Return the block width: a function of the cell alone. It reaches the gap near the number of classes."""
     width = max(k, num_outputs) + guard
     return min(num_params, -(-width // WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operator:
-    """A symmetric operator on the lanes' vectors.
-
-    Args:
-        product: Maps a block of directions of all lanes, (N, R, P), to its images.
-        of_lanes: Returns the product of some lanes (their rows, int64); without it, lanes that have ended are
-            multiplied for nothing.
-        begun: The first product of the start block, where `WarmBlock` is at it already.
-    """
-
-    product: BlockProduct
-    of_lanes: Callable[[Tensor], BlockProduct] | None = None
-    begun: "FirstBlock | None" = None
-
-
-class FirstBlock:
-    """A block X and its images.
-
-    Args:
-        stacked_NMP: [X; H X], (N, 2 W, P).
-        gram_NMM: The inner products of these rows, on their device.
-        small: What follows from them, where a program on a GPU has said so: Ritz values and the norms of
-            residuals, (N, 2, W) float64, and the new basis as combinations of the rows, (N, W, 2 W).
-    """
-
-    def __init__(self, stacked_NMP: Tensor, gram_NMM: Tensor, small: tuple[Tensor, Tensor] | None) -> None:
-        self.stacked_NMP = stacked_NMP
-        self.gram_NMM = gram_NMM
-        self._small = None if small is None else (Arriving(small[0]), small[1])
-
-    def ritz(self, floor_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return Ritz values and the norms of residuals, (N, W) on the host, and the combinations."""
-        if self._small is None:
-            self.gram_NMM = self.gram_NMM.to(place_of(self.stacked_NMP), torch.float64)
-            return _ritz_in_block(self.stacked_NMP, self.gram_NMM, floor_N)
-        found, whole = self._small
-        theta, norms = found.get().unbind(1)
-        return theta, norms, whole
 
 
 def solve(
@@ -133,17 +89,18 @@ def solve(
         stacked = room_for_rows(start_NWP, lanes, 2 * width, start_NWP.shape[2])
         torch.cat([start_NWP, operator.product(start_NWP)], 1, out=stacked)
         gram = device_inner(stacked, stacked)
-        first = FirstBlock(stacked, gram, _small(stacked, gram, floor_N))
+        counts = wanted.counts_N.to(stacked.device, torch.int32)
+        first = FirstBlock(stacked, gram, small_of(stacked, gram, floor_N.to(gram.device), counts, tolerance))
     else:
         first = operator.begun
-    theta, norms, whole = first.ritz(floor_N)
     stacked = first.stacked_NMP
-    state = pairs_of(stacked[:, :width], theta, norms, wanted, tolerance, width, floor_N)
+    state, whole = first.ritz(wanted, tolerance, floor_N)
     rows = _going_on(state)
     if len(rows) == 0:
-        state.basis_NWP = _combined(whole, stacked)
+        if not first.combined:
+            state.basis_NWP = combined(whole, stacked)
         return state
-    product, gram, images = operator.product, _symmetric(first.gram_NMM.cpu().double()), stacked[:, width:]
+    product, gram, images = operator.product, symmetric(first.gram_NMM.cpu().double()), stacked[:, width:]
     if len(rows) < lanes and operator.of_lanes is not None:
         product = operator.of_lanes(rows)
         start_NWP, images, gram = start_NWP[rows], images[rows], gram[rows]
@@ -152,7 +109,7 @@ def solve(
         rows, images = torch.arange(lanes), images.clone(memory_format=torch.contiguous_format)
         if kernels.serve(stacked):
             start_NWP = start_NWP.clone(memory_format=torch.contiguous_format)
-    state.basis_NWP = _combined(whole, stacked)
+    state.basis_NWP = combined(whole, stacked)
     space = SearchSpace(start_NWP, images, gram, floor_N)
     del stacked, images, first
     after, residual = space.ritz(width, wanted, tolerance, products=width)
@@ -172,94 +129,6 @@ def solve(
         space.append(new, product(new))
         blocks += 1
         after, residual = space.ritz(width, wanted, tolerance, products=blocks * width)
-
-
-class WarmBlock:
-    """The block that lanes go on from, and its first product: most of a refresh, and replayed on a GPU.
-
-    There the block has a place of its own, so that what reads it can be recorded, and stays in it from
-    refresh to refresh.
-
-    Args:
-        replayable: Whether which operations a product consists of depends on shapes alone.
-    """
-
-    def __init__(self, *, replayable: bool) -> None:
-        self._replayable = replayable
-        self._recorded = Recorded[tuple[CurvatureProduct, Tensor, tuple[Tensor, Tensor] | None]]()
-        self._stacked_NMP: Tensor | None = None
-        self._floors: tuple[Tensor, Tensor] | None = None
-
-    def begin(
-        self, linearise: Callable[[Tensor], CurvatureProduct], params_NP: Tensor, warm: Warm
-    ) -> Operator:
-        """Return the operator that `linearise` gives at these weights, its first product begun."""
-        stacked = self._place(warm.block_NWP)
-
-        def first(
-            params_NP: Tensor, floor_N: Tensor
-        ) -> tuple[CurvatureProduct, Tensor, tuple[Tensor, Tensor] | None]:
-            product = linearise(params_NP)
-            block, images = stacked.chunk(2, 1)
-            product(block, into_NRP=images)
-            gram = device_inner(stacked, stacked)
-            return product, gram, _small(stacked, gram, floor_N)
-
-        at = params_NP, self._on_device(warm.floor_N, stacked.device)
-        product, gram, small = self._recorded(first, *at) if self._replayable else first(*at)
-        return Operator(
-            product=product,
-            of_lanes=lambda rows: linearise(params_NP[rows]),
-            begun=FirstBlock(stacked, gram, small),
-        )
-
-    def keep(self, block_NWP: Tensor) -> Tensor:
-        """Return a block where the next refresh will look for it."""
-        return block_NWP if self._stacked_NMP is None else self._place(block_NWP).chunk(2, 1)[0]
-
-    def _on_device(self, floor_N: Tensor, device: torch.device) -> Tensor:
-        """Return the floors on the device, where they seldom change: to copy them is to wait for it."""
-        if self._floors is None or not torch.equal(self._floors[0], floor_N):
-            self._floors = floor_N, floor_N.to(device)
-        return self._floors[1]
-
-    def _place(self, block_NWP: Tensor) -> Tensor:
-        """Return room for a block and its images, (N, 2 W, P), that begins with it."""
-        lanes, width, size = block_NWP.shape
-        stacked = self._stacked_NMP
-        if stacked is None:
-            stacked = room_for_rows(block_NWP, lanes, 2 * width, size)
-        if block_NWP.device.type == "cuda":
-            self._stacked_NMP = stacked
-        own = stacked[:, :width]
-        if own.data_ptr() != block_NWP.data_ptr():
-            own.copy_(block_NWP)
-        return stacked
-
-
-def _small(stacked_NMP: Tensor, gram_NMM: Tensor, floor_N: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return what a program finds in inner products; `None` where there is none for them."""
-    if not kernels.serve(stacked_NMP):
-        return None
-    from trainers.kernels.small import WIDEST_BLOCK, first_ritz
-
-    if gram_NMM.shape[1] > 2 * WIDEST_BLOCK:
-        return None
-    return first_ritz(
-        gram_NMM,
-        floor_N.to(gram_NMM.device),
-        rank_tolerance=RANK_TOLERANCE[stacked_NMP.dtype],
-        rounding=ROUNDING[stacked_NMP.dtype],
-    )
-
-
-def _combined(factors_NWM: Tensor, stacked_NMP: Tensor) -> Tensor:
-    """Return factors times rows; where a program does it, in the place of the first rows."""
-    if not kernels.serve(stacked_NMP):
-        return torch.bmm(factors_NWM, stacked_NMP)
-    from trainers.kernels.combination import combine
-
-    return combine(stacked_NMP, factors_NWM)
 
 
 def _going_on(state: Eigenspace) -> Tensor:
@@ -334,42 +203,3 @@ def _put(state: Eigenspace, rows: Tensor, source: Eigenspace, at: Tensor) -> Non
     state.products_N[rows] = source.products_N[at]
     state.converged_N[rows] = source.converged_N[at]
     state.floor_N[rows] = source.floor_N[at]
-
-
-def _ritz_in_block(stacked_NMP: Tensor, gram_NMM: Tensor, floor_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Do Rayleigh-Ritz and the power step in one block, knowing its vectors by their inner products alone.
-
-    The norm of a residual that comes from inner products is no smaller than rounding, which counts as part
-    of it: a lane that has converged by this has converged, one that has not is to be looked at again.
-
-    Args:
-        stacked_NMP: The block and its images.
-        gram_NMM: Their inner products, float64; made symmetric.
-        floor_N: See `solve`.
-
-    Returns:
-        See `FirstBlock.ritz`.
-    """
-    stacked, gram, width = stacked_NMP, _symmetric(gram_NMM), stacked_NMP.shape[1] // 2
-    projected = gram[:, :width, width:].contiguous()
-    theta, coefficients, _ = rayleigh_ritz(
-        projected, gram[:, :width, :width], RANK_TOLERANCE[stacked.dtype], stacked.device
-    )
-    vectors = torch.cat([coefficients.mT, torch.zeros_like(coefficients)], 2)
-    residual = torch.cat([-theta.unsqueeze(2) * coefficients.mT, coefficients.mT], 2)
-    squares = (torch.bmm(residual, gram) * residual).sum(2).clamp_min(0.0)
-    norms = (squares + ROUNDING[stacked.dtype] * theta.square()).sqrt()
-    norms, scale = after_power_step(theta, norms, floor_N.to(theta.device))
-    moved = torch.addcmul(vectors, scale.unsqueeze(2), residual)
-    whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
-    theta, norms = torch.cat([theta, norms], 1).cpu().split(width, 1)
-    return theta, norms, whole.to(stacked)
-
-
-def _symmetric(gram_NMM: Tensor) -> Tensor:
-    """Return inner products of a block and its images made symmetric, in place; and those of both."""
-    gram, width = gram_NMM, gram_NMM.shape[1] // 2
-    gram.copy_(0.5 * (gram + gram.mT))
-    projected = 0.5 * (gram[:, :width, width:] + gram[:, width:, :width])
-    gram[:, :width, width:] = gram[:, width:, :width] = projected
-    return gram

@@ -15,8 +15,9 @@ from torch import Tensor
 from trainers.cell import Solver
 from trainers.coordinates import Coordinates
 from trainers.eigenpairs import Wanted, Warm
-from trainers.eigenspace import Operator, block_width
+from trainers.eigenspace import block_width
 from trainers.evaluation import Split
+from trainers.first_block import Operator
 from trainers.magnitude import refresh_leading
 from trainers.objective import Objective, Part
 from trainers.randomness import generator, holdout_indices

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from trainers.eigenpairs import Eigenspace, Wanted, Warm, pairs_of
-from trainers.eigenspace import Operator, refresh
+from trainers.eigenspace import refresh
+from trainers.first_block import Operator
 from trainers.objective import BlockProduct
 from trainers.ritz import inner, to_host
 

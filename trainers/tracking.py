@@ -10,7 +10,8 @@ from torch import Tensor
 
 from trainers.coordinates import Coordinates
 from trainers.eigenpairs import Eigenspace, Warm
-from trainers.eigenspace import Operator, WarmBlock, block_width
+from trainers.eigenspace import block_width
+from trainers.first_block import Operator, WarmBlock
 from trainers.history import EIGENSPACE_CONVERGED, EIGENSPACE_PRODUCTS, EIGENSPACE_RESIDUAL
 from trainers.instruments import Examples, Instruments, start_block
 from trainers.lane import Lane
@@ -99,7 +100,11 @@ class _Group:
         self._examples = _examples(instruments, lanes[0])
         assert self._stages[0].k is not None
         self._coordinates = _coordinates(self._examples, self._stages[0].k)
-        self._block = WarmBlock(replayable=instruments.objective.replayable)
+        self._block = WarmBlock(
+            k=[stage.k or 0 for stage in self._stages],
+            tolerance=self._solver.tolerance,
+            replayable=instruments.objective.replayable,
+        )
         self._used = step
         self._params_NP: Tensor | None = None
         self._operator: Operator | None = None

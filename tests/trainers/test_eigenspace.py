@@ -8,7 +8,8 @@ from torch import Tensor
 
 from tests.trainers.tolerances import ANGLE_AT_DEFAULT_TOLERANCE
 from trainers.eigenpairs import Eigenspace, Warm
-from trainers.eigenspace import Operator, block_width, refresh, solve
+from trainers.eigenspace import block_width, refresh, solve
+from trainers.first_block import Operator
 
 SIZE = 60
 K = 4

@@ -12,8 +12,8 @@ from tests.trainers.tolerances import PROBED_FLOAT64
 from trainers.canonical import canonical_form, cell_id
 from trainers.cell import Solver
 from trainers.eigenpairs import Eigenspace, Warm
-from trainers.eigenspace import Operator
 from trainers.errors import ConfigError
+from trainers.first_block import Operator
 from trainers.magnitude import refresh_leading
 from trainers.randomness import holdout_indices
 

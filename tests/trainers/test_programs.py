@@ -58,7 +58,9 @@ class Compiler:
     def _type(self, name: str, value: Any) -> str:
         if isinstance(value, Tensor):
             return TYPES[value.dtype]
-        return "constexpr" if name.isupper() else "i32"
+        if name.isupper():
+            return "constexpr"
+        return "fp32" if isinstance(value, float) else "i32"
 
 
 @pytest.fixture(autouse=True)
@@ -110,13 +112,16 @@ def test_projections(within: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("width", [12, 24, 100])
 def test_combinations(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     program = compiler(monkeypatch, combination, "_combination")
-    combination.combine(torch.zeros(2, 2 * width, 1000), torch.zeros(2, width, 2 * width))
-    assert program.compiled == 1
+    rows, factors = torch.zeros(2, 2 * width, 1000), torch.zeros(2, width, 2 * width)
+    combination.combine(rows, factors)
+    combination.combine(rows, factors, unless=torch.zeros(1, dtype=torch.int32))
+    assert program.compiled == 2
 
 
 @pytest.mark.parametrize("width", [12, 32])
 def test_small_algebra(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     program = compiler(monkeypatch, small, "_first_ritz")
     gram = torch.zeros(2, 2 * width, 2 * width, dtype=torch.float64)
-    small.first_ritz(gram, torch.zeros(2, dtype=torch.float64), rank_tolerance=1e-5, rounding=1e-6)
+    given = {"tolerance": 0.1, "least_scale": 0.01, "rank_tolerance": 1e-5, "rounding": 1e-6}
+    small.first_ritz(gram, gram[:, 0, 0], torch.zeros(2, dtype=torch.int32), **given)
     assert program.compiled == 1

@@ -80,7 +80,8 @@ def _try_out(device: torch.device) -> None:
     for width in sorted({12, WIDEST_BLOCK}):
         rows = left[:, : 2 * width].double()
         gram = rows @ rows.mT
-        combinations = first_ritz(gram, gram.new_zeros(2), rank_tolerance=1e-5, rounding=ERROR)[1].double()
+        given = {"tolerance": 1.0, "least_scale": 1.0, "rank_tolerance": 1e-5, "rounding": ERROR}
+        combinations = first_ritz(gram, gram.new_zeros(2), counts, **given)[1].double()
         found[f"first_ritz of {width}"] = combinations @ gram @ combinations.mT, 10 * ERROR
     left, right, left2, right2, bias, scale, basis, vectors, factors, mixing = (
         one.double() for one in operands

@@ -345,8 +345,8 @@ def gram(
 
 @triton.jit(do_not_specialize=["rows_n", "rows_m", "num_rows", "num_results", "size"])
 def combination(
-    rows, rows_n, rows_m, factors, num_rows, num_results, size,
-    UNIT: tl.constexpr, MOST: tl.constexpr, DEPTH: tl.constexpr, BLOCK: tl.constexpr,
+    rows, rows_n, rows_m, factors, num_rows, num_results, size, unless,
+    UNLESS: tl.constexpr, UNIT: tl.constexpr, MOST: tl.constexpr, DEPTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Put combinations of a lane's rows in the place of the first of them, for some columns."""
     blocks = tl.cdiv(size, BLOCK)
@@ -354,6 +354,8 @@ def combination(
     at = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     # What stands behind the end of a row is combined too, in its place.
     here = _in_row(at, size, UNIT)
+    if UNLESS:
+        here = here & (tl.load(unless) + at * 0 == 0)
     result = tl.arange(0, MOST)
     rows += n.to(tl.int64) * (rows_n * UNIT)
     factors += n.to(tl.int64) * num_results * num_rows

@@ -18,30 +18,41 @@ WIDEST_BLOCK = 32
 
 LEAST_TILE = 16
 
-WARPS = {16: 1, 32: 4}
+WARPS = {16: 4, 32: 8}
 
 
 def first_ritz(
-    gram_NMM: Tensor, floor_N: Tensor, *, rank_tolerance: float, rounding: float
-) -> tuple[Tensor, Tensor]:
+    gram_NMM: Tensor,
+    floor_N: Tensor,
+    counts_N: Tensor,
+    *,
+    tolerance: float,
+    least_scale: float,
+    rank_tolerance: float,
+    rounding: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Do Rayleigh-Ritz and the power step in a block that is known by its inner products alone.
 
     Args:
         gram_NMM: Of the block's W vectors and their images, (N, 2 W, 2 W) float64.
         floor_N: The smallest eigenvalue as far as it is known, float64; 0 where it is not.
+        counts_N: How many of the pairs have to meet the tolerance, int32.
+        tolerance: On the largest of their residuals, over the last of their values.
+        least_scale: A value below this share of the first counts as this share.
         rank_tolerance: Eigenvalues of the block's inner products below this (relative) are rounding.
         rounding: What rounding leaves of a residual's square, over theta^2.
 
     Returns:
-        Ritz values and residuals' norms, (N, 2, W) float64; and the new basis as combinations of the vectors
-        and their images, (N, W, 2 W) float32.
+        Ritz values, residuals' norms and whether a lane has met the tolerance, (N, 2 W + 1) float64; the new
+        basis as combinations of the vectors and their images, (N, W, 2 W) float32; and how many lanes have
+        finite values but have not, (1,) int32.
     """
     lanes, width = gram_NMM.shape[0], gram_NMM.shape[1] // 2
     tile = max(LEAST_TILE, triton.next_power_of_2(width))
-    found = gram_NMM.new_empty(lanes, 2, width)
+    found, unfinished = gram_NMM.new_empty(lanes, 2 * width + 1), counts_N.new_zeros(1)
     whole = gram_NMM.new_empty(lanes, width, 2 * width, dtype=torch.float32)
     _first_ritz[lanes,](
-        found, whole, gram_NMM, floor_N, width,
+        found, whole, unfinished, gram_NMM, floor_N, counts_N, width, tolerance, least_scale,
         RANK=rank_tolerance, ROUNDING=rounding, P=tile, num_warps=WARPS[tile], **programs.OPTIONS,
     )  # fmt: skip
-    return found, whole
+    return found, whole, unfinished

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.trainers.kernels.conftest import DEVICE
 from tests.trainers.kernels.test_products import drawn, error
 from tests.trainers.tolerances import HALVES
 from trainers.kernels.combination import MOST_RESULTS, combine
@@ -26,3 +27,12 @@ def test_more_than_a_program_holds_are_the_librarys() -> None:
     rows, factors = drawn(1, MOST_RESULTS + 4, 70), drawn(1, MOST_RESULTS + 1, MOST_RESULTS + 4)
     exact = factors.double() @ rows.double()
     assert error(combine(rows, factors), exact) < HALVES
+
+
+def test_nothing_is_done_unless() -> None:
+    rows, factors = drawn(2, 24, 700), drawn(2, 12, 24)
+    before = rows.clone()
+    combine(rows, factors, unless=torch.ones(1, dtype=torch.int32, device=DEVICE))
+    assert torch.equal(rows, before)
+    combine(rows, factors, unless=torch.zeros(1, dtype=torch.int32, device=DEVICE))
+    assert error(rows[:, :12], factors.double() @ before.double()) < HALVES

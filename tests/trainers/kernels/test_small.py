@@ -5,11 +5,20 @@ import torch
 from torch import Tensor
 
 from tests.trainers.kernels.conftest import DEVICE, GPU
-from trainers import eigenspace
+from trainers import first_block
+from trainers.eigenpairs import LEAST_SCALE, Wanted, pairs_of
 from trainers.kernels.small import first_ritz
 from trainers.krylov import RANK_TOLERANCE
 
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy interprets, and warns of overflow
+
 EXACT = 1e-9
+GIVEN = {
+    "tolerance": 0.05,
+    "least_scale": LEAST_SCALE,
+    "rank_tolerance": RANK_TOLERANCE[torch.float32],
+    "rounding": 1e-6,
+}
 SIZE = 300
 
 
@@ -47,12 +56,15 @@ def test_is_what_the_library_finds(width: int, warm: float, floor: float) -> Non
     rows = torch.stack([block_and_images(width, values, warm=warm) for values in spectra().values()])
     gram = rows @ rows.mT
     floors = torch.full((len(rows),), floor, dtype=torch.float64)
-    tolerance = {"rank_tolerance": RANK_TOLERANCE[torch.float32], "rounding": 1e-6}
-    found, whole = first_ritz(gram, floors.to(DEVICE), **tolerance)
-    values, residuals, combinations = eigenspace._ritz_in_block(
+    counts = torch.tensor([width, 1, max(1, width - 3), 1, width], dtype=torch.int32)
+    found, whole, unfinished = first_ritz(gram, floors.to(DEVICE), counts.to(DEVICE), **GIVEN)
+    values, residuals, combinations = first_block.ritz_in_block(
         rows.float().cpu(), gram.cpu().clone(), floors
     )
-    theta, norms = found.cpu().unbind(1)
+    theta, norms, converged = found.cpu().split((width, width, 1), 1)
+    state = pairs_of(rows, values, residuals, Wanted(counts.tolist(), 5, width), 0.05, width, floors)
+    assert torch.equal(converged.squeeze(1) > 0, state.converged_N)
+    assert int(unfinished) == int((~state.converged_N).sum())
     scale = values[:, :1]
     assert float(((theta - values) / scale).abs().max()) < EXACT
     # Norms are roots of differences: what rounding leaves of those is what a norm may be off by.
@@ -67,22 +79,22 @@ def test_dependent_vectors_come_last_and_give_nothing() -> None:
     rows = block_and_images(12, spectra()["steep"], warm=0.0)
     rows[3], rows[15] = rows[2], rows[14]
     gram = (rows @ rows.mT).unsqueeze(0)
-    floor = torch.zeros(1, dtype=torch.float64, device=DEVICE)
-    found, whole = first_ritz(gram, floor, rank_tolerance=1e-5, rounding=1e-6)
+    floor, counts = torch.zeros(1, dtype=torch.float64, device=DEVICE), torch.ones(1).int().to(DEVICE)
+    found, whole, _ = first_ritz(gram, floor, counts, **GIVEN)
     basis = whole[0].double() @ rows
     inner, ones = basis @ basis.mT, torch.ones(12, dtype=torch.float64, device=DEVICE)
     ones[-1] = 0
     assert float((inner - torch.diag(ones)).abs().max()) < 1e-5
-    assert float(found[0, 0, -1]) < 0 < float(found[0, 0, -2])
+    assert float(found[0, 11]) < 0 < float(found[0, 10])
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy interprets, and warns of what is tested
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_what_is_not_finite_stays_in_its_lane(value: float) -> None:
     rows = block_and_images(12, spectra()["steep"], warm=1e-3)
     gram = torch.stack([rows @ rows.mT] * 2)
     gram[0, 14, 3] = value
-    floor = torch.zeros(2, dtype=torch.float64, device=DEVICE)
-    found, whole = first_ritz(gram, floor, rank_tolerance=1e-5, rounding=1e-6)
-    assert found[0].isnan().all()
+    floor, counts = torch.zeros(2, dtype=torch.float64, device=DEVICE), torch.ones(2).int().to(DEVICE)
+    found, whole, unfinished = first_ritz(gram, floor, counts, **GIVEN)
+    assert found[0, :-1].isnan().all() and found[0, -1] == 0
+    assert int(unfinished) == int(found[1, -1] == 0), "who has no values does not go on"
     assert found[1].isfinite().all() and whole[1].isfinite().all()
