@@ -1,6 +1,6 @@
 """Row 5: cell-steps per second of N lanes on one device, plain SGD and Bulk-SGD (k = 10, l = 500, T = 10).
 
-    python -m benchmarks.lanes_throughput --device cuda [--lanes 1 4 16 64 256] [--filter plain]
+    python -m benchmarks.lanes_throughput --device cuda [--lanes 1 4 16 64 256 512] [--filter plain]
 
 Beside them the hand-written loop, which trains one cell; the share of the fp32 matrix rate that is measured
 in the same run; and on a GPU the peak memory against the model that `--lanes auto` plans with.
@@ -67,7 +67,7 @@ def measure(data: Dataset, lanes: int, bulk: bool, steps: int, repeats: int, dev
 
 def main() -> None:
     parser = parser_of(__doc__, repeats=7)
-    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 4, 16, 64, 256])
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 4, 16, 64, 256, 512])
     parser.add_argument("--steps", type=int, default=50, help="of a turn")
     arguments = begin(parser)
     data, found = data_of("mnist-5k"), {}

@@ -65,7 +65,8 @@ class Compiler:
 
 @pytest.fixture(autouse=True)
 def processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_processors", lambda device: 132)
+    for module in (products, projection):
+        monkeypatch.setattr(module, "processors", lambda device: 132)
 
 
 def compiler(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> Compiler:
@@ -77,18 +78,23 @@ def compiler(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> Compile
 @pytest.mark.parametrize("tiles", [products.LARGE, products.SMALL])
 @pytest.mark.parametrize("placed", [False, True])
 def test_products(tiles: products.Tiles, placed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    program, splitting = (compiler(monkeypatch, products, name) for name in ("_product", "_split"))
+    program, splitting, across = (
+        compiler(monkeypatch, products, name) for name in ("_product", "_split", "_split_across")
+    )
     if placed:
         monkeypatch.setattr(products, "LARGE", tiles)
         room = torch.zeros(600, 2, 8, 120)
-        assert products.place_sums(torch.zeros(600, 64, 16), torch.zeros(600, 64, 120), room, room[..., 0])
+        tall, short = torch.zeros(600, 64, 16), torch.zeros(600, 64, 120)
+        assert products.place_sums(tall, short, room, room[..., 0])
+        assert products.place_sums(short.repeat(1, 1, 2), torch.zeros(600, 64, 8), room.mT, add=True)
+        program.compiled -= 1
     else:
         left, right, second = torch.zeros(2, 3, 70, 64), torch.zeros(2, 3, 40, 64), torch.zeros(2, 3, 40, 32)
         others = second.new_zeros(2, 3, 32, 70).mT, products.halves(second)
         given = {"bias_NRJ": torch.zeros(2, 3, 40), "scale_NMS": torch.zeros(2, 70, 40)}
         into = torch.zeros(2, 3, 70, 40)
         products.multiply(into, (left, products.halves(right)), others, **given, tiles=tiles)
-    assert program.compiled == 1 and splitting.compiled
+    assert program.compiled == 1 and splitting.compiled + across.compiled
 
 
 @pytest.mark.parametrize("same", [False, True])
@@ -106,7 +112,9 @@ def test_projections(within: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"rates_N1": rates, "places_P": torch.arange(600, dtype=torch.int32)} if within else {}
     basis, vectors = torch.zeros(2, 10, 500 if within else 600), torch.zeros(2, 600)
     projection.add_projection(vectors, basis, vectors, rates, counts_N=counts, **given)
-    assert program.compiled == 1
+    monkeypatch.setattr(projection, "processors", lambda device: 1)
+    projection.add_projection(vectors, basis, vectors, rates, counts_N=counts, **given)
+    assert program.compiled == 2
 
 
 @pytest.mark.parametrize("width", [12, 24, 100])

@@ -48,7 +48,7 @@ def _try_out(device: torch.device) -> None:
     is started.
     """
     from trainers.kernels.combination import combine
-    from trainers.kernels.products import LARGE, halves, inner, multiply, sums_over
+    from trainers.kernels.products import LARGE, halves, inner, multiply, place_sums, sums_over
     from trainers.kernels.projection import add_projection
     from trainers.kernels.small import WIDEST_BLOCK, first_ritz
 
@@ -65,6 +65,9 @@ def _try_out(device: torch.device) -> None:
     multiply(whole, *pairs, bias_NRJ=bias, scale_NMS=scale, tiles=LARGE)
     multiply(slim, (left.unsqueeze(1), halves(right[:, :12]).unsqueeze(2)))
     multiply(plain, (left.mT.unsqueeze(1), left2.mT.unsqueeze(1)))
+    placed, apart = left.new_empty(2, 2, 32, 96), left.new_empty(2, 2, 32)
+    place_sums(left, left2, placed, apart)
+    place_sums(left2.repeat(1, 1, 2), left[:, :, :32], placed.mT, add=True)
     counts = torch.full((2,), basis.shape[1], dtype=torch.int32, device=device)
     add_projection(into, basis, vectors, factors, counts_N=counts, rates_N1=factors)
     found = {
@@ -72,6 +75,8 @@ def _try_out(device: torch.device) -> None:
         "sums_over": (sums_over(left, left2), ERROR),
         "multiply by few": (slim.squeeze(1), ERROR),
         "multiply as it is": (plain.squeeze(1), ERROR),
+        "place_sums": (placed, ERROR),
+        "place_sums apart": (apart, 10 * ERROR),
         "inner": (inner(left, right), 10 * ERROR),
         "inner of all": (inner(right, right), 10 * ERROR),
         "add_projection": (into, 10 * ERROR),
@@ -92,6 +97,8 @@ def _try_out(device: torch.device) -> None:
         "sums_over": left.mT @ left2,
         "multiply by few": left @ right[:, :12].mT,
         "multiply as it is": left.mT @ left2,
+        "place_sums": (left.mT @ left2).unflatten(1, (2, 32)) + (left[:, :, :32].mT @ left2).unsqueeze(1),
+        "place_sums apart": left.sum(1).unflatten(1, (2, 32)),
         "inner": left @ right.mT,
         "inner of all": right @ right.mT,
         "add_projection": (coefficients.mT @ basis).squeeze(1) + factors * vectors,

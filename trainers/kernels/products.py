@@ -23,6 +23,7 @@ from trainers.kernels import programs
 
 _product: Any = programs.product
 _split: Any = programs.split
+_split_across: Any = programs.split_across
 _gram: Any = programs.gram
 
 Pair = tuple[Tensor, Tensor]
@@ -32,8 +33,8 @@ Pair = tuple[Tensor, Tensor]
 WIDEST = 4
 """Elements of the widest load, of 16 bytes."""
 
-BLOCK = 1024
-"""Numbers that are split at a time."""
+BLOCK, SIDE = 1024, 64
+"""Numbers that are split at a time, and sides of a tile where they lie in columns."""
 
 LEAST_PART = 128
 """Sums over fewer are not cut into parts."""
@@ -67,22 +68,33 @@ SLIM = Tiles(128, 16, 32, 4, 4)
 LARGE, SMALL, NARROW = Tiles(128, 64, 32, 8, 3, 128), Tiles(64, 64, 32, 4, 3), Tiles(32, 32, 32, 2, 4)
 
 
-def halves(matrices: Tensor) -> Tensor:
+def halves(matrices: Tensor, *, more: int = 0) -> Tensor:
     """Return numbers of 11 bits, (2, ...), whose sums are these but for 2^-22 of them.
 
     Args:
-        matrices: (N, J, K) or (N, R, J, K); copied once where the last two axes are not contiguous.
+        matrices: (N, J, K) or (N, R, J, K), contiguous along one of the last two axes; copied once where the
+            numbers of a matrix do not follow each other.
+        more: Rows behind those of each matrix that are not written.
     """
-    if not matrices[(0,) * (matrices.dim() - 2)].is_contiguous():
-        matrices = matrices.contiguous()
-    size = matrices.shape[-2] * matrices.shape[-1]
+    rows, columns = matrices.shape[-2:]
     lanes, inner = matrices.shape[0], 1 if matrices.dim() == 3 else matrices.shape[1]
+    both = matrices.new_empty(2, *matrices.shape[:-2], rows + more, columns)
+    first = matrices[(0,) * (matrices.dim() - 2)]
+    distance = (rows + more) * columns
+    if first.stride(0) == 1 and columns > 1:
+        strides = matrices.stride(0), 0 if matrices.dim() == 3 else matrices.stride(1)
+        _split_across[-(-rows // SIDE) * -(-columns // SIDE) * lanes * inner,](
+            both[0], both[1], matrices, rows, columns, first.stride(1), *strides, distance,
+            INNER=inner, ROWS=SIDE, COLUMNS=SIDE, **programs.OPTIONS,
+        )  # fmt: skip
+        return both
+    if not first.is_contiguous():
+        matrices = matrices.contiguous()
+    size = rows * columns
     strides = matrices.stride(0), 0 if matrices.dim() == 3 else matrices.stride(1)
-    both = matrices.new_empty(2, *matrices.shape)
-    unit = widest_load([size, *strides], [matrices])
-    grid = (-(-size // BLOCK) * lanes * inner,)
-    numbers = [number // unit for number in (size, *strides)]
-    _split[grid](
+    unit = widest_load([size, *strides, distance], [matrices])
+    numbers = [number // unit for number in (size, *strides, distance)]
+    _split[-(-size // BLOCK) * lanes * inner,](
         both[0], both[1], matrices, *numbers, INNER=inner, UNIT=unit, BLOCK=BLOCK, **programs.OPTIONS
     )
     return both
@@ -97,6 +109,7 @@ def multiply(
     scale_NMS: Tensor | None = None,
     part: int | None = None,
     apart_NGM: Tensor | None = None,
+    add: bool = False,
     tiles: Tiles | None = None,
 ) -> Tensor:
     """Write (left right^T + second left right^T + bias) * scale and return where.
@@ -109,6 +122,7 @@ def multiply(
         scale_NMS: Factors, the same for all R; column j takes number j modulo S.
         apart_NGM: Where the column goes that is computed beyond those of `into_NRMJ`, for R = 1; contiguous
             along its last axis. What stands behind that one in the right operand is ignored.
+        add: Whether to add to what is there; rows may then be neighbours, and no column.
         part: With operands of R = 1, the R results are sums over so many of K each, the last over the rest.
         tiles: How to cut; by the number of tiles if not given.
     """
@@ -118,7 +132,7 @@ def multiply(
     assert columns == kept or apart_NGM is not None
     if tiles is None:
         count = lanes * results * -(-rows // LARGE.rows) * -(-columns // LARGE.columns)
-        tiles = LARGE if count >= _processors(into.device) and rows > SMALL.rows else SMALL
+        tiles = LARGE if count >= processors(into.device) and rows > SMALL.rows else SMALL
         tiles = SLIM if columns <= SLIM.columns else tiles
     depth = pair[0].shape[3]
     size, last = (depth, depth) if part is None else (part, depth - (results - 1) * part)
@@ -128,8 +142,8 @@ def multiply(
     right_by_rows = pair[1].stride(-1) == 1
     assert right_by_rows or (pair[1].dim() == 4 and pair[1].stride(-2) == 1 and second is None)
     numbers, tensors = list[int](), list[Tensor]()
-    farthest = groups * into.stride(2) + group * into.stride(3)
-    assert into.stride(4) == 1
+    farthest = groups * into.stride(2) + group * into.stride(3) + kept * into.stride(4)
+    assert into.stride(4) == 1 or add
     for left, right, along in zip(lefts, rights, by_rows, strict=True):
         assert left.stride(3 if along else 2) == 1
         across = left.stride(2 if along else 3)
@@ -152,7 +166,7 @@ def multiply(
     def some(count: int) -> list[int]:
         return [next(units) for _ in range(count)]
 
-    arguments: list[object] = [into, *(stride // into_unit for stride in into.stride()[:4])]
+    arguments: list[object] = [into, *(stride // into_unit for stride in into.stride()[:4]), into.stride(4)]
     arguments += [apart, apart.stride(0), apart.stride(1)]
     for left, right in zip(lefts, rights, strict=True):
         arguments += [left, *some(3), right, *some(4)]
@@ -173,6 +187,7 @@ def multiply(
         SCALE=scale_NMS is not None,
         GROUPS=groups > 1,
         APART=apart_NGM is not None,
+        ADD=add,
         INTO_UNIT=into_unit,
         ROWS=tiles.rows,
         COLUMNS=tiles.columns,
@@ -198,9 +213,14 @@ def sums_over(tall_NKM: Tensor, short_NKJ: Tensor, *, plain_too: bool = False) -
 
 
 def place_sums(
-    tall_NKM: Tensor, short_NKJ: Tensor, products_NGLJ: Tensor, sums_NGL: Tensor | None = None
+    tall_NKM: Tensor,
+    short_NKJ: Tensor,
+    products_NGLJ: Tensor,
+    sums_NGL: Tensor | None = None,
+    *,
+    add: bool = False,
 ) -> bool:
-    """Write what `sums_over` returns in its place, with M = G L; return whether it was possible.
+    """Write, or add, what `sums_over` returns in its place, with M = G L; return whether it was possible.
 
     It is where there is one part.
     """
@@ -208,34 +228,32 @@ def place_sums(
     if _part(tall_NKM, short_NKJ.shape[2] + WIDEST * plain_too) < tall_NKM.shape[1]:
         return False
     pair = _summed(tall_NKM, short_NKJ, plain_too=plain_too)
-    multiply(products_NGLJ.unsqueeze(1), pair, apart_NGM=sums_NGL)
+    multiply(products_NGLJ.unsqueeze(1), pair, apart_NGM=sums_NGL, add=add)
     return True
 
 
 def fills(lanes: int, rows: int, columns: int, device: torch.device) -> bool:
     """Whether products (lanes, rows, columns) have a tile for each multiprocessor."""
-    return lanes * -(-rows // SMALL.rows) * -(-columns // SMALL.columns) >= _processors(device)
+    return lanes * -(-rows // SMALL.rows) * -(-columns // SMALL.columns) >= processors(device)
 
 
 def _part(tall_NKM: Tensor, columns: int) -> int:
     """Return how many terms are summed by one program."""
     lanes, depth, rows = tall_NKM.shape
     tiles = lanes * -(-rows // LARGE.rows) * -(-columns // LARGE.columns)
-    parts = max(1, min(depth // LEAST_PART, 4 * _processors(tall_NKM.device) // tiles))
+    parts = max(1, min(depth // LEAST_PART, 4 * processors(tall_NKM.device) // tiles))
     return -(-depth // (parts * WIDEST)) * WIDEST
 
 
 def _summed(tall_NKM: Tensor, short_NKJ: Tensor, *, plain_too: bool) -> Pair:
     """Return the operands of `sums_over`."""
-    lanes, depth, _ = tall_NKM.shape
+    lanes, columns = tall_NKM.shape[0], short_NKJ.shape[2]
     # One copy will do where all lanes share one matrix.
-    right = (short_NKJ[:1] if short_NKJ.stride(0) == 0 else short_NKJ).mT
+    right = halves((short_NKJ[:1] if short_NKJ.stride(0) == 0 else short_NKJ).mT, more=WIDEST * plain_too)
     if plain_too:
-        ones = right.new_zeros(1, WIDEST, 1)
-        ones[0, 0] = 1
-        right = torch.cat([right, ones.expand(len(right), WIDEST, depth)], 1)
-    right = halves(right.contiguous()).expand(2, lanes, *right.shape[1:])
-    return tall_NKM.mT.unsqueeze(1), right.unsqueeze(2)
+        right[:, :, columns:] = 0
+        right[0, :, columns] = 1
+    return tall_NKM.mT.unsqueeze(1), right.expand(2, lanes, *right.shape[2:]).unsqueeze(2)
 
 
 def inner(left_NMK: Tensor, right_NWK: Tensor) -> Tensor:
@@ -273,5 +291,6 @@ def widest_load(numbers: Sequence[int], tensors: Sequence[Tensor]) -> int:
 
 
 @cache
-def _processors(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
+    """Return how many multiprocessors a GPU has."""
     return torch.cuda.get_device_properties(device).multi_processor_count

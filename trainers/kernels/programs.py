@@ -13,7 +13,7 @@ OPTIONS = {} if knobs.runtime.interpret else {"enable_fp_fusion": True}
 """Of every program: said, because versions of Triton differ in what they take for granted."""
 
 PRODUCT_NUMBERS = [
-    *(f"{what}_{axis}" for what, axes in (("into", "nrgm"), ("apart", "ng")) for axis in axes),
+    *(f"{what}_{axis}" for what, axes in (("into", "nrgmj"), ("apart", "ng")) for axis in axes),
     *(f"{what}_{axis}" for what, axes in (("bias", "nr"), ("scale", "nm")) for axis in axes),
     *(f"left{which}_{axis}" for which in ("", "2") for axis in "nrs"),
     *(f"right{which}_{axis}" for which in ("", "2") for axis in "nrjh"),
@@ -93,6 +93,7 @@ def product(
     into_r,
     into_g,
     into_m,
+    into_j,
     apart,
     apart_n,
     apart_g,
@@ -140,6 +141,7 @@ def product(
     SCALE: tl.constexpr,
     GROUPS: tl.constexpr,
     APART: tl.constexpr,
+    ADD: tl.constexpr,
     INTO_UNIT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -206,10 +208,17 @@ def product(
     into += (batch // num_parts).to(tl.int64) * (into_n * INTO_UNIT)
     into += part.to(tl.int64) * (into_r * INTO_UNIT)
     if GROUPS:
-        into += ((rows // group * into_g + rows % group * into_m) * INTO_UNIT)[:, None]
+        places = (rows // group * into_g + rows % group * into_m) * INTO_UNIT
     else:
-        into += (rows * (into_m * INTO_UNIT))[:, None]
-    tl.store(into + columns[None, :], total, mask=in_rows[:, None] & (columns < num_kept * UNIT)[None, :])
+        places = rows * (into_m * INTO_UNIT)
+    kept = columns < num_kept * UNIT
+    if ADD:
+        # Rows are neighbours there, so that threads side by side are to have rows side by side.
+        there = into + columns[:, None] * into_j + places[None, :]
+        total = tl.trans(total) + tl.load(there, mask=kept[:, None] & in_rows[None, :], other=0.0)
+        tl.store(there, total, mask=kept[:, None] & in_rows[None, :])
+    else:
+        tl.store(into + places[:, None] + columns[None, :], total, mask=in_rows[:, None] & kept[None, :])
     if APART:
         # The column behind those that are kept, which one tile of each row has.
         behind = num_kept * UNIT - tile % column_tiles * COLUMNS
@@ -221,11 +230,12 @@ def product(
             tl.store(there, tl.sum(column, axis=1), mask=in_rows)
 
 
-@triton.jit(do_not_specialize=["size", "outer", "inner"])
+@triton.jit(do_not_specialize=["size", "outer", "inner", "distance"])
 def split(
-    big, small, numbers, size, outer, inner, INNER: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr
-):
-    """Write the halves of rows of `size` numbers; row (i, j) of the numbers is at i outer + j inner."""
+    big, small, numbers, size, outer, inner, distance,
+    INNER: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write the halves of rows of `size` numbers, `distance` apart; row (i, j) is at i outer + j inner."""
     blocks = tl.cdiv(size * UNIT, BLOCK)
     row = (tl.program_id(0) // blocks).to(tl.int64)
     at = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
@@ -233,8 +243,28 @@ def split(
     start = (row // INNER * outer + row % INNER * inner) * UNIT
     found = tl.load(numbers + start + at, mask=here)
     top = _big_half(found)
-    tl.store(big + row * size * UNIT + at, top, mask=here)
-    tl.store(small + row * size * UNIT + at, found - top, mask=here)
+    tl.store(big + row * distance * UNIT + at, top, mask=here)
+    tl.store(small + row * distance * UNIT + at, found - top, mask=here)
+
+
+@triton.jit(do_not_specialize=["num_rows", "num_columns", "across", "outer", "inner", "distance"])
+def split_across(
+    big, small, numbers, num_rows, num_columns, across, outer, inner, distance,
+    INNER: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Write the halves of matrices, `distance` apart, whose columns are rows in memory, `across` apart."""
+    column_tiles = tl.cdiv(num_columns, COLUMNS)
+    tiles = tl.cdiv(num_rows, ROWS) * column_tiles
+    matrix, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
+    rows = (tile // column_tiles * ROWS + tl.arange(0, ROWS))[:, None]
+    columns = (tile % column_tiles * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    here = (rows < num_rows) & (columns < num_columns)
+    start = numbers + matrix // INNER * outer + matrix % INNER * inner
+    found = tl.load(start + rows + columns.to(tl.int64) * across, mask=here)
+    top = _big_half(found)
+    into = matrix * distance + rows.to(tl.int64) * num_columns + columns
+    tl.store(big + into, top, mask=here)
+    tl.store(small + into, found - top, mask=here)
 
 
 @triton.jit

@@ -13,17 +13,17 @@ from typing import Any
 from torch import Tensor
 
 from trainers.kernels import programs
-from trainers.kernels.products import widest_load
+from trainers.kernels.products import processors, widest_load
 
 _projection: Any = programs.projection
 
-BLOCK, WARPS = 4096, 8
-"""Entries of a program, and its groups of 32 threads."""
+LARGE, SMALL = (8192, 16), (2048, 8)
+"""Entries of a program, and its groups of 32 threads: many of few lanes keep more of a GPU busy."""
 
 AT_ONCE = 32
 """Parts of a sum that are loaded at a time."""
 
-CACHED_BYTES = 6 * 2**20
+CACHED_BYTES = 12 * 2**20
 """Directions of the lanes that are begun with before any of them is ended, of which a GPU is at two such."""
 
 
@@ -52,7 +52,8 @@ def add_projection(
     """
     lanes, most, size = basis_NKC.shape
     total = size if rates_N1 is None else into_NP.shape[1]
-    num_parts, num_shares = -(-size // BLOCK), -(-total // BLOCK)
+    block, warps = LARGE if lanes * -(-size // LARGE[0]) >= processors(into_NP.device) else SMALL
+    num_parts, num_shares = -(-size // block), -(-total // block)
     abreast = min(lanes, max(1, CACHED_BYTES // (most * size * basis_NKC.element_size())))
     turns = -(-lanes // abreast) + 1
     unit = widest_load(basis_NKC.stride()[:2], [basis_NKC])
@@ -63,6 +64,6 @@ def add_projection(
         vectors_NP, vectors_NP.stride(0), scales, scales.stride(0), scales.stride(1) * (scales.shape[1] > 1),
         into_NP if rates_N1 is None else rates_N1, counts_N, counts_N if places_P is None else places_P,
         sums, factors, done, lanes, abreast, most, size, total, num_parts, num_shares,
-        UNIT=unit, PLACES=places_P is not None, RATES=rates_N1 is not None, BLOCK=BLOCK, AT_ONCE=AT_ONCE,
-        num_warps=WARPS, **programs.OPTIONS,
+        UNIT=unit, PLACES=places_P is not None, RATES=rates_N1 is not None, BLOCK=block, AT_ONCE=AT_ONCE,
+        num_warps=warps, **programs.OPTIONS,
     )  # fmt: skip

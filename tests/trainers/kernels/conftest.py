@@ -17,6 +17,6 @@ def multiprocessors() -> None:
     if find_spec("triton") is None:
         pytest.skip("Triton is not installed")
     if not GPU:
-        from trainers.kernels import products
+        from trainers.kernels import products, projection
 
-        products._processors = lambda device: 132  # type: ignore[assignment]
+        products.processors = projection.processors = lambda device: 132  # type: ignore[assignment]

@@ -28,6 +28,9 @@ def test_halves_add_up(shape: tuple[int, ...]) -> None:
         big, small = halves(given)
         assert torch.equal(big.view(torch.int32) & 8191, torch.zeros_like(big, dtype=torch.int32))
         assert torch.equal(big + small, given.contiguous())
+        longer = halves(given, more=3)
+        assert longer.shape[-2] == given.shape[-2] + 3
+        assert torch.equal(longer[..., :-3, :], torch.stack([big, small]))
 
 
 @pytest.mark.parametrize("more", [False, True])
@@ -117,3 +120,25 @@ def test_what_is_not_finite_stays_in_its_lane() -> None:
     assert into[1].isfinite().all() and into[0, 0, 4:, 3:].isfinite().all()
     sums = sums_over(left[:, 0], left[:, 0])
     assert not sums[0].isfinite().all() and sums[1].isfinite().all()
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_sums_are_put_and_added_in_their_place(groups: int) -> None:
+    from trainers.kernels.products import place_sums
+
+    lanes, depth, length, columns = 2, 40, 20, 36
+    room = drawn(lanes, groups, length * columns + 2 * length + 5)
+    around, rows = room.clone(), slice(0, length * columns)
+    where = room[:, :, rows].unflatten(2, (length, columns))
+    sums = room[:, :, rows.stop : rows.stop + length]
+    tall, short = drawn(lanes, depth, groups * length), drawn(lanes, depth, columns)
+    assert place_sums(tall, short, where, sums)
+    exact = (tall.double().mT @ short.double()).unflatten(1, (groups, length))
+    assert error(where, exact) < HALVES
+    assert error(sums, tall.double().sum(1).unflatten(1, (groups, length))) < 10 * HALVES
+    across, other = drawn(lanes, depth, groups * columns), drawn(lanes, depth, length, seed=1)
+    assert place_sums(across, other, where.mT, add=True)
+    exact += (across.double().mT @ other.double()).unflatten(1, (groups, columns)).mT
+    assert error(where, exact) < HALVES
+    assert torch.equal(room[:, :, rows.stop + length :], around[:, :, rows.stop + length :])
+    assert not place_sums(tall.repeat(1, 20, 1), short.repeat(1, 20, 1), where, sums), "in several parts"
