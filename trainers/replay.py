@@ -44,7 +44,8 @@ class Recording(Generic[Result]):
 
     def __init__(self, function: Callable[[], Result]) -> None:
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Of what other threads do, asking for memory say, nothing belongs to it.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._result = function()
 
     def __call__(self) -> Result:
