@@ -42,7 +42,8 @@ class Tracker:
     ) -> "list[_Group]":
         """Begin to recompute the Dominant subspace of the lanes that are due, in groups of one block width.
 
-        A GPU is at it for a while; nothing about the lanes is changed before `finish`.
+        A GPU is at it for a while, and what it finds may take the place of the blocks that the lanes have:
+        each beginning is to be finished, also where lanes have ended meanwhile.
 
         Args:
             lanes: All lanes before update number `step`; those that do not project lose their subspace.
@@ -109,6 +110,7 @@ class _Group:
         self._params_NP: Tensor | None = None
         self._operator: Operator | None = None
         self._found: Eigenspace | None = None
+        self._going_on: list[bool] = []
 
     def serves(self, alive: set[int], step: int) -> bool:
         """Whether all of its lanes train on (by id), in the stages in which it was made, and still meet."""
@@ -141,7 +143,7 @@ class _Group:
         return Warm(block_NWP=together(blocks), floor_N=floors)
 
     def finish(self, step: int) -> None:
-        """Recompute the lanes' subspaces."""
+        """Recompute the subspaces of the lanes that have not ended since the launch."""
         params_NP, operator = self._params_NP, self._operator
         assert params_NP is not None and operator is not None, "nothing has been launched"
         lanes = self._lanes
@@ -165,13 +167,14 @@ class _Group:
             max_cold_products=self._solver.max_cold_products,
         )
         self._operator = self._params_NP = None
-        self._found = space
+        self._found, self._going_on = space, [lane.outcome is None for lane in lanes]
         held = _held(space.values_NW, counts, self._coordinates, self._solver.order)
         floors = space.floor_N.tolist()
         self._give(self._block.keep(space.basis_NWP))
         values = space.values_NW.unbind(0)
         for row, lane in enumerate(lanes):
-            lane.values_W, lane.num_held, lane.floor = values[row], held[row], floors[row]
+            if self._going_on[row]:
+                lane.values_W, lane.num_held, lane.floor = values[row], held[row], floors[row]
 
     def _give(self, block_NWC: Tensor) -> None:
         """Give each lane its block, unless all have it because it stays in its place."""
@@ -183,8 +186,9 @@ class _Group:
         if len(blocks) > 1 and block_NWC.device.type == "cpu":
             # In memory of their own: on a CPU the bits of products depend on where they begin.
             blocks = tuple(block.clone() for block in blocks)
-        for lane, block in zip(self._lanes, blocks, strict=True):
-            lane.block_WC = block
+        for lane, block, going_on in zip(self._lanes, blocks, self._going_on, strict=True):
+            if going_on:
+                lane.block_WC = block
 
     def note(self, step: int) -> None:
         """Record the last refresh."""
@@ -194,6 +198,8 @@ class _Group:
         residuals, products = space.relative_N.tolist(), space.products_N.tolist()
         converged = space.converged_N.tolist()
         for row, lane in enumerate(self._lanes):
+            if not self._going_on[row]:
+                continue
             lane.refreshes += 1
             lane.unconverged += not converged[row]
             lane.columns += products[row]

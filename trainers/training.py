@@ -141,6 +141,11 @@ class Trainer:
         return not self._active
 
     @property
+    def _begins_ahead(self) -> bool:
+        """Whether a refresh is begun before anybody has looked at the steps before it."""
+        return self._device.type != "cpu"
+
+    @property
     def num_params(self) -> int:
         """Parameters of one lane."""
         return self._objective.num_params
@@ -210,15 +215,13 @@ class Trainer:
         and continued gives the same record as an undisturbed run.
         """
         while self._active and self.step < stop:
-            # A GPU is at the steps for a while after they have been taken; meanwhile a refresh is made ready.
-            if self._device.type == "cpu" or any(
-                lane.begins_or_checks_at(self.step) for lane in self._active
-            ):
+            # A GPU is at the steps for a while after they have been taken; meanwhile a refresh is made ready,
+            # of lanes too that turn out to have ended in those steps.
+            if not self._begins_ahead or any(lane.begins_or_checks_at(self.step) for lane in self._active):
                 self._watch()
             self._begin_stages()
             due = self._tracker.begin(self._active, self._rows, self.step)
-            if self._watch():
-                due = self._tracker.begin(self._active, self._rows, self.step)
+            self._watch()
             # No later than what the lanes that are left after measuring would say.
             going_on = [lane for lane in self._active if self.step < lane.num_steps]
             nearest = min((lane.next_event(self.step) for lane in going_on), default=stop)
@@ -341,14 +344,10 @@ class Trainer:
         if any(probe.name == "distance" for probe in lane.probes):
             lane.remember(STAGE_START, {"weights": params_P.clone()})
 
-    def _watch(self) -> bool:
-        """Record the minibatch losses of the last steps; end lanes in which one is not finite, at its step.
-
-        Returns:
-            Whether a lane has ended.
-        """
+    def _watch(self) -> None:
+        """Record the minibatch losses of the last steps; end lanes where one is not finite, at its step."""
         if self._unwatched is None:
-            return False
+            return
         start, ended = self._unwatched.start, dict[int, Outcome]()
         for lane, losses in zip(self._active, self._unwatched.wait(), strict=True):
             outcome = lane.detector.judge_batches(losses, start)
@@ -363,4 +362,3 @@ class Trainer:
                 self._params_NP[row] = torch.nan
                 lane.remember(OPTIMIZER, {})
         self._end(ended)
-        return bool(ended)

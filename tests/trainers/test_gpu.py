@@ -54,6 +54,10 @@ PACKS = {
         small_cell(sgd(STEPS, lr=1e9), seed=3, model=MLP),
         small_cell(bulk(35), seed=4, model=MLP),
     ],
+    "diverging": [
+        small_cell(bulk(STEPS, lr=lr), model=MLP, seed=seed)
+        for seed, lr in {0: 0.05, 1: 1e9, 2: 0.02, 3: 1e4}.items()
+    ],
     "cnn": [small_cell(sgd(7), bulk(STEPS), model=CNN, seed=seed) for seed in (0, 1)],
     "probes": [small_cell(sgd(20), bulk(STEPS), model=MLP, probes=PROBES)],
     "momentum": [with_optimizer("momentum")] * 2,
@@ -178,9 +182,10 @@ def test_a_pack_resumes_bitwise(name: str, stop: int) -> None:
         assert torch.equal(whole.weights(index).nan_to_num(), second.weights(index).nan_to_num())
 
 
+@pytest.mark.parametrize("name", ["switches", "diverging"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_a_lane_equals_the_cell_alone(dtype: torch.dtype) -> None:
-    cells = PACKS["switches"]
+def test_a_lane_equals_the_cell_alone(dtype: torch.dtype, name: str) -> None:
+    cells = PACKS[name]
     together = trained(cells, "cuda", dtype)
     for index, cell in enumerate(cells):
         alone = trained([cell], "cuda", dtype)

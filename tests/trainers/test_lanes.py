@@ -10,6 +10,9 @@ from trainers.cell import Cell
 from trainers.options import Choice
 from trainers.training import Trainer
 
+DIVERGING = {0: 0.05, 1: 1e9, 2: 0.02, 3: 1e4}
+"""Rates by seed, of which two lead astray before the second refresh."""
+
 
 def pack(model: Choice, probes: bool) -> list[Cell]:
     fields: dict[str, object] = {"model": model, "probes": CURVATURE if probes else ()}
@@ -65,6 +68,28 @@ def test_a_lane_may_end_where_another_is_refreshed() -> None:
         torch.testing.assert_close(
             alone.weights(0), together.weights(index), rtol=0, atol=TRAJECTORY[torch.float32]
         )
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_lane_may_end_while_it_is_refreshed(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU a refresh begins before the steps before it are looked at; the others know nothing of it."""
+    data, cells = made_data(), [small_cell(bulk(60, lr=lr), seed=seed) for seed, lr in DIVERGING.items()]
+    alone = [Trainer([cell], data=data) for cell in cells]
+    for one in alone:
+        one.advance(60)
+    monkeypatch.setattr(Trainer, "_begins_ahead", property(lambda _: ahead))
+    together = Trainer(cells, data=data)
+    together.advance(60)
+    for index, one in enumerate(alone):
+        lane, other = one.lanes[0], together.lanes[index]
+        assert lane.outcome == other.outcome and lane.outcome is not None
+        assert lane.refreshes == other.refreshes
+        assert one.drain(0).steps == together.drain(index).steps
+        if lane.outcome.status == "completed":
+            torch.testing.assert_close(
+                one.weights(0), together.weights(index), rtol=0, atol=TRAJECTORY[torch.float32]
+            )
+    assert [lane.outcome.status for lane in together.lanes if lane.outcome].count("diverged") == 2
 
 
 def test_a_pack_resumes_with_ended_lanes() -> None:
