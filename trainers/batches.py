@@ -38,6 +38,8 @@ class Batches:
             own = list(lanes)
             self._orders = (epoch, own, self._orders_of(epoch, own).to(self._device, non_blocking=True))
             if self._aside is not None:
+                if self._ahead is not None:
+                    self._ahead[2].cancel()
                 self._ahead = (epoch + 1, own, self._aside.submit(self._draw, epoch + 1, own))
         return self._orders[2][:, number * size : (number + 1) * size]
 
@@ -49,7 +51,7 @@ class Batches:
     def _draw(self, epoch: int, lanes: list[Lane]) -> Tensor:
         """Return orders (N, examples) on the host, where a GPU can fetch them without waiting."""
         shape = (len(lanes), self._num_examples)
-        orders = torch.empty(shape, dtype=torch.int64, pin_memory=self._aside is not None)
+        orders = torch.empty(shape, dtype=torch.int64, pin_memory=self._device.type == "cuda")
         for row, lane in zip(orders, lanes, strict=True):
             row.copy_(epoch_order(lane.cell.seed, epoch, self._num_examples))
         return orders

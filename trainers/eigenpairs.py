@@ -55,7 +55,7 @@ class Eigenspace:
 
 
 class Wanted:
-    """How many leading pairs each lane is after.
+    """How many leading pairs each lane is after, `counts_N` on the host.
 
     Args:
         k: For all lanes, or for each.

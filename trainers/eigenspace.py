@@ -22,8 +22,8 @@ that is orthogonal to the block up to rounding enters it only as fast as product
 the Hessian's own motion turns it into the block: one whose eigenvalue alone grows from below the block, with
 all eigenvectors fast, is found some refreshes late. A cold start, at each phase, looks everywhere.
 
-Most refreshes end with their first block, so that one is done in three passes over memory: all inner products
-of [X; H X] at once, small algebra, and one product that forms the result (`trainers.first_block`).
+Most refreshes end with their first block, so that one is done in two passes over memory: all inner products
+of [X; H X] at once, and, after small algebra, one product that forms the result (`trainers.first_block`).
 
 A lane that has converged keeps its result and is left out of what follows, so that a lane's numbers do not
 depend on its neighbours and cost them nothing.
@@ -71,7 +71,8 @@ def solve(
 
     Args:
         operator: The operator.
-        start_NWP: Start block, of full rank; need not be orthonormal.
+        start_NWP: Start block, of full rank; need not be orthonormal. Where the operator has begun with it,
+            the basis that is returned may take its place.
         k: How many leading pairs must meet the tolerance; of each lane, where they differ.
         tolerance: On ||r_i|| / |theta_k| of the returned basis; see `Eigenspace.relative_N`.
         max_products: Budget of block products, at least 1.
@@ -111,7 +112,7 @@ def solve(
             start_NWP = start_NWP.clone(memory_format=torch.contiguous_format)
     state.basis_NWP = combined(whole, stacked)
     space = SearchSpace(start_NWP, images, gram, floor_N)
-    del stacked, images, first
+    del stacked, images, first, start_NWP
     after, residual = space.ritz(width, wanted, tolerance, products=width)
     blocks = 1
     while True:

@@ -68,7 +68,10 @@ class FirstBlock:
         self._small = None if small is None else (Arriving(small.found), small.whole_NWM)
 
     def ritz(self, wanted: Wanted, tolerance: float, floor_N: Tensor) -> tuple[Eigenspace, Tensor]:
-        """Return the pairs, whose basis is X yet, and the new basis as combinations of rows, (N, W, 2 W)."""
+        """Return the pairs, whose basis is what lies where X lay, and the new one as combinations of rows.
+
+        The latter are (N, W, 2 W); inner products are overwritten.
+        """
         stacked, width = self.stacked_NMP, self.stacked_NMP.shape[1] // 2
         if self._small is None:
             self.gram_NMM = self.gram_NMM.to(place_of(stacked), torch.float64)
@@ -85,8 +88,8 @@ class FirstBlock:
 class WarmBlock:
     """The block that lanes go on from, and its first product: most of a refresh, and replayed on a GPU.
 
-    There the block has a place of its own, so that what reads it can be recorded, and stays in it from
-    refresh to refresh.
+    There the block has a place of its own from the second time on, so that what reads it can be recorded, and
+    stays in it from refresh to refresh.
 
     Args:
         k: How many leading pairs each lane is after.
@@ -100,6 +103,7 @@ class WarmBlock:
         self._stacked_NMP: Tensor | None = None
         self._floors: tuple[Tensor, Tensor] | None = None
         self._counts_N: Tensor | None = None
+        self._begun = False
 
     def begin(
         self, linearise: Callable[[Tensor], CurvatureProduct], params_NP: Tensor, warm: Warm
@@ -114,7 +118,8 @@ class WarmBlock:
         def first(params_NP: Tensor, floor_N: Tensor) -> tuple[CurvatureProduct, Tensor, Small | None]:
             product = linearise(params_NP)
             block, images = stacked.chunk(2, 1)
-            product(block, into_NRP=images)
+            # On a CPU the bits of a product depend on where its operands begin.
+            product(warm.block_NWP if stacked.device.type == "cpu" else block, into_NRP=images)
             gram = device_inner(stacked, stacked)
             small = small_of(stacked, gram, floor_N, counts, tolerance)
             if small is not None:
@@ -130,8 +135,12 @@ class WarmBlock:
         )
 
     def keep(self, block_NWP: Tensor) -> Tensor:
-        """Return a block where the next refresh will look for it."""
-        return block_NWP if self._stacked_NMP is None else self._place(block_NWP).chunk(2, 1)[0]
+        """Return a block where the next refresh will look for it, with no memory but its own."""
+        if block_NWP.device.type == "cpu":
+            return block_NWP
+        if self._stacked_NMP is None:
+            return room_for_rows(block_NWP, *block_NWP.shape).copy_(block_NWP)
+        return self._place(block_NWP).chunk(2, 1)[0]
 
     def _on_device(self, floor_N: Tensor, device: torch.device) -> Tensor:
         """Return the floors on the device, where they seldom change: to copy them is to wait for it."""
@@ -145,8 +154,10 @@ class WarmBlock:
         stacked = self._stacked_NMP
         if stacked is None:
             stacked = room_for_rows(block_NWP, lanes, 2 * width, size)
-        if block_NWP.device.type == "cuda":
+        if block_NWP.device.type != "cpu" and self._begun:
+            # Lanes that meet only once are not to keep their room.
             self._stacked_NMP = stacked
+        self._begun = True
         own = stacked[:, :width]
         if own.data_ptr() != block_NWP.data_ptr():
             own.copy_(block_NWP)
@@ -164,7 +175,7 @@ def small_of(
     if gram_NMM.shape[1] > 2 * WIDEST_BLOCK:
         return None
     found = first_ritz(
-        gram_NMM,
+        gram_NMM.double(),
         floor_N,
         counts_N,
         tolerance=tolerance,

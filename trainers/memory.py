@@ -42,10 +42,11 @@ WORKSPACE_BYTES = 2**28
 """What libraries take on a GPU besides the tensors: matrix and convolution workspaces, compiled kernels."""
 
 VECTORS_OF_A_STEP = 6
-"""Gradient, its parts before they are joined, direction, what the projection gives, and room for one more."""
+"""Gradient, direction, what the projection gives, and room for three more."""
 
 BLOCKS_OF_A_REFRESH = 2 * BLOCKS_IN_SEARCH_SPACE + 6
-"""Search space and images; start block, product, Ritz vectors, residuals and two on their way."""
+"""Search space and images; a block and its images, Ritz vectors, residuals and two on their way. Of a refresh
+that ends with its first block a GPU keeps six: block and images, and the halves of the block's numbers."""
 
 OPTIMIZER_VECTORS = {"momentum": 2, "adam": 4}
 """State of the base optimisers before and after a step; none has any other."""

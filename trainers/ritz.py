@@ -2,8 +2,9 @@
 
 Everything here is of the size of a search space and in float64. Of few lanes it is in the host's memory,
 whatever device the vectors are on: a GPU takes longer to start one such operation than the host to do it. Of
-many it is where the vectors are (`place_of`). What is of the size of the parameters is in
-`trainers.eigenspace` and `trainers.krylov`, but for the inner products that lead here.
+many it is where the vectors are (`place_of`). The first block of a refresh is a program's where there is one
+(`trainers.kernels.small`). What is of the size of the parameters is in `trainers.first_block` and
+`trainers.krylov`, but for the inner products that lead here.
 Lanes with entries that are not finite get NaN values and zero vectors, no error.
 
 Shape legend: N lanes, M and W vectors of a basis, P parameters.
@@ -20,7 +21,7 @@ EIGENPROBLEMS_FOR_A_GPU = 16
 """So many take a GPU less time than the host: any number 0.2 ms on an H100, 25 us each on the host."""
 
 LANES_FOR_A_GPU = 64
-"""Of so many lanes all else is done there too: on an H100 it pays for 256, not for 32; between is untried."""
+"""Without a program, of so many lanes all else is done there too: on an H100 it pays for 256, not for 32."""
 
 PIECE = 1024
 """Parameters of a piece of an inner product on a GPU."""

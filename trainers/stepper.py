@@ -22,9 +22,9 @@ from trainers.replay import Arriving
 from trainers.stepping import Examples, Steps
 from trainers.tracking import dominant_of, subspaces_of
 
-MOST_MOVES = 2
-"""Directions that have moved more often between the refreshes of one pack are copied: each time, what is
-prepared is prepared anew. They move where lanes are refreshed now with some and now with others."""
+MOST_MOVES = 3
+"""Directions that have moved more often in a stage are copied: each time, what is prepared is prepared anew.
+They move in the first refreshes, and where lanes are refreshed now with some and now with others."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,7 +154,10 @@ class Stepper:
         for rows in groups.values():
             own, members = [stages[row] for row in rows], [lanes[row] for row in rows]
             before = self._prepared.pop(tuple(rows), None)
-            if before is None or before.stages != own:
+            if before is not None and before.stages != own:
+                before = None
+                del self._moves[tuple(rows)]
+            if before is None:
                 params = params_NP if len(groups) == 1 else params_NP[rows]
                 before = _Prepared(stages=own, steps=self._steps(lanes, rows, params, step))
                 before.note_directions(members)

@@ -126,7 +126,7 @@ class _Group:
         )
 
     def launch(self, params_NP: Tensor, step: int) -> None:
-        """Do the first product of a warm refresh at these weights."""
+        """Begin a refresh at these weights; its basis may take the place of the lanes' blocks."""
         self._params_NP, self._used = params_NP, step
         if self._lanes[0].block_WC is not None and self._solver.order == "algebraic":
             self._operator = self._block.begin(self._linearise, params_NP, self._warm())
@@ -175,6 +175,9 @@ class _Group:
         for row, lane in enumerate(lanes):
             if self._going_on[row]:
                 lane.values_W, lane.num_held, lane.floor = values[row], held[row], floors[row]
+            else:
+                # What it had may have been overwritten.
+                lane.block_WC = lane.values_W = lane.num_held = None
 
     def _give(self, block_NWC: Tensor) -> None:
         """Give each lane its block, unless all have it because it stays in its place."""

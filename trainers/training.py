@@ -170,7 +170,8 @@ class Trainer:
         """
         dominant = dominant_of(self._instruments, [self.lanes[index]], self.step)
         assert dominant is not None, "the stage does not project"
-        return dominant.directions(0)
+        # The next refresh may put its own in their place.
+        return dominant.directions(0).clone()
 
     def state(self, index: int) -> LaneState:
         """Return the state of lane `index`; an ended lane's is that of its last step."""

@@ -136,7 +136,7 @@ def test_a_replayed_step_has_the_bits_of_one_that_is_not(name: str, monkeypatch:
         assert one.steps == two.steps and str(one.series) == str(two.series)
 
 
-@pytest.mark.parametrize("name", ["switches", "momentum", "several"])
+@pytest.mark.parametrize("name", ["diverging", "momentum", "several"])
 def test_directions_may_be_read_where_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = trained(PACKS[name], "cuda", torch.float32)
     monkeypatch.setattr(stepper, "MOST_MOVES", -1)
@@ -152,6 +152,19 @@ def test_lanes_that_are_refreshed_together_share_their_directions() -> None:
     (prepared,) = trainer._stepper._prepared.values()
     dominant = prepared.steps.update.dominant
     assert dominant is not None and dominant.shares
+
+
+def test_epochs_follow_each_other() -> None:
+    """On a GPU the orders of an epoch are drawn during the one before it."""
+    cells = [small_cell(sgd(250), model=MLP, seed=seed) for seed in range(2)]
+    host, device = (Trainer(cells, data=made_data(), device=where) for where in ("cpu", "cuda"))
+    assert len(made_data().train_inputs) // cells[0].batch_size < 125, "several epochs"
+    for trainer in (host, device):
+        trainer.advance(250)
+    for index in range(2):
+        torch.testing.assert_close(
+            device.weights(index).cpu(), host.weights(index), rtol=0, atol=DEVICES_WEIGHTS[torch.float32]
+        )
 
 
 def test_steps_are_replayed() -> None:

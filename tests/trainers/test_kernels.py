@@ -9,11 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
+HERE = Path(__file__).parent / "kernels"
+SLOW = [HERE / "test_serving.py", HERE / "test_small.py"]
+PARTS = {
+    "most": [str(file) for file in sorted(HERE.glob("test_*.py")) if file not in SLOW],
+    "slow": [str(file) for file in SLOW],
+}
+
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU tests/trainers/kernels runs by itself")
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
-def test_the_programs_in_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "tests/trainers/kernels", "-q", "-p", "no:cacheprovider"]
+@pytest.mark.parametrize("part", PARTS)
+def test_the_programs_in_the_interpreter(part: str) -> None:
+    files = PARTS[part]
+    command = [sys.executable, "-m", "pytest", *files, "-q", "-p", "no:cacheprovider"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment |= {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     root = Path(__file__).parents[2]

@@ -16,6 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from trainers.kernels import combination, products, projection, small
+from trainers.kernels.dense import TENSOR_CORES
 
 HOPPER = GPUTarget("cuda", 90, 32)
 MOST_SHARED_BYTES = 227 * 2**10
@@ -75,34 +76,41 @@ def compiler(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> Compile
     return found
 
 
-@pytest.mark.parametrize("tiles", [products.LARGE, products.SMALL])
-@pytest.mark.parametrize("placed", [False, True])
-def test_products(tiles: products.Tiles, placed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    program, splitting, across = (
-        compiler(monkeypatch, products, name) for name in ("_product", "_split", "_split_across")
-    )
-    if placed:
-        monkeypatch.setattr(products, "LARGE", tiles)
-        room = torch.zeros(600, 2, 8, 120)
-        tall, short = torch.zeros(600, 64, 16), torch.zeros(600, 64, 120)
-        assert products.place_sums(tall, short, room, room[..., 0])
-        assert products.place_sums(short.repeat(1, 1, 2), torch.zeros(600, 64, 8), room.mT, add=True)
-        program.compiled -= 1
-    else:
-        left, right, second = torch.zeros(2, 3, 70, 64), torch.zeros(2, 3, 40, 64), torch.zeros(2, 3, 40, 32)
-        others = second.new_zeros(2, 3, 32, 70).mT, products.halves(second)
-        given = {"bias_NRJ": torch.zeros(2, 3, 40), "scale_NMS": torch.zeros(2, 70, 40)}
-        into = torch.zeros(2, 3, 70, 40)
-        products.multiply(into, (left, products.halves(right)), others, **given, tiles=tiles)
-    assert program.compiled == 1 and splitting.compiled + across.compiled
+@pytest.mark.parametrize("tiles", [products.LARGE, products.SMALL, products.SLIM])
+def test_products(tiles: products.Tiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, splitting = (compiler(monkeypatch, products, name) for name in ("_product", "_split"))
+    left, right, second = torch.zeros(2, 3, 70, 64), torch.zeros(2, 3, 40, 64), torch.zeros(2, 3, 40, 32)
+    others = second.new_zeros(2, 3, 32, 70).mT, products.halves(second)
+    given = {"bias_NRJ": torch.zeros(2, 3, 40), "scale_NMS": torch.zeros(2, 70, 40)}
+    products.multiply(torch.zeros(2, 3, 70, 40), (left, products.halves(right)), others, **given, tiles=tiles)
+    assert (program.compiled, splitting.compiled) == (1, 2)
+
+
+@pytest.mark.parametrize("length", [8, 40])
+def test_sums_in_their_place(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, splitting = (compiler(monkeypatch, products, name) for name in ("_product", "_split_across"))
+    room = torch.zeros(600, 2, length, 120)
+    tall, short = torch.zeros(600, 64, 2 * length), torch.zeros(600, 64, 120)
+    assert products.place_sums(tall, short, room, room[..., 0])
+    assert products.place_sums(short.repeat(1, 1, 2), torch.zeros(600, 64, length), room.mT, add=True)
+    assert (program.compiled, splitting.compiled) == (2, 2)
+
+
+def test_outputs_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = compiler(monkeypatch, products, "_product")
+    weight, inputs = torch.zeros(200, 100, 784), torch.zeros(200, 50, 784)
+    TENSOR_CORES.outputs(inputs, weight, torch.zeros(200, 100))
+    TENSOR_CORES.gradient(torch.zeros(200, 50, 100), inputs, weight)
+    assert program.compiled == 2
 
 
 @pytest.mark.parametrize("same", [False, True])
 def test_inner_products(same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = [compiler(monkeypatch, products, name) for name in ("_product", "_gram")]
-    rows = torch.zeros(2, 24, 1000)
-    products.inner(rows, rows if same else rows[:, :12])
-    assert [program.compiled for program in programs] == [not same, same]
+    for count in (24, 100):
+        rows = torch.zeros(2, count, 1000)
+        products.inner(rows, rows if same else rows[:, :12])
+    assert [program.compiled for program in programs] == ([0, 2] if same else [2, 0])
 
 
 @pytest.mark.parametrize("within", [False, True])

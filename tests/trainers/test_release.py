@@ -36,7 +36,7 @@ def test_a_trainer_leaves_nothing(model: Choice) -> None:
     cells = [small_cell(sgd(3), bulk(40), model=model, seed=seed, probes=CURVATURE) for seed in range(2)]
     trainer = trained(cells, 12)
     groups = list(trainer._tracker._groups.values())
-    steps = [steps.examples for _, steps in trainer._stepper._prepared.values()]
+    steps = [prepared.steps.examples for prepared in trainer._stepper._prepared.values()]
     assert groups and steps
     kept = [
         trainer,
@@ -54,7 +54,9 @@ def test_a_trainer_leaves_nothing(model: Choice) -> None:
 
 def test_steps_and_groups_of_a_stage_go_with_it() -> None:
     trainer = trained([small_cell(bulk(12), bulk(40, lr=0.01), seed=seed) for seed in range(2)], 11)
-    [before] = [weakref.ref(steps.examples) for _, steps in trainer._stepper._prepared.values()]
+    [prepared] = trainer._stepper._prepared.values()
+    before = weakref.ref(prepared.steps.examples)
+    del prepared
     groups = [weakref.ref(group) for group in trainer._tracker._groups.values()]
     assert before() is not None and groups
     trainer.advance(25)

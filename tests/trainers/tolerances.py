@@ -67,3 +67,10 @@ HALVES = 1e-6
 
 PRODUCTS_FLOAT32 = 2e-6
 """The same of a Hessian product of a small network in float32; measured 6e-7."""
+
+SMALL_ALGEBRA = 1e-9
+"""Ritz values and squares of residuals, relative to the largest value, by two methods in float64: each is off
+by rounding times a whitened matrix's condition, 1e5 at most."""
+
+ORTHONORMAL_FLOAT32 = 1e-5
+"""Inner products of vectors that float32 numbers combine from some dozens, of which many may cancel."""

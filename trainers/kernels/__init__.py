@@ -42,13 +42,15 @@ def _serve(device: torch.device) -> bool:
 
 
 def _try_out(device: torch.device) -> None:
-    """Compile each program once, with every way of cutting it, and hold it against float64.
+    """Compile each program, with the ways of cutting it, and hold it against float64.
 
     Here and not where it is first needed, because a program that asks for more than a GPU has fails when it
     is started.
     """
     from trainers.kernels.combination import combine
     from trainers.kernels.products import LARGE, halves, inner, multiply, place_sums, sums_over
+    from trainers.kernels.projection import LARGE as MANY
+    from trainers.kernels.projection import SMALL as FEW
     from trainers.kernels.projection import add_projection
     from trainers.kernels.small import WIDEST_BLOCK, first_ritz
 
@@ -69,7 +71,11 @@ def _try_out(device: torch.device) -> None:
     place_sums(left, left2, placed, apart)
     place_sums(left2.repeat(1, 1, 2), left[:, :, :32], placed.mT, add=True)
     counts = torch.full((2,), basis.shape[1], dtype=torch.int32, device=device)
-    add_projection(into, basis, vectors, factors, counts_N=counts, rates_N1=factors)
+    order = torch.arange(vectors.shape[1], dtype=torch.int32, device=device)
+    for cut, places in ((FEW, None), (MANY, order)):
+        add_projection(
+            into, basis, vectors, factors, counts_N=counts, rates_N1=factors, places_P=places, cut=cut
+        )
     found = {
         "multiply": (whole.squeeze(1), ERROR),
         "sums_over": (sums_over(left, left2), ERROR),
@@ -79,7 +85,7 @@ def _try_out(device: torch.device) -> None:
         "place_sums apart": (apart, 10 * ERROR),
         "inner": (inner(left, right), 10 * ERROR),
         "inner of all": (inner(right, right), 10 * ERROR),
-        "add_projection": (into, 10 * ERROR),
+        "add_projection": (into / 2, 10 * ERROR),
         "combine": (combine(right.clone(), mixing), ERROR),
     }
     for width in sorted({12, WIDEST_BLOCK}):

@@ -1,4 +1,4 @@
-"""The matrix products of a dense layer's tangents on tensor cores.
+"""The matrix products of a dense layer, of its gradients and of their tangents on tensor cores.
 
 Each result is written once: a second product, a bias and a gate are part of it before it is.
 
@@ -119,7 +119,8 @@ class TensorCoreProducts:
                 mixed = sums_over(*second)
         if sums is None:
             return _Sums(weight=weight, mixed=mixed, placed=weight is None)
-        sums.weight = weight if sums.weight is None or weight is None else sums.weight.add_(weight)
+        assert weight is not None, "only the first chunk is put in its place"
+        sums.weight = weight if sums.weight is None else sums.weight.add_(weight)
         if mixed is not None:
             sums.mixed = mixed if sums.mixed is None else sums.mixed.add_(mixed)
         return sums

@@ -222,7 +222,14 @@ def place_sums(
 ) -> bool:
     """Write, or add, what `sums_over` returns in its place, with M = G L; return whether it was possible.
 
-    It is where there is one part.
+    It is where the sum has one part.
+
+    Args:
+        tall_NKM: See `sums_over`.
+        short_NKJ: See `sums_over`.
+        products_NGLJ: Where the products go, float32; contiguous along J, or with `add` along L.
+        sums_NGL: Where the sums of `tall` alone go, contiguous along L.
+        add: Whether to add to what is there.
     """
     plain_too = sums_NGL is not None
     if _part(tall_NKM, short_NKJ.shape[2] + WIDEST * plain_too) < tall_NKM.shape[1]:

@@ -1,8 +1,9 @@
 # pyright: basic, reportArgumentType=false
-"""The programs themselves, in the language of Triton: each call of one computes one tile of a result.
+"""The programs themselves, in the language of Triton: each call of one computes a tile or a part of a result.
 
-Strides and counts come divided by UNIT, which tells the compiler how they, and what they lead to, align. None
-of them is compiled for: a program is compiled once for each kind of call and kept on disk.
+Strides and counts that wide loads depend on come divided by UNIT (of a product's result, by INTO_UNIT), which
+tells the compiler how they, and what they lead to, align. None of them is compiled for: a program is compiled
+once for each kind of call and kept on disk.
 """
 
 import triton
@@ -21,12 +22,6 @@ PRODUCT_NUMBERS = [
     *("depth", "last_depth", "depth2"),
 ]
 """What `product` is not compiled anew for."""
-
-PROJECTION_NUMBERS = [
-    *("into_n", "basis_n", "basis_k", "vectors_n", "scales_n", "scales_k"),
-    *("lanes", "abreast", "most", "size", "total", "num_parts", "num_shares"),
-]
-"""What `projection` is not compiled anew for."""
 
 
 @triton.jit
@@ -205,8 +200,8 @@ def product(
         factor = columns[None, :] % (scale_columns * UNIT)
         scale += n * scale_n + rows[:, None] * (scale_m * UNIT)
         total *= tl.load(scale + factor, mask=here, other=0.0)
-    into += (batch // num_parts).to(tl.int64) * (into_n * INTO_UNIT)
-    into += part.to(tl.int64) * (into_r * INTO_UNIT)
+    into += (batch // num_parts).to(tl.int64) * into_n * INTO_UNIT
+    into += part.to(tl.int64) * into_r * INTO_UNIT
     if GROUPS:
         places = (rows // group * into_g + rows % group * into_m) * INTO_UNIT
     else:
@@ -268,88 +263,9 @@ def split_across(
 
 
 @triton.jit
-def _in_row(at, size, UNIT: tl.constexpr):
+def in_row(at, size, UNIT: tl.constexpr):
     """Whether entries are loaded: as wide as allowed, so that a row's last load may go beyond its end."""
     return at // UNIT * UNIT < size
-
-
-@triton.jit(do_not_specialize=PROJECTION_NUMBERS)
-def projection(
-    into, into_n, basis, basis_n, basis_k, vectors, vectors_n, scales, scales_n, scales_k,
-    rates, counts, places, sums, factors, done, lanes, abreast, most, size, total, num_parts, num_shares,
-    UNIT: tl.constexpr, PLACES: tl.constexpr, RATES: tl.constexpr, BLOCK: tl.constexpr, AT_ONCE: tl.constexpr,
-):  # fmt: skip
-    """Compute a part of a lane's inner products, or add what follows from all of them to a share of a row.
-
-    Programs number themselves as they begin, and who waits has a higher number than those he waits for, who
-    wait for nobody. Few lanes are under way at a time, so that a cache still holds their directions when they
-    are read again.
-    """
-    number = tl.atomic_add(done + lanes, 1)
-    in_turn = abreast * (num_parts + num_shares)
-    turn, rest = number // in_turn, number % in_turn
-    if rest < abreast * num_parts:
-        n, part = turn * abreast + rest // num_parts, rest % num_parts
-        if n < lanes:
-            count = tl.load(counts + n)
-            at = part * BLOCK + tl.arange(0, BLOCK)
-            inside, loaded = at < size, _in_row(at, size, UNIT)
-            entry = tl.load(places + at, mask=inside, other=0) if PLACES else at
-            values = tl.load(vectors + n.to(tl.int64) * vectors_n + entry, mask=inside, other=0.0)
-            row = basis + n.to(tl.int64) * (basis_n * UNIT) + at
-            own = sums + n.to(tl.int64) * most * num_parts
-            found = tl.load(row, mask=loaded & (at * 0 < count), other=0.0, eviction_policy="evict_last")
-            for k in range(count):
-                row += basis_k * UNIT
-                after = tl.load(
-                    row, mask=loaded & (at * 0 + k + 1 < count), other=0.0, eviction_policy="evict_last"
-                )
-                tl.store(own + k * num_parts + part, tl.sum(tl.where(inside, found, 0.0) * values))
-                found = after
-            tl.debug_barrier()
-            if tl.atomic_add(done + n, 1, sem="acq_rel") == num_parts - 1:
-                # The last one adds them up.
-                tl.debug_barrier()
-                for k in range(count):
-                    product = tl.zeros((), dtype=tl.float32)
-                    for first in range(0, num_parts, AT_ONCE):
-                        other = first + tl.arange(0, AT_ONCE)
-                        there = own + k * num_parts + other
-                        product += tl.sum(
-                            tl.load(there, mask=other < num_parts, other=0.0, cache_modifier=".cg")
-                        )
-                    scale = tl.load(scales + n * scales_n + k * scales_k)
-                    tl.store(factors + n * most + k, product * scale)
-                tl.debug_barrier()
-                tl.atomic_add(done + n, 1, sem="release")
-    else:
-        rest -= abreast * num_parts
-        n, share = (turn - 1) * abreast + rest // num_shares, rest % num_shares
-        if (n >= 0) & (n < lanes):
-            count = tl.load(counts + n)
-            at = share * BLOCK + tl.arange(0, BLOCK)
-            here, inside, loaded = at < total, at < size, _in_row(at, size, UNIT)
-            entry = tl.load(places + at, mask=here, other=0) if PLACES else at
-            target = into + n.to(tl.int64) * into_n + entry
-            values = tl.load(target, mask=here, other=0.0)
-            if RATES:
-                vector = tl.load(vectors + n.to(tl.int64) * vectors_n + entry, mask=here, other=0.0)
-                values += tl.load(rates + n) * vector
-            row = basis + n.to(tl.int64) * (basis_n * UNIT) + at
-            ready = tl.atomic_add(done + n, 0, sem="acquire")
-            while ready <= num_parts:
-                ready = tl.atomic_add(done + n, 0, sem="acquire")
-            tl.debug_barrier()
-            found = tl.load(row, mask=loaded & (at * 0 < count), other=0.0, eviction_policy="evict_first")
-            for k in range(count):
-                factor = tl.load(factors + n * most + k, cache_modifier=".cg")
-                row += basis_k * UNIT
-                after = tl.load(
-                    row, mask=loaded & (at * 0 + k + 1 < count), other=0.0, eviction_policy="evict_first"
-                )
-                values += factor * tl.where(inside, found, 0.0)
-                found = after
-            tl.store(target, values, mask=here)
 
 
 @triton.jit(do_not_specialize=["rows_n", "rows_m", "count", "size", "num_parts"])
@@ -360,11 +276,11 @@ def gram(
     """Write the inner products of a lane's rows over one part of their entries."""
     n, part = tl.program_id(0) // num_parts, tl.program_id(0) % num_parts
     row = tl.arange(0, MOST)
-    start = rows + n.to(tl.int64) * (rows_n * UNIT) + row.to(tl.int64)[:, None] * (rows_m * UNIT)
+    start = rows + n.to(tl.int64) * rows_n * UNIT + row.to(tl.int64)[:, None] * rows_m * UNIT
     total = tl.zeros((MOST, MOST), dtype=tl.float32)
     for block in range(BLOCKS):
         at = (part * BLOCKS + block) * DEPTH + tl.arange(0, DEPTH)
-        loaded = (row < count)[:, None] & _in_row(at, size, UNIT)[None, :]
+        loaded = (row < count)[:, None] & in_row(at, size, UNIT)[None, :]
         found = tl.load(start + at[None, :], mask=loaded, other=0.0)
         found = tl.where((at < size)[None, :], found, 0.0)
         total += tl.dot(found, tl.trans(found), input_precision="tf32x3")
@@ -383,11 +299,11 @@ def combination(
     n = tl.program_id(0) // blocks
     at = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     # What stands behind the end of a row is combined too, in its place.
-    here = _in_row(at, size, UNIT)
+    here = in_row(at, size, UNIT)
     if UNLESS:
         here = here & (tl.load(unless) + at * 0 == 0)
     result = tl.arange(0, MOST)
-    rows += n.to(tl.int64) * (rows_n * UNIT)
+    rows += n.to(tl.int64) * rows_n * UNIT
     factors += n.to(tl.int64) * num_results * num_rows
     total = tl.zeros((MOST, BLOCK), dtype=tl.float32)
     for first in range(0, num_rows, DEPTH):
@@ -398,8 +314,10 @@ def combination(
             mask=(result < num_results)[:, None] & known[None, :],
             other=0.0,
         )
-        found = rows + row.to(tl.int64)[:, None] * (rows_m * UNIT) + at[None, :]
+        found = rows + row.to(tl.int64)[:, None] * rows_m * UNIT + at[None, :]
         values = tl.load(found, mask=known[:, None] & here[None, :], other=0.0)
         total = tl.dot(by, values, total, input_precision="tf32x3")
-    into = rows + result.to(tl.int64)[:, None] * (rows_m * UNIT) + at[None, :]
+    # All has been read before any of it is overwritten.
+    tl.debug_barrier()
+    into = rows + result.to(tl.int64)[:, None] * rows_m * UNIT + at[None, :]
     tl.store(into, total, mask=(result < num_results)[:, None] & here[None, :])

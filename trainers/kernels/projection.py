@@ -1,6 +1,6 @@
 """The projection of each lane's vector onto its directions, added to its weights.
 
-Libraries take seven passes over memory: the vector is added, its entries that the directions have are
+Libraries take six passes over memory: the vector is added, its entries that the directions have are
 gathered, multiplied by the directions, the directions by the products, and the result is scattered and added.
 Here it is one over the directions, which a cache holds until all of a lane's products are there, and two over
 the vector.
@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from trainers.kernels import programs
+from trainers.kernels import programs, projection_programs
 from trainers.kernels.products import processors, widest_load
 
-_projection: Any = programs.projection
+_projection: Any = projection_programs.projection
 
 LARGE, SMALL = (8192, 16), (2048, 8)
 """Entries of a program, and its groups of 32 threads: many of few lanes keep more of a GPU busy."""
@@ -36,6 +36,7 @@ def add_projection(
     counts_N: Tensor,
     rates_N1: Tensor | None = None,
     places_P: Tensor | None = None,
+    cut: tuple[int, int] | None = None,
 ) -> None:
     """Add r v + sum_i s_i <u_i, v> u_i to each lane's row, in place.
 
@@ -49,10 +50,13 @@ def add_projection(
         rates_N1: r, contiguous; 0 where it is not given.
         places_P: The entries of a vector, int32: the C that a direction has, in its order, then all others.
             `None` where it has all.
+        cut: `LARGE` or `SMALL`; by the number of programs if not given.
     """
     lanes, most, size = basis_NKC.shape
     total = size if rates_N1 is None else into_NP.shape[1]
-    block, warps = LARGE if lanes * -(-size // LARGE[0]) >= processors(into_NP.device) else SMALL
+    if cut is None:
+        cut = LARGE if lanes * -(-size // LARGE[0]) >= processors(into_NP.device) else SMALL
+    block, warps = cut
     num_parts, num_shares = -(-size // block), -(-total // block)
     abreast = min(lanes, max(1, CACHED_BYTES // (most * size * basis_NKC.element_size())))
     turns = -(-lanes // abreast) + 1

@@ -17,8 +17,10 @@ WIDEST_BLOCK = 32
 """Wider blocks have too large matrices for the registers of one program."""
 
 LEAST_TILE = 16
+"""Sides of the smallest matrices that tensor cores multiply."""
 
 WARPS = {16: 4, 32: 8}
+"""Groups of 32 threads of a program, by the sides of its tiles."""
 
 
 def first_ritz(

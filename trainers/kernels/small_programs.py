@@ -145,7 +145,7 @@ def first_ritz(
 
     whitening, absent = _whitening(inner, width, RANK, P)
     reduced = _times(tl.trans(whitening), _times(projected, whitening))
-    last = -2.0 * tl.max(tl.max(tl.abs(reduced), axis=1), axis=0) * width - 1.0
+    last = -(2.0 * width + 1.0) * tl.max(tl.max(tl.abs(reduced), axis=1), axis=0) - TINY
     reduced += tl.where((row == column) & absent[:, None], last, 0.0)
     theta, vectors = _eigenpairs(_symmetric(reduced), P)
     before = (theta[None, :] > theta[:, None]) | ((theta[None, :] == theta[:, None]) & (column < row))

@@ -44,7 +44,7 @@ class Layer(Protocol):
         ...
 
     def gradient(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor, into_NQ: Tensor) -> None:
-        """Write the gradient in the parameters."""
+        """Overwrite `into_NQ`, whose rows may lie apart, with the gradient in the parameters."""
         ...
 
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class DenseProducts(Protocol):
         ...
 
     def gradient(self, grad_NBO: Tensor, inputs_NBI: Tensor, into_NOI: Tensor) -> None:
-        """Write g^T x."""
+        """Overwrite `into_NOI`, whose lanes may lie apart, with g^T x."""
         ...
 
     def stack(self, directions_NROI: Tensor, *, need_input: bool) -> Matrices:
@@ -107,11 +107,11 @@ class LibraryProducts:
 
     def gradient(self, grad_NBO: Tensor, inputs_NBI: Tensor, into_NOI: Tensor) -> None:
         """See `DenseProducts`."""
-        if into_NOI.is_contiguous() or into_NOI.device.type != "cpu":
-            torch.bmm(grad_NBO.mT, inputs_NBI, out=into_NOI)
-        else:
-            # Into rows that lie apart, the library of a processor multiplies otherwise, to other bits.
+        if into_NOI.device.type == "cpu":
+            # Of its own: on a CPU the bits of a product may depend on where its result begins.
             into_NOI.copy_(torch.bmm(grad_NBO.mT, inputs_NBI))
+        else:
+            torch.bmm(grad_NBO.mT, inputs_NBI, out=into_NOI)
 
     def stack(self, directions_NROI: Tensor, *, need_input: bool) -> Matrices:
         """Lay the directions out as matrices, once beside the outputs and once beside the inputs."""

@@ -64,8 +64,8 @@ class Dominant:
         inverts: bool = False,
         shares: bool = False,
     ) -> None:
-        self._subspaces, self._inverts = subspaces, inverts
-        self._together = self._one_tensor(most, shares=shares and not inverts)
+        self._subspaces, self._inverts, self._may_share = subspaces, inverts, shares and not inverts
+        self._together = self._one_tensor(most)
         self.renew(subspaces)
 
     @property
@@ -79,10 +79,15 @@ class Dominant:
         return self._together is not None
 
     def renew(self, subspaces: Sequence[Subspace | None]) -> bool:
-        """Take over the subspaces of the same lanes after a refresh; return whether that was possible."""
+        """Take over the subspaces of the same lanes after a refresh; return whether that was possible.
+
+        It is not where directions that are read where they are have moved, or where they could be read so.
+        """
         self._subspaces = subspaces
         if self._together is None:
             return True
+        if self._may_share and not self._together.shared and self._in_one_place() is not None:
+            return False
         if self._inverts:
             self._together.fill_inverse(subspaces)
         return self._together.fill(subspaces)
@@ -128,7 +133,14 @@ class Dominant:
             result[row] = _lifted(spanned, subspace.coordinates)[0]
         return result
 
-    def _one_tensor(self, most: int, *, shares: bool) -> "_Together | None":
+    def _in_one_place(self) -> Tensor | None:
+        """Return the directions as they lie where a program can read them all there."""
+        together = self._together
+        if together is None or not together.by_program:
+            return None
+        return _in_one_place(self._subspaces, together.basis_NKC.shape[1])
+
+    def _one_tensor(self, most: int) -> "_Together | None":
         """Return bases as one tensor, or room for them, on a GPU where they are in the same coordinates."""
         known = [subspace for subspace in self._subspaces if subspace is not None]
         kinds = {id(subspace.coordinates) for subspace in known}
@@ -136,7 +148,8 @@ class Dominant:
             return None
         first, lanes = known[0].block_WC, len(self._subspaces)
         coordinates = known[0].coordinates
-        there = _in_one_place(self._subspaces, most) if shares and _by_program(first, coordinates) else None
+        shares = self._may_share and _by_program(first, coordinates)
+        there = _in_one_place(self._subspaces, most) if shares else None
         shared = there is not None
         if there is None:
             there = room_for_rows(first, lanes, most, first.shape[1]).zero_()

@@ -57,9 +57,8 @@ def test_products_are_those_of_the_library(
         assert error(found, exact) < PRODUCTS_FLOAT32
 
 
-@pytest.mark.parametrize("lanes", [1, 40])
-@pytest.mark.parametrize("sizes", [(50, 30, 70), (9, 20, 10), (70, 130, 65)])
-@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("lanes", [1, 34])
+@pytest.mark.parametrize("sizes, bias", [((50, 30, 70), False), ((9, 20, 10), True), ((70, 130, 65), True)])
 def test_outputs_and_gradients(lanes: int, sizes: tuple[int, int, int], bias: bool) -> None:
     """Of few lanes the library's, of many a program's."""
     batch, inputs, outputs = sizes

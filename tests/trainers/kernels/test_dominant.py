@@ -135,3 +135,9 @@ def test_directions_are_read_where_they_are(monkeypatch: pytest.MonkeyPatch) -> 
     assert not shared.renew([*of(room[:2], 4, 4), None])
     apart = Dominant([*of(room[:2], 4, 4), None], most=MOST, shares=True)
     assert apart.renew([*of(room[:2].clone(), 4, 4), None]), "these were copied"
+    scattered = Dominant(of(torch.stack([*room.flip(0)]).flip(0), 4, 4, 4), most=MOST, shares=True)
+    others = [one for block in room for one in of(block.clone().unsqueeze(0), 4)]
+    assert scattered.shares and Dominant(others, most=MOST).renew(of(room, 4, 4, 4)), "nobody asked for it"
+    copied = Dominant(others, most=MOST, shares=True)
+    assert not copied.shares and copied.renew(others)
+    assert not copied.renew(of(room, 4, 4, 4)), "these need no copy from now on"

@@ -79,10 +79,12 @@ def test_sums_over_examples(depth: int, shared: bool) -> None:
     assert not both[..., 22:].any()
 
 
-def test_inner_products_of_rows() -> None:
+@pytest.mark.parametrize("same", [False, True])
+def test_inner_products_of_rows(same: bool) -> None:
     from trainers.kernels.products import inner
 
-    left, right = drawn(2, 24, 2050), drawn(2, 12, 2050)
+    left = drawn(2, 24, 2050)
+    right = left if same else drawn(2, 12, 2050)
     assert error(inner(left, right), left.double() @ right.double().mT) < 10 * HALVES
 
 
