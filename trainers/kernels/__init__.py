@@ -69,7 +69,6 @@ def _try_out(device: torch.device) -> None:
     multiply(plain, (left.mT.unsqueeze(1), left2.mT.unsqueeze(1)))
     placed, apart = left.new_empty(2, 2, 32, 96), left.new_empty(2, 2, 32)
     place_sums(left, left2, placed, apart)
-    place_sums(left2.repeat(1, 1, 2), left[:, :, :32], placed.mT, add=True)
     counts = torch.full((2,), basis.shape[1], dtype=torch.int32, device=device)
     order = torch.arange(vectors.shape[1], dtype=torch.int32, device=device)
     for cut, places in ((FEW, None), (MANY, order)):
@@ -103,7 +102,7 @@ def _try_out(device: torch.device) -> None:
         "sums_over": left.mT @ left2,
         "multiply by few": left @ right[:, :12].mT,
         "multiply as it is": left.mT @ left2,
-        "place_sums": (left.mT @ left2).unflatten(1, (2, 32)) + (left[:, :, :32].mT @ left2).unsqueeze(1),
+        "place_sums": (left.mT @ left2).unflatten(1, (2, 32)),
         "place_sums apart": left.sum(1).unflatten(1, (2, 32)),
         "inner": left @ right.mT,
         "inner of all": right @ right.mT,

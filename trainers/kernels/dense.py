@@ -108,21 +108,13 @@ class TensorCoreProducts:
         if sums is not None or into is None or not place_sums(*both, *into):
             weight = sums_over(*both, plain_too=bias)
         if grad_NBO is not None and tangents_NBRI is not None:
-            second = tangents_NBRI.flatten(2), grad_NBO
-            # Where the former is in its place, this may be added to it.
-            if (
-                sums is not None
-                or weight is not None
-                or into is None
-                or not place_sums(*second, into[0].mT, add=True)
-            ):
-                mixed = sums_over(*second)
+            mixed = sums_over(tangents_NBRI.flatten(2), grad_NBO)
         if sums is None:
             return _Sums(weight=weight, mixed=mixed, placed=weight is None)
         assert weight is not None, "only the first chunk is put in its place"
         sums.weight = weight if sums.weight is None else sums.weight.add_(weight)
         if mixed is not None:
-            sums.mixed = mixed if sums.mixed is None else sums.mixed.add_(mixed)
+            sums.mixed.add_(mixed)
         return sums
 
     def backward(

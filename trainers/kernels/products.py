@@ -109,7 +109,6 @@ def multiply(
     scale_NMS: Tensor | None = None,
     part: int | None = None,
     apart_NGM: Tensor | None = None,
-    add: bool = False,
     tiles: Tiles | None = None,
 ) -> Tensor:
     """Write (left right^T + second left right^T + bias) * scale and return where.
@@ -122,7 +121,6 @@ def multiply(
         scale_NMS: Factors, the same for all R; column j takes number j modulo S.
         apart_NGM: Where the column goes that is computed beyond those of `into_NRMJ`, for R = 1; contiguous
             along its last axis. What stands behind that one in the right operand is ignored.
-        add: Whether to add to what is there; rows may then be neighbours, and no column.
         part: With operands of R = 1, the R results are sums over so many of K each, the last over the rest.
         tiles: How to cut; by the number of tiles if not given.
     """
@@ -142,8 +140,8 @@ def multiply(
     right_by_rows = pair[1].stride(-1) == 1
     assert right_by_rows or (pair[1].dim() == 4 and pair[1].stride(-2) == 1 and second is None)
     numbers, tensors = list[int](), list[Tensor]()
-    farthest = groups * into.stride(2) + group * into.stride(3) + kept * into.stride(4)
-    assert into.stride(4) == 1 or add
+    farthest = groups * into.stride(2) + group * into.stride(3)
+    assert into.stride(4) == 1
     for left, right, along in zip(lefts, rights, by_rows, strict=True):
         assert left.stride(3 if along else 2) == 1
         across = left.stride(2 if along else 3)
@@ -166,7 +164,7 @@ def multiply(
     def some(count: int) -> list[int]:
         return [next(units) for _ in range(count)]
 
-    arguments: list[object] = [into, *(stride // into_unit for stride in into.stride()[:4]), into.stride(4)]
+    arguments: list[object] = [into, *(stride // into_unit for stride in into.stride()[:4])]
     arguments += [apart, apart.stride(0), apart.stride(1)]
     for left, right in zip(lefts, rights, strict=True):
         arguments += [left, *some(3), right, *some(4)]
@@ -187,7 +185,6 @@ def multiply(
         SCALE=scale_NMS is not None,
         GROUPS=groups > 1,
         APART=apart_NGM is not None,
-        ADD=add,
         INTO_UNIT=into_unit,
         ROWS=tiles.rows,
         COLUMNS=tiles.columns,
@@ -217,25 +214,22 @@ def place_sums(
     short_NKJ: Tensor,
     products_NGLJ: Tensor,
     sums_NGL: Tensor | None = None,
-    *,
-    add: bool = False,
 ) -> bool:
-    """Write, or add, what `sums_over` returns in its place, with M = G L; return whether it was possible.
+    """Write what `sums_over` returns in its place, with M = G L; return whether it was possible.
 
     It is where the sum has one part.
 
     Args:
         tall_NKM: See `sums_over`.
         short_NKJ: See `sums_over`.
-        products_NGLJ: Where the products go, float32; contiguous along J, or with `add` along L.
+        products_NGLJ: Where the products go, float32; contiguous along J.
         sums_NGL: Where the sums of `tall` alone go, contiguous along L.
-        add: Whether to add to what is there.
     """
     plain_too = sums_NGL is not None
     if _part(tall_NKM, short_NKJ.shape[2] + WIDEST * plain_too) < tall_NKM.shape[1]:
         return False
     pair = _summed(tall_NKM, short_NKJ, plain_too=plain_too)
-    multiply(products_NGLJ.unsqueeze(1), pair, apart_NGM=sums_NGL, add=add)
+    multiply(products_NGLJ.unsqueeze(1), pair, apart_NGM=sums_NGL)
     return True
 
 

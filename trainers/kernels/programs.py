@@ -14,7 +14,7 @@ OPTIONS = {} if knobs.runtime.interpret else {"enable_fp_fusion": True}
 """Of every program: said, because versions of Triton differ in what they take for granted."""
 
 PRODUCT_NUMBERS = [
-    *(f"{what}_{axis}" for what, axes in (("into", "nrgmj"), ("apart", "ng")) for axis in axes),
+    *(f"{what}_{axis}" for what, axes in (("into", "nrgm"), ("apart", "ng")) for axis in axes),
     *(f"{what}_{axis}" for what, axes in (("bias", "nr"), ("scale", "nm")) for axis in axes),
     *(f"left{which}_{axis}" for which in ("", "2") for axis in "nrs"),
     *(f"right{which}_{axis}" for which in ("", "2") for axis in "nrjh"),
@@ -88,7 +88,6 @@ def product(
     into_r,
     into_g,
     into_m,
-    into_j,
     apart,
     apart_n,
     apart_g,
@@ -136,7 +135,6 @@ def product(
     SCALE: tl.constexpr,
     GROUPS: tl.constexpr,
     APART: tl.constexpr,
-    ADD: tl.constexpr,
     INTO_UNIT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -203,17 +201,10 @@ def product(
     into += (batch // num_parts).to(tl.int64) * into_n * INTO_UNIT
     into += part.to(tl.int64) * into_r * INTO_UNIT
     if GROUPS:
-        places = (rows // group * into_g + rows % group * into_m) * INTO_UNIT
+        into += ((rows // group * into_g + rows % group * into_m) * INTO_UNIT)[:, None]
     else:
-        places = rows * (into_m * INTO_UNIT)
-    kept = columns < num_kept * UNIT
-    if ADD:
-        # Rows are neighbours there, so that threads side by side are to have rows side by side.
-        there = into + columns[:, None] * into_j + places[None, :]
-        total = tl.trans(total) + tl.load(there, mask=kept[:, None] & in_rows[None, :], other=0.0)
-        tl.store(there, total, mask=kept[:, None] & in_rows[None, :])
-    else:
-        tl.store(into + places[:, None] + columns[None, :], total, mask=in_rows[:, None] & kept[None, :])
+        into += (rows * (into_m * INTO_UNIT))[:, None]
+    tl.store(into + columns[None, :], total, mask=in_rows[:, None] & (columns < num_kept * UNIT)[None, :])
     if APART:
         # The column behind those that are kept, which one tile of each row has.
         behind = num_kept * UNIT - tile % column_tiles * COLUMNS

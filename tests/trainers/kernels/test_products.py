@@ -125,7 +125,7 @@ def test_what_is_not_finite_stays_in_its_lane() -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 3])
-def test_sums_are_put_and_added_in_their_place(groups: int) -> None:
+def test_sums_are_put_in_their_place(groups: int) -> None:
     from trainers.kernels.products import place_sums
 
     lanes, depth, length, columns = 2, 40, 20, 36
@@ -138,9 +138,5 @@ def test_sums_are_put_and_added_in_their_place(groups: int) -> None:
     exact = (tall.double().mT @ short.double()).unflatten(1, (groups, length))
     assert error(where, exact) < HALVES
     assert error(sums, tall.double().sum(1).unflatten(1, (groups, length))) < 10 * HALVES
-    across, other = drawn(lanes, depth, groups * columns), drawn(lanes, depth, length, seed=1)
-    assert place_sums(across, other, where.mT, add=True)
-    exact += (across.double().mT @ other.double()).unflatten(1, (groups, columns)).mT
-    assert error(where, exact) < HALVES
     assert torch.equal(room[:, :, rows.stop + length :], around[:, :, rows.stop + length :])
     assert not place_sums(tall.repeat(1, 20, 1), short.repeat(1, 20, 1), where, sums), "in several parts"
