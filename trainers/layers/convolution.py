@@ -93,7 +93,7 @@ class Convolution:
         own = self._weight_gradient(_lanes_to_channels(grad_NBF), saved, weight, lanes)
         into_NQ[:, : self._num_weights] = own.reshape(lanes, self._num_weights)
         if self.bias:
-            torch.sum(grad_NBF, (1, 3, 4), out=into_NQ[:, self._num_weights :])
+            into_NQ[:, self._num_weights :] = grad_NBF.sum((1, 3, 4))
 
     def backward(self, params_NQ: Tensor, saved: Saved, grad_NBF: Tensor) -> Tensor:
         """Return the gradient in the inputs."""
