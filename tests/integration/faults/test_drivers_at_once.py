@@ -152,9 +152,13 @@ def thread_states(pid: int) -> list[str]:
 
 
 def everything_recorded(grid: Grid) -> tuple[list[str], dict[str, bytes]]:
-    """Return the database as SQL text, and the content of every artifact."""
+    """Return the database as SQL text, and the content of every artifact.
+
+    Without hidden files: a driver that is stopped while it writes one removes it when it wakes up.
+    """
     with sqlite3.connect(grid.home.database) as connection:
         text = list(connection.iterdump())
     connection.close()
     artifacts = grid.home.folder / "results" / "artifacts"
-    return text, {str(path): path.read_bytes() for path in artifacts.rglob("*") if path.is_file()}
+    files = [path for path in artifacts.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return text, {str(path): path.read_bytes() for path in files}
