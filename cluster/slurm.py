@@ -56,8 +56,10 @@ port=$((20000 + SLURM_JOB_ID % 3000 * 4))
 ports=(--dashboard-agent-listen-port=$((port + 1)) --min-worker-port=0 --max-worker-port=0)
 # Ray lets everybody into its own folder, so it is in one of this account's. A long path would not fit into a
 # socket's name.
+scratch=
+# The job ends with its own code, also where something of the folder cannot be removed; `rm` says what.
+trap '[[ -z $scratch ]] || rm -rf "$scratch" || true' EXIT
 scratch=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXX")
-trap 'rm -rf "$scratch" || true' EXIT
 
 ray start --head --node-ip-address="$head" --port="$port" --include-dashboard=false \\
     --num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus={gpus} --temp-dir="$scratch/r" --disable-usage-stats \\

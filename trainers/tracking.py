@@ -108,6 +108,7 @@ class _Group:
         )
         self._used = step
         self._params_NP: Tensor | None = None
+        self._warm: Warm | None = None
         self._operator: Operator | None = None
         self._found: Eigenspace | None = None
         self._going_on: list[bool] = []
@@ -127,18 +128,20 @@ class _Group:
 
     def launch(self, params_NP: Tensor, step: int) -> None:
         """Begin a refresh at these weights; its basis may take the place of the lanes' blocks."""
-        self._params_NP, self._used = params_NP, step
-        if self._lanes[0].block_WC is not None and self._solver.order == "algebraic":
-            self._operator = self._block.begin(self._linearise, params_NP, self._warm())
+        self._params_NP, self._used, self._warm = params_NP, step, self._left_behind()
+        if self._warm is not None and self._solver.order == "algebraic":
+            self._operator = self._block.begin(self._linearise, params_NP, self._warm)
         else:
             self._operator = Operator(
                 product=self._linearise(params_NP),
                 of_lanes=lambda rows: self._linearise(params_NP[rows]),
             )
 
-    def _warm(self) -> Warm:
-        """Return what the last refresh has left."""
+    def _left_behind(self) -> Warm | None:
+        """Return what the last refresh has left; `None` before the first."""
         blocks = [lane.block_WC for lane in self._lanes if lane.block_WC is not None]
+        if not blocks:
+            return None
         floors = torch.tensor([lane.floor for lane in self._lanes], dtype=torch.float64)
         return Warm(block_NWP=together(blocks), floor_N=floors)
 
@@ -155,18 +158,17 @@ class _Group:
             draws = [start_block(lane.cell.seed, "eigenspace", step) for lane in lanes]
             return torch.stack([torch.randn(width, size, generator=draw) for draw in draws]).to(params_NP)
 
-        warm = self._warm() if lanes[0].block_WC is not None else None
         space = refresh_leading(
             self._solver.order,
             operator,
-            warm,
+            self._warm,
             random_blocks,
             k=counts,
             tolerance=self._solver.tolerance,
             max_products=self._solver.max_products,
             max_cold_products=self._solver.max_cold_products,
         )
-        self._operator = self._params_NP = None
+        self._operator = self._params_NP = self._warm = None
         self._found, self._going_on = space, [lane.outcome is None for lane in lanes]
         held = _held(space.values_NW, counts, self._coordinates, self._solver.order)
         floors = space.floor_N.tolist()

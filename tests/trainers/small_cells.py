@@ -55,4 +55,7 @@ def dom(until: int, lr: float = 0.05, k: int = 4) -> Phase:
     return Phase(lr=lr, beta_bulk=math.inf, k=k, until=until)
 
 
+DIVERGING = {0: 0.05, 1: 1e9, 2: 0.02, 3: 1e4}
+"""Rates of Bulk-SGD by seed, of which two lead astray before the second refresh."""
+
 CURVATURE = (Probe(name="curvature", every=7, options=(("holdout_size", 60), ("k", 3))),)

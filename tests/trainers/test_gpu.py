@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import torch
 
-from tests.trainers.small_cells import bulk, dom, made_data, sgd, small_cell
+from tests.trainers.small_cells import DIVERGING, bulk, dom, made_data, sgd, small_cell
 from tests.trainers.tolerances import DEVICES_SERIES, DEVICES_WEIGHTS, FINALS, SOLVED, TRAJECTORY
 from trainers import stepper
 from trainers.cell import Cell, Phase, Probe
@@ -54,10 +54,7 @@ PACKS = {
         small_cell(sgd(STEPS, lr=1e9), seed=3, model=MLP),
         small_cell(bulk(35), seed=4, model=MLP),
     ],
-    "diverging": [
-        small_cell(bulk(STEPS, lr=lr), model=MLP, seed=seed)
-        for seed, lr in {0: 0.05, 1: 1e9, 2: 0.02, 3: 1e4}.items()
-    ],
+    "diverging": [small_cell(bulk(STEPS, lr=lr), model=MLP, seed=seed) for seed, lr in DIVERGING.items()],
     "cnn": [small_cell(sgd(7), bulk(STEPS), model=CNN, seed=seed) for seed in (0, 1)],
     "probes": [small_cell(sgd(20), bulk(STEPS), model=MLP, probes=PROBES)],
     "momentum": [with_optimizer("momentum")] * 2,

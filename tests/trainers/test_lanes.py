@@ -3,15 +3,12 @@
 import pytest
 import torch
 
-from tests.trainers.small_cells import CURVATURE, bulk, dom, made_data, sgd, small_cell
+from tests.trainers.small_cells import CURVATURE, DIVERGING, bulk, dom, made_data, sgd, small_cell
 from tests.trainers.tolerances import FINALS, TRAJECTORY
 from trainers import chain
 from trainers.cell import Cell
 from trainers.options import Choice
 from trainers.training import Trainer
-
-DIVERGING = {0: 0.05, 1: 1e9, 2: 0.02, 3: 1e4}
-"""Rates by seed, of which two lead astray before the second refresh."""
 
 
 def pack(model: Choice, probes: bool) -> list[Cell]:

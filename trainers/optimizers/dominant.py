@@ -86,7 +86,9 @@ class Dominant:
         self._subspaces = subspaces
         if self._together is None:
             return True
-        if self._may_share and not self._together.shared and self._in_one_place() is not None:
+        most = self._together.basis_NKC.shape[1]
+        could_share = self._may_share and self._together.by_program and not self._together.shared
+        if could_share and _in_one_place(subspaces, most) is not None:
             return False
         if self._inverts:
             self._together.fill_inverse(subspaces)
@@ -132,13 +134,6 @@ class Dominant:
             spanned = torch.mv(subspace.basis_KC.mT, part).unsqueeze(0)
             result[row] = _lifted(spanned, subspace.coordinates)[0]
         return result
-
-    def _in_one_place(self) -> Tensor | None:
-        """Return the directions as they lie where a program can read them all there."""
-        together = self._together
-        if together is None or not together.by_program:
-            return None
-        return _in_one_place(self._subspaces, together.basis_NKC.shape[1])
 
     def _one_tensor(self, most: int) -> "_Together | None":
         """Return bases as one tensor, or room for them, on a GPU where they are in the same coordinates."""
