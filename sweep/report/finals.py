@@ -19,7 +19,7 @@ from search_spaces.reports import AxisValue, FinalsSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.labels import apart, axis_label, metric_label, plain
-from sweep.report.lines import Looks, choose_looks, draw_key
+from sweep.report.lines import Looks, choose_looks, draw_key, offsets
 from sweep.report.points import Key, axis_values, grid_names, group, ordered_keys, select, unshown_axes
 from sweep.report.states import Pool, State, pool
 
@@ -138,18 +138,22 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
     logarithmic = spec.log_y and label.positive
     axes.set_xlabel(axis_label(spec.x).long)
     axes.set_ylabel(label.text)
-    places = [place for line in data.lines for place in (*line.pools, line.level) if place is not None]
-    if not any(place.state.has_value for place in places):
-        lost = any(place.state is State.DIVERGED for place in places)
+    pools = [place for line in data.lines for place in (*line.pools, line.level) if place is not None]
+    if not any(place.state.has_value for place in pools):
+        lost = any(place.state is State.DIVERGED for place in pools)
         blank(axes, "what has ended diverged" if lost else "no value yet")
         return
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
     if logarithmic:
         logarithmic_y(axes)
+    # Places by rank have room beside them for each line's own bar.
+    barred = [line.key for line in data.lines if any(not math.isnan(place.std) for place in line.pools)]
+    moved = dict(zip(barred, offsets(len(barred)), strict=True)) if by_rank else {}
     for line in data.lines:
         look = looks.by_key[line.key]
-        shown = [(x, place) for x, place in zip(positions, line.pools, strict=True) if place.state.has_value]
+        places = [(x + moved.get(line.key, 0.0), place) for x, place in zip(positions, line.pools, strict=True)]
+        shown = [(x, place) for x, place in places if place.state.has_value]
         if shown:
             xs = [x for x, _ in shown]
             means = np.array([place.mean for _, place in shown]) * label.scale
@@ -169,9 +173,7 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
                     [means[index] for index in chosen],
                     color=look.colour, marker="o", ms=4, ls="", mfc=look.colour if filled else "white",
                 )  # fmt: skip
-        diverged = [
-            x for x, place in zip(positions, line.pools, strict=True) if place.state is State.DIVERGED
-        ]
+        diverged = [x for x, place in places if place.state is State.DIVERGED]
         axes.plot(
             diverged, [1.0] * len(diverged), transform=axes.get_xaxis_transform(),
             color=look.colour, marker="X", ms=6, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,

@@ -216,7 +216,9 @@ def colour_scale(data: HeatmapData, label: MetricLabel) -> tuple[Normalize, Colo
     low, high = float(values.min()), float(values.max())
     if label.positive and low > 0 and high > DECADE * low:
         return LogNorm(low, high), colours
-    return Normalize(low, high if high > low else low + max(abs(low), 1.0) * 1e-3), colours
+    # Equal values are neither the best nor the worst: the middle of the scale.
+    margin = 0.0 if high > low else max(abs(low), 1.0) * 1e-3
+    return Normalize(low - margin, high + margin), colours
 
 
 def _draw_panel(

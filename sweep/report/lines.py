@@ -34,6 +34,8 @@ SEQUENTIAL_END = 0.9
 
 LEGEND_CHARACTER, LEGEND_HANDLE, LEGEND_LINE, BAR_WIDTH, BAR_SPACE = 0.068, 0.62, 0.165, 0.15, 0.95
 
+SIDEWAYS = 0.5
+"""The part of a place over which its lines' bars are spread."""
 
 SWITCH_COLOUR, SWITCH_STYLE, SWITCH_WIDTH = "#777777", (0, (4, 3)), 0.9
 
@@ -155,6 +157,11 @@ def _scaled(
     ]
     legend = [*(legend if len(legend) > 1 else []), *plain_lines]
     return Looks(by_key=by_key, scale_axis=axes[scale], scale_values=values[scale], legend=tuple(legend))
+
+
+def offsets(count: int) -> list[float]:
+    """Return how far each of so many lines is moved sideways around a place of width one."""
+    return [SIDEWAYS * (index - (count - 1) / 2) / max(count, 1) for index in range(count)]
 
 
 def draw_switches(axes: Axes, steps: Iterable[int]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.labels import combination
 from sweep.report.limits import Band, Limits, band_notes, draw_band, limits_of, masked
-from sweep.report.lines import LEGEND_CHARACTER, LEGEND_HANDLE, PALETTE, LineStyle
+from sweep.report.lines import LEGEND_CHARACTER, LEGEND_HANDLE, PALETTE, LineStyle, offsets
 from sweep.report.points import Key, select
 
 WIDTH, HEIGHT, LEFT, BOTTOM, GAP, TITLE, LEGEND = 3.7, 2.8, 0.72, 0.5, 0.7, 0.26, 1.35
@@ -125,7 +125,8 @@ def draw_panels(
             axes.grid(visible=True, axis="y")
             axes.set_axisbelow(True)
             colours = _colours(len(panel.lines), in_order=in_order)
-            for line, colour in zip(panel.lines, colours, strict=True):
+            lines = _beside_one_another(panel.lines) if panel.ticks and _spreads(panel) else panel.lines
+            for line, colour in zip(lines, colours, strict=True):
                 marker = "o" if mark_points and len(line.x) <= SMALL else ""
                 # Names have no order, so nothing leads from one to the next.
                 style = "" if panel.ticks else line.style
@@ -145,6 +146,13 @@ def draw_panels(
             if column == across - 1 or index == len(data.panels) - 1:
                 axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
         canvas.save(path)
+
+
+def _beside_one_another(lines: Sequence[PanelLine]) -> list[PanelLine]:
+    """Return lines over names moved sideways, each by its own part, so that no bar hides another."""
+    return [
+        replace(line, x=line.x + offset) for line, offset in zip(lines, offsets(len(lines)), strict=True)
+    ]
 
 
 def _spreads(panel: Panel) -> list[Band]:
