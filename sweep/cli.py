@@ -30,7 +30,7 @@ from sweep.cli_options import (
 )
 from sweep.cli_reading import register_reading
 from sweep.cli_running import register_running
-from sweep.completion import complete_cell
+from sweep.completion import complete_cell, complete_space_or_sweep
 from sweep.console import add_typed_column, output
 from sweep.places import Places
 from sweep.run_options import FAILED_IS_DONE
@@ -60,7 +60,7 @@ def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> N
     spaces = list_spaces()
     sweeps = all_sweeps(places.tracking_uri)
     if as_json:
-        found = {"spaces": [name for name, _ in spaces], "sweeps": [sweep.name for sweep in sweeps]}
+        found = {"spaces": [name for name, _ in spaces], "sweeps": [sweep.to_json() for sweep in sweeps]}
         print(json.dumps(found, indent=1))
         return
     console = output()
@@ -82,6 +82,36 @@ def list_(tracking_uri: TrackingOption = None, as_json: JsonOption = False) -> N
         for row in rows:
             known.add_row(*row)
         console.print(known)
+
+
+@app.command()
+def show(
+    space: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPACE",
+            help="A name from `sweep list`, or a YAML file.",
+            autocompletion=complete_space_or_sweep,
+        ),
+    ],
+    smoke: SmokeOption = False,
+    overrides: SetOption = None,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="SPACE is a sweep's name: the space that it was last run with.")
+    ] = False,
+    tracking_uri: TrackingOption = None,
+) -> None:
+    """Print a space as it would be run: every field, overrides and defaults filled in, as YAML."""
+    if not stored:
+        from search_spaces import load_space
+
+        sys.stdout.write(load_space(space, smoke=smoke, overrides=overrides or ()).text)
+        return
+    if smoke or overrides:
+        raise ConfigError("--stored shows a sweep's space as it is; found --smoke or --set with it.")
+    from sweep.stored import stored_space
+
+    sys.stdout.write(stored_space(Places.resolve(tracking_uri=tracking_uri).tracking_uri, space).text)
 
 
 @app.command()

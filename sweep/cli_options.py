@@ -46,8 +46,22 @@ AddressOption = Annotated[
 CpusOption = Annotated[
     int | None, typer.Option("--cpus", min=1, help="CPUs of a Ray started here; default: all.")
 ]
-GpusOption = Annotated[float, typer.Option("--gpus-per-trial", min=0.0, help="GPUs of one trial.")]
-ThreadsOption = Annotated[int, typer.Option("--cpus-per-trial", min=1, help="CPUs and threads of one trial.")]
+GpusOption = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-trial",
+        min=0.0,
+        help="GPUs of one trial, fractions allowed; default: as the sweep had it, at first none.",
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus-per-trial",
+        min=1,
+        help="CPUs and threads of one trial; default: as the sweep had it, at first 1.",
+    ),
+]
 CommitOption = Annotated[
     float, typer.Option("--commit-every", min=0.05, help="Seconds of training between two checkpoints.")
 ]
@@ -63,6 +77,16 @@ LanesOption = Annotated[
         metavar="NUMBER|auto",
         help="Cells that a trial trains together; auto: what the GPU has room for. On CPUs the last bits may "
         "depend on it.",
+    ),
+]
+TrialLanesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--lanes",
+        parser=parse_lanes,
+        metavar="NUMBER|auto",
+        help="Cells that a trial trains together; auto: what the GPU has room for; default: as the sweep had "
+        "it, at first 1. On CPUs the last bits may depend on it.",
     ),
 ]
 HangOption = Annotated[

@@ -13,7 +13,6 @@ from sweep.cli_options import (
     FailuresOption,
     GpusOption,
     HangOption,
-    LanesOption,
     NameArgument,
     OtherStorageOption,
     SetOption,
@@ -24,6 +23,7 @@ from sweep.cli_options import (
     SweepNameOption,
     ThreadsOption,
     TrackingOption,
+    TrialLanesOption,
     VersionOption,
 )
 from sweep.completion import complete_cell, one_of
@@ -89,11 +89,11 @@ def run(
     storage: StorageOption = None,
     data: DataOption = None,
     cpus: CpusOption = None,
-    threads: ThreadsOption = 1,
-    gpus: GpusOption = 0.0,
+    threads: ThreadsOption = None,
+    gpus: GpusOption = None,
     commit_every: CommitOption = 5.0,
     max_failures: FailuresOption = 2,
-    lanes: LanesOption = 1,
+    lanes: TrialLanesOption = None,
     hang_after: HangOption = 600.0,
     accept_version: VersionOption = False,
     accept_storage: OtherStorageOption = False,
@@ -175,11 +175,11 @@ def search(
     storage: StorageOption = None,
     data: DataOption = None,
     cpus: CpusOption = None,
-    threads: ThreadsOption = 1,
-    gpus: GpusOption = 0.0,
+    threads: ThreadsOption = None,
+    gpus: GpusOption = None,
     commit_every: CommitOption = 5.0,
     max_failures: FailuresOption = 2,
-    lanes: LanesOption = 1,
+    lanes: TrialLanesOption = None,
     hang_after: HangOption = 600.0,
     accept_version: VersionOption = False,
     accept_storage: OtherStorageOption = False,
@@ -235,11 +235,11 @@ def resume(
     storage: StorageOption = None,
     data: DataOption = None,
     cpus: CpusOption = None,
-    threads: ThreadsOption = 1,
-    gpus: GpusOption = 0.0,
+    threads: ThreadsOption = None,
+    gpus: GpusOption = None,
     commit_every: CommitOption = 5.0,
     max_failures: FailuresOption = 2,
-    lanes: LanesOption = 1,
+    lanes: TrialLanesOption = None,
     hang_after: HangOption = 600.0,
     accept_version: VersionOption = False,
     accept_storage: OtherStorageOption = False,
@@ -285,11 +285,11 @@ def retry(
     storage: StorageOption = None,
     data: DataOption = None,
     cpus: CpusOption = None,
-    threads: ThreadsOption = 1,
-    gpus: GpusOption = 0.0,
+    threads: ThreadsOption = None,
+    gpus: GpusOption = None,
     commit_every: CommitOption = 5.0,
     max_failures: FailuresOption = 2,
-    lanes: LanesOption = 1,
+    lanes: TrialLanesOption = None,
     hang_after: HangOption = 600.0,
     accept_storage: OtherStorageOption = False,
     cell: CellOption = None,
@@ -363,10 +363,12 @@ def _resume(name: str, places: Places, *, cells: list[str] | None, **options: An
 def _run(space: Any, places: Places, **options: Any) -> None:
     # Ray and MLflow take seconds to import; a mistake in the space is said before.
     from sweep.driver import run_sweep
-    from sweep.run_options import RunOptions
+    from sweep.run_options import TRIAL, RunOptions
 
+    unsaid = frozenset(option for option in TRIAL if options[option] is None)
+    said = {option: value for option, value in options.items() if option not in unsaid}
     failed_is_done = bool(os.environ.get(FAILED_IS_DONE))
-    given = RunOptions(**options, restarted=_restarted(), failed_is_done=failed_is_done)
+    given = RunOptions(**said, unsaid=unsaid, restarted=_restarted(), failed_is_done=failed_is_done)
 
     def make() -> int:
         return run_sweep(space, places, given, output())

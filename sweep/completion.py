@@ -39,6 +39,11 @@ def complete_space(incomplete: str) -> list[str]:
     return [*(name for name in named if name.startswith(incomplete)), *files]
 
 
+def complete_space_or_sweep(incomplete: str) -> list[str]:
+    """Return both."""
+    return list(dict.fromkeys([*complete_space(incomplete), *complete_sweep(incomplete)]))
+
+
 def complete_sweep(incomplete: str) -> list[str]:
     """Return the sweeps of the embedded MLflow that begin like this."""
     found = _ask(_SWEEPS, names.TAG_NAME, names.TAG_ROLE, names.ROLE_SWEEP)

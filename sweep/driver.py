@@ -45,10 +45,11 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
     planned = make_plan(space)
     require_data(list(planned.cells.values()) or [space.base], places)
     require_trainable(space, planned)
-    if options.address is None:
-        require_gpu_to_look_at(options.lanes, gpus_per_trial=options.gpus_per_trial)
+    _require_gpu(options)
     require_reachable(options.address)
     ledger, storage = _open(places, options)
+    options = options.as_before(ledger.read_trial(options.name))
+    _require_gpu(options)
     events = recorded_events(space, ledger, options.name)
     plan = plan_of(space, events)
     _require_cells(plan, places, options)
@@ -71,6 +72,7 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
             table = grid_table(plan.grids, plan.axes, plan.cell_ids)
         ledger.write_plan(sweep, space, table, accept_version=options.accept_version)
         record_storage(ledger, sweep, places.storage)
+        ledger.write_trial(sweep, options.trial)
         ledger.remove_duplicate_parents(sweep)
         ledger.remove_duplicates(sweep)
         if not options.restarted:
@@ -78,6 +80,11 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         ledger.reopen_sweep(sweep)
         ledger.describe_sweep(sweep, list(plan.cells.values()) or [space.base])
         return SweepRun(space, plan, journal, sweep, ledger, storage, lease, places, options, console).run()
+
+
+def _require_gpu(options: RunOptions) -> None:
+    if options.address is None:
+        require_gpu_to_look_at(options.lanes, gpus_per_trial=options.gpus_per_trial)
 
 
 def _open(places: Places, options: RunOptions) -> tuple[Ledger, Storage]:

@@ -27,6 +27,9 @@ TAG_NUMERICS = "sweep.numerics_version"
 TAG_STORAGE = "sweep.storage"
 """The checkpoint store, without a password; see `sweep.whereabouts`."""
 
+TAG_TRIAL = "sweep.trial"
+"""What a trial of its last driver took, JSON; see `sweep.run_options`."""
+
 TAG_SPENT = "sweep.spent"
 """What its commands have taken, JSON; see `sweep.spending`."""
 

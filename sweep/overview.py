@@ -1,7 +1,7 @@
 """All sweeps of an MLflow at a glance, from their own runs alone: one query, whatever their size."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sweep import names
@@ -35,6 +35,11 @@ class Glance:
     state: str
     counts: Mapping[str, int]
     best: Mapping[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as plain data, the time of its beginning in ISO 8601 with its offset from UTC."""
+        begun = datetime.fromtimestamp(self.begun).astimezone().isoformat(timespec="seconds")
+        return {**asdict(self), "begun": begun}
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -261,6 +261,10 @@ class Cluster:
             f"{_lacking(resources)}" + (f", after {waited / 60:g} minutes of waiting." if waited else ".")
         )
 
+    def num_gpus(self) -> int:
+        """Return how many GPUs the nodes have that are there now."""
+        return int(sum(gpus for _, gpus in _alive(ray.nodes())))
+
     def free_gpu_bytes(self, gpus: float) -> int | None:
         """Return the free memory of a GPU that a trial may get; `None` where torch can use none there.
 

@@ -1,6 +1,9 @@
 """How a sweep is run; none of it changes a cell's numbers."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Self
 
 from sweep.lanes import lanes_text
 
@@ -13,6 +16,11 @@ FAILED_IS_DONE = "SWEEP_FAILED_IS_DONE"
 Then what would end there in the same way, cells that failed or bad input, ends with 0 once it is recorded or
 said.
 """
+
+
+TRIAL = ("cpus_per_trial", "gpus_per_trial", "lanes")
+"""The options that say what a trial takes. They stay with a sweep: where a cell is trained on another kind of
+device, or with other lanes beside it, than it was begun with, its last bits are others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +44,7 @@ class RunOptions:
         only: Cells to run, none other; `None` is all. Those of them that were stopped early go on.
         continue_stopped: Whether all cells that were stopped early go on.
         first: Which cells come first: `axis=value` each, as text.
+        unsaid: Those of `TRIAL` that nobody has said: they are as the sweep's last driver had them.
         limit_seconds: Stop cleanly after so long; `None` is never.
         cost_limit: Stop cleanly once this command has cost so much; `None` is never.
         system_metrics: Whether it is recorded how busy the nodes are.
@@ -66,13 +75,41 @@ class RunOptions:
     system_metrics: bool = True
     restarted: bool = False
     failed_is_done: bool = False
+    unsaid: frozenset[str] = frozenset()
+
+    @property
+    def trial(self) -> str:
+        """What a trial takes, as it is kept with the sweep: JSON."""
+        return json.dumps({name: getattr(self, name) for name in TRIAL})
+
+    def as_before(self, trial: str) -> Self:
+        """Return them with what nobody has said as it was.
+
+        Args:
+            trial: What is kept with the sweep; empty where nothing is.
+        """
+        before = json.loads(trial) if trial else {}
+        return replace(self, **{name: before[name] for name in self.unsaid & before.keys()})
 
     @property
     def typed(self) -> tuple[str, ...]:
         """What a command that goes on has to be told of it, as it is typed: what a trial takes."""
+        return self._typed(TRIAL)
+
+    @property
+    def typed_before(self) -> tuple[str, ...]:
+        """What of it is as an earlier command had it."""
+        return self._typed(self.unsaid)
+
+    def _typed(self, options: Collection[str]) -> tuple[str, ...]:
         chosen = (
-            ("--cpus-per-trial", str(self.cpus_per_trial), self.cpus_per_trial != 1),
-            ("--gpus-per-trial", f"{self.gpus_per_trial:g}", self.gpus_per_trial != 0),
-            ("--lanes", lanes_text(self.lanes), self.lanes != 1),
+            ("cpus_per_trial", str(self.cpus_per_trial), self.cpus_per_trial != 1),
+            ("gpus_per_trial", f"{self.gpus_per_trial:g}", self.gpus_per_trial != 0),
+            ("lanes", lanes_text(self.lanes), self.lanes != 1),
         )
-        return tuple(word for name, value, is_chosen in chosen if is_chosen for word in (name, value))
+        return tuple(
+            word
+            for name, value, is_chosen in chosen
+            if is_chosen and name in options
+            for word in (f"--{name.replace('_', '-')}", value)
+        )

@@ -9,6 +9,7 @@ from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
 from sweep.plan import make_plan
 from sweep.priority import in_order
+from sweep.run_options import TRIAL, RunOptions
 from sweep.stored import stored_space
 from trainers.errors import ConfigError
 
@@ -39,7 +40,8 @@ def request_stop(
     if ended:
         raise ConfigError(f"cell {ended[0]} has ended ({runs[ended[0]].status}); nothing was asked.")
     ledger.request_cell_stops(sweep, found)
-    again = hint("resume", name, "--cell", found[0], given=given, options=TRAINS)
+    before = RunOptions(name=name, unsaid=frozenset(TRIAL)).as_before(ledger.read_trial(name))
+    again = hint("resume", name, "--cell", found[0], *before.typed, given=given, options=TRAINS)
     return f"asked {name} to stop {len(found)} cells; go on with one: {again}"
 
 

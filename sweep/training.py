@@ -1,6 +1,7 @@
 """Training what is missing of a sweep: Ray is started, packs run, and what happens goes to the recorder."""
 
 import math
+import shlex
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -135,6 +136,7 @@ class Training:
             waiting = still_waiting(sharing, begins, formed)
             packs = make_packs(cells, waiting, lanes=lanes, begins=begins, formed=formed)
             together = f" of up to {lanes} cells" if lanes > 1 else ""
+            self._say_what_trials_take(cluster)
             self._say(
                 f"{count_of(slots, 'trial')}{together} at a time; Ctrl-C stops cleanly, and so does: "
                 f"{hint('stop', self._sweep.name, given=self._places.given)}"
@@ -176,6 +178,14 @@ class Training:
                 self._say(self._meter.text(self._spending.held_seconds))
         finally:
             cluster.close()
+
+    def _say_what_trials_take(self, cluster: Cluster) -> None:
+        """Say what nobody has said in this command, and that GPUs are there for nothing."""
+        if kept := self._options.typed_before:
+            self._say(f"trials take what they took before: {shlex.join(kept)}")
+        gpus = cluster.num_gpus()
+        if gpus and not self._options.gpus_per_trial:
+            self._say(f"{count_of(gpus, 'GPU')} there, and trials take none: --gpus-per-trial 1, or a part")
 
     def _stopped_within(self, seconds: float) -> bool:
         """Wait while nothing is trained yet; returns whether somebody asks to stop."""

@@ -181,6 +181,15 @@ class Sweeps(TaggedRuns):
         """Record where a sweep's checkpoints are (`sweep.whereabouts`)."""
         self._set_tags(sweep.run_id, {names.TAG_STORAGE: place})
 
+    def write_trial(self, sweep: Sweep, trial: str) -> None:
+        """Record what its trials take from now on (`sweep.run_options`)."""
+        self._set_tags(sweep.run_id, {names.TAG_TRIAL: trial})
+
+    def read_trial(self, name: str) -> str:
+        """Return what trials of a sweep's last driver took; empty where there was none."""
+        found = self._parent_of(name)
+        return "" if found is None else found.data.tags.get(names.TAG_TRIAL, "")
+
     def announce_deletion(self, sweep: Sweep, epoch: int) -> None:
         """Let sweeps that begin now wait until this one is gone; the caller holds its lease of that epoch."""
         self._set_tags(sweep.run_id, {names.TAG_DELETING: str(epoch)})
@@ -191,13 +200,17 @@ class Sweeps(TaggedRuns):
         Raises:
             ConfigError: There is none of that name; the message gives the nearest one.
         """
+        found = self._parent_of(name)
+        if found is None:
+            raise unknown_name("sweep", name, [sweep.name for sweep in self.list_sweeps()])
+        return _sweep_of(found)
+
+    def _parent_of(self, name: str) -> Run | None:
         with translated(f"looking for sweep {name!r}"):
             experiment = self.client.get_experiment_by_name(name)
-            if experiment is not None and experiment.lifecycle_stage == LifecycleStage.ACTIVE:
-                parents = self._parents(experiment.experiment_id)
-                if parents:
-                    return _sweep_of(parents[0])
-        raise unknown_name("sweep", name, [sweep.name for sweep in self.list_sweeps()])
+            if experiment is None or experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+                return None
+            return next(iter(self._parents(experiment.experiment_id)), None)
 
     def list_sweeps(self) -> list[Sweep]:
         """Return all sweeps of the store, the newest first."""

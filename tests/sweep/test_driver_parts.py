@@ -24,6 +24,7 @@ from sweep.plan import make_plan
 from sweep.ray_cluster import Resources
 from sweep.recorder import Recorder
 from sweep.reopening import reopen_stored
+from sweep.run_options import TRIAL
 from sweep.spending import Spending
 from sweep.steering_requests import request_stop
 from sweep.storage import Storage
@@ -158,6 +159,36 @@ def test_what_is_said_to_type_next_has_what_trials_take_and_where(
         *("--gpus-per-trial", "0.25"),
         *("--lanes", "auto"),
     )
+
+
+def test_what_trials_take_stays_with_the_sweep(
+    places: Places, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Resources] = []
+    train = training.run_packs
+
+    def watched(*arguments: Any, resources: Resources, **named: Any) -> None:
+        taken.append(resources)
+        train(*arguments, resources=resources, **named)
+
+    monkeypatch.setattr(training, "run_packs", watched)
+    unsaid = frozenset(TRIAL)
+    assert ran(unsaid=unsaid, only=frozenset({FIRST}))[0] == EXIT_DONE
+    _, said = ran(cpus_per_trial=2, unsaid=unsaid - {"cpus_per_trial"}, only=frozenset({FIRST}))
+    assert "trials take what they took before" not in said
+    again = request_stop(places.tracking_uri, "writes", [SECOND])
+    assert again.endswith(f"sweep resume writes --cell {SECOND} --cpus-per-trial 2"), again
+    code, said = ran(unsaid=unsaid, only=frozenset({SECOND}))
+    assert code == EXIT_DONE and "trials take what they took before: --cpus-per-trial 2" in said
+    assert [one.cpus for one in taken] == [1, 2]
+
+
+def test_gpus_that_no_trial_takes_are_spoken_of(
+    ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "GPU" not in ran(only=frozenset({FIRST}))[1]
+    monkeypatch.setattr(HereCluster, "num_gpus", lambda _: 2)
+    assert "2 GPUs there, and trials take none: --gpus-per-trial 1" in ran()[1]
 
 
 def _signal_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

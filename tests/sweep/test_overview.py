@@ -1,9 +1,11 @@
 """What `sweep list` says of a sweep, from its own run alone."""
 
 import json
+from datetime import datetime
 
 import pytest
 
+from search_spaces import load_space, load_space_text
 from sweep import names
 from sweep.cli import main
 from sweep.lease import Lease
@@ -48,7 +50,21 @@ def test_states_counts_and_the_best(
     assert "best single cell: loss" in said and "3 completed, 1 diverged" in said
     with pytest.raises(SystemExit):
         main(["list", "--tracking-uri", uri, "--json"])
-    assert sorted(json.loads(capsys.readouterr().out)["sweeps"]) == sorted(found)
+    listed = {sweep["name"]: sweep for sweep in json.loads(capsys.readouterr().out)["sweeps"]}
+    assert listed.keys() == found.keys() and listed["under way"]["state"] == "running"
+    assert listed["over"]["counts"] == {"completed": 3, "diverged": 1}
+    assert listed["over"]["best"] == {names.FINAL_TRAIN_LOSS: 0.0123, names.FINAL_TEST_ACCURACY: 0.912}
+    assert datetime.fromisoformat(listed["over"]["begun"]).timestamp() == pytest.approx(
+        found["over"].begun, abs=1
+    )
+
+
+def test_a_space_is_shown_as_it_would_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["show", "demo", "--set", "lr=0.05"])
+    shown = load_space_text(capsys.readouterr().out)
+    assert shown.base.phases[-1].lr == 0.05
+    assert shown.sha256 == load_space("demo", overrides=["lr=0.05"]).sha256
 
 
 def test_without_a_database_there_are_none(tmp_path: object) -> None:

@@ -68,6 +68,9 @@ class HereCluster:
     def slots(self, resources: Resources, **_: Any) -> int:
         return 1
 
+    def num_gpus(self) -> int:
+        return 0
+
     def is_lost(self) -> bool:
         return False
 
