@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from trainers.lane import OWN_FINALS, Lane
 from trainers.training import Trainer
 
 SECONDS_BETWEEN_LOOKS = 0.25
-"""How often the clock is looked at while training."""
+"""How long is trained between two looks around."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,6 @@ class Pack:
         """The last step of which every lane that trains has a state in the store."""
         self._origins: dict[int, Manifest] = {}
         self._forked_from: dict[int, dict[str, Any]] = {}
-        self._steps_a_look = 1
         self._train_seconds = 0.0
         self._device_seconds = [0.0] * len(cells)
         """Of each lane: while some train together, each of them has an equal share."""
@@ -230,7 +230,7 @@ class Pack:
     ) -> None:
         """Train for about `seconds`, up to one of the steps `pauses`, or until every cell has ended.
 
-        How often the clock is looked at has no influence on the numbers.
+        The clock has no influence on the numbers: see `Trainer.advance`.
 
         Args:
             seconds: Time until the next commit.
@@ -238,11 +238,14 @@ class Pack:
             beat: Called whenever the work has gone on.
         """
         deadline = time.monotonic() + seconds
+        last = max(lane.num_steps for lane in self.trainer.lanes)
         while not self.trainer.finished:
             start, begun = self.trainer.step, time.monotonic()
             ahead = [step for step in pauses if step > start]
             training = [index for index, lane in enumerate(self.trainer.lanes) if lane.outcome is None]
-            self.trainer.advance(min([start + self._steps_a_look, *self._next_leaves(start), *ahead]))
+            until = min(deadline, begun + SECONDS_BETWEEN_LOOKS)
+            nearest = min([last, *self._next_leaves(start), *ahead])
+            self.trainer.advance(nearest, pause=partial(_is_past, until))
             elapsed = time.monotonic() - begun
             self._train_seconds += elapsed
             for index in training:
@@ -250,11 +253,8 @@ class Pack:
             self._leave()
             if beat is not None:
                 beat()
-            now = time.monotonic()
-            if now >= deadline or self.trainer.step in pauses:
+            if _is_past(deadline) or self.trainer.step in pauses:
                 return
-            rate = max(1, self.trainer.step - start) / max(now - begun, 1e-6)
-            self._steps_a_look = max(1, min(2 * self._steps_a_look, int(rate * SECONDS_BETWEEN_LOOKS)))
 
     def _next_leaves(self, step: int) -> list[int]:
         return [leave for leaves in self._leaves for leave in leaves if leave > step]
@@ -342,6 +342,10 @@ class Pack:
             return
         if publish_end(self._storage, self._cells[index], own):
             self._left[index].add(own.step)
+
+
+def _is_past(moment: float) -> bool:
+    return time.monotonic() >= moment
 
 
 def _has_ended(state: LaneState) -> bool:

@@ -9,7 +9,7 @@ The updates are those of `trainers.optimizers`; the Dominant subspaces are kept 
 Shape legend: N lanes, P parameters, B batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -43,8 +43,13 @@ from trainers.randomness import global_draws
 from trainers.stepper import Losses, Stepper
 from trainers.tracking import Tracker, dominant_of
 
-MAX_STEPS_UNWATCHED = 64
-"""Steps between two looks at the minibatch losses; a lane that diverged in between ends at its own step."""
+MAX_STEPS_UNWATCHED = 8
+"""Minibatch losses are looked at whenever something else is to be done, and at multiples of so many steps.
+A lane that diverged in between ends at its own step, but leaves the pack where that is seen, and last bits of
+the others depend on who is beside them. So where it is seen depends on the cells alone, and on no clock."""
+
+MAX_REPLAYED_UNWATCHED = 64
+"""The same where a GPU replays steps: it would wait for each look, and takes no time for so many."""
 
 
 class Trainer:
@@ -146,6 +151,22 @@ class Trainer:
         return self._device.type != "cpu"
 
     @property
+    def _steps_unwatched(self) -> int:
+        replays = self._begins_ahead and self._objective.replayable
+        return MAX_REPLAYED_UNWATCHED if replays else MAX_STEPS_UNWATCHED
+
+    @property
+    def _looks_first(self) -> bool:
+        """Whether the losses so far are looked at before anything else is done at the current step.
+
+        A GPU is at the steps for a while after they have been taken; meanwhile a refresh is made ready, of
+        lanes too that turn out to have ended in those steps.
+        """
+        if not self._begins_ahead or self.step % self._steps_unwatched == 0:
+            return True
+        return any(lane.begins_or_checks_at(self.step) for lane in self._active)
+
+    @property
     def num_params(self) -> int:
         """Parameters of one lane."""
         return self._objective.num_params
@@ -209,16 +230,18 @@ class Trainer:
         self._stepper.forget()
 
     @torch.no_grad()
-    def advance(self, stop: int) -> None:
+    def advance(self, stop: int, *, pause: Callable[[], bool] | None = None) -> None:
         """Train until step `stop`, or until every lane has ended.
 
-        Nothing is measured at `stop` itself, except by lanes that are completed there: a state taken then
-        and continued gives the same record as an undisturbed run.
+        Nothing is measured at the last step itself, except by lanes that are completed there: a state taken
+        then and continued gives the same record as an undisturbed run.
+
+        Args:
+            stop: The step. In a pack the last bits may depend on it, so it is to be one that the cells say.
+            pause: Asked in between, whether to stop there; only where this has no influence on the numbers.
         """
         while self._active and self.step < stop:
-            # A GPU is at the steps for a while after they have been taken; meanwhile a refresh is made ready,
-            # of lanes too that turn out to have ended in those steps.
-            if not self._begins_ahead or any(lane.begins_or_checks_at(self.step) for lane in self._active):
+            if self._looks_first:
                 self._watch()
             self._begin_stages()
             due = self._tracker.begin(self._active, self._rows, self.step)
@@ -226,7 +249,9 @@ class Trainer:
             # No later than what the lanes that are left after measuring would say.
             going_on = [lane for lane in self._active if self.step < lane.num_steps]
             nearest = min((lane.next_event(self.step) for lane in going_on), default=stop)
-            nearest = min(stop, nearest, self.step + MAX_STEPS_UNWATCHED)
+            nearest = min(
+                stop, nearest, self.step - self.step % self._steps_unwatched + self._steps_unwatched
+            )
             measured = [lane for lane in self._active if lane.is_measured_at(self.step)]
             if due:
                 # From here until its next steps a GPU has next to nothing to do.
@@ -239,8 +264,16 @@ class Trainer:
             self._unwatched = self._stepper.take(self._active, self._params_NP, self.step, nearest)
             self._tracker.note(due, self.step)
             self.step = nearest
+            # Who ends here is measured together with those that go on.
+            if pause is not None and self._looks_first and not self._ending and pause():
+                break
         self._watch()
-        self._measure([lane for lane in self._active if lane.num_steps == self.step])
+        self._measure(self._ending)
+
+    @property
+    def _ending(self) -> list[Lane]:
+        """The lanes that are completed at the current step."""
+        return [lane for lane in self._active if lane.num_steps == self.step]
 
     def _rows(self, lanes: Sequence[Lane]) -> Tensor:
         if len(lanes) == len(self._active):
