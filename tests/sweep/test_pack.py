@@ -416,5 +416,5 @@ def test_the_clock_has_no_influence_on_the_lanes_beside_one_that_diverges(
             pack.commit()
         stores.append(storage)
     assert result(wild, stores[0])[0].num_rows < STEPS, "the case is there"
-    for one in (wild, *calm):
+    for one in calm:
         assert_same(one, *stores)

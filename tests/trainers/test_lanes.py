@@ -89,6 +89,26 @@ def test_a_lane_may_end_while_it_is_refreshed(ahead: bool, monkeypatch: pytest.M
     assert [lane.outcome.status for lane in together.lanes if lane.outcome].count("diverged") == 2
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+def test_where_it_is_paused_has_no_influence(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane that diverges leaves the others where the cells say; their last bits depend on who is there."""
+    data, monitored = made_data(), {"evaluate_every": 1000, "divergence_every": 1000}
+    monitored |= {"model": Choice.of("mlp", widths=(9, 7))}
+    cells = [small_cell(sgd(60, lr=1e9), **monitored)]
+    cells += [small_cell(sgd(60), seed=1, **monitored), small_cell(sgd(30), bulk(60), seed=2, **monitored)]
+    monkeypatch.setattr(Trainer, "_begins_ahead", property(lambda _: ahead))
+    whole, paused = Trainer(cells, data=data), Trainer(cells, data=data)
+    whole.advance(60)
+    pauses = 0
+    while not paused.finished:
+        paused.advance(60, pause=lambda: True)
+        pauses += 1
+    assert pauses > 1 and whole.lanes[0].outcome is not None
+    for index, lane in enumerate(whole.lanes):
+        assert lane.outcome == paused.lanes[index].outcome
+        assert torch.equal(whole.weights(index).nan_to_num(), paused.weights(index).nan_to_num())
+
+
 def test_a_pack_resumes_with_ended_lanes() -> None:
     data = made_data()
     cells = pack(Choice.of("mlp", widths=(8,)), probes=False)
