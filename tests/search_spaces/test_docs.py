@@ -9,7 +9,8 @@ from pydantic.fields import FieldInfo
 from search_spaces import load_space
 from search_spaces.axes import AxisSpec
 from search_spaces.cell_schema import ALIASES, BaseSpec, SolverSpec
-from search_spaces.claims import STATISTICS, ClaimSpec
+from search_spaces.claims import STATISTICS, Band, ClaimSpec, EntrySpec
+from search_spaces.exclusion import ExcludedSpec
 from search_spaces.report_checks import FINAL_METRICS, SERIES
 from search_spaces.reports import Report, ReportSpec
 from search_spaces.schema import GridSpec, SpaceSpec
@@ -86,6 +87,12 @@ def test_names_that_are_no_literals_are_there() -> None:
     assert base["init"]["type"] == ", ".join(INITIALISATIONS)
     assert search["objectives"]["type"] == ", ".join(OBJECTIVES)
     assert all(f"`{name}`" in SECTIONS["Reports"] for name in (*FINAL_METRICS, *SERIES))
+
+
+def test_fields_of_what_stands_within_a_field_are_there() -> None:
+    for heading, spec in (("Claims", Band), ("Claims", EntrySpec), ("Search", ExcludedSpec)):
+        inner = spec.model_fields.keys() - {"values"}
+        assert [name for name in inner if f"`{name}`" not in SECTIONS[heading]] == []
 
 
 def test_every_axis_that_needs_no_path_is_there() -> None:
