@@ -200,7 +200,8 @@ def init(
     from cluster.secrets import fresh_environment, write_environment
 
     path = write_environment(folder, fresh_environment(profile="gpu" if gpu else "cpu"))
-    _say(f"wrote {path}; next: docker compose up --detach --wait, then: sweep submit demo")
+    submit = "sweep submit demo" + " --gpus-per-trial 1 --lanes auto" * gpu
+    _say(f"wrote {path}; next: docker compose up --detach --wait, then: {submit}")
 
 
 @cluster_app.command(context_settings={"allow_extra_args": True})
