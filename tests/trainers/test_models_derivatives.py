@@ -45,9 +45,9 @@ class Deciding(nn.Linear):
 class Words(nn.Module):
     """The mean of token numbers' embeddings; with `float32` it cannot run in another type."""
 
-    def __init__(self, padding: int | None, *, float32: bool = False) -> None:
+    def __init__(self, padding: int | None, *, float32: bool = False, size: int = 5) -> None:
         super().__init__()
-        self.words = nn.Embedding(5, 3, padding_idx=padding)
+        self.words = nn.Embedding(size, 3, padding_idx=padding)
         self.last = nn.Linear(3, OUTPUTS)
         self.float32 = float32
 
@@ -143,10 +143,17 @@ def test_a_gradient_that_leaves_a_row_out_is_refused(part: Part, vocabulary: int
             require_derivatives(module, (4,), OUTPUTS, parts=(part,), vocabulary=vocabulary)
 
 
-def test_rounding_is_no_asymmetry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What float32 leaves is looked at again in float64, which alone refuses."""
-    monkeypatch.setattr(derivatives, "ASYMMETRY", 1e-13)
-    require_derivatives(Last(nn.GRU(4, 4, batch_first=True)), SHAPE, OUTPUTS, parts=("hessian",))
+def test_one_row_of_many_is_found() -> None:
+    module = Words(0, size=20_000)
+    with pytest.raises(ConfigError, match="is not symmetric"):
+        require_derivatives(module, (200,), OUTPUTS, parts=("hessian",), vocabulary=20_000)
+
+
+@pytest.mark.parametrize("float32", [False, True])
+def test_rounding_is_no_asymmetry(float32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What float32 leaves is looked at again in float64, or by what float32 may leave."""
+    monkeypatch.setitem(derivatives.ASYMMETRY, torch.float64, 1e-13)
+    require_derivatives(Words(None, float32=float32), (4,), OUTPUTS, parts=("hessian",), vocabulary=5)
 
 
 def test_parameters_may_lie_in_memory_as_they_like() -> None:
