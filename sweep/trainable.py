@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from search_spaces import Space
 from search_spaces.axes import AxisSpec
@@ -21,6 +21,10 @@ from trainers.data import DatasetEntry
 from trainers.errors import ConfigError
 from trainers.models import MODELS
 from trainers.options import Choice
+from trainers.probes import PROBES
+
+if TYPE_CHECKING:
+    from trainers.objective import Part
 
 OWN = "file"
 """The entry of models of the user's own."""
@@ -61,13 +65,10 @@ def _require(kind: Kind, most: int, plan: Plan, first: str | None) -> None:
     """Look at one kind of cells, none of which asks for more than `most` directions besides the default."""
     model, dataset = kind
     data = dataset_entry(dataset)
-    if max(most, data.num_outputs) <= _certain_parameters(model, data):
+    if max(most, data.num_outputs) <= _certain_parameters(model, data) and not data.in_runs:
         return
     try:
-        curved = model.name == OWN and any(
-            _asks_for_curvature(cell) for cell in plan.cells.values() if _kind(cell) == kind
-        )
-        num_parameters = _num_parameters(model, dataset, _digest(model), curved)
+        num_parameters = _num_parameters(model, dataset, (_digest(model), data.digest), _parts(kind, plan))
     except ConfigError as error:
         raise ConfigError(str(error) if first is None else f"{_place(plan, first)}: {error}") from error
     if max(most, data.num_outputs) <= num_parameters:
@@ -87,10 +88,18 @@ def _kind(cell: Cell) -> Kind:
     return cell.model, cell.dataset
 
 
-def _asks_for_curvature(cell: Cell) -> bool:
-    """Whether a cell takes products with the Hessian, in training or for a probe."""
-    trained = any(stage.projects or stage.condition is not None for stage in stages(cell))
-    return trained or any("holdout_size" in probe for probe in record_form(cell)["probes"])
+def _parts(kind: Kind, plan: Plan) -> tuple["Part", ...]:
+    """Return the parts of the Hessian that cells of a model of the user's own take products with."""
+    if kind[0].name != OWN:
+        return ()
+    cells = [cell for cell in plan.cells.values() if _kind(cell) == kind]
+    # The cells of a grid share the object.
+    probing = {id(cell.probes): cell for cell in cells}.values()
+    probes = [probe for cell in probing for probe in record_form(cell)["probes"]]
+    found: set[Part] = {part for probe in probes for part in PROBES[probe["name"]].curvature(probe)}
+    if any(stage.projects or stage.condition is not None for cell in cells for stage in stages(cell)):
+        found.add("hessian")
+    return tuple(sorted(found))
 
 
 def _place(plan: Plan, address: str) -> str:
@@ -128,32 +137,36 @@ def _digest(model: Choice) -> str:
 
 
 @lru_cache(maxsize=256)
-def _num_parameters(model: Choice, dataset: Choice, digest: str, curved: bool) -> int:
-    """Build a model and count its parameters; of the user's own, see that it has the derivatives asked for.
+def _num_parameters(
+    model: Choice, dataset: Choice, digests: tuple[str, str], parts: tuple["Part", ...]
+) -> int:
+    """Build a model and count its parameters; of the user's own, see that it can be trained.
 
     Args:
         model: The model.
         dataset: Its data.
-        digest: Of its source, so that a changed file is built again.
-        curved: Whether products with its Hessian are asked for.
+        digests: Of their sources, so that what has changed is looked at again.
+        parts: The parts of its Hessian with which products are asked for.
     """
     import torch
 
-    entry, data = MODELS[model.name], dataset_entry(dataset)
-    # Ours need no memory to be counted; what is the user's may look at the numbers that it makes.
-    device = torch.device("cpu" if model.name == OWN else "meta")
-    with torch.random.fork_rng(devices=[]), device:
-        module = entry.build(data.input_shape, data.num_outputs, model.resolve("model", entry.options))
-    if not (found := sum(parameter.numel() for parameter in module.parameters())):
-        raise ConfigError(f"model {model}: it has no parameters to train.")
-    if model.name == OWN:
-        from trainers.models.demands import require_derivatives
+    from trainers.models.acceptance import accepted
+    from trainers.models.normalization import require_mixed
 
-        try:
-            require_derivatives(module, data.input_shape, data.num_outputs, curvature=curved)
-        except ConfigError as error:
-            raise ConfigError(f"model {model}: {error}") from error
-    return found
+    entry, data = MODELS[model.name], dataset_entry(dataset)
+    options = model.resolve("model", entry.options)
+
+    def build() -> torch.nn.Module:
+        return entry.build(data.input_shape, data.num_outputs, options)
+
+    if model.name == OWN:
+        module = accepted(build, data, parts, f"model {model}")
+    else:
+        # Ours need no memory to be counted.
+        with torch.device("meta"):
+            module = build()
+        require_mixed(module, data)
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def ends_of(space: Space) -> Iterator[GridPoint]:

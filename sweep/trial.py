@@ -153,7 +153,7 @@ class PackTrial(tune.Trainable):
                 own = " or ".join(str(options["path"]) for options in chosen if options.get("path"))
                 raise ConfigError(
                     f"cell {planned} is another one here, {found}: {own or 'the code of this node'} "
-                    "has changed since the cell was planned; plan it again."
+                    "has changed since the cell was planned; plan it again, in a new process."
                 )
 
     def _is_device_lost(self) -> bool:

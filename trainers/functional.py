@@ -6,6 +6,7 @@ or that batch normalisation asks for; means over pieces are weighted by their si
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -76,6 +77,10 @@ class FunctionalObjective:
         }
         return functional_call(self._module, {**named, **(masks or {})}, (inputs_BX,))
 
+    def _outputs(self, params_P: Tensor, inputs_BX: Tensor) -> Tensor:
+        # As if to be differentiated: recurrent layers go through `vmap` no other way.
+        return vjp(partial(self._call, inputs_BX=inputs_BX), params_P)[0]
+
     def _mean_loss(
         self, params_P: Tensor, inputs_BX: Tensor, targets_BC: Tensor, masks: Masks | None = None
     ) -> Tensor:
@@ -111,7 +116,7 @@ class FunctionalObjective:
     def outputs(self, params_NP: Tensor, inputs_NBX: Tensor) -> Tensor:
         """Return the model's outputs, (N, B, C)."""
         pieces, _, at_once = self._cut(inputs_NBX)
-        over_lanes = vmap(self._call, chunk_size=at_once)
+        over_lanes = vmap(self._outputs, chunk_size=at_once)
         return torch.cat([over_lanes(params_NP, inputs_NBX[:, piece]) for piece in pieces], 1)
 
     @torch.no_grad()
@@ -198,7 +203,7 @@ class FunctionalObjective:
     def _functional_product(
         self, params_P: Tensor, inputs_BX: Tensor, targets_BC: Tensor, vector_P: Tensor
     ) -> Tensor:
-        outputs = self._call(params_P, inputs_BX)
+        outputs = self._outputs(params_P, inputs_BX)
         residual = self._loss.gradient(outputs.unsqueeze(0), targets_BC.unsqueeze(0)).squeeze(0)
 
         def against_residual(params: Tensor) -> Tensor:

@@ -101,6 +101,9 @@ def initial_parameters(build: Callable[[], nn.Module], *, init: str, seed: int) 
             seeded here from (seed, "init") and restored.
         init: "pytorch", "xavier" or "kaiming" (normal weights, zero biases).
         seed: The cell's seed.
+
+    Raises:
+        ConfigError: The module has no parameters, or building it seeds the global generator.
     """
     with global_draws(seed, "init"):
         module = build()
@@ -112,6 +115,15 @@ def initial_parameters(build: Callable[[], nn.Module], *, init: str, seed: int) 
                 elif name.endswith("bias"):
                     # What else has one axis, a normalisation's scale, stays: at 0 nothing would pass it.
                     nn.init.zeros_(parameter)
+    return flat_parameters(module)
+
+
+def flat_parameters(module: nn.Module) -> Tensor:
+    """Return a module's parameters as one vector (P,) float32, however they lie in memory.
+
+    Raises:
+        ConfigError: It has none.
+    """
     parts = [parameter.detach().reshape(-1) for parameter in module.parameters()]
     if not parts:
         raise ConfigError("the model has no parameters to train.")

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from trainers.errors import ConfigError
+
 
 def derived_seed(seed: int, purpose: str, counter: int = 0) -> int:
     """Return a 63-bit seed that depends on all three arguments."""
@@ -24,10 +26,20 @@ def global_draws(seed: int, purpose: str) -> Generator[None]:
     """Let what draws from torch's global generator, as layers do when they are made, draw from such a seed.
 
     The generator is then left as it was.
+
+    Raises:
+        ConfigError: It was seeded anew meanwhile, as by a file of the user's own, which makes all seeds one.
     """
+    chosen = derived_seed(seed, purpose)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, purpose))
+        torch.manual_seed(chosen)
         yield
+        if torch.initial_seed() != chosen:
+            raise ConfigError(
+                "model: its file, or what that calls, seeds torch's global generator (torch.manual_seed), so "
+                "cells of all seeds would start from the same weights; leave that out: initial weights "
+                "follow a cell's seed."
+            )
 
 
 def epoch_order(seed: int, epoch: int, num_examples: int) -> Tensor:

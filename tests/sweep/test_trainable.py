@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,7 +92,11 @@ def test_a_model_of_ones_own_that_cannot_be_built_is_refused(source: str, said: 
     assert "grids" not in str(info.value), "it is the same at every point"
 
 
-def test_a_model_is_built_once_and_again_when_its_file_has_changed(tmp_path: Path) -> None:
+TRIED_OUT = 3
+"""Builds that planning compares."""
+
+
+def test_a_model_is_tried_out_once_and_again_when_its_file_has_changed(tmp_path: Path) -> None:
     path, calls = tmp_path / "my_model.py", tmp_path / "calls"
     source = (
         "from pathlib import Path\n"
@@ -108,7 +113,7 @@ def test_a_model_is_built_once_and_again_when_its_file_has_changed(tmp_path: Pat
         require(text)
         require(text)
         assert torch.equal(torch.random.get_rng_state(), before)
-        assert calls.read_text() == "x" * count
+        assert calls.read_text() == "x" * TRIED_OUT * count
 
 
 RECURRENT = """
@@ -149,6 +154,79 @@ grids: [{{name: grid}}]
             ConfigError, match=r"my_model\.py.*: its Hessian cannot be computed by torch\.func"
         ):
             require(asking)
+
+
+EMBEDDING = """
+from torch import nn
+
+class Words(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.words = nn.Embedding(4, 3, padding_idx=0)
+        self.last = nn.Linear(3, outputs)
+
+    def forward(self, inputs):
+        return self.last(self.words(inputs.long()).mean(1).tanh())
+
+def build(shape, outputs):
+    return Words(outputs)
+"""
+
+
+def test_what_a_probe_multiplies_by_is_tried_with_the_datas_tokens(tmp_path: Path) -> None:
+    model, data = tmp_path / "my_model.py", tmp_path / "my_data.npz"
+    model.write_text(EMBEDDING)
+
+    def store(tokens: int) -> None:
+        inputs, labels = np.arange(150).reshape(50, 3) % tokens, np.arange(50) % 2
+        np.savez(
+            data, train_inputs=inputs, train_labels=labels, test_inputs=inputs[:6], test_labels=labels[:6]
+        )
+
+    store(4)
+    plain = f"""
+name: grid
+base:
+  model: {{name: file, path: '{model}'}}
+  dataset: {{name: file, path: '{data}'}}
+  phases: [{{lr: 0.1, until: 100}}]
+grids: [{{name: grid}}]
+"""
+    require(plain)
+    for part, name in {"gauss_newton": "Gauss-Newton matrix", "functional": "functional Hessian"}.items():
+        with pytest.raises(ConfigError, match=f"its {name} is not symmetric"):
+            require(plain.replace("  phases", f"  probes: [{{name: spectrum, part: {part}}}]\n  phases"))
+    data = tmp_path / "more.npz"
+    store(5)
+    with pytest.raises(ConfigError, match="with token numbers up to 4, as the data has"):
+        require(plain.replace("my_data", "more"))
+
+
+def test_sorted_data_are_refused_where_the_projects_models_normalise(tmp_path: Path) -> None:
+    inputs = np.random.default_rng(0).normal(size=(120, 1, 6, 6))
+    for name, labels in {"sorted": np.arange(120) // 40, "mixed": np.arange(120) % 3}.items():
+        np.savez(
+            tmp_path / f"{name}.npz",
+            train_inputs=inputs,
+            train_labels=labels,
+            test_inputs=inputs[::40],
+            test_labels=labels[::40],
+        )
+
+    def space(model: str, data: str) -> str:
+        return f"""
+name: grid
+base:
+  model: {model}
+  dataset: {{name: file, path: '{tmp_path / data}.npz'}}
+  phases: [{{lr: 0.1, until: 100}}]
+grids: [{{name: grid}}]
+"""
+
+    require(space("resnet8", "mixed"))
+    require(space("mlp", "sorted"))
+    with pytest.raises(ConfigError, match="normalises over examples, .* shuffle them before they are saved"):
+        require(space("resnet8", "sorted"))
 
 
 @pytest.mark.parametrize("widths", [(1,), (7, 5)])

@@ -8,8 +8,8 @@ import torch
 
 from trainers.canonical import cell_id, dataset_entry
 from trainers.cell import Cell, Phase
-from trainers.data import DATASETS, Dataset, digits
-from trainers.data.labels import relabelled
+from trainers.data import DATASETS, Dataset, DatasetEntry, digits
+from trainers.data.labels import in_runs, relabelled
 from trainers.errors import ConfigError, DataError
 from trainers.options import Choice
 
@@ -70,6 +70,27 @@ def test_the_mixture_has_unit_means_and_its_spread(orthogonal: bool) -> None:
     noisy = load("gaussian-mixture", sigma=sigma, **options)
     spread = (noisy.train_inputs - mu[noisy.train_labels]).std()
     assert float(spread) == pytest.approx(sigma, rel=0.01)
+
+
+def test_there_are_no_more_orthogonal_means_than_dimensions() -> None:
+    def entry(classes: int, *, orthogonal: bool) -> DatasetEntry:
+        return dataset_entry(
+            Choice.of("gaussian-mixture", classes=classes, dimension=4, orthogonal=orthogonal)
+        )
+
+    assert entry(4, orthogonal=True).num_outputs == 4
+    assert entry(5, orthogonal=False).num_outputs == 5
+    with pytest.raises(ConfigError, match=r"dataset\.classes: found 5; there are at most 4 orthogonal means"):
+        entry(5, orthogonal=True)
+
+
+@pytest.mark.parametrize("name", ["gaussian-mixture", "digits", "mnist-5k"])
+def test_classes_stand_in_no_runs(name: str) -> None:
+    """Pieces that batch normalisation takes as they stand have examples of all classes."""
+    data = load(name, **GENERATED[name])
+    for labels in (data.train_labels, data.test_labels):
+        assert not in_runs(labels.numpy())
+        assert in_runs(labels.sort()[0].numpy())
 
 
 def test_signs_are_balanced() -> None:

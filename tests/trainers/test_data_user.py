@@ -73,7 +73,7 @@ def test_a_file_that_changed_after_planning_is_not_loaded(tmp_path: Path) -> Non
     planned = cell(path)
     address = cell_id(planned)
     stored(path, test_labels=np.zeros(20, int))
-    with pytest.raises(ConfigError, match=r"mine\.npz has changed since the cell was planned"):
+    with pytest.raises(ConfigError, match=r"mine\.npz has changed since .*, in a new process"):
         Trainer([planned])
     stored(path)
     assert Trainer([planned]).lanes[0].cell_id == address
@@ -86,6 +86,12 @@ def test_a_file_that_changed_after_planning_is_not_loaded(tmp_path: Path) -> Non
         ({"train_labels": -np.ones(40, int)}, "whole numbers from 0"),
         ({"train_labels": np.zeros(40)}, "type float64 and shape (40,)"),
         ({"test_inputs": np.full((20, 3, 2), np.nan)}, "test_inputs and test_labels must be finite"),
+        (
+            {"train_inputs": np.full((40, 3, 2), 1e39)},
+            "must be finite numbers, also as float32",
+        ),
+        ({"test_inputs": np.zeros((20, 3, 2), complex)}, "test_inputs of type complex128"),
+        ({"test_labels": np.zeros((), int)}, "test_labels of shape ()"),
         ({"test_inputs": np.zeros((20, 5))}, "examples must have one shape"),
         (
             {"train_inputs": np.array([None] * 40)},
@@ -98,6 +104,32 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path, changes: dict[str, np.nd
     with pytest.raises(ConfigError) as raised:
         cell_id(cell(path))
     assert part in str(raised.value) and "bad.npz" in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", np.longdouble, np.float16, "<u2"])
+@pytest.mark.parametrize("labels", [">i8", "<u8", ">f8"])
+def test_numbers_may_be_of_any_type(kind: str, labels: str, tmp_path: Path) -> None:
+    whole = np.arange(360).reshape(60, 3, 2) % 7
+    numbers = whole[:, 0, 0] % 2 if labels != ">f8" else whole[:, 0]
+    path = stored(
+        tmp_path / "mine.npz",
+        train_inputs=whole[:40].astype(kind),
+        train_labels=numbers[:40].astype(labels),
+        test_inputs=whole[40:].astype(kind),
+        test_labels=numbers[40:].astype(labels),
+    )
+    data = dataset_entry(Choice.of("file", path=str(path))).load(tmp_path, {"path": str(path)})
+    assert torch.equal(data.train_inputs, torch.tensor(whole[:40], dtype=torch.float32))
+    assert torch.equal(data.test_labels, torch.tensor(numbers[40:]).to(data.test_labels.dtype))
+    assert data.train_labels.dtype == (torch.float32 if labels == ">f8" else torch.int64)
+
+
+def test_a_sorted_file_is_known(tmp_path: Path) -> None:
+    mixed, shares = np.arange(40) % 2, np.repeat(np.eye(2), 20, axis=0)
+    labels = {"sorted": np.sort(mixed), "mixed": mixed, "shares": shares}
+    for name, given in labels.items():
+        path = stored(tmp_path / f"{name}.npz", train_labels=given, test_labels=given[::2])
+        assert dataset_entry(Choice.of("file", path=str(path))).in_runs == (name != "mixed")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from tests.trainers.tolerances import SUMS_FLOAT64
 from trainers.canonical import cell_id, trajectory_form
 from trainers.cell import Cell, Phase, Probe
 from trainers.data import Dataset
+from trainers.errors import ConfigError
 from trainers.losses import LOSSES
 from trainers.models.dropout import Dropout, masked_layers, masks_of_step
 from trainers.objective import build_objective
@@ -109,6 +110,13 @@ def test_addresses_without_dropout_are_the_old_ones() -> None:
 
     assert "dropout" not in trajectory_form(cell())["model"]
     assert cell_id(cell()) == cell_id(cell(dropout=False)) != cell_id(cell(dropout=True))
+
+
+def test_one_layer_at_two_places_is_refused() -> None:
+    """Both would have the mask of the last."""
+    thinned = Dropout(RATE)
+    with pytest.raises(ConfigError, match=r"1\.mask .* use one Dropout for each place"):
+        masked_layers(nn.Sequential(nn.Linear(4, 4), thinned, nn.Linear(4, 4), thinned), (4,))
 
 
 def test_a_rate_beyond_its_range_is_refused() -> None:

@@ -1,6 +1,8 @@
 """The MLP and the CNN: layers, counts, shapes and what is refused."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -243,8 +245,12 @@ def test_a_model_file_that_changed_after_planning_is_not_built(tmp_path: Path) -
     planned = Cell(model=Choice.of("file", path=str(path)), dataset=Choice("mnist-5k"), phases=phases)
     address = cell_id(planned)
     path.write_text(source + "# changed")
-    with pytest.raises(ConfigError, match=r"model\.py has changed since the cell was planned"):
+    with pytest.raises(ConfigError, match=r"model\.py has changed since .*; plan it again, in a new process"):
         Trainer([planned])
+    code = f"from trainers.canonical import *; from trainers.cell import *; print(cell_id({planned!r}))"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() != address
     path.write_text(source)
     assert Trainer([planned]).lanes[0].cell_id == address
 

@@ -1,7 +1,6 @@
 """A module of the user's own: what is asked of it, and that its buffers are the same in every process."""
 
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,9 @@ from tests.trainers.small_cells import bulk, made_data, sgd, small_cell
 from trainers.cell import Cell
 from trainers.errors import ConfigError
 from trainers.models import MODELS
-from trainers.models.demands import require_derivatives, require_sound
+from trainers.models.demands import require_sound
+from trainers.models.dropout import Dropout
+from trainers.models.normalization import BatchNormalization
 from trainers.options import Choice
 from trainers.training import Trainer
 
@@ -113,6 +114,67 @@ def test_modules_that_are_not_sound(module: nn.Module, said: str) -> None:
         require_sound(module, SHAPE, OUTPUTS)
 
 
+class Alone(nn.Module):
+    """A linear layer, and something else on its outputs or on rows of its inputs."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.rows = nn.TransformerEncoderLayer(4, 2, 8, batch_first=what == "batch first")
+        self.last = nn.Linear(16, OUTPUTS)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.what in ("not batch first", "batch first"):
+            inputs = self.rows(inputs.flatten(1, 2))
+        outputs = self.last(inputs.flatten(1))
+        match self.what:
+            case "normalised":
+                return (outputs - outputs.mean(0)) / (outputs.var(0, unbiased=False) + 1e-5).sqrt()
+            case "softmax":
+                return outputs.softmax(0)
+            case "squeezed":
+                return outputs.squeeze()
+            case "noise":
+                return outputs + torch.randn(OUTPUTS)
+            case _:
+                return outputs
+
+
+@pytest.mark.parametrize("what", ["normalised", "softmax", "squeezed", "not batch first", "noise"])
+def test_outputs_that_depend_on_the_examples_beside_are_refused(what: str) -> None:
+    said = "depend on the examples beside it"
+    if what == "squeezed":
+        said = r"expected outputs of shape \(1, 3\) for 1 example, found \(3,\)"
+    with pytest.raises(ConfigError, match=said):
+        require_sound(Alone(what), SHAPE, OUTPUTS)
+
+
+def test_what_looks_at_one_example_is_sound_and_so_is_the_projects_normalisation() -> None:
+    require_sound(Alone("batch first"), SHAPE, OUTPUTS)
+    normalised = BatchNormalization(1), nn.Flatten(), Dropout(0.5), nn.Linear(16, OUTPUTS)
+    require_sound(nn.Sequential(*normalised), SHAPE, OUTPUTS)
+
+
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_on_gradients_are_refused(register: str) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, OUTPUTS))
+    getattr(module[1].weight, register)(lambda gradient: None)
+    with pytest.raises(ConfigError, match=r"parameter 1\.weight has a hook .* make the mask a buffer"):
+        require_sound(module, SHAPE, OUTPUTS)
+
+
+def test_an_embedding_smaller_than_the_vocabulary_is_refused() -> None:
+    module = nn.Sequential(ToTokens(), nn.Embedding(9, 2), nn.Flatten(), nn.Linear(8, OUTPUTS))
+    require_sound(module, (4,), OUTPUTS, vocabulary=9)
+    with pytest.raises(ConfigError, match=r"shape \(4,\) with token numbers up to 9, as the data has"):
+        require_sound(module, (4,), OUTPUTS, vocabulary=10)
+
+
+class ToTokens(nn.Module):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.long()
+
+
 def test_a_sound_module_is_left_as_it_was() -> None:
     module = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Dropout(), nn.Flatten(), nn.Linear(8, OUTPUTS)
@@ -182,51 +244,3 @@ def test_a_file_that_fails_leaves_no_module(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="my_model.py failed: ZeroDivisionError"):
         build(ANNOTATED + "1 / 0\n", tmp_path)
     assert not {name for name in set(sys.modules) - before if name.startswith("user_model")}
-
-
-class Last(nn.Module):
-    """A recurrent layer's last output, or another layer's, and a linear layer."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-        self.last = nn.Linear(4, OUTPUTS)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        found = self.layer(inputs.flatten(1, 2))
-        return self.last((found[0] if isinstance(found, tuple) else found)[:, -1])
-
-
-class Deciding(nn.Linear):
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        found = super().forward(inputs.flatten(1))
-        return found if found.sum().item() > 0 else -found
-
-
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
-@pytest.mark.parametrize(
-    ("layer", "said"),
-    [
-        (nn.RNN(4, 4, batch_first=True), None),
-        (nn.GRU(4, 4, batch_first=True), None),
-        (
-            nn.LSTM(4, 4, batch_first=True),
-            "its Hessian cannot be computed by torch.func: NotImplementedError",
-        ),
-        (nn.MaxPool1d(1, return_indices=True), None),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
-)
-def test_layers_are_known_to_have_the_derivatives_that_are_asked_for(
-    layer: nn.Module, said: str | None
-) -> None:
-    module = Last(layer)
-    require_sound(module, SHAPE, OUTPUTS)
-    require_derivatives(module, SHAPE, OUTPUTS, curvature=False)
-    with nullcontext() if said is None else pytest.raises(ConfigError, match=said):
-        require_derivatives(module, SHAPE, OUTPUTS, curvature=True)
-
-
-def test_a_module_whose_path_depends_on_its_values_has_no_gradient_here() -> None:
-    with pytest.raises(ConfigError, match=r"its gradient cannot be computed by torch\.func: .*control flow"):
-        require_derivatives(Deciding(16, OUTPUTS), SHAPE, OUTPUTS, curvature=False)

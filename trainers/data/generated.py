@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from trainers.data.entry import Dataset, DatasetEntry
+from trainers.errors import ConfigError
 from trainers.options import Option, OptionValue
 
 if TYPE_CHECKING:
@@ -80,10 +81,16 @@ def _train_size(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
 
 
 def _mixture_sizes(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
+    classes, dimension = cast(int, options["classes"]), cast(int, options["dimension"])
+    if options["orthogonal"] and classes > dimension:
+        raise ConfigError(
+            f"dataset.classes: found {classes}; there are at most {dimension} orthogonal means in as many "
+            "dimensions (dataset.dimension)."
+        )
     return {
         "num_train": options["num_train"],
-        "input_shape": (options["dimension"],),
-        "num_outputs": options["classes"],
+        "input_shape": (dimension,),
+        "num_outputs": classes,
     }
 
 

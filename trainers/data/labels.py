@@ -1,8 +1,13 @@
-"""Other labels for the same inputs (GRD18 appendix B): permuted at random, or even against odd digits."""
+"""Other labels for the same inputs (GRD18 appendix B): permuted at random, or even against odd digits.
+
+And what order labels are in.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
+
+import numpy as np
 
 from trainers.data.entry import Dataset
 from trainers.options import Option, OptionValue
@@ -20,6 +25,18 @@ DIGIT_LABELS: dict[str, Option] = {
     "labels_seed": _SEED,
 }
 """Options of sets whose classes are digits."""
+
+
+FEWER_CHANGES = 10
+"""Labels come in runs where they change so many times less often than in random order."""
+
+
+def in_runs(labels: np.ndarray) -> bool:
+    """Return whether classes, (n,) or shares (n, C), stand beside their own kind, as in a sorted file."""
+    classes = labels if labels.ndim == 1 else labels.argmax(1)
+    shares = np.unique(classes, return_counts=True)[1] / len(classes)
+    in_random_order = (len(classes) - 1) * (1 - (shares**2).sum())
+    return bool(np.count_nonzero(np.diff(classes)) * FEWER_CHANGES < in_random_order)
 
 
 def label_sizes(options: Mapping[str, OptionValue]) -> Mapping[str, int]:

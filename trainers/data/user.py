@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trainers.data.entry import Dataset, DatasetEntry
+from trainers.data.labels import in_runs
 from trainers.errors import ConfigError
 from trainers.options import Option, OptionValue
 
@@ -44,13 +45,11 @@ def load(folder: Path, options: Mapping[str, OptionValue], *, digest: str | None
     arrays, path = _arrays(options), _path(options)
     # After it was read: one that is written meanwhile is another one too.
     if digest is not None and _digest(path) != digest:
-        raise ConfigError(f"dataset: {path} has changed since the cell was planned; plan it again.")
-    tensors = {
-        name: torch.from_numpy(np.ascontiguousarray(array)).to(
-            torch.int64 if array.dtype.kind in "iu" and "labels" in name else torch.float32
+        raise ConfigError(
+            f"dataset: {path} has changed since the cell was planned; plan it again, in a new process: this "
+            "one goes by what the file was."
         )
-        for name, array in arrays.items()
-    }
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return Dataset(**tensors, num_outputs=_num_outputs(arrays))
 
 
@@ -63,6 +62,7 @@ def sizes(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
 @lru_cache(maxsize=16)
 def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
     arrays, digest = _arrays({"path": path}), _digest(Path(path))
+    classifies = _classifies(arrays)
     return {
         "load": partial(load, digest=digest),
         "digest": digest,
@@ -71,7 +71,8 @@ def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
         "input_shape": arrays["train_inputs"].shape[1:],
         "num_outputs": _num_outputs(arrays),
         "vocabulary": _vocabulary(arrays),
-        "classifies": _classifies(arrays),
+        "classifies": classifies,
+        "in_runs": classifies and any(in_runs(arrays[f"{part}_labels"]) for part in ("train", "test")),
     }
 
 
@@ -91,10 +92,14 @@ def _arrays(options: Mapping[str, OptionValue]) -> dict[str, np.ndarray]:
     arrays = _read(path)
     for part in ("train", "test"):
         inputs, labels = arrays[f"{part}_inputs"], arrays[f"{part}_labels"]
-        if inputs.ndim < 2 or not len(inputs) or len(inputs) != len(labels):
+        if inputs.ndim < 2 or not len(inputs) or inputs.shape[:1] != labels.shape[:1]:
             raise ConfigError(
                 f"dataset: {path}: found {part}_inputs of shape {inputs.shape} and {part}_labels of shape "
                 f"{labels.shape}; expected (n, ...) and as many labels."
+            )
+        if inputs.dtype.kind not in "fiub":
+            raise ConfigError(
+                f"dataset: {path}: found {part}_inputs of type {inputs.dtype}; expected real numbers."
             )
         classes = labels.dtype.kind in "iu" and labels.ndim == 1 and labels.min() >= 0
         if not classes and not (labels.dtype.kind == "f" and labels.ndim == 2):
@@ -102,8 +107,13 @@ def _arrays(options: Mapping[str, OptionValue]) -> dict[str, np.ndarray]:
                 f"dataset: {path}: found {part}_labels of type {labels.dtype} and shape {labels.shape}; "
                 "expected (n,) whole numbers from 0, or (n, outputs) real ones."
             )
-        if inputs.dtype.kind not in "fiub" or not np.isfinite(inputs).all() or not np.isfinite(labels).all():
-            raise ConfigError(f"dataset: {path}: {part}_inputs and {part}_labels must be finite numbers.")
+        arrays[f"{part}_inputs"] = _typed(inputs, np.float32)
+        arrays[f"{part}_labels"] = _typed(labels, np.int64 if classes else np.float32)
+        if not all(np.isfinite(arrays[f"{part}_{what}"]).all() for what in ("inputs", "labels")):
+            raise ConfigError(
+                f"dataset: {path}: {part}_inputs and {part}_labels must be finite numbers, also as float32, "
+                f"whose largest is {np.finfo(np.float32).max:.1e}."
+            )
     for what in ("inputs", "labels"):
         train, test = arrays[f"train_{what}"], arrays[f"test_{what}"]
         if train.shape[1:] != test.shape[1:]:
@@ -112,6 +122,12 @@ def _arrays(options: Mapping[str, OptionValue]) -> dict[str, np.ndarray]:
                 f"{test.shape}; examples must have one shape."
             )
     return arrays
+
+
+def _typed(array: np.ndarray, kind: type[np.float32 | np.int64]) -> np.ndarray:
+    """Return numbers as they are trained, in this machine's order of bytes; infinite where too large."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, kind)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -159,7 +175,7 @@ def _classifies(arrays: Mapping[str, np.ndarray]) -> bool:
     labels = [arrays[f"{part}_labels"] for part in ("train", "test")]
     if labels[0].ndim == 1:
         return True
-    sums = np.concatenate([array.sum(1) for array in labels])
+    sums = np.concatenate([array.sum(1, dtype=np.float64) for array in labels])
     return all((array >= 0).all() for array in labels) and bool((abs(sums - 1) <= SHARES_OFF_BY).all())
 
 

@@ -10,27 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from trainers.errors import ConfigError
-from trainers.models.normalization import refuse_running_averages
+from trainers.models.normalization import normalizes_over_examples, refuse_running_averages
 
 EXAMPLES = 2
 """As many as it takes to tell the axis of the examples from one of theirs."""
 
+ROUNDING = 1e-3
+"""How far an example's outputs may be off alone, relative to the largest: kernels depend on their number."""
 
-def require_sound(module: nn.Module, input_shape: tuple[int, ...], num_outputs: int) -> None:
+
+def require_sound(
+    module: nn.Module, input_shape: tuple[int, ...], num_outputs: int, vocabulary: int | None = None
+) -> None:
     """Raise `ConfigError` where a module cannot be trained here, or would not train what it seems to.
 
     Args:
         module: The module; a pass in training mode has left nothing behind in one that is sound.
         input_shape: Shape of one example.
         num_outputs: Outputs for one example.
+        vocabulary: Where the inputs are token numbers, how many there are; `None` where nobody knows.
     """
     _require_parameters(module)
     refuse_running_averages(module)
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    inputs = _examples(input_shape)
+    inputs = examples(input_shape, vocabulary)
     with _modes_of(module), torch.no_grad():
         module.eval()
-        _require_outputs(module, inputs, num_outputs)
+        _require_outputs(module, inputs, num_outputs, vocabulary)
         module.train()
         # Modules are trained in evaluation mode: what fails in the other one does not matter.
         with torch.random.fork_rng(devices=[]), suppress(Exception):
@@ -43,7 +49,16 @@ def require_sound(module: nn.Module, input_shape: tuple[int, ...], num_outputs: 
             )
 
 
-def _examples(input_shape: tuple[int, ...]) -> Tensor:
+def examples(input_shape: tuple[int, ...], vocabulary: int | None) -> Tensor:
+    """Return inputs to try a module with; of token numbers they hold the first and the last.
+
+    Args:
+        input_shape: Shape of one.
+        vocabulary: As in `require_sound`.
+    """
+    if vocabulary is not None:
+        upward = torch.arange(torch.Size(input_shape).numel()).view(input_shape) % vocabulary
+        return torch.stack([upward, vocabulary - 1 - upward]).float()
     # Not negative and below 1: where a module asks for token numbers, they are all 0.
     return torch.rand(EXAMPLES, *input_shape, generator=torch.Generator().manual_seed(0))
 
@@ -57,25 +72,48 @@ def _require_parameters(module: nn.Module) -> None:
                 f"parameter {name} does not require a gradient; all parameters are trained here, so what is "
                 "to stay as it is must be a buffer (register_buffer)."
             )
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:  # pyright: ignore[reportPrivateUsage]
+            raise ConfigError(
+                f"parameter {name} has a hook on its gradient, which would not be called: gradients are "
+                "taken by torch.func. To mask one, make the mask a buffer and multiply by it in forward."
+            )
 
 
-def _require_outputs(module: nn.Module, inputs: Tensor, num_outputs: int) -> None:
+def _require_outputs(module: nn.Module, inputs: Tensor, num_outputs: int, vocabulary: int | None) -> None:
     """Run a module, and hold its outputs and what it leaves of its inputs against what is expected."""
     given, version = inputs.clone(), inputs._version  # pyright: ignore[reportPrivateUsage]
-    shape = tuple(inputs.shape[1:])
-    try:
-        outputs = module(inputs)
-    except Exception as error:
-        raise ConfigError(f"it takes no inputs of shape {shape}, as the data has: {error!r}.") from error
+    outputs = _outputs(module, inputs, num_outputs, vocabulary)
     written = inputs._version != version  # pyright: ignore[reportPrivateUsage]
     if written or not torch.equal(inputs, given):
         raise ConfigError(
             "its forward pass changes its inputs in place, and the data set with them; expected one that "
             "makes new tensors, as torch.relu(inputs) does and inputs.relu_() does not."
         )
+    if normalizes_over_examples(module):
+        return
+    allowed = ROUNDING * float(outputs.nan_to_num(0, 0, 0).abs().max())
+    for index in range(len(inputs)):
+        alone = _outputs(module, inputs[index : index + 1], num_outputs, vocabulary)
+        if not torch.allclose(alone[0], outputs[index], rtol=0, atol=allowed, equal_nan=True):
+            raise ConfigError(
+                "its outputs for an example are others when it is alone: they depend on the examples beside "
+                "it (a softmax or statistics over axis 0, layers without batch_first), or on chance; of all "
+                "layers only trainers.models.normalization.BatchNormalization may look at several examples."
+            )
+
+
+def _outputs(module: nn.Module, inputs: Tensor, num_outputs: int, vocabulary: int | None) -> Tensor:
+    tokens = "" if vocabulary is None else f" with token numbers up to {vocabulary - 1}"
+    try:
+        outputs = module(inputs)
+    except Exception as error:
+        taken = f"{tuple(inputs.shape[1:])}{tokens}"
+        raise ConfigError(f"it takes no inputs of shape {taken}, as the data has: {error!r}.") from error
     found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if found != (expected := (len(inputs), num_outputs)):
-        raise ConfigError(f"expected outputs of shape {expected} for {len(inputs)} examples, found {found}.")
+        what = "1 example" if len(inputs) == 1 else f"{len(inputs)} examples"
+        raise ConfigError(f"expected outputs of shape {expected} for {what}, found {found}.")
+    return outputs
 
 
 @contextmanager
@@ -87,38 +125,3 @@ def _modes_of(module: nn.Module) -> Generator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
-
-
-def require_derivatives(
-    module: nn.Module, input_shape: tuple[int, ...], num_outputs: int, *, curvature: bool
-) -> None:
-    """Raise `ConfigError` where a module's gradients or products with its Hessian cannot be taken.
-
-    Some layers of PyTorch have no derivatives of second order, or none in forward mode, or cannot be run for
-    several lanes at once; which, depends on its version.
-
-    Args:
-        module: A sound module.
-        input_shape: Shape of one example.
-        num_outputs: Outputs for one example.
-        curvature: Whether products are asked for, too.
-    """
-    from trainers.losses import LOSSES
-    from trainers.objective import build_objective
-
-    objective = build_objective(module, LOSSES["mse"].build({"scale": "half_sum"}), input_shape)
-    params = nn.utils.parameters_to_vector(module.parameters()).detach().unsqueeze(0)
-    inputs = _examples(input_shape).unsqueeze(0)
-    what = "gradient"
-    try:
-        at = params, inputs, inputs.new_zeros(1, EXAMPLES, num_outputs)
-        objective.loss_and_gradient(*at)
-        if curvature:
-            what = "Hessian"
-            objective.curvature(*at)(params.unsqueeze(0))
-    except Exception as error:
-        # What follows the first line is for those who build torch.
-        told = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"its {what} cannot be computed by torch.func: {type(error).__name__}: {told}"
-        ) from error

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trainers.errors import ConfigError
 from trainers.randomness import generator
 
 Masks = Mapping[str, Tensor]
@@ -55,12 +56,16 @@ class MaskedLayer:
 
 
 def masked_layers(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[MaskedLayer, ...]:
-    """Return a module's layers of dropout, with the shapes that inputs of this shape have there."""
-    found: dict[str, MaskedLayer] = {}
+    """Return a module's layers of dropout, with the shapes that inputs of this shape have there.
+
+    Raises:
+        ConfigError: A pass goes through one of them more than once.
+    """
+    found: list[MaskedLayer] = []
 
     def note(name: str, layer: Dropout) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor], outputs: Tensor) -> None:
-            found[name] = MaskedLayer(f"{name}.mask", layer.rate, outputs.shape[1:])
+            found.append(MaskedLayer(f"{name}.mask", layer.rate, outputs.shape[1:]))
 
         return hook
 
@@ -73,7 +78,13 @@ def masked_layers(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[Mask
         module(parameter.new_zeros(1, *input_shape))
     for hook in hooks:
         hook.remove()
-    return tuple(found.values())
+    names = [layer.buffer for layer in found]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"{max(names, key=names.count)} would be the mask of several places in the forward pass; use one "
+            "Dropout for each place."
+        )
+    return tuple(found)
 
 
 def masks_of_step(layers: Sequence[MaskedLayer], seeds: Sequence[int], step: int, like: Tensor) -> DrawMasks:

@@ -10,6 +10,7 @@ as a whole, as usual; the full training loss, its gradient and its Hessian are m
 import torch
 from torch import Tensor, nn
 
+from trainers.data.entry import DatasetEntry
 from trainers.errors import ConfigError
 
 NORMALIZED_EXAMPLES = 100
@@ -44,6 +45,16 @@ class BatchNormalization(nn.Module):
 def normalizes_over_examples(module: nn.Module) -> bool:
     """Whether a module's output for one example depends on the others of the pass."""
     return any(isinstance(part, BatchNormalization) for part in module.modules())
+
+
+def require_mixed(module: nn.Module, data: DatasetEntry) -> None:
+    """Raise `ConfigError` where a module would normalise pieces of one class each, as of a sorted file."""
+    in_runs = data.in_runs and max(data.num_train, data.num_test) > NORMALIZED_EXAMPLES
+    if in_runs and normalizes_over_examples(module):
+        raise ConfigError(
+            f"the model normalises over examples, {NORMALIZED_EXAMPLES} at a time as they stand in the "
+            "data's file, and there those of one class stand together; shuffle them before they are saved."
+        )
 
 
 def refuse_running_averages(module: nn.Module) -> None:

@@ -12,8 +12,9 @@
 and in a space `model: {name: file, path: my_model.py}`. The digest of the file is part of the cell's
 address, its path is not: a moved file is the same model, a changed one is another. The file must be
 readable at this path wherever cells are trained. `build` must draw its random numbers from torch's global
-generator, as layers do: initial weights then follow a cell's seed, and buffers are the same for all cells.
-What a module has to be besides is in `trainers.models.demands`.
+generator, as layers do, and not seed it: initial weights then follow a cell's seed, and buffers are the same
+for all cells. What a module has to be besides is in `trainers.models.demands`, and what planning tries with
+it and its data in `trainers.models.acceptance`.
 """
 
 from collections.abc import Mapping
@@ -68,7 +69,10 @@ def build(input_shape: tuple[int, ...], num_outputs: int, options: Mapping[str, 
     source = _source(options)
     digest = digest_of(source)
     if options.get("digest", digest) != digest:
-        raise ConfigError(f"model: {path} has changed since the cell was planned; plan it again.")
+        raise ConfigError(
+            f"model: {path} has changed since the cell was planned; plan it again, in a new process: this "
+            "one goes by what the file was."
+        )
     try:
         found = vars(run_source(source, path, "user_model"))
     except Exception as error:

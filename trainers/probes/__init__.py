@@ -6,13 +6,16 @@ Planning reads this table; `trainers.probes.measures` has the functions, one of 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainers.cell import ORDERS, deciding_seed
 from trainers.data.entry import DatasetEntry
 from trainers.errors import ConfigError
 from trainers.options import Option, OptionValue
 from trainers.probes.user import source_digest
+
+if TYPE_CHECKING:
+    from trainers.objective import Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,8 @@ class ProbeEntry:
         series: The series it records; `<…>` stands for an index, a size, a step or the name of a vector.
         cost: What a measurement costs besides the full gradient that every evaluation takes.
         options: Declared options.
+        parts: The parts of the Hessian that it takes products with, where it has a holdout; an option `part`
+            takes their place.
         classes: What `k` is by default, in multiples of the number of classes.
         own_series: From complete options, series that no other probe of this name may record too; `None`
             where any two would record the same.
@@ -31,12 +36,19 @@ class ProbeEntry:
     series: tuple[str, ...]
     cost: str
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
+    parts: tuple["Part", ...] = ("hessian",)
     classes: int = 1
     own_series: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
 
     def claimed(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Return series that a probe with these complete options records, and no other of its name may."""
         return self.series[:1] if self.own_series is None else self.own_series(options)
+
+    def curvature(self, options: Mapping[str, Any]) -> tuple["Part", ...]:
+        """Return the parts of the Hessian that a probe with these complete options takes products with."""
+        if "holdout_size" not in options:
+            return ()
+        return (options["part"],) if "part" in options else self.parts
 
     def complete(self, options: Mapping[str, OptionValue], dataset: DatasetEntry) -> dict[str, OptionValue]:
         """Replace what is left to the data set (`k`, `sizes`, `holdout_size`) or to a file, and idle seeds.
@@ -179,6 +191,7 @@ PROBES: dict[str, ProbeEntry] = {
             "estimator": Option(default="auto", allowed=("auto", "exact", "hutchinson")),
             "samples": Option(default=32, minimum=2),
         },
+        parts=("hessian", "gauss_newton"),
     ),
     "spectrum": ProbeEntry(
         series=("spectrum/node_<vector>_<i>", "spectrum/weight_<vector>_<i>"),
