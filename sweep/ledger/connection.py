@@ -282,18 +282,18 @@ class Artifacts:
 
     def read_folder(self, run_id: str, folder: str) -> dict[str, bytes]:
         """Read the files in a folder of a run, by path; none where there is no such folder."""
-        with translated(f"reading {folder} of run {run_id}"), contextlib.ExitStack() as kept:
+        with translated(f"reading {folder} of run {run_id}"):
             uri = self._place(run_id)
             if is_local_uri(uri):
                 local = Path(local_file_uri_to_path(uri), folder)
-            else:
-                repository = self._repository(run_id)
-                if not repository.list_artifacts(folder):
-                    return {}
-                temporary = kept.enter_context(tempfile.TemporaryDirectory())
-                local = Path(repository.download_artifacts(folder, temporary))
-            files = sorted(local.iterdir()) if local.is_dir() else []
-            return {f"{folder}/{file.name}": file.read_bytes() for file in files}
+                files = local.iterdir() if local.is_dir() else ()
+                return {f"{folder}/{file.name}": file.read_bytes() for file in files}
+            repository = self._repository(run_id)
+            with tempfile.TemporaryDirectory() as temporary:
+                return {
+                    entry.path: Path(repository.download_artifacts(entry.path, temporary)).read_bytes()
+                    for entry in repository.list_artifacts(folder)
+                }
 
     def usage(self, run_id: str) -> int:
         """Return the bytes of a run's files; 0 where MLflow does not say."""
