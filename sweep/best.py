@@ -26,6 +26,7 @@ from sweep.report.labels import metric_label, number, spread
 from sweep.report.points import GRID_AXIS, Key, group, in_order, value_of
 from sweep.report.states import Pool, State, pool
 from trainers.errors import ConfigError, unknown_name
+from trainers.history import TEST_ACCURACY, TRAIN_LOSS
 
 FINALS = (names.FINAL_TRAIN_LOSS, names.FINAL_TEST_ACCURACY)
 """Shown beside whatever decides."""
@@ -185,11 +186,19 @@ def best_space(
         "description": f"The best of sweep {sweep}, by {metric}.",
         "base": plain_data(spec.base, compact=True),
         "grids": grids,
+        "reports": [_report(found)],
     }
     run = hint("run", file, given=given, options=TRAINS)
     text = HEADING.format(name=sweep, metric=metric, run=run) + write_yaml(plain_spec)
     load_space_text(text, recorded=True)
     return text
+
+
+def _report(found: Sequence[Found]) -> dict[str, Any]:
+    """Return curves of all configurations, which have their grids' names in common and perhaps no axis."""
+    series = {names.FINAL_TRAIN_LOSS: TRAIN_LOSS, names.FINAL_TEST_ACCURACY: TEST_ACCURACY}
+    metrics = [name for final, name in series.items() if any(one.values[final].num_values for one in found)]
+    return {"kind": "curves", "name": "best", "metrics": metrics or [TRAIN_LOSS], "lines": [GRID_AXIS]}
 
 
 def _grid(space: Space, found: Found) -> dict[str, Any]:

@@ -8,8 +8,13 @@ import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 
 from sweep.grid_table import axis_column
+from sweep.histories import recorded_series
 from sweep.record import Record
 from trainers.errors import ConfigError
+
+HISTORY_SCHEMA = pa.schema(
+    {"cell_id": pa.string(), "series": pa.string(), "step": pa.int64(), "value": pa.float64()}
+)
 
 
 def export_table(record: Record, *, histories: bool = False) -> pa.Table:
@@ -17,11 +22,15 @@ def export_table(record: Record, *, histories: bool = False) -> pa.Table:
 
     Args:
         record: The sweep.
-        histories: One row per (cell, series, step) instead of one per grid point.
+        histories: One row per (cell, series, step) instead of one per grid point: every point that a cell
+            has recorded, and of one that has not ended those that MLflow has.
 
     Returns:
         Columns `grid`, each axis by its name, `cell_id`, `run_id`, `status`, `status_reason` and the last
         value of every metric; or `cell_id`, `series`, `step`, `value`.
+
+    Raises:
+        LedgerError: MLflow does not answer, or a history is damaged.
     """
     return _histories(record) if histories else _points(record)
 
@@ -43,27 +52,18 @@ def _points(record: Record) -> pa.Table:
 
 
 def _histories(record: Record) -> pa.Table:
-    cells: list[str] = []
-    series: list[str] = []
-    steps: list[int] = []
-    values: list[float] = []
-    for outcome in record.outcomes.values():
-        if outcome.run_id is None:
-            continue
-        keys = sorted(name for name in outcome.metrics if not name.startswith(("final/", "hp/", "status/")))
-        for (_, key), points in sorted(record.histories([outcome.run_id], keys).items()):
-            cells += [outcome.cell_id] * len(points.steps)
-            series += [key] * len(points.steps)
-            steps += points.steps.tolist()
-            values += points.values.tolist()
-    return pa.table(
-        {
-            "cell_id": pa.array(cells, pa.string()),
-            "series": pa.array(series, pa.string()),
-            "step": pa.array(steps, pa.int64()),
-            "value": pa.array(values, pa.float64()),
-        }
-    )
+    found = [HISTORY_SCHEMA.empty_table()]
+    for outcome, history in recorded_series(record, record.outcomes.values()):
+        for name in sorted(history):
+            points = history[name]
+            columns = [
+                pa.repeat(outcome.cell_id, len(points.steps)),
+                pa.repeat(name, len(points.steps)),
+                pa.array(points.steps),
+                pa.array(points.values),
+            ]
+            found.append(pa.table(columns, schema=HISTORY_SCHEMA))
+    return pa.concat_tables(found)
 
 
 def write_table(table: pa.Table, path: Path | None) -> None:

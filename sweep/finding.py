@@ -35,7 +35,8 @@ def publish_report(places: Places, name: str, folder: Path, console: Console) ->
         ReportFile(path=write_html(record, folder), artifact_dir=names.ARTIFACT_FIGURES),
     ]
     for file in files:
-        record.client.log_artifact(record.parent_run_id, str(file.path), file.artifact_dir)
+        path = f"{file.artifact_dir}/{file.path.name}"
+        record.artifacts.put(record.parent_run_id, path, file.path.read_bytes())
     shown = [f"{file.artifact_dir}/{file.path.name}" for file in files if file.path.suffix in LOOKED_AT]
     Ledger.open(places.tracking_uri, create=False).add_figures(record.parent_run_id, shown)
     for line in findings(record):

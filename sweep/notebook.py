@@ -1,27 +1,26 @@
 """A recorded sweep as data frames, for notebooks and scripts of one's own."""
 
 import html
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from sweep.best import find_best
 from sweep.compare import DEFAULT_METRICS, Comparison, compare
 from sweep.export import export_table
 from sweep.grid_table import axis_column
+from sweep.histories import is_series, recorded_series
 from sweep.html import html_text
 from sweep.places import Places
 from sweep.progress import count_of
-from sweep.record import Record, load_record
+from sweep.record import NO_SERIES, CellOutcome, Record, Series, load_record
 from trainers.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     import pandas
-
-NOT_A_SERIES = ("final/", "hp/", "status/")
-"""Metrics with one value a cell."""
 
 REPORT_PIXELS = 800
 """Height of the report within a notebook."""
@@ -49,47 +48,48 @@ class LoadedSweep:
 
     @property
     def series(self) -> list[str]:
-        """Names of the metrics that have a value at many steps."""
+        """Names of what has values at many steps: in MLflow, and in the history of one cell of each grid."""
         names = {name for outcome in self.record.outcomes.values() for name in outcome.metrics}
-        return sorted(name for name in names if not name.startswith(NOT_A_SERIES))
+        ended: dict[str, CellOutcome] = {}
+        for grid, cell_id in zip(self.record.grids, self.record.cell_ids, strict=True):
+            if (outcome := self.record.outcomes[cell_id]).ended:
+                ended.setdefault(grid, outcome)
+        names.update(name for _, history in recorded_series(self.record, ended.values()) for name in history)
+        return sorted(filter(is_series, names))
 
     def history(
         self, series: str | Sequence[str], *, cells: Collection[str] | None = None
     ) -> "pandas.DataFrame":
         """Return recorded points in long form: one row per cell and step, one column per series.
 
+        These are all points of a cell that has ended, and of another one those that MLflow has.
+
         Args:
-            series: One or several of `series`.
+            series: One or several of `series`, or others that only some cells have recorded.
             cells: Only of these cells; default: all.
 
         Raises:
             ConfigError: A series or a cell is unknown; the message gives the nearest one.
+            LedgerError: MLflow does not answer, or a history is damaged.
         """
         wanted = [series] if isinstance(series, str) else list(series)
-        for name in wanted:
-            if name not in self.series:
-                raise unknown_name("series", name, self.series)
+        if not wanted:
+            raise ConfigError("history: expected the name of a series.")
         for cell_id in cells or ():
             if cell_id not in self.record.outcomes:
                 raise unknown_name("cell", cell_id, list(self.record.outcomes))
-        if not wanted:
-            raise ConfigError("history: expected the name of a series.")
-        run_of = {
-            outcome.run_id: cell_id
-            for cell_id, outcome in self.record.outcomes.items()
-            if outcome.run_id is not None and (cells is None or cell_id in cells)
-        }
-        rows: dict[tuple[str, int], dict[str, float]] = {}
-        for (run_id, name), points in self.record.histories(run_of, wanted).items():
-            for step, value in zip(points.steps.tolist(), points.values.tolist(), strict=True):
-                rows.setdefault((run_of[run_id], step), {})[name] = value
-        keys = sorted(rows)
-        table = {
-            "cell_id": pa.array([cell_id for cell_id, _ in keys], pa.string()),
-            "step": pa.array([step for _, step in keys], pa.int64()),
-            **{name: pa.array([rows[key].get(name) for key in keys], pa.float64()) for name in wanted},
-        }
-        return pa.table(table).to_pandas()
+        chosen = sorted(self.record.outcomes if cells is None else set(cells))
+        outcomes = [self.record.outcomes[cell_id] for cell_id in chosen]
+        found = [
+            (outcome.cell_id, history)
+            for outcome, history in recorded_series(self.record, outcomes, set(wanted).__contains__)
+            if history
+        ]
+        for name in wanted:
+            if not any(name in history for _, history in found) and name not in self.series:
+                raise unknown_name("series", name, self.series)
+        tables = [_points_of(cell_id, history, wanted) for cell_id, history in found]
+        return pa.concat_tables([_history_schema(wanted).empty_table(), *tables]).to_pandas()
 
     def best(self, metric: str | None = None, *, top: int = 10) -> "pandas.DataFrame":
         """Return the best configurations, all their seeds together, as `sweep best` finds them.
@@ -143,6 +143,23 @@ class LoadedSweep:
 
     def _repr_html_(self) -> str:
         return self.report()
+
+
+def _history_schema(names: Sequence[str]) -> pa.Schema:
+    columns = [("cell_id", pa.string()), ("step", pa.int64()), *((name, pa.float64()) for name in names)]
+    return pa.schema(columns)
+
+
+def _points_of(cell_id: str, history: Mapping[str, Series], names: Sequence[str]) -> pa.Table:
+    """Arrange series side by side, at every step that one of them has."""
+    steps = np.unique(np.concatenate([series.steps for series in history.values()]))
+    columns = [pa.repeat(cell_id, len(steps)), pa.array(steps)]
+    for name in names:
+        values = np.full(len(steps), np.nan)
+        points = history.get(name, NO_SERIES)
+        values[np.searchsorted(steps, points.steps)] = points.values
+        columns.append(pa.array(values))
+    return pa.table(columns, schema=_history_schema(names))
 
 
 def load_sweep(name: str, *, tracking_uri: str | None = None) -> LoadedSweep:

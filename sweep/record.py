@@ -6,13 +6,14 @@ name and nothing else; the names it looks for are those of `sweep.names`. Report
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 
 from search_spaces import read_stored_space
 from search_spaces.claims import ClaimSpec
@@ -22,7 +23,7 @@ from sweep.errors import LedgerError
 from sweep.holder import Holder
 from sweep.lease import current_holder, last_epoch
 from sweep.ledger import CellRun, Ledger, ParentRun
-from sweep.ledger.connection import translated
+from sweep.ledger.connection import Artifacts, translated
 from sweep.names import Status
 from sweep.search.account import Account, account_of
 from sweep.search.points import stored_events
@@ -47,6 +48,12 @@ class Series:
 
     steps: np.ndarray
     values: np.ndarray
+
+
+NO_SERIES = Series(steps=np.array([], dtype=np.int64), values=np.array([]))
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +90,11 @@ class CellOutcome:
         """Whether the cell ended as diverged."""
         return self.status is Status.DIVERGED
 
+    @property
+    def ended(self) -> bool:
+        """Whether there is an outcome: completed, stopped or diverged."""
+        return self.status is not None and self.status.ended
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -93,6 +105,7 @@ class Record:
         space_name: The name of the space that it ran.
         space_sha256: Digest of the stored space.
         commit: The recorded git commit, or the empty string.
+        dirty: Whether the sources had changes that were not committed.
         reports: What the space wants drawn.
         claims: What the paper says, and the bands.
         divergence_factor: Multiple of the initial loss above which runs of the space's base have diverged.
@@ -108,7 +121,8 @@ class Record:
         cell_ids: The cell of each point.
         outcomes: Cell to what is known about it.
         parent_run_id: The sweep's own run, where reports are kept.
-        client: For reading histories.
+        client: For reading metrics.
+        artifacts: The files of its runs.
         remote: Whether MLflow is behind HTTP, where reading in parallel pays.
     """
 
@@ -123,7 +137,9 @@ class Record:
     outcomes: Mapping[str, CellOutcome]
     parent_run_id: str
     client: MlflowClient
+    artifacts: Artifacts
     stated: StatedCells
+    dirty: bool = False
     remote: bool = False
     claims: tuple[ClaimSpec, ...] = ()
     divergence_factor: float = 10.0
@@ -150,7 +166,7 @@ class Record:
         return {name: counted[name] for name in order if counted[name]}
 
     def histories(self, run_ids: Iterable[str], keys: Sequence[str]) -> dict[tuple[str, str], Series]:
-        """Read metric histories.
+        """Read what MLflow has of metrics: a few hundred points each, see `sweep.thinning`.
 
         Args:
             run_ids: Runs to read.
@@ -163,17 +179,30 @@ class Record:
             LedgerError: MLflow does not answer.
         """
         wanted = [(run_id, key) for run_id in dict.fromkeys(run_ids) for key in keys]
+        return dict(zip(wanted, self.each(lambda pair: self.points(*pair), wanted), strict=True))
+
+    def points(self, run_id: str, key: str) -> Series:
+        """Read what MLflow has of one metric of one run.
+
+        Where a step was recorded twice, the later record counts.
+
+        Raises:
+            LedgerError: MLflow does not answer.
+        """
         with translated(f"reading the histories of {self.name!r}"):
-            if not self.remote:
-                return {pair: read_series(self.client, *pair) for pair in wanted}
-            with ThreadPoolExecutor(HTTP_READERS) as pool:
-                futures = [pool.submit(read_series, self.client, *pair) for pair in wanted]
-                return {pair: future.result() for pair, future in zip(wanted, futures, strict=True)}
+            return _series_of(self.client.get_metric_history(run_id, key))
+
+    def each(self, read: Callable[[T], R], of: Iterable[T]) -> Iterator[R]:
+        """Read one thing after the other, in their order; several at a time where MLflow is behind HTTP."""
+        if not self.remote:
+            yield from map(read, of)
+            return
+        with ThreadPoolExecutor(HTTP_READERS) as pool:
+            yield from pool.map(read, of)
 
 
-def read_series(client: MlflowClient, run_id: str, key: str) -> Series:
-    """Read one metric of one run; where a step was recorded twice, the later record counts."""
-    by_step = {metric.step: restored(metric.value) for metric in client.get_metric_history(run_id, key)}
+def _series_of(points: Iterable[Metric]) -> Series:
+    by_step = {metric.step: restored(metric.value) for metric in points}
     steps = sorted(by_step)
     return Series(
         steps=np.array(steps, dtype=np.int64),
@@ -219,6 +248,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         space_name=tags.get(names.TAG_SPACE, space.name),
         space_sha256=space.sha256,
         commit=tags.get(names.TAG_GIT_COMMIT, ""),
+        dirty=tags.get(names.TAG_GIT_DIRTY) == "true",
         reports=tuple(space.reports),
         grids=tuple(columns["grid"]),
         axes=_axes(columns, stated),
@@ -229,6 +259,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         },
         parent_run_id=sweep.run_id,
         client=ledger.client,
+        artifacts=ledger.artifacts,
         remote=tracking_uri.startswith(("http://", "https://")),
         claims=space.claims,
         divergence_factor=space.spec.base.divergence_factor,

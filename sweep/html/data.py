@@ -181,6 +181,9 @@ def _curves(
 ) -> dict[str, Any]:
     """Arrange the curves of the best places, each line with the number of its place.
 
+    They are of the points that MLflow has: a page shows fewer still, and whole histories of hundreds of cells
+    would be read for nothing.
+
     Args:
         record: The sweep.
         groups: The cells of each place.

@@ -4,7 +4,7 @@ from typing import Any
 
 from sweep.html.data import metric_entry, rounded
 from sweep.report.labels import axis_label, plain
-from sweep.search.account import Account, Trial, describe, importances
+from sweep.search.account import Account, Trial, describe, importances, ranked_by
 
 FRONT_SHOWN = 3
 
@@ -19,7 +19,7 @@ def search_data(account: Account) -> dict[str, Any]:
         "cells": account.cells,
         "front": [describe(account.search, trial) for trial in front[:FRONT_SHOWN]]
         + ([f"and {more} more"] if (more := len(front) - FRONT_SHOWN) > 0 else []),
-        "objectives": [metric_entry(name) for name in objectives],
+        "objectives": [_objective(account, name) for name in objectives],
         "trials": [_trial(trial, on_front=trial in front) for trial in account.trials],
         "best": [[rounded(value) for value in values] for values in best],
         "importances": [
@@ -33,6 +33,13 @@ def search_data(account: Account) -> dict[str, Any]:
             for name, shares in importances(account).items()
         ],
     }
+
+
+def _objective(account: Account, name: str) -> dict[str, Any]:
+    """Describe an objective; one that seeds count against says by how much."""
+    entry = metric_entry(name)
+    ranking = ranked_by(account.search, name)
+    return entry | {"label": f"{entry['label']}, {ranking}"} if ranking else entry
 
 
 def _trial(trial: Trial, *, on_front: bool) -> dict[str, Any]:

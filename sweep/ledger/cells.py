@@ -103,7 +103,12 @@ class CellRuns(TaggedRuns):
                 runs = self._search(experiments, names.TAG_ROLE, names.ROLE_CELL)
         if apart is None:
             runs = [run for run in runs if run.data.tags.get(names.TAG_REUSE) != NOT_SHARED]
-        return _chosen(runs, set(cell_ids))
+        chosen = _chosen(runs, set(cell_ids))
+        kept = {run.run_id for run in chosen.values()}
+        for run in runs:
+            if run.info.run_id in kept:
+                self.artifacts.remember(run)
+        return chosen
 
     def past_costs(self, limit: int) -> list[str]:
         """Return what training took of the cells that ended last, whichever sweep ran them."""

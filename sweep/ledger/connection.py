@@ -12,6 +12,7 @@ import os
 import secrets
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -224,19 +225,24 @@ class Artifacts:
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
         self._places: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def remember(self, run: Run) -> None:
         """Take note of where a run's files are, which MLflow would otherwise be asked for."""
-        while len(self._places) >= PLACES_REMEMBERED:
-            self._places.pop(next(iter(self._places)), None)
-        self._places[run.info.run_id] = str(run.info.artifact_uri)
+        with self._lock:
+            while len(self._places) >= PLACES_REMEMBERED:
+                self._places.pop(next(iter(self._places)))
+            self._places[run.info.run_id] = str(run.info.artifact_uri)
 
     def _place(self, run_id: str) -> str:
-        uri = self._places.get(run_id)
-        if uri is None:
-            self.remember(self._client.get_run(run_id))
-            uri = self._places[run_id]
+        if (uri := self._places.get(run_id)) is None:
+            run = self._client.get_run(run_id)
+            self.remember(run)
+            uri = str(run.info.artifact_uri)
         return uri
+
+    def _repository(self, run_id: str) -> Any:
+        return get_artifact_repository(self._place(run_id), tracking_uri=self._client.tracking_uri)
 
     def put(self, run_id: str, path: str, data: bytes) -> None:
         """Write a file; one of that name is replaced."""
@@ -251,8 +257,7 @@ class Artifacts:
             with tempfile.TemporaryDirectory() as temporary:
                 local = Path(temporary, name)
                 local.write_bytes(data)
-                repository: Any = get_artifact_repository(uri, tracking_uri=self._client.tracking_uri)
-                repository.log_artifact(str(local), folder or None)
+                self._repository(run_id).log_artifact(str(local), folder or None)
 
     def put_verified(self, run_id: str, path: str, data: bytes) -> None:
         """Store a file and read it back.
@@ -275,6 +280,21 @@ class Artifacts:
                 return [f"{folder}/{path.name}" for path in local.iterdir()] if local.exists() else []
             return [entry.path for entry in self._client.list_artifacts(run_id, folder)]
 
+    def read_folder(self, run_id: str, folder: str) -> dict[str, bytes]:
+        """Read the files in a folder of a run, by path; none where there is no such folder."""
+        with translated(f"reading {folder} of run {run_id}"):
+            uri = self._place(run_id)
+            if is_local_uri(uri):
+                local = Path(local_file_uri_to_path(uri), folder)
+                files = local.iterdir() if local.is_dir() else ()
+                return {f"{folder}/{file.name}": file.read_bytes() for file in files}
+            repository = self._repository(run_id)
+            with tempfile.TemporaryDirectory() as temporary:
+                return {
+                    entry.path: Path(repository.download_artifacts(entry.path, temporary)).read_bytes()
+                    for entry in repository.list_artifacts(folder)
+                }
+
     def usage(self, run_id: str) -> int:
         """Return the bytes of a run's files; 0 where MLflow does not say."""
         with translated(f"listing the files of run {run_id}"):
@@ -289,9 +309,7 @@ class Artifacts:
     def clear(self, run_id: str, path: str | None = None) -> None:
         """Remove all files of a run, one file, or those in a folder."""
         with translated(f"removing the files of run {run_id}"):
-            repository: Any = get_artifact_repository(
-                self._place(run_id), tracking_uri=self._client.tracking_uri
-            )
+            repository = self._repository(run_id)
             ask_fences(self._client)
             repository.delete_artifacts(path)
 

@@ -4,7 +4,7 @@ matplotlib's object interface and its Agg canvas only: no global figure, no disp
 """
 
 import textwrap
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from search_spaces.reports import ReportSpec
-from sweep.record import Record
+from sweep import names
+from sweep.convergence import UNCONVERGED_LIMIT
+from sweep.record import CellOutcome, Record
 from sweep.report.points import seeds
 from sweep.report.states import tally
 
@@ -30,8 +32,6 @@ MARGIN = 0.15
 TITLE_HEIGHT = 0.36
 MIN_WIDTH = 4.8
 
-UNCONVERGED = "eigenspace/unconverged"
-UNCONVERGED_LIMIT = 0.05
 SHORT_COMMIT = 7
 
 MINOR_LABELS = (2.0, 0.5)
@@ -170,7 +170,13 @@ def title_of(record: Record, spec: ReportSpec) -> str:
 MEAN_AND_SPREAD = "mean ± standard deviation"
 
 
-def caption(record: Record, points: Iterable[int], *notes: str, over_seeds: str = "") -> str:
+def caption(
+    record: Record,
+    points: Iterable[int],
+    *notes: str,
+    over_seeds: str = "",
+    unconverged: Sequence[float] = (),
+) -> str:
     """Say what a figure rests on: sweep, commit, seeds, fates of cells, eigenspaces that did not converge.
 
     Args:
@@ -178,6 +184,7 @@ def caption(record: Record, points: Iterable[int], *notes: str, over_seeds: str 
         points: The grid points that are shown.
         notes: What else there is to say.
         over_seeds: What the figure shows where there are several seeds; empty where it says so itself.
+        unconverged: Of each run, the share of what is shown whose eigenspaces had not converged.
     """
     points = tuple(points)
     outcomes = {record.cell_ids[point]: record.outcome(point) for point in points}
@@ -188,20 +195,35 @@ def caption(record: Record, points: Iterable[int], *notes: str, over_seeds: str 
         seed_text = f"seed {found[0]}" if found else ""
     parts = [
         f"Sweep {record.name}",
-        f"commit {record.commit[:SHORT_COMMIT] or 'unknown'}",
+        commit_text(record),
         seed_text,
         tally(outcomes.values()),
+        _convergence("eigenspace refreshes", _refreshes(outcomes.values()), len(outcomes)),
+        _convergence("measured eigenspaces", unconverged, len(outcomes)),
     ]
-    shares = [
-        share for outcome in outcomes.values() if (share := outcome.metrics.get(UNCONVERGED)) is not None
-    ]
-    if shares:
-        worst = max(shares)
-        text = f"eigenspace refreshes not converged: at most {100 * worst:.2g} % of a run"
-        if worst == 0:
-            text = "all eigenspace refreshes converged"
-        if worst > UNCONVERGED_LIMIT:
-            above = sum(share > UNCONVERGED_LIMIT for share in shares)
-            text = f"CAUTION: {text}, above {100 * UNCONVERGED_LIMIT:g} % in {above} of {len(outcomes)} cells"
-        parts.append(text)
     return " · ".join(part for part in (*parts, *notes) if part) + "."
+
+
+def commit_text(record: Record) -> str:
+    """Name the commit that a sweep was last planned with, and say whether there were changes to it."""
+    commit = record.commit[:SHORT_COMMIT] or "unknown"
+    return f"commit {commit}, with changes" if record.dirty else f"commit {commit}"
+
+
+def _refreshes(outcomes: Iterable[CellOutcome]) -> list[float]:
+    shares = (outcome.metrics.get(names.EIGENSPACE_UNCONVERGED) for outcome in outcomes)
+    return [share for share in shares if share is not None]
+
+
+def _convergence(what: str, shares: Sequence[float], num_cells: int) -> str:
+    """Say how many of the cells' eigenspaces had not converged; nothing where there are none."""
+    if not shares:
+        return ""
+    worst = max(shares)
+    if worst == 0:
+        return f"all {what} converged"
+    text = f"{what} not converged: at most {100 * worst:.3g} % of a run"
+    if worst <= UNCONVERGED_LIMIT:
+        return text
+    above = sum(share > UNCONVERGED_LIMIT for share in shares)
+    return f"CAUTION: {text}, above {100 * UNCONVERGED_LIMIT:g} % in {above} of {num_cells} cells"

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from search_spaces.reports import CurvesSpec, series_of
+from sweep.convergence import convergence_series, unconverged_shares
+from sweep.histories import Histories, recorded_series
 from sweep.names import FINAL_STEPS, Status
 from sweep.progress import count_of
-from sweep.record import Record, Series
+from sweep.record import NO_SERIES, Record, Series
 from sweep.report.labels import MetricLabel, metric_label
 from sweep.report.points import (
     Key,
@@ -36,9 +38,6 @@ MAX_NAMED = 4
 
 ERROR = "_error"
 """What is behind the name of the series that holds an estimate's standard error."""
-
-Histories = dict[tuple[str, str], Series]
-"""(run, metric) to its series."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +92,16 @@ class CurvePanel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvesData:
-    """All panels, row by row: a row per metric; and what to call a line that has none of the axes."""
+    """All panels, row by row: a row per metric.
+
+    `fallback` is what to call a line that has none of the axes, `unconverged` as `caption` takes it.
+    """
 
     panel_axes: tuple[str, ...]
     line_axes: tuple[str, ...]
     panels: tuple[CurvePanel, ...]
     fallback: Mapping[Key, str]
+    unconverged: tuple[float, ...] = ()
 
 
 def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
@@ -108,8 +111,7 @@ def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
     line_axes = (*spec.lines, *unshown_axes(record, points, (*panel_axes, *spec.lines)))
     groups = group(record, points, (*panel_axes, *line_axes))
     switches = switch_points(record, points, (*panel_axes, *line_axes))
-    run_ids = [run for cells in groups.values() for cell in cells if (run := record.outcomes[cell].run_id)]
-    series, errors = _read(record, run_ids, spec)
+    read = _read(record, dict.fromkeys(cell for cells in groups.values() for cell in cells), spec)
     split = len(panel_axes)
     shown = spec.together or {metric: {"": metric} for metric in spec.metrics}
     panels = [
@@ -127,11 +129,11 @@ def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
                         record,
                         groups[key],
                         metric,
-                        series,
+                        read.series,
                         (*key[split:], text) if text else key[split:],
                         switches[key],
                         spec.max_step,
-                        errors,
+                        read.errors,
                     )
                 )
                 is not None
@@ -150,6 +152,7 @@ def curves_data(record: Record, spec: CurvesSpec) -> CurvesData:
         line_axes=line_axes,
         panels=tuple(panels),
         fallback=fallback,
+        unconverged=read.unconverged,
     )
 
 
@@ -163,21 +166,36 @@ def _panel_label(heading: str, named: Mapping[str, str]) -> MetricLabel:
     return MetricLabel(text=heading, scale=scale, positive=all(label.positive for label in labels))
 
 
-def _read(record: Record, run_ids: Sequence[str], spec: CurvesSpec) -> tuple[Histories, Histories]:
-    """Read every metric that is shown, quotients taken, and the standard errors of those that have one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """Metrics with quotients taken, the standard errors of those that have one, and shares not converged."""
+
+    series: Histories
+    errors: Histories
+    unconverged: tuple[float, ...]
+
+
+def _read(record: Record, cells: Iterable[str], spec: CurvesSpec) -> _Read:
+    """Read every metric that is shown, whole: a quotient is of the steps that two series have in common."""
     plain = spec.series()
     bars = [f"{name}{ERROR}" for name in plain] if spec.error_bars else []
-    recorded = record.histories(run_ids, [*plain, *bars])
+    wanted = {*plain, *bars, *convergence_series(plain)}
     series: Histories = {}
     errors: Histories = {}
-    for run in run_ids:
+    histories: list[Mapping[str, Series]] = []
+    outcomes = [record.outcomes[cell] for cell in cells]
+    for outcome, history in recorded_series(record, outcomes, wanted.__contains__):
+        run = str(outcome.run_id)
+        histories.append(history)
         for metric in spec.shown():
-            parts = [recorded[run, name] for name in series_of(metric)]
+            parts = [history.get(name, NO_SERIES) for name in series_of(metric)]
             series[run, metric] = parts[0] if len(parts) == 1 else combined(parts[0], parts[1], np.divide)
             if spec.error_bars:
-                known = [recorded[run, f"{name}{ERROR}"] for name in series_of(metric)]
+                known = [history.get(f"{name}{ERROR}", NO_SERIES) for name in series_of(metric)]
                 errors[run, metric] = _error(series[run, metric], parts, known)
-    return series, errors
+    last = math.inf if spec.max_step is None else spec.max_step
+    shares = unconverged_shares(histories, plain, lambda steps: steps <= last)
+    return _Read(series=series, errors=errors, unconverged=shares)
 
 
 def _error(value: Series, parts: Sequence[Series], errors: Sequence[Series]) -> Series:

@@ -80,7 +80,7 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
             width=width,
             height=height,
             title=title_of(record, spec),
-            caption=caption(record, points, *said, over_seeds="mean"),
+            caption=caption(record, points, *said, over_seeds="mean", unconverged=data.unconverged),
         )
         for index, panel in enumerate(data.panels):
             row, column = divmod(index, across)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.reports import DensitySpec
-from sweep.histories import read_history
+from sweep.histories import read_histories
 from sweep.record import Record, Series
-from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels
+from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels, step_label
 from sweep.report.points import group, ordered_keys, select, unshown_axes
 
 NODE, WEIGHT = "spectrum/node_", "spectrum/weight_"
@@ -34,11 +34,11 @@ def density_data(record: Record, spec: DensitySpec) -> PanelsData:
     points = select(record, spec)
     panel_axes = (*spec.panels, *unshown_axes(record, points, spec.panels))
     groups = group(record, points, panel_axes)
+    outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
+    read = read_histories(record, outcomes, lambda name: name.startswith((NODE, WEIGHT)))
     panels: list[Panel] = []
     for key in ordered_keys(groups):
-        histories = [
-            read_history(record, run) for cell in groups[key] if (run := record.outcomes[cell].run_id)
-        ]
+        histories = [read[cell] for cell in groups[key] if cell in read]
         found = {step: quadrature(histories, step) for step in spec.steps}
         unit = SMALLEST * max((np.abs(nodes).max() for nodes, _ in found.values() if nodes.size), default=1.0)
         lines: list[PanelLine] = []
@@ -47,11 +47,12 @@ def density_data(record: Record, spec: DensitySpec) -> PanelsData:
                 x, density = widened(nodes, weights, unit)
                 density = np.where(density > FLOOR * density.max(), density, np.nan)
                 std = np.full(len(x), np.nan)
-                lines.append(PanelLine(label=f"step {step:,}", x=x, mean=density, std=std))
+                lines.append(PanelLine(label=step_label(step), x=x, mean=density, std=std))
         panels.append(Panel(key=key, lines=tuple(lines), linear_below=unit))
     return PanelsData(
         panel_axes=panel_axes,
         panels=tuple(panels),
+        labels=tuple(map(step_label, spec.steps)),
         x_label=r"Hessian eigenvalue $\lambda$",
         y_label=r"density per unit of asinh($\lambda / u$)",
         notes=_notes(panels),
@@ -67,7 +68,7 @@ def _notes(panels: Sequence[Panel]) -> tuple[str, ...]:
     return (u, f"Gaussians of standard deviation {WIDTH:g} of what the nodes span in asinh(λ / u)")
 
 
-def quadrature(histories: list[Mapping[str, Series]], step: int) -> tuple[np.ndarray, np.ndarray]:
+def quadrature(histories: Sequence[Mapping[str, Series]], step: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the finite nodes of a step, and their weights, which sum to 1 over all of them."""
     pairs: list[tuple[float, float]] = []
     for history in histories:

@@ -1,8 +1,9 @@
 """Final values against one axis: the final loss against the switch point (ZS25 fig. 1).
 
 Points lie at the mean over the seeds, bars are ± one standard deviation; a hollow one lacks some seeds. Cells
-that lack the axis (plain SGD among switch points) are a horizontal line, with such a point at its end. Where
-all seeds diverged there is a cross at the upper edge, and right of the corner for a line without the axis.
+that lack the axis (plain SGD among switch points) are a horizontal line within a band, with such a point at
+its end. Where all seeds diverged there is a cross at the upper edge, and right of the corner for a line
+without the axis.
 """
 
 import math
@@ -19,6 +20,7 @@ from search_spaces.reports import AxisValue, FinalsSpec
 from sweep.record import Record
 from sweep.report.canvas import Canvas, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.labels import apart, axis_label, metric_label, plain
+from sweep.report.limits import BAND_ALPHA
 from sweep.report.lines import Looks, choose_looks, draw_key, offsets
 from sweep.report.points import Key, axis_values, grid_names, group, ordered_keys, select, unshown_axes
 from sweep.report.states import Pool, State, pool
@@ -28,6 +30,9 @@ LEFT, BOTTOM, TOP, GAP, KEY_GAP, MARGIN_RIGHT = 0.72, 0.5, 0.08, 0.8, 0.2, 0.2
 WIDE_RANGE = 50.0
 MAX_TICKS = 10
 LEVEL = (0, (5, 2))
+LONGEST_BELOW = 0.9
+"""How far a bar may reach below its mean on a logarithmic axis, as a share of it."""
+
 CROSS_RIGHT, CROSS_HEIGHT = 1.025, 0.05
 
 
@@ -83,24 +88,40 @@ def draw_finals(record: Record, spec: FinalsSpec, path: Path) -> None:
     key_width = max(looks.width, 1.6 if marks else 0.0)
     panels = len(tables) * PANEL_WIDTH + (len(tables) - 1) * GAP
     width = LEFT + panels + (KEY_GAP + key_width if key_width else MARGIN_RIGHT)
-    spread = any(not math.isnan(p.std) for table in tables for line in table.lines for p in line.pools)
     with house_style():
         canvas = Canvas(
             width=width,
             height=BOTTOM + PANEL_HEIGHT + TOP,
             title=title_of(record, spec),
-            caption=caption(
-                record,
-                select(record, spec),
-                "bars: ± one standard deviation" if spread else "",
-                over_seeds="mean",
-            ),
+            caption=caption(record, select(record, spec), _spread_note(tables, spec), over_seeds="mean"),
         )
         for index, table in enumerate(tables):
             axes = canvas.axes(LEFT + index * (PANEL_WIDTH + GAP), BOTTOM, PANEL_WIDTH, PANEL_HEIGHT)
             _draw_panel(axes, table, spec, looks)
         draw_key(canvas, looks, LEFT + panels + KEY_GAP, BOTTOM, PANEL_HEIGHT, marks)
         canvas.save(path)
+
+
+def _spread_note(tables: list[FinalsData], spec: FinalsSpec) -> str:
+    """Say what bars and bands are, and where a logarithmic axis has no room for them whole."""
+    bars = [(t, place) for t in tables for line in t.lines for place in line.pools if _has_spread(place)]
+    bands = [(t, line.level) for t in tables for line in t.lines if line.level and _has_spread(line.level)]
+    if not bars and not bands:
+        return ""
+    what = " and ".join([*(["bars"] if bars else []), *(["bands of dashed lines"] if bands else [])])
+    cut = any(
+        _is_logarithmic(t, spec) and pool.std > LONGEST_BELOW * pool.mean for t, pool in (*bars, *bands)
+    )
+    ending = ", ending at a tenth of the mean where that reaches below it" if cut else ""
+    return f"{what}: ± one standard deviation{ending}"
+
+
+def _has_spread(place: Pool) -> bool:
+    return place.state.has_value and not math.isnan(place.std)
+
+
+def _is_logarithmic(data: FinalsData, spec: FinalsSpec) -> bool:
+    return spec.log_y and metric_label(data.metric).positive
 
 
 def _looks(data: FinalsData) -> Looks:
@@ -135,7 +156,7 @@ def _positions(values: tuple[AxisValue, ...]) -> tuple[list[float], bool]:
 def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) -> None:
     label = metric_label(data.metric)
     positions, by_rank = _positions(data.x_values)
-    logarithmic = spec.log_y and label.positive
+    logarithmic = _is_logarithmic(data, spec)
     axes.set_xlabel(axis_label(spec.x).long)
     axes.set_ylabel(label.text)
     pools = [place for line in data.lines for place in (*line.pools, line.level) if place is not None]
@@ -148,20 +169,19 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
     if logarithmic:
         logarithmic_y(axes)
     # Places by rank have room beside them for each line's own bar.
-    barred = [line.key for line in data.lines if any(not math.isnan(place.std) for place in line.pools)]
+    barred = [line.key for line in data.lines if any(map(_has_spread, line.pools))]
     moved = dict(zip(barred, offsets(len(barred)), strict=True)) if by_rank else {}
     for line in data.lines:
         look = looks.by_key[line.key]
-        places = [
-            (x + moved.get(line.key, 0.0), place) for x, place in zip(positions, line.pools, strict=True)
-        ]
+        aside = moved.get(line.key, 0.0)
+        places = [(x + aside, place) for x, place in zip(positions, line.pools, strict=True)]
         shown = [(x, place) for x, place in places if place.state.has_value]
         if shown:
             xs = [x for x, _ in shown]
             means = np.array([place.mean for _, place in shown]) * label.scale
             errors = np.nan_to_num(np.array([place.std for _, place in shown]) * label.scale)
             # A bar to zero or below has no place on a logarithmic scale.
-            below = np.minimum(errors, means * 0.9) if logarithmic else errors
+            below = np.minimum(errors, LONGEST_BELOW * means) if logarithmic else errors
             axes.plot(xs, means, color=look.colour, ls=look.style)
             if errors.any():
                 axes.errorbar(
@@ -182,11 +202,11 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
         )  # fmt: skip
     _set_x_scale(axes, data.x_values, positions, by_rank=by_rank)
     # After the scale: a horizontal line fixes the limits that there are.
-    _draw_levels(axes, data, looks, label.scale)
+    _draw_levels(axes, data, looks, label.scale, logarithmic=logarithmic)
 
 
-def _draw_levels(axes: Axes, data: FinalsData, looks: Looks, scale: float) -> None:
-    """Draw the lines that lack the axis; of one that has no value its cross, below those of others."""
+def _draw_levels(axes: Axes, data: FinalsData, looks: Looks, scale: float, *, logarithmic: bool) -> None:
+    """Draw the lines that lack the axis and their bands; of one without a value its cross, below others'."""
     crosses = 0
     for line in data.lines:
         if line.level is None:
@@ -195,6 +215,9 @@ def _draw_levels(axes: Axes, data: FinalsData, looks: Looks, scale: float) -> No
         if line.level.state.has_value:
             level = line.level.mean * scale
             axes.axhline(level, color=colour, ls=LEVEL, lw=1.1)
+            if not math.isnan(std := line.level.std * scale):
+                below = min(std, LONGEST_BELOW * level) if logarithmic else std
+                axes.axhspan(level - below, level + std, color=colour, alpha=BAND_ALPHA / 2, lw=0)
             if line.level.state is not State.OK:
                 axes.plot(
                     [1.0], [level], transform=axes.get_yaxis_transform(),

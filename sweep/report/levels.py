@@ -6,14 +6,16 @@ nothing in the window, are left out and counted.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from search_spaces.reports import AxisValue, LevelsSpec
-from sweep.histories import read_history
+from sweep.convergence import convergence_series, unconverged_shares
+from sweep.histories import read_histories
 from sweep.names import Status
-from sweep.record import Record
+from sweep.record import NO_SERIES, CellOutcome, Record, Series
 from sweep.report.canvas import caption
 from sweep.report.labels import axis_label, metric_label, plain
 from sweep.report.points import Key, group, ordered_keys, select, unshown_axes
@@ -36,10 +38,11 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelsData:
-    """The table: a row per combination of axes, a column per series."""
+    """The table: a row per combination of axes, a column per series; `unconverged` as `caption` takes it."""
 
     row_axes: tuple[str, ...]
     rows: tuple[tuple[Key, tuple[Level, ...]], ...]
+    unconverged: tuple[float, ...] = ()
 
 
 def levels_data(record: Record, spec: LevelsSpec) -> LevelsData:
@@ -47,29 +50,40 @@ def levels_data(record: Record, spec: LevelsSpec) -> LevelsData:
     points = select(record, spec)
     row_axes = (*spec.rows, *unshown_axes(record, points, spec.rows))
     groups = group(record, points, row_axes)
+    outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
+    wanted = {*spec.series, *convergence_series(spec.series)}
+    read = read_histories(record, filter(_is_whole, outcomes), wanted.__contains__)
+    windows = {
+        cell: {name: _in_window(series, spec, record.outcomes[cell]) for name, series in history.items()}
+        for cell, history in read.items()
+    }
     rows = [
-        (key, tuple(_level(record, groups[key], spec, name) for name in spec.series))
+        (key, tuple(_level(groups[key], windows, name) for name in spec.series))
         for key in ordered_keys(groups)
     ]
-    return LevelsData(row_axes=row_axes, rows=tuple(rows))
+    shares = unconverged_shares(windows.values(), spec.series)
+    return LevelsData(row_axes=row_axes, rows=tuple(rows), unconverged=shares)
 
 
-def _level(record: Record, cells: tuple[str, ...], spec: LevelsSpec, name: str) -> Level:
-    means: list[float] = []
-    spreads: list[float] = []
-    for cell in cells:
-        outcome = record.outcomes[cell]
-        series = read_history(record, outcome.run_id).get(name) if outcome.run_id else None
-        if series is None or outcome.status is not Status.COMPLETED or not series.steps.size:
-            continue
-        end = int(float(outcome.params.get("num_steps", series.steps[-1])))
-        low, high = (
-            math.inf if edge is None else edge + (end if edge < 0 else 0) for edge in (spec.start, spec.stop)
-        )
-        values = series.values[(series.steps >= low) & (series.steps < high)]
-        if values.size:
-            means.append(float(np.mean(values)))
-            spreads.append(float(np.std(values)))
+def _is_whole(outcome: CellOutcome) -> bool:
+    return outcome.status is Status.COMPLETED
+
+
+def _in_window(series: Series, spec: LevelsSpec, outcome: CellOutcome) -> Series:
+    if not series.steps.size:
+        return series
+    end = int(float(outcome.params.get("num_steps", series.steps[-1])))
+    low, high = (
+        math.inf if edge is None else edge + (end if edge < 0 else 0) for edge in (spec.start, spec.stop)
+    )
+    keep = (series.steps >= low) & (series.steps < high)
+    return Series(steps=series.steps[keep], values=series.values[keep])
+
+
+def _level(cells: tuple[str, ...], windows: Mapping[str, Mapping[str, Series]], name: str) -> Level:
+    found = [windows.get(cell, {}).get(name, NO_SERIES).values for cell in cells]
+    means = [float(np.mean(values)) for values in found if values.size]
+    spreads = [float(np.std(values)) for values in found if values.size]
     if not means:
         nothing = math.nan
         return Level(mean=nothing, over_steps=nothing, over_seeds=nothing, num_seeds=0, num_cells=len(cells))
@@ -103,7 +117,8 @@ def levels_markdown(record: Record, spec: LevelsSpec, data: LevelsData) -> str:
     for key, levels in data.rows:
         shown = [_shown(level, spec.digits) for level in levels]
         lines.append("| " + " | ".join([*(_place(value) for value in key), *shown]) + " |")
-    return "\n".join([*lines, "", caption(record, select(record, spec))]) + "\n"
+    said = caption(record, select(record, spec), unconverged=data.unconverged)
+    return "\n".join([*lines, "", said]) + "\n"
 
 
 def _head(series: str) -> str:

@@ -1,7 +1,7 @@
 """Panels of lines against something other than the step: profiles, paths and densities are drawn with it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from search_spaces.reports import ReportSpec
@@ -16,10 +17,11 @@ from sweep.record import Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.labels import combination
 from sweep.report.limits import Band, Limits, band_notes, draw_band, limits_of, masked
-from sweep.report.lines import LEGEND_CHARACTER, LEGEND_HANDLE, PALETTE, LineStyle, offsets
+from sweep.report.lines import PALETTE, LineStyle, draw_legend, legend_width, offsets
 from sweep.report.points import Key, select
 
 WIDTH, HEIGHT, LEFT, BOTTOM, GAP, TITLE, LEGEND = 3.7, 2.8, 0.72, 0.5, 0.7, 0.26, 1.35
+KEY_GAP = 0.1
 MAX_IN_ROW, SMALL = 3, 40
 MOST_POWERS = 3
 STEP_COLOURS = "viridis"
@@ -55,13 +57,30 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PanelsData:
-    """What a figure of panels shows; `notes` are for the caption."""
+    """What a figure of panels shows.
+
+    Args:
+        panel_axes: Names of the axes that tell panels apart.
+        panels: The panels.
+        labels: Those of all lines, in the order of their colours: a label looks the same in every panel.
+        x_label: What is along x.
+        y_label: What is along y.
+        notes: For the caption.
+        unconverged: As `caption` takes it.
+    """
 
     panel_axes: tuple[str, ...]
     panels: tuple[Panel, ...]
+    labels: tuple[str, ...]
     x_label: str
     y_label: str
     notes: tuple[str, ...] = ()
+    unconverged: tuple[float, ...] = ()
+
+
+def step_label(step: int) -> str:
+    """Return what a line of one step is called."""
+    return f"step {step:,}"
 
 
 def mean_and_std(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -97,19 +116,22 @@ def draw_panels(
     across = balanced(len(data.panels), MAX_IN_ROW)
     down = -(-len(data.panels) // across)
     step_height = BOTTOM + HEIGHT + TITLE
-    longest = max((len(line.label) for panel in data.panels for line in panel.lines), default=0)
-    legend = max(LEGEND, longest * LEGEND_CHARACTER + LEGEND_HANDLE)
-    width = LEFT + across * WIDTH + (across - 1) * GAP + legend
+    right = LEFT + across * WIDTH + (across - 1) * GAP
+    there = {line.label for panel in data.panels for line in panel.lines}
+    labels = [label for label in dict.fromkeys(data.labels) if label in there]
+    colours = dict(zip(labels, _colours(len(labels), in_order=in_order), strict=True))
     limits = [_limits(panel, log_y=log_y) for panel in data.panels]
+    notes = (*data.notes, *_notes(data.panels, limits))
     with house_style():
         canvas = Canvas(
-            width=width,
+            width=right + max(LEGEND, KEY_GAP + legend_width(labels)),
             height=down * step_height,
             title=title_of(record, spec),
             caption=caption(
-                record, select(record, spec), *data.notes, *_notes(data.panels, limits), over_seeds=over_seeds
+                record, select(record, spec), *notes, over_seeds=over_seeds, unconverged=data.unconverged
             ),
         )
+        drawn: dict[str, Line2D] = {}
         for index, (panel, limit) in enumerate(zip(data.panels, limits, strict=True)):
             row, column = divmod(index, across)
             bottom = (down - row - 1) * step_height + BOTTOM
@@ -117,35 +139,46 @@ def draw_panels(
             axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
             axes.set_xlabel(data.x_label)
             axes.set_ylabel(data.y_label)
-            if not panel.lines:
+            if panel.lines:
+                drawn |= _draw_panel(axes, panel, limit, colours, log_y=log_y, mark_points=mark_points)
+            else:
                 blank(axes, "nothing recorded at these steps")
-                continue
-            if log_y:
-                logarithmic_y(axes)
-            axes.grid(visible=True, axis="y")
-            axes.set_axisbelow(True)
-            colours = _colours(len(panel.lines), in_order=in_order)
-            lines = _beside_one_another(panel.lines) if panel.ticks and _spreads(panel) else panel.lines
-            for line, colour in zip(lines, colours, strict=True):
-                marker = "o" if mark_points and len(line.x) <= SMALL else ""
-                # Names have no order, so nothing leads from one to the next.
-                style = "" if panel.ticks else line.style
-                mean = masked(line.mean, log_y)
-                axes.plot(line.x, mean, color=colour, ls=style, marker=marker, ms=3.5, label=line.label)
-                if np.isfinite(line.std).any():
-                    _draw_spread(axes, panel, line, limit, colour, log_y=log_y)
-            if _spreads(panel):
-                axes.set_ylim(limit.low, limit.high)
-            if panel.linear_below is not None:
-                axes.set_xscale("symlog", linthresh=panel.linear_below)
-                axes.xaxis.set_major_locator(FixedLocator(_symmetric_ticks(panel)))
-            if panel.whole:
-                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if panel.ticks:
-                axes.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=30, ha="right", fontsize=6)
-            if column == across - 1 or index == len(data.panels) - 1:
-                axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0)
+        top = (down - 1) * step_height + BOTTOM
+        key = [drawn[label] for label in labels]
+        draw_legend(canvas, key, right + KEY_GAP, top, LEGEND - KEY_GAP, HEIGHT)
         canvas.save(path)
+
+
+def _draw_panel(
+    axes: Axes, panel: Panel, limits: Limits, colours: Mapping[str, Any], *, log_y: bool, mark_points: bool
+) -> dict[str, Line2D]:
+    """Draw the lines of a panel, which are returned by their labels."""
+    if log_y:
+        logarithmic_y(axes)
+    axes.grid(visible=True, axis="y")
+    axes.set_axisbelow(True)
+    drawn: dict[str, Line2D] = {}
+    for line in _beside_one_another(panel.lines) if panel.ticks and _spreads(panel) else panel.lines:
+        colour = colours[line.label]
+        marker = "o" if mark_points and len(line.x) <= SMALL else ""
+        # Names have no order, so nothing leads from one to the next.
+        style = "" if panel.ticks else line.style
+        mean = masked(line.mean, log_y)
+        (drawn[line.label],) = axes.plot(
+            line.x, mean, color=colour, ls=style, marker=marker, ms=3.5, label=line.label
+        )
+        if np.isfinite(line.std).any():
+            _draw_spread(axes, panel, line, limits, colour, log_y=log_y)
+    if _spreads(panel):
+        axes.set_ylim(limits.low, limits.high)
+    if panel.linear_below is not None:
+        axes.set_xscale("symlog", linthresh=panel.linear_below)
+        axes.xaxis.set_major_locator(FixedLocator(_symmetric_ticks(panel)))
+    if panel.whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if panel.ticks:
+        axes.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=30, ha="right", fontsize=6)
+    return drawn
 
 
 def _beside_one_another(lines: Sequence[PanelLine]) -> list[PanelLine]:

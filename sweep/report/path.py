@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.reports import PathSpec
-from sweep.histories import read_history
-from sweep.record import Record
+from sweep.histories import read_histories
+from sweep.record import SEED_AXIS, Record
 from sweep.report.labels import metric_label
 from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels
 from sweep.report.points import group, ordered_keys, select, unshown_axes
@@ -17,26 +17,34 @@ def path_data(record: Record, spec: PathSpec) -> PanelsData:
     points = select(record, spec)
     panel_axes = (*spec.panels, *unshown_axes(record, points, spec.panels))
     groups = group(record, points, panel_axes)
+    outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
+    read = read_histories(record, outcomes, {spec.x, spec.y}.__contains__)
     panels: list[Panel] = []
+    shown: set[int] = set()
     for key in ordered_keys(groups):
         lines: list[PanelLine] = []
         for cell in groups[key]:
-            outcome = record.outcomes[cell]
-            history = read_history(record, outcome.run_id) if outcome.run_id else {}
+            history = read.get(cell, {})
             if spec.x in history and spec.y in history:
                 x, y = history[spec.x], history[spec.y]
                 _, here, there = np.intersect1d(x.steps, y.steps, assume_unique=True, return_indices=True)
                 values = y.values[there]
-                label = f"seed {outcome.params.get('seed', '')}"
+                seed = int(record.outcomes[cell].params.get(SEED_AXIS, 0))
+                shown.add(seed)
                 std = np.full(len(values), np.nan)
-                lines.append(PanelLine(label=label, x=x.values[here], mean=values, std=std))
+                lines.append(PanelLine(label=_label(seed), x=x.values[here], mean=values, std=std))
         panels.append(Panel(key=key, lines=tuple(lines)))
     return PanelsData(
         panel_axes=panel_axes,
         panels=tuple(panels),
+        labels=tuple(map(_label, sorted(shown))),
         x_label=metric_label(spec.x).text,
         y_label=metric_label(spec.y).text,
     )
+
+
+def _label(seed: int) -> str:
+    return f"seed {seed}"
 
 
 def draw_path(record: Record, spec: PathSpec, path: Path) -> None:

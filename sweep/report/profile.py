@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.reports import ProfileSpec
-from sweep.histories import read_history
+from sweep.convergence import convergence_series, unconverged_shares
+from sweep.histories import read_histories
 from sweep.record import Record, Series
 from sweep.report.labels import metric_label
-from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels, mean_and_std
+from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels, mean_and_std, step_label
 from sweep.report.points import group, ordered_keys, select, unshown_axes
 
 LONGEST_NAME = 14
@@ -25,11 +26,12 @@ def profile_data(record: Record, spec: ProfileSpec) -> PanelsData:
     points = select(record, spec)
     panel_axes = (*spec.panels, *unshown_axes(record, points, spec.panels))
     groups = group(record, points, panel_axes)
+    pattern, said_by = _pattern(spec), convergence_series([spec.series])
+    outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
+    read = read_histories(record, outcomes, lambda name: bool(pattern.fullmatch(name)) or name in said_by)
     panels: list[Panel] = []
     for key in ordered_keys(groups):
-        histories = [
-            read_history(record, run) for cell in groups[key] if (run := record.outcomes[cell].run_id)
-        ]
+        histories = [read[cell] for cell in groups[key] if cell in read]
         indices = indices_of(spec, {name for history in histories for name in history})
         whole = all(index.isdecimal() for index in indices)
         lines: list[PanelLine] = []
@@ -38,18 +40,32 @@ def profile_data(record: Record, spec: ProfileSpec) -> PanelsData:
             if rows:
                 mean, std = mean_and_std(rows)
                 x = np.array([int(i) for i in indices] if whole else range(len(indices)))
-                lines.append(PanelLine(label=f"step {step:,}", x=x, mean=mean, std=std))
+                lines.append(PanelLine(label=step_label(step), x=x, mean=mean, std=std))
         ticks = () if whole else tuple(index[-LONGEST_NAME:] for index in indices)
         panels.append(Panel(key=key, lines=tuple(lines), ticks=ticks, whole=whole))
     x_label = "index i" if not any(panel.ticks for panel in panels) else ""
     label = metric_label(spec.series.replace("<i>", "i")).text
-    return PanelsData(panel_axes=panel_axes, panels=tuple(panels), x_label=x_label, y_label=label)
+    return PanelsData(
+        panel_axes=panel_axes,
+        panels=tuple(panels),
+        labels=tuple(map(step_label, spec.steps)),
+        x_label=x_label,
+        y_label=label,
+        unconverged=unconverged_shares(
+            read.values(), [spec.series], lambda steps: np.isin(steps, spec.steps)
+        ),
+    )
+
+
+def _pattern(spec: ProfileSpec) -> re.Pattern[str]:
+    before, after = map(re.escape, spec.series.split("<i>"))
+    return re.compile(f"{before}(.+?){after}")
 
 
 def indices_of(spec: ProfileSpec, recorded: set[str]) -> list[str]:
     """Return the indices that a series has: numbers in order, up to `at_most`, or else names."""
-    before, after = map(re.escape, spec.series.split("<i>"))
-    found = {match[1] for name in recorded if (match := re.fullmatch(f"{before}(.+?){after}", name))}
+    pattern = _pattern(spec)
+    found = {match[1] for name in recorded if (match := pattern.fullmatch(name))}
     numbers = sorted((index for index in found if index.isdecimal()), key=int)
     if numbers:
         return [index for index in numbers if spec.at_most is None or int(index) <= spec.at_most]

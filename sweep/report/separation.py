@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.reports import AxisValue, SeparationSpec
-from sweep.histories import read_history
-from sweep.record import SEED_AXIS, Record
+from sweep.histories import read_histories
+from sweep.record import SEED_AXIS, Record, Series
 from sweep.report.labels import combination
 from sweep.report.lines import STYLES, LineStyle
 from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels, mean_and_std
@@ -30,11 +30,15 @@ def separation_data(record: Record, spec: SeparationSpec) -> PanelsData:
     panel_axes = (*spec.panels, *unshown_axes(record, points, (*spec.panels, spec.between)))
     values = axis_values(record, points, spec.between)
     groups = group(record, points, (*panel_axes, spec.between, SEED_AXIS))
+    read = read_histories(
+        record, [record.outcomes[cells[0]] for cells in groups.values()], lambda name: name.startswith(SKETCH)
+    )
     sketches = {
         key: found
         for key, cells in groups.items()
-        if (run := record.outcomes[cells[0]].run_id) and (found := _sketches(record, run)) is not None
+        if (found := _sketches(read.get(cells[0], {}))) is not None
     }
+    labels: tuple[str, ...] = ()
     panels: list[Panel] = []
     for panel in ordered_keys([key[:-2] for key in groups]):
         by_seed: dict[AxisValue | None, dict[AxisValue | None, Sketches]] = {}
@@ -53,6 +57,7 @@ def separation_data(record: Record, spec: SeparationSpec) -> PanelsData:
             ]
             for one, other in combinations(values, 2)
         }
+        labels = (*ways, *apart)
         # Runs that stay together go equally far, and the lines of their ways lie on each other.
         lines = [
             _line(label, distances, STYLES[index % len(STYLES)])
@@ -63,16 +68,14 @@ def separation_data(record: Record, spec: SeparationSpec) -> PanelsData:
     return PanelsData(
         panel_axes=panel_axes,
         panels=tuple(panels),
+        labels=labels,
         x_label="training step",
         y_label="distance, from sketches",
     )
 
 
-def _sketches(record: Record, run: str) -> Sketches | None:
-    history = read_history(record, run)
-    named = sorted(
-        (name for name in history if name.startswith(SKETCH)), key=lambda name: int(name[len(SKETCH) :])
-    )
+def _sketches(history: Mapping[str, Series]) -> Sketches | None:
+    named = sorted(history, key=lambda name: int(name[len(SKETCH) :]))
     if not named:
         return None
     return history[named[0]].steps, np.stack([history[name].values for name in named], axis=1)

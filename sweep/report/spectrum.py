@@ -17,7 +17,9 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.lines import Line2D
 
 from search_spaces.reports import SpectrumSpec
-from sweep.record import Record
+from sweep.convergence import convergence_series, unconverged_shares
+from sweep.histories import recorded_series
+from sweep.record import NO_SERIES, Record
 from sweep.report.canvas import Canvas, balanced, blank, caption, house_style, logarithmic_y, title_of
 from sweep.report.curve_lines import Line, make_line, unfinished_note
 from sweep.report.labels import combination, metric_label, spaced
@@ -53,12 +55,16 @@ class SpectrumPanel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpectrumData:
-    """All panels, the indices of the eigenvalues that any of them has, and the overlay of each panel."""
+    """All panels, the indices of the eigenvalues that any of them has, and the overlay of each panel.
+
+    `unconverged` is as `caption` takes it.
+    """
 
     panel_axes: tuple[str, ...]
     panels: tuple[SpectrumPanel, ...]
     indices: tuple[int, ...]
     overlays: tuple[Mapping[str, Line], ...] = ()
+    unconverged: tuple[float, ...] = ()
 
 
 def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
@@ -73,8 +79,15 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
     }
     indices = tuple(sorted(int(metric.removeprefix(EIGENVALUE_PREFIX)) for metric in recorded))
     metrics = [f"{EIGENVALUE_PREFIX}{index}" for index in indices]
-    runs = [outcome.run_id for outcome in outcomes if outcome.run_id]
-    series = record.histories(runs, [*metrics, *spec.overlay])
+    shown = [*metrics, *spec.overlay]
+    wanted = {*shown, *convergence_series(shown)}
+    histories = {
+        str(outcome.run_id): history
+        for outcome, history in recorded_series(record, outcomes, wanted.__contains__)
+    }
+    series = {
+        (run, name): history.get(name, NO_SERIES) for run, history in histories.items() for name in shown
+    }
     panels = tuple(
         SpectrumPanel(
             key=key,
@@ -98,6 +111,7 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
             }
             for key in ordered_keys(groups)
         ),
+        unconverged=unconverged_shares(histories.values(), shown),
     )
 
 
@@ -129,7 +143,7 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
             width=right + max(BAR_SPACE, KEY_GAP + legend_width([str(mark.get_label()) for mark in marks])),
             height=height,
             title=title_of(record, spec),
-            caption=caption(record, points, black, *notes, over_seeds="mean"),
+            caption=caption(record, points, black, *notes, over_seeds="mean", unconverged=data.unconverged),
         )
         for number, panel in enumerate(data.panels):
             row, column = divmod(number, across)

@@ -127,7 +127,7 @@ def pareto_front(search: SearchSpec, trials: Sequence[Trial]) -> list[Trial]:
 
     Configurations of which a seed diverged or was stopped are left out.
     """
-    signs = [1.0 if OBJECTIVES[name] == "minimize" else -1.0 for name in search.objectives]
+    signs = [_worse(name) for name in search.objectives]
 
     def losses(trial: Trial) -> tuple[float, ...]:
         assert trial.result is not None, "only whole trials are compared"
@@ -141,11 +141,24 @@ def pareto_front(search: SearchSpec, trials: Sequence[Trial]) -> list[Trial]:
     return front
 
 
+def ranked_by(search: SearchSpec, objective: str) -> str:
+    """Say what stands for an objective where that is not its mean over the seeds: "mean + 1 sd"."""
+    if not search.risk or len(search.seeds) < 2:
+        return ""
+    return f"mean {'+' if _worse(objective) > 0 else '-'} {search.risk:g} sd"
+
+
+def _worse(objective: str) -> float:
+    return 1.0 if OBJECTIVES[objective] == "minimize" else -1.0
+
+
 def describe(search: SearchSpec, trial: Trial) -> str:
-    """Write a configuration and its result in a line."""
+    """Write a configuration and its result in a line: means and spreads, and what they are ranked by."""
     assert trial.result is not None, "only what has been told is described"
     values = ", ".join(
-        f"{name} {value:.4g}" + (f" ± {spread:.2g}" if len(search.seeds) > 1 else "")
+        f"{name} {value - _worse(name) * search.risk * spread:.4g}"
+        + (f" ± {spread:.2g}" if len(search.seeds) > 1 else "")
+        + (f" (ranked by {ranking})" if (ranking := ranked_by(search, name)) else "")
         for name, value, spread in zip(
             search.objectives, trial.result.objectives, trial.result.spreads, strict=True
         )
@@ -180,7 +193,7 @@ def importances(account: Account) -> Mapping[str, Mapping[str, float]]:
         for index, name in enumerate(names):
             if len({trial.result.objectives[index] for trial in whole if trial.result}) < 2:
                 continue
-            sign = 1.0 if OBJECTIVES[name] == "minimize" else -1.0
+            sign = _worse(name)
 
             def target(trial: Any, index: int = index, sign: float = sign) -> float:
                 return sign * trial.values[index]

@@ -4,6 +4,7 @@ Null means not measured at that step; NaN and infinity were measured and are not
 """
 
 import io
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -34,14 +35,21 @@ def encode_part(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def decode_part(data: bytes, name: str) -> pa.Table:
+def decode_part(data: bytes, name: str, wanted: Callable[[str], bool] = bool) -> pa.Table:
     """Read what `encode_part` wrote.
+
+    Args:
+        data: The bytes.
+        name: What the part is called, for the message.
+        wanted: Which series to read; default: all.
 
     Raises:
         StorageDamagedError: The bytes are no Parquet file, or no history.
     """
     try:
-        return normalised(parquet.read_table(pa.BufferReader(data)))
+        file = parquet.ParquetFile(pa.BufferReader(data))
+        columns = [name for name in file.schema_arrow.names if name in _INTEGERS or wanted(name)]
+        return normalised(file.read(columns=columns))
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise StorageDamagedError(f"storage: {name} is not a history: {error}.") from error
 

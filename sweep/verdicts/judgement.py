@@ -12,32 +12,31 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from search_spaces.claims import STATISTICS, Band, ClaimSpec
 from search_spaces.reports import AxisValue
 from sweep import names
+from sweep.convergence import (
+    UNCONVERGED_LIMIT,
+    Within,
+    convergence_series,
+    everywhere,
+    unconverged_share,
+)
 from sweep.names import Status
 from sweep.record import SEED_AXIS
 from sweep.report.points import GRID_AXIS
 from sweep.verdicts.runs import Run, Untestable
-from sweep.verdicts.statistics import MAY_DIVERGE, OF_PAIR, OF_RUN, OF_RUNS, POOLED
-from trainers.history import CURVATURE_CONVERGED, PROBES_CONVERGED, SWITCH_CONVERGED
+from sweep.verdicts.statistics import MAY_DIVERGE, OF_PAIR, OF_RUN, OF_RUNS, POOLED, Window, windows
+from trainers.history import SWITCH_CONVERGED
 from trainers.options import Choice
 
-UNCONVERGED_LIMIT = 0.05
 LEAST_SEEDS = 3
 """Bands are stated for so many seeds at least; a verdict that comes from fewer says so."""
 
-NEEDS_EIGENSPACE = (
-    "curvature/",
-    "overlap/top_vector",
-    "layers/",
-    "alignment/",
-    "spread/",
-    "effective/",
-    "subspace/",
-    "eigenvector/",
-    "energy/",
-)
+MEASURED = ("series", "over", "minus", "metric")
+"""Options of statistics that name what was measured."""
 
 Filter = Mapping[str, Sequence[AxisValue | None]]
 
@@ -71,6 +70,11 @@ class Judged:
     by_seed: Mapping[int, float]
     verdict: Verdict
     note: str = ""
+
+    @property
+    def in_band(self) -> int:
+        """How many of the seeds are in the band."""
+        return sum(map(self.band.holds, self.by_seed.values()))
 
     @property
     def median(self) -> float | None:
@@ -111,12 +115,14 @@ def _judged(claim: ClaimSpec, at: Filter, paper: float | None, band: Band, runs:
         band=band,
         by_seed=by_seed,
         verdict=Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED,
-        note=_note(claim, len({run.seed for run in subjects})),
+        note=_note(claim, len({run.seed for run in subjects}), [band.holds(v) for v in by_seed.values()]),
     )
 
 
-def _note(claim: ClaimSpec, num_seeds: int) -> str:
+def _note(claim: ClaimSpec, num_seeds: int, in_band: Sequence[bool]) -> str:
     notes = ["every seed has to be in the band"] if claim.every_seed else []
+    if len(set(in_band)) > 1:
+        notes.append(f"{sum(in_band)} of {len(in_band)} seeds in the band")
     if num_seeds < LEAST_SEEDS:
         found = "one seed" if num_seeds == 1 else f"{num_seeds} seeds"
         of = "" if claim.every_seed or claim.statistic["name"] in POOLED else "the median of "
@@ -168,7 +174,7 @@ def _value(
     if partners is None:
         return OF_RUN[kind](run, options, run.switch_step)
     partner = _partner(claim, run, partners, at)
-    _require_testable(claim, [partner], options)
+    _require_testable(claim, [partner], options, switch=run.switch_step)
     if kind in OF_PAIR:
         return OF_PAIR[kind](run, partner, options)
     mine, other = (OF_RUN[kind](each, options, run.switch_step) for each in (run, partner))
@@ -209,36 +215,54 @@ def _selected(runs: Sequence[Run], grids: Sequence[str] | None, where: Filter, a
     return list({(run.cell_id, tuple(sorted(map(str, run.axes.items())))): run for run in found}.values())
 
 
-def _require_testable(claim: ClaimSpec, runs: Sequence[Run], options: Mapping[str, Any]) -> None:
+def _require_testable(
+    claim: ClaimSpec, runs: Sequence[Run], options: Mapping[str, Any], *, switch: int | None = None
+) -> None:
+    """Raise `Untestable` for runs of which a claim cannot be judged.
+
+    Args:
+        claim: The claim.
+        runs: The runs.
+        options: Complete options of its statistic.
+        switch: Where to measure them from; default: each from its own switch.
+    """
+    kind = claim.statistic["name"]
     if not runs:
         raise Untestable("no such cell in this sweep")
     if missing := sum(not run.ended for run in runs):
         raise Untestable(f"{missing} of {len(runs)} cells have not ended")
     if stopped := sum(run.outcome.status is Status.STOPPED for run in runs):
         raise Untestable(f"{stopped} of {len(runs)} cells were stopped before their end")
-    if claim.statistic["name"] not in MAY_DIVERGE and (gone := sum(run.outcome.diverged for run in runs)):
+    if kind not in MAY_DIVERGE and (gone := sum(run.outcome.diverged for run in runs)):
         raise Untestable(f"{gone} of {len(runs)} cells diverged")
     if claim.needs is not None and (short := min(run.num_steps for run in runs)) < claim.needs:
         raise Untestable(f"runs have {short:,} steps, and this needs {claim.needs:,}")
-    worst = max(map(_unconverged, runs))
-    given = [options.get(option) for option in ("series", "over", "minus")]
-    named = [name for each in given for name in ([each] if isinstance(each, str) else each or ())]
-    if any(name.startswith(NEEDS_EIGENSPACE) for name in named):
-        worst = max(worst, *map(_unmeasured, runs))
+    worst = max(_unconverged(run, options, switch=switch, kind=kind) for run in runs)
     if worst > UNCONVERGED_LIMIT:
-        raise Untestable(f"{100 * worst:.2g} % of a run's eigenspace refreshes did not converge")
+        raise Untestable(f"{100 * worst:.3g} % of a run's eigenspace refreshes did not converge")
 
 
-def _unconverged(run: Run) -> float:
-    """Return the share of the eigenspaces by which it was trained, and switched, that did not converge."""
-    return max(run.outcome.metrics.get(names.EIGENSPACE_UNCONVERGED, 0.0), _share(run, SWITCH_CONVERGED))
+def _unconverged(run: Run, options: Mapping[str, Any], *, switch: int | None, kind: str) -> float:
+    """Return the largest share of a run's eigenspaces that did not converge.
+
+    Of those by which it was trained, and switched; and of those behind the series of the claim, in the whole
+    run and where the statistic looks: of a final metric at the last measurement.
+    """
+    refreshes = run.outcome.metrics.get(names.EIGENSPACE_UNCONVERGED, 0.0)
+    history = run.history()
+    shares = [refreshes, unconverged_share(history, [SWITCH_CONVERGED])]
+    given = [options.get(option) for option in MEASURED]
+    measured = [name for each in given for name in ([each] if isinstance(each, str) else each or ())]
+    if said_by := convergence_series(measured):
+        at = windows(kind, run, options, run.switch_step if switch is None else switch)
+        looked_at = [_last] if options.get("metric") else list(map(_between, at))
+        shares += [unconverged_share(history, said_by, within) for within in (everywhere, *looked_at)]
+    return max(share or 0.0 for share in shares)
 
 
-def _unmeasured(run: Run) -> float:
-    """Return the share of the probes' measurements that did not converge."""
-    return max(_share(run, CURVATURE_CONVERGED), _share(run, PROBES_CONVERGED))
+def _between(window: Window) -> Within:
+    return lambda steps: (window[0] <= steps) & (steps < window[1])
 
 
-def _share(run: Run, series: str) -> float:
-    found = run.history().get(series)
-    return 0.0 if found is None else float(1 - found.values.mean())
+def _last(steps: np.ndarray) -> np.ndarray:
+    return steps == steps[-1:]

@@ -8,20 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-
 from search_spaces.reports import AxisValue
 from sweep import names
 from sweep.histories import read_history
-from sweep.names import Status
-from sweep.record import SEED_AXIS, CellOutcome, Record, Series
+from sweep.record import NO_SERIES, SEED_AXIS, CellOutcome, Record, Series
 from sweep.report.points import GRID_AXIS, value_of
 from sweep.stated import last_switch
 from trainers.cell import Cell
 
 SWITCH_AXIS = "switch_step"
-
-NO_SERIES = Series(steps=np.array([], dtype=np.int64), values=np.array([]))
 
 
 class Untestable(Exception):
@@ -66,7 +61,7 @@ class Run:
     @property
     def ended(self) -> bool:
         """Whether there is an outcome: completed, stopped or diverged."""
-        return self.outcome.status is not None and Status(self.outcome.status).ended
+        return self.outcome.ended
 
     def series(self, name: str) -> Series:
         """Return a series of the history.

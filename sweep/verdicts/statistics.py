@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from sweep import names
-from sweep.record import Series
+from sweep.record import SEED_AXIS, Series
 from sweep.report.curve_lines import combined
 from sweep.verdicts.runs import Run, Untestable
 
@@ -21,6 +21,9 @@ Options = Mapping[str, Any]
 OfRun = Callable[[Run, Options, int | None], float]
 OfPair = Callable[[Run, Run, Options], float]
 OfRuns = Callable[[Sequence[Run], Options], float]
+
+Window = tuple[float, float]
+"""Steps, from the first number up to the second, which is not among them."""
 
 REDUCE: dict[str, Callable[[np.ndarray], float]] = {
     "mean": lambda values: float(np.mean(values)),
@@ -34,11 +37,22 @@ REDUCE: dict[str, Callable[[np.ndarray], float]] = {
 
 
 def level(run: Run, options: Options, switch: int | None) -> float:
-    """Return the mean (or another reduction) of a series in a window, over or less another if named."""
+    """Return the mean (or another reduction) of a series in a window, over or less another if named.
+
+    Raises:
+        Untestable: What it is taken over is 0 or less somewhere in the window: a mean of such quotients is
+            about those steps and nothing else.
+    """
     series = run.series(options["series"])
-    for name, combine in (("over", np.divide), ("minus", np.subtract)):
-        if options[name] is not None:
-            series = combined(series, run.series(options[name]), combine)
+    if options["over"] is not None:
+        over = run.series(options["over"])
+        shared = combined(series, over, lambda _, denominators: denominators)
+        least = float(np.min(_window_of(shared, run, options, switch).values))
+        if least <= 0:
+            raise Untestable(f"{options['over']} comes down to {least:.3g}, of which there are no multiples")
+        series = combined(series, over, np.divide)
+    if options["minus"] is not None:
+        series = combined(series, run.series(options["minus"]), np.subtract)
     return _reduced(series, run, options, switch)
 
 
@@ -55,10 +69,7 @@ def growth(run: Run, options: Options, switch: int | None) -> float:
     """
     series = run.series(options["series"])
     means = [
-        REDUCE["mean"](
-            _window(series, run, options[f"{part}_start"], options[f"{part}_stop"], options, switch).values
-        )
-        for part in ("late", "early")
+        REDUCE["mean"](_between(series, *window).values) for window in windows("growth", run, options, switch)
     ]
     if means[1] <= 0:
         raise Untestable(f"{options['series']} is {means[1]:.3g} early on, of which there are no multiples")
@@ -71,14 +82,11 @@ def drop(run: Run, options: Options, switch: int | None) -> float:
     Both ends are means over `average` steps, at most a quarter of what follows the switch: Dom-SGD's loss
     jumps about, and its first steps after the switch still lower it.
     """
-    if switch is None:
-        raise Untestable("there is no switch")
-    series, begin = run.series(options["series"]), switch + options["skip"]
+    ends = _ends_of_drop(run, options, switch)
+    series = run.series(options["series"])
     _require_whole(run)
-    average = min(options["average"], (run.num_steps - begin) // 4)
-    early = _between(series, begin, begin + average + 1)
-    late = _between(series, run.num_steps - average, run.num_steps + 1)
-    return REDUCE["mean"](early.values) - REDUCE["mean"](late.values)
+    early, late = (REDUCE["mean"](_between(series, *end).values) for end in ends)
+    return early - late
 
 
 def roughness(run: Run, options: Options, switch: int | None) -> float:
@@ -208,16 +216,18 @@ def range_over_seeds(runs: Sequence[Run], options: Options) -> float:
     Infinite where every run at one value diverged and none at another: no seed accounts for that.
 
     Raises:
-        Untestable: One value of the axis, fewer than two seeds, or values at which some runs diverged: what
-            such a run had last is no measure of its setting.
+        Untestable: One value of the axis, fewer than two seeds at one, runs that differ in another axis, or
+            values at which some runs diverged: what such a run had last is no measure of its setting.
     """
     axis = options["axis"]
     members: dict[float, list[Run]] = {}
     for run in runs:
         members.setdefault(_number(run, axis), []).append(run)
     _require_two(members, axis)
-    if min(map(len, members.values())) < 2:
+    if min(len({run.seed for run in found}) for found in members.values()) < 2:
         raise Untestable("a spread over seeds needs at least two of them")
+    if others := _varying(runs) - {axis, SEED_AXIS}:
+        raise Untestable(f"the runs differ in {', '.join(sorted(others))} too")
     if gone := sum(run.outcome.diverged for run in runs):
         if {0.0, 1.0} <= {share_diverged(found, {}) for found in members.values()}:
             return math.inf
@@ -251,30 +261,50 @@ MAY_DIVERGE = ("spike", "final", "share_below", *OF_RUNS, *POOLED)
 """Statistics that know what to make of a diverged run; others need the whole of it."""
 
 
+def windows(kind: str, run: Run, options: Options, switch: int | None) -> list[Window]:
+    """Return where a statistic looks at its series, a final metric not among these.
+
+    Raises:
+        Untestable: That is after a switch, and there is none.
+    """
+    if kind == "growth":
+        ends = [(options[f"{part}_start"], options[f"{part}_stop"]) for part in ("late", "early")]
+        return [_steps(run, start, stop, options, switch) for start, stop in ends]
+    if kind == "drop":
+        return list(_ends_of_drop(run, options, switch))
+    return [_steps(run, options["start"], options["stop"], options, switch)] if "start" in options else []
+
+
+def _ends_of_drop(run: Run, options: Options, switch: int | None) -> tuple[Window, Window]:
+    if switch is None:
+        raise Untestable("there is no switch")
+    begin = switch + options["skip"]
+    average = min(options["average"], (run.num_steps - begin) // 4)
+    return (begin, begin + average + 1), (run.num_steps - average, run.num_steps + 1)
+
+
 def _reduced(series: Series, run: Run, options: Options, switch: int | None) -> float:
     return REDUCE[options["reduce"]](_window_of(series, run, options, switch).values)
 
 
 def _window_of(series: Series, run: Run, options: Options, switch: int | None) -> Series:
-    return _window(series, run, options["start"], options["stop"], options, switch)
+    return _between(series, *_steps(run, options["start"], options["stop"], options, switch))
 
 
-def _window(
-    series: Series, run: Run, start: float, stop: float | None, options: Options, switch: int | None
-) -> Series:
-    """Cut out start <= step < stop in the unit of the options; without `stop` to the end and with it."""
+def _steps(run: Run, start: float, stop: float | None, options: Options, switch: int | None) -> Window:
+    """Return start <= step < stop in steps, given in the unit of the options; no `stop` includes the end."""
     match options["unit"]:
         case "run":
-            low, high = start * run.num_steps, math.inf if stop is None else stop * run.num_steps
+            return start * run.num_steps, math.inf if stop is None else stop * run.num_steps
         case "steps":
             low, high = (
                 math.inf if end is None else end + (run.num_steps if end < 0 else 0) for end in (start, stop)
             )
+            return low, high
         case _:
             if switch is None:
                 raise Untestable("there is no switch")
-            low, high = switch + start, math.inf if stop is None else switch + stop
-    return _between(series, low, high)
+            return switch + start, math.inf if stop is None else switch + stop
 
 
 def _between(series: Series, low: float, high: float) -> Series:
@@ -287,6 +317,12 @@ def _between(series: Series, low: float, high: float) -> Series:
 def _require_two(values: Iterable[float], axis: str) -> None:
     if len(set(values)) < 2:
         raise Untestable(f"an effect of {axis} needs at least two of its values")
+
+
+def _varying(runs: Sequence[Run]) -> set[str]:
+    """Return the axes in which runs differ, those among them that only some have."""
+    axes = {axis for run in runs for axis in run.axes}
+    return {axis for axis in axes if len({run.axes.get(axis) for run in runs}) > 1}
 
 
 def _require_whole(run: Run) -> None:

@@ -21,6 +21,7 @@ def claims_csv(judged: Sequence[Judged], notes: Sequence[str] = ()) -> str:
         "highest",
         "seeds",
         "band",
+        "in_band",
         "verdict",
         "note",
         "notes",
@@ -38,6 +39,7 @@ def claims_csv(judged: Sequence[Judged], notes: Sequence[str] = ()) -> str:
             ),
             _seeds(item),
             str(item.band),
+            str(item.in_band) if item.by_seed else "",
             item.verdict.value,
             item.note,
             "; ".join(notes),
@@ -62,12 +64,12 @@ def claims_markdown(
     summary = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
     lines = [f"# {title}", "", f"{len(judged)} claims: {summary}." if judged else "No claims.", ""]
     lines += [*(f"- {note}" for note in notes), ""] if notes else []
-    lines += ["| claim | paper says | paper | ours | lowest to highest | seeds | band | verdict |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines += ["| claim | paper says | paper | ours | lowest to highest | seeds | band | in band | verdict |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for item in judged:
         verdict = f"{item.verdict.value}: {item.note}" if item.note else item.verdict.value
         cells = [item.claim, item.says, _short(item.paper), _short(item.median), _spread(item), _seeds(item),
-                 str(item.band), verdict]  # fmt: skip
+                 str(item.band), _in_band(item), verdict]  # fmt: skip
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     if found is not None:
         lines += ["", *_threshold_lines(found)]
@@ -75,11 +77,13 @@ def claims_markdown(
 
 
 def _threshold_lines(found: Sensitivity) -> list[str]:
+    def times(share: float) -> str:
+        return " or ".join(f"{share * factor:g}" for factor in found.factors) + " times"
+
     lines = [
-        f"**Divergence.** Of {found.cells} cells {found.diverged} diverged at {found.factor:g} times "
-        f"the initial loss; {found.at_half} would have at {found.factor / 2:g} times; at "
-        f"{2 * found.factor:g} times "
-        f"{found.at_double} for certain; {found.open_at_double} had not come that far when ended."
+        f"**Divergence.** Of {found.cells} cells {found.diverged} diverged at {times(1)} the initial loss; "
+        f"{found.at_half} would have at {times(1 / 2)}; at {times(2)} {found.at_double} for certain; "
+        f"{found.open_at_double} had not come that far when ended."
     ]
     if found.changed:
         peaks = ", ".join(f"`{cell}` ({peak:.3g})" for cell, peak in found.changed.items())
@@ -99,3 +103,7 @@ def _spread(item: Judged) -> str:
 
 def _seeds(item: Judged) -> str:
     return "all" if POOLED_SEEDS in item.by_seed else str(len(item.by_seed))
+
+
+def _in_band(item: Judged) -> str:
+    return f"{item.in_band} of {len(item.by_seed)}" if item.by_seed else ""

@@ -23,16 +23,16 @@ class Sensitivity:
     """Diverged cells by the threshold.
 
     Args:
-        factor: The multiple of the initial loss that was in force.
+        factors: The multiples of the initial loss that were in force, each for some of the cells.
         cells: Distinct cells that ended.
-        diverged: Cells that diverged at `factor`.
+        diverged: Cells that diverged at theirs.
         at_half: Cells that would have at half of it.
         at_double: Cells that would have at double for certain.
         open_at_double: Cells that were ended between the two, so that double would have let them go on.
         changed: Cell to its peak, in initial losses, where half or double gives (or may give) another.
     """
 
-    factor: float
+    factors: tuple[float, ...]
     cells: int
     diverged: int
     at_half: int
@@ -46,18 +46,21 @@ def sensitivity(runs: Sequence[Run], factor: float) -> Sensitivity:
 
     Args:
         runs: The sweep's runs.
-        factor: Multiple of the initial loss above which a run has diverged.
+        factor: Multiple of the initial loss above which a run has diverged whose cell is not known.
     """
     ended = {run.cell_id: run for run in runs if run.ended}
+    factors = {
+        cell: factor if run.cell is None else run.cell.divergence_factor for cell, run in ended.items()
+    }
     peaks = {cell: _peak(run) for cell, run in ended.items()}
     by_factor = {
         cell for cell, run in ended.items() if run.outcome.diverged and EXCEEDED in run.outcome.reason
     }
     diverged = {cell for cell, run in ended.items() if run.outcome.diverged}
-    half = diverged | {cell for cell, peak in peaks.items() if peak > factor / 2}
-    undecided = {cell for cell in by_factor if peaks[cell] <= 2 * factor}
+    half = diverged | {cell for cell, peak in peaks.items() if peak > factors[cell] / 2}
+    undecided = {cell for cell in by_factor if peaks[cell] <= 2 * factors[cell]}
     return Sensitivity(
-        factor=factor,
+        factors=tuple(sorted(set(factors.values()))) or (factor,),
         cells=len(ended),
         diverged=len(diverged),
         at_half=len(half),

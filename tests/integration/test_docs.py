@@ -135,6 +135,7 @@ def test_every_command_of_the_page_works(tmp_path: Path, forks: str) -> None:
     assert (tmp_path / "results" / "reports" / "demo-smoke" / "report.html").is_file()
     assert (tmp_path / "mine.csv").is_file()
     assert (tmp_path / "results" / "reports" / "rings" / "figures" / "weights.png").is_file()
+    assert (tmp_path / "results" / "reports" / "mine-best" / "figures" / "best.png").is_file()
     best = load_record(f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}", "mine-best")
     assert len(best.outcomes) == 6 and best.counts() == {"completed": 6}
     record = load_record(f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}", "rings")

@@ -113,6 +113,9 @@ def test_one_of_several_files_is_removed(ledger: Ledger, sweep: Sweep) -> None:
     assert ledger.artifacts.paths(sweep.run_id, "history") == []
     for path in ("history/a.parquet", "history/b.parquet"):
         ledger.artifacts.put(sweep.run_id, path, b"rows")
+    whole = ledger.artifacts.read_folder(sweep.run_id, "history")
+    assert whole == {"history/a.parquet": b"rows", "history/b.parquet": b"rows"}
+    assert ledger.artifacts.read_folder(sweep.run_id, "figures") == {}
     ledger.artifacts.clear(sweep.run_id, "history/a.parquet")
     assert ledger.artifacts.paths(sweep.run_id, "history") == ["history/b.parquet"]
 

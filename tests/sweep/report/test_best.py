@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from search_spaces import Space, load_space, load_space_text
+from search_spaces.reports import CurvesSpec
 from search_spaces.search import OBJECTIVES
 from sweep.best import best_space, find_best, least_is_best, value_text
 from sweep.cli import main
 from sweep.names import Status
 from sweep.notebook import LoadedSweep
 from sweep.record import Record, load_record
+from sweep.report import make_report
+from sweep.report.curve_lines import curves_data
 from sweep.report.labels import metric_label
 from sweep.search.account import Account
 from tests.sweep.report.conftest import Store
@@ -152,6 +155,25 @@ def test_the_space_has_their_cells_and_takes_seeds_and_steps(
     more = list(load_space(path, overrides=["seed=[0,1,2]", "num_steps=100"]).points())
     assert len(more) == 9 and {point.cell.num_steps for point in more} == {100}
     assert {point.cell.batch_size for point in more if point.grid != "best-2"} == {20}
+
+
+def test_what_goes_on_draws_the_best_against_each_other(
+    record: Record, space: Space, store: Store, tmp_path: Path
+) -> None:
+    metric, found = find_best(record, top=3)
+    text = best_space(space, found, metric=metric, sweep="two", file="best.yaml")
+    going_on = load_space_text(text)
+    points: list[Point] = [(point.grid, dict(point.axes), cell_id(point.cell)) for point in going_on.points()]
+    store_sweep(store.client, "two-best", points, {}, space_text=text, root=store.root)
+    again = load_record(store.uri, "two-best")
+    figure, _ = make_report(again, tmp_path)
+    assert figure.path == tmp_path / "figures" / "best.png" and figure.path.is_file()
+    (spec,) = again.reports
+    assert isinstance(spec, CurvesSpec) and spec.metrics == ("train/loss", "test/accuracy")
+    losses, _ = curves_data(again, spec).panels
+    assert [(line.key, line.num_seeds) for line in losses.lines] == [
+        (("best-1",), 2), (("best-2",), 2), (("best-3",), 2)
+    ]  # fmt: skip
 
 
 def test_its_head_can_be_typed_from_where_one_is(

@@ -228,3 +228,46 @@ def test_a_line_without_the_axis_leaves_no_room_beside_the_points(
     low, high = drawn[0].figure.axes[0].get_xlim()
     # Of a symmetric log scale: less than a tenth of what lies between 0 and 10 on the left, and in decades.
     assert -10 < low < 0 and 10_000 < high < 30_000
+
+
+def test_the_spread_of_finals_is_drawn_and_said(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also of a line without the axis; what a logarithmic axis has no room for is cut off, and said to be."""
+    seeds = {"seed": [0, 1]}
+    points = [*grid("switch", {"switch_step": [0, 10], **seeds}), *grid("sgd", seeds)]
+    losses = {"switch": (0.4, 0.6), "sgd": (0.01, 0.99)}
+    cells = {cell: ended(losses[name][axes["seed"]]) for name, axes, cell in points}
+    drawn: list[Canvas] = []
+    monkeypatch.setattr(Canvas, "save", lambda canvas, path: drawn.append(canvas))
+    for log_y in (True, False):
+        spec = FinalsSpec(kind="finals", name="f", x="switch_step", lines=("grid",), log_y=log_y)
+        draw_finals(store.record(points, cells), spec, tmp_path / "f.png")
+    said = [" ".join(canvas.figure.texts[0].get_text().split()) for canvas in drawn]
+    note = "bars and bands of dashed lines: ± one standard deviation"
+    assert f"{note}, ending at a tenth of the mean where that reaches below it." in said[0]
+    assert f"{note}." in said[1]
+    std = float(np.std([0.01, 0.99], ddof=1))
+    for canvas, low in zip(drawn, (0.05, 0.5 - std), strict=True):
+        (band,) = canvas.figure.axes[0].patches
+        box = band.get_extents().transformed(canvas.figure.axes[0].transData.inverted())
+        assert (box.y0, box.y1) == pytest.approx((low, 0.5 + std))
+
+
+def test_bars_are_said_only_where_there_are_some(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Diverged seeds have last finite values that differ, and a cross in place of a bar."""
+    points = grid("switch", {"switch_step": [0, 10], "seed": [0, 1]})
+    cells = {
+        cell: ended(0.1 + axes["seed"], status=Status.DIVERGED if axes["switch_step"] else Status.COMPLETED)
+        for _, axes, cell in points
+        if axes["switch_step"] or not axes["seed"]
+    }
+    captions: list[str] = []
+    monkeypatch.setattr(
+        Canvas, "save", lambda canvas, path: captions.append(canvas.figure.texts[0].get_text())
+    )
+    spec = FinalsSpec(kind="finals", name="f", x="switch_step")
+    draw_finals(store.record(points, cells), spec, tmp_path / "f.png")
+    assert "standard deviation" not in captions[0]

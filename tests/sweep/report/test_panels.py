@@ -9,27 +9,39 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from matplotlib import image
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 
-from search_spaces.reports import DensitySpec, LevelsSpec, PathSpec, ProfileSpec, Report, SpectrumSpec
+from search_spaces.reports import (
+    DensitySpec,
+    LevelsSpec,
+    PathSpec,
+    ProfileSpec,
+    Report,
+    SeparationSpec,
+    SpectrumSpec,
+)
 from sweep import names
 from sweep.histories import read_history
 from sweep.names import Status
 from sweep.record import Record
 from sweep.report import make_report
-from sweep.report.canvas import caption
+from sweep.report.canvas import Canvas, caption
 from sweep.report.curves import _minor_label, _sparse_label
 from sweep.report.density import density_data, quadrature
 from sweep.report.labels import grid_label
 from sweep.report.levels import levels_csv, levels_data, levels_markdown
 from sweep.report.panels import Panel, PanelLine, _symmetric_ticks
-from sweep.report.path import path_data
-from sweep.report.profile import profile_data
+from sweep.report.path import draw_path, path_data
+from sweep.report.profile import draw_profile, profile_data
+from sweep.report.separation import draw_separation
 from sweep.report.spectrum import draw_spectrum, spectrum_data
 from sweep.storage.parts import encode_part
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, grid
 
 STEPS = 100
+Values = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def recorded(
@@ -106,6 +118,47 @@ def test_a_path_joins_two_series_at_common_steps(store: Store) -> None:
     record = recorded(store, [{"x": [(0, 1.0), (10, 2.0), (20, 3.0)], "y": [(0, 5.0), (20, 7.0)]}])
     (panel,) = path_data(record, PathSpec(kind="path", name="p", x="x", y="y")).panels
     assert (panel.lines[0].x.tolist(), panel.lines[0].mean.tolist()) == ([1.0, 3.0], [5.0, 7.0])
+
+
+def colours_of(axes: Axes) -> dict[str, str]:
+    return {str(line.get_label()): to_hex(line.get_color()) for line in axes.lines}
+
+
+def test_a_label_has_one_colour_in_all_panels_and_the_legend_has_all_labels(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first panel lacks the middle one of three, whose colour and place are its own all the same."""
+    steps: list[Values] = [
+        {"spread/gradient_1": [(step, 1.0) for step in steps]} for steps in ((0, 100), (0, 50, 100))
+    ]
+    seeds: list[Values] = [{"x": [(0, 1.0)], "y": [(0, 2.0)]} if seed != 4 else {} for seed in range(6)]
+    sketches: list[Values] = [{"sketch/1": [(0, 0.0), (100, 1.0)]} if n != 1 else {} for n in range(6)]
+    drawn: list[Canvas] = []
+    monkeypatch.setattr(Canvas, "save", lambda canvas, path: drawn.append(canvas))
+    profile = ProfileSpec(
+        kind="profile", name="p", series="spread/gradient_<i>", steps=(0, 50, 100), panels=("k",)
+    )
+    draw_profile(recorded(store, steps, {"k": [1, 2], "seed": [0]}), profile, tmp_path / "p.png")
+    path = PathSpec(kind="path", name="p", x="x", y="y", panels=("k",))
+    draw_path(recorded(store, seeds, {"k": [2, 1], "seed": [10, 9, 8]}), path, tmp_path / "p.png")
+    apart = SeparationSpec(kind="separation", name="s", between="lr", panels=("k",))
+    draw_separation(
+        recorded(store, sketches, {"k": [1, 2], "lr": [0.1, 0.2, 0.3], "seed": [0]}),
+        apart,
+        tmp_path / "s.png",
+    )
+    legends: list[list[str]] = []
+    for canvas in drawn:
+        fewer, whole, key = canvas.figure.axes
+        assert len(fewer.lines) < len(whole.lines) == len(set(colours_of(whole).values()))
+        assert colours_of(fewer).items() < colours_of(whole).items()
+        legend = key.get_legend()
+        assert legend is not None
+        legends.append([text.get_text() for text in legend.get_texts()])
+        drawn_there = [to_hex(line.get_color()) for line in legend.get_lines()]
+        assert dict(zip(legends[-1], drawn_there, strict=True)) == colours_of(whole)
+    assert legends[0] == ["step 0", "step 50", "step 100"]
+    assert legends[1] == ["seed 8", "seed 9", "seed 10"]
 
 
 def test_a_density_integrates_to_one_and_lies_at_the_nodes(store: Store) -> None:

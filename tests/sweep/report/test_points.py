@@ -9,6 +9,7 @@ import pytest
 from search_spaces import load_space_text
 from search_spaces.reports import HeatmapSpec
 from search_spaces.yaml_text import write_yaml
+from sweep.ledger.connection import Artifacts
 from sweep.names import Status
 from sweep.record import CellOutcome, Record
 from sweep.report.heatmap import heatmap_data
@@ -22,6 +23,13 @@ RATES = [0.1, 0.2]
 BULK = {"phases.0.alpha_dom": float("inf")}
 
 
+class NoArtifacts(Artifacts):
+    """Of runs that have no files."""
+
+    def get(self, run_id: str, path: str) -> bytes | None:
+        return None
+
+
 def record_of(*grids: Mapping[str, Any]) -> Record:
     """Return a record of every cell of a space, as if all had completed."""
     base = {"model": "mlp", "dataset": "mnist-5k", "phases": [{"lr": 0.1, "until": 10}]}
@@ -32,6 +40,7 @@ def record_of(*grids: Mapping[str, Any]) -> Record:
     return Record(
         name="own", space_name="own", space_sha256="", commit="", reports=(), parent_run_id="",
         client=None,  # type: ignore[arg-type]
+        artifacts=NoArtifacts(None),  # type: ignore[arg-type]
         grids=tuple(point.grid for point in points),
         axes={axis: tuple(point.axes.get(axis) for point in points) for axis in axes},
         cell_ids=ids,

@@ -12,6 +12,7 @@ from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.record import load_record
+from sweep.report.canvas import caption
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import COMMIT, StoredCell, ended, grid, store_cell
 from trainers.errors import ConfigError
@@ -30,6 +31,14 @@ def test_points_axes_and_reports_come_back(store: Store) -> None:
     assert record.commit == COMMIT
     assert [report.name for report in record.reports] == ["heat"]
     assert len(record.space_sha256) == 64
+
+
+def test_changes_to_the_commit_are_said_in_captions(store: Store) -> None:
+    points = grid("g", {"k": [1]})
+    record = store.record(points, {points[0][2]: ended(0.1, seed=0)})
+    assert f" · commit {COMMIT[:7]} · " in caption(record, [0])
+    record.client.set_tag(record.parent_run_id, names.TAG_GIT_DIRTY, "true")
+    assert f" · commit {COMMIT[:7]}, with changes · " in caption(load_record(store.uri, record.name), [0])
 
 
 def test_statuses_are_those_of_the_runs_not_the_stored_table(store: Store) -> None:

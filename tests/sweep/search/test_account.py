@@ -5,7 +5,8 @@ import math
 import pytest
 
 from search_spaces.search import SearchSpec
-from sweep.search.account import Account, account_of, importances
+from sweep.html.search import search_data
+from sweep.search.account import Account, Trial, account_of, describe, importances
 from sweep.search.events import Asked, Configuration, Event, Known, Result, Told
 
 SEARCH = SearchSpec.model_validate(
@@ -78,3 +79,23 @@ def test_the_axis_that_decides_is_the_important_one(account: Account) -> None:
     assert found["final/train_loss"]["lr"] > 0.7
     few = Account(search=SEARCH, trials=account.trials[:15], cells=0, steps=0, seconds=0)
     assert importances(few) == {}
+
+
+@pytest.mark.parametrize(("risk", "ranking"), [(0.0, None), (1.0, ("mean + 1 sd", "mean - 1 sd"))])
+def test_a_mean_is_said_as_one_beside_what_it_is_ranked_by(
+    risk: float, ranking: tuple[str, str] | None
+) -> None:
+    """A loss gets worse by a spread upwards, an accuracy downwards."""
+    search = SEARCH.model_copy(update={"risk": risk, "seeds": (0, 1)})
+    told = Result(state="complete", objectives=(0.5 + risk * 0.1, 0.75 - risk * 0.2), spreads=(0.1, 0.2))
+    trial = Trial(number=0, configuration=at(0), result=told)
+    loss_by, accuracy_by = ("", "") if ranking is None else (f" (ranked by {one})" for one in ranking)
+    said = f"final/train_loss 0.5 ± 0.1{loss_by}, final/test_accuracy 0.75 ± 0.2{accuracy_by} at lr=0.01, k=2"
+    assert describe(search, trial) == said
+    page = search_data(Account(search=search, trials=(trial,), cells=2, steps=0, seconds=0.0))
+    assert page["front"] == [said]
+    labels = [objective["label"] for objective in page["objectives"]]
+    plain = ["final training loss", "final test accuracy [%]"]
+    assert labels == (
+        plain if ranking is None else [", ".join(pair) for pair in zip(plain, ranking, strict=True)]
+    )

@@ -1,5 +1,6 @@
 """From claims to verdicts: bands, seeds, partners, and every reason for not testing."""
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -10,8 +11,8 @@ from search_spaces import load_space
 from search_spaces.claims import Band, ClaimSpec
 from sweep.names import Status
 from sweep.verdicts import Judged, Run, Verdict, claims_csv, claims_markdown, judge, provenance, sensitivity
-from sweep.verdicts.provenance import differences
-from tests.sweep.report.test_points import record_of
+from sweep.verdicts.provenance import Difference, differences
+from tests.sweep.report.test_points import NoArtifacts, record_of
 from tests.sweep.verdicts.synthetic import run, series
 
 X = {"name": "level", "series": "x"}
@@ -161,9 +162,9 @@ def test_a_seed_that_is_no_number_is_not_tested_wherever_it_stands(bad: int) -> 
     spec = claim(statistic={**X, "over": "y"})
 
     def over(value: float, seed: int) -> Run:
-        return run({"x": series([value] * 11), "y": series([min(value, 1.0)] * 11)}, seed=seed)
+        return run({"x": series([value] * 11), "y": series([1.0] * 11)}, seed=seed)
 
-    judged = only(spec, *(over(0.0 if seed == bad else 1.0, seed) for seed in range(3)))
+    judged = only(spec, *(over(math.nan if seed == bad else 1.0, seed) for seed in range(3)))
     assert (judged.verdict, judged.median) == (Verdict.NOT_TESTED, None)
     assert judged.note == f"the statistic is not a number for seed {bad}"
     judged = only(spec, *(over(math.inf if seed == bad else 1.0, seed) for seed in range(3)))
@@ -203,6 +204,42 @@ def test_what_other_probes_and_switches_looked_at_has_to_have_converged() -> Non
         assert "10 %" in only(claim(statistic=statistic), run(history)).note
     switched = run({"x": series([1.0] * 10), "switch/converged": unsure})
     assert "10 %" in only(claim(), switched).note
+
+
+def test_what_had_not_converged_where_a_statistic_looks_is_not_tested() -> None:
+    """A minimum over few of many measurements may rest on nothing else."""
+    history = {
+        "curvature/lambda_1": series([1.0] * 100),
+        "curvature/converged": series([1.0] * 97 + [0.0] * 3),
+    }
+    subject = run(history, steps=1000, metrics={"curvature/lambda_1": 1.0})
+    least = {"name": "level", "series": "curvature/lambda_1", "reduce": "min", "unit": "steps"}
+    assert only(claim(statistic={**least, "stop": 960}), subject).verdict is Verdict.REPRODUCED
+    assert "100 %" in only(claim(statistic={**least, "start": 970}), subject).note
+    growth = {"name": "growth", "series": "curvature/lambda_1", "late_start": 0.96}
+    assert "75 %" in only(claim(statistic=growth), subject).note
+
+
+def test_a_final_metric_of_a_probe_has_to_have_converged() -> None:
+    spec = claim(statistic={"name": "final", "metric": "curvature/lambda_1"})
+    for converged, verdict in (
+        ([1.0] * 10, Verdict.REPRODUCED),
+        ([0.0] + [1.0] * 9, Verdict.NOT_TESTED),
+        ([1.0] * 99 + [0.0], Verdict.NOT_TESTED),
+    ):
+        history = {"curvature/converged": series(converged)}
+        assert only(spec, run(history, metrics={"curvature/lambda_1": 1.0})).verdict is verdict
+
+
+def test_a_partner_has_to_have_converged_where_it_is_looked_at() -> None:
+    statistic = {"name": "level", "series": "energy/h", "start": 0, "stop": 50, "unit": "after_switch"}
+    spec = claim(statistic=statistic, grids=["switch"], against={}, against_grids=["sgd"])
+    energy = series([1.0] * 100)
+    unsure = series([1.0] * 50 + [0.0] * 4 + [1.0] * 46)
+    switch = run({"energy/h": energy}, grid="switch", switch=500, steps=1000)
+    assert (
+        "80 %" in only(spec, switch, run({"energy/h": energy, "probes/converged": unsure}, grid="sgd")).note
+    )
 
 
 def test_no_multiples_are_taken_of_a_loss_that_rises() -> None:
@@ -252,24 +289,47 @@ def test_other_thresholds() -> None:
     assert sensitivity([unseen], 10.0).at_half == 1
 
 
+def test_the_threshold_is_that_of_each_cell() -> None:
+    """A grid may set another than the space's base."""
+    given = run({"train/loss": series([1.0, 7.0, 0.5])})
+    assert given.cell is not None
+    strict = replace(given, cell_id="strict", cell=replace(given.cell, divergence_factor=100.0))
+    found = sensitivity([given, strict], 10.0)
+    assert (found.factors, found.at_half) == ((10.0, 100.0), 1)
+    text = claims_markdown("", [], found)
+    assert "diverged at 10 or 100 times the initial loss; 1 would have at 5 or 50 times; at 20 or 200" in text
+
+
 def test_the_table_says_what_was_found() -> None:
     judged = judge([claim(name="good"), claim(name="bad", where={"k": 9})], [flat(0.9375, k=1)])
     text = claims_markdown("title", judged, None, ["reduced: something"])
     assert "2 claims: 1 reproduced, 1 not tested." in text
     few = "from one seed; the band is for the median of at least 3"
-    assert f"| good | so |  | 0.9375 |  | 1 | >= 0.9 | reproduced: {few} |" in text
+    assert f"| good | so |  | 0.9375 |  | 1 | >= 0.9 | 1 of 1 | reproduced: {few} |" in text
     assert "not tested: no such cell in this sweep" in text
     assert "- reduced: something" in text
     rows = claims_csv(judged, ["reduced: something", "another"]).splitlines()
     assert rows[0].endswith(",verdict,note,notes")
-    assert rows[1] == f"good,so,,0.9375,0.9375,0.9375,1,>= 0.9,reproduced,{few},reduced: something; another"
-    assert len(rows) == 3
+    assert rows[1] == f"good,so,,0.9375,0.9375,0.9375,1,>= 0.9,1,reproduced,{few},reduced: something; another"
+    assert ",>= 0.9,,not tested," in rows[2] and len(rows) == 3
+
+
+def test_seeds_that_disagree_are_said() -> None:
+    runs = [flat(value, seed=seed) for seed, value in enumerate((0.5, 0.75, 1.0))]
+    judged = only(claim(), *runs)
+    assert (judged.verdict, judged.note) == (Verdict.NOT_REPRODUCED, "1 of 3 seeds in the band")
+    assert "| >= 0.9 | 1 of 3 | not reproduced: 1 of 3 seeds in the band |" in claims_markdown(
+        "", [judged], None
+    )
+    assert ",>= 0.9,1,not reproduced," in claims_csv([judged])
+    each = only(claim(every_seed=True), *runs)
+    assert each.note == "every seed has to be in the band; 1 of 3 seeds in the band"
 
 
 def test_differences_are_named_by_their_path() -> None:
     expected = {"a": {"b": 1, "c": [1, 2]}, "d": 3}
     found = {"a": {"b": 2, "c": [1, 4]}}
-    assert list(differences(found, expected, "base")) == [
+    assert list(map(str, differences(found, expected, "base"))) == [
         "`base.a.b`: 2 instead of 1",
         "`base.a.c.1`: 4 instead of 2",
         "`base.d`: nothing instead of 3",
@@ -293,3 +353,39 @@ def test_claims_that_differ_from_the_packages_are_said() -> None:
     assert said[1:] == ["changed: `claims.along-the-smallest.band.at_least`: 0.5 instead of 0.99"]
     words = load_space("grd18-toy", overrides=["claims.along-the-smallest.says=GRD18, in other words"])
     assert provenance(replace(record, space_name="grd18-toy", text=words.text))[1:] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "found", "expected", "kind"),
+    [
+        ("base.phases.0.until", 100, 200, "reduced"),
+        ("base.phases.0.until", 200, 100, "differs"),
+        ("base.evaluate_every", 100, 20, "reduced"),
+        ("base.probes.alignment.every", 10, 20, "differs"),
+        ("base.probes.alignment.holdout_size", 1000, None, "reduced"),
+        ("base.phases.0.lr", 0.01, 0.1, "differs"),
+        ("base.dataset.name", "mnist-5k", "mnist", "differs"),
+        ("grids.main.axes.seed.values", [0], [0, 1, 2], "reduced"),
+        ("grids.main.axes.lr.values", [0.3], [0.1, 0.2], "differs"),
+        ("grids.other", None, {"axes": {}}, "reduced"),
+        ("claims.one.band.at_least", 0.5, 0.99, "changed"),
+    ],
+)
+def test_what_is_called_reduced_is_smaller(path: str, found: Any, expected: Any, kind: str) -> None:
+    assert Difference(path, found, expected).kind == kind
+
+
+def test_commits_that_trained_cells_are_named_where_they_differ() -> None:
+    attempts = [{"git_commit": "a", "git_dirty": False}, {"git_commit": "b", "git_dirty": True}]
+
+    class Files(NoArtifacts):
+        def get(self, run_id: str, path: str) -> bytes | None:
+            return json.dumps({"attempts": attempts}).encode()
+
+    record = record_of({"name": "g", "axes": {"lr": [0.1, 0.2]}})
+    record = replace(record, commit="a", dirty=True, artifacts=Files(None))  # type: ignore[arg-type]
+    said = provenance(record)
+    assert said[0] == "sweep `own`, commit `a`, with changes, 2 completed"
+    assert said[1] == "cells were trained at `a`, `b` with changes"
+    attempts[:] = [{"git_commit": "a", "git_dirty": True}]
+    assert not any("trained at" in line for line in provenance(record))

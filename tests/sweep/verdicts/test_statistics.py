@@ -1,6 +1,7 @@
 """Every statistic on numbers whose answer is known, and the table of statistics against their functions."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,14 @@ def test_level(given: dict[str, Any], expected: float) -> None:
 def test_a_series_over_one_that_was_measured_more_seldom_is_taken_where_both_are() -> None:
     seldom = Series(steps=np.array([0, 40, 80]), values=np.array([1.0, 2.0, 4.0]))
     assert of("level", run({"x": RAMP, "y": seldom}), series="x", over="y") == pytest.approx((0 + 2 + 2) / 3)
+
+
+@pytest.mark.parametrize("least", [0.0, -1.0])
+def test_there_is_no_level_over_nothing(least: float) -> None:
+    subject = run({"x": RAMP, "y": series([least, *[1.0] * 10])})
+    with pytest.raises(Untestable, match=f"y comes down to {least:g}"):
+        of("level", subject, series="x", over="y")
+    assert of("level", subject, series="x", over="y", start=0.1) == pytest.approx(5.5), "not in the window"
 
 
 def test_a_window_without_a_measurement_and_a_series_that_is_not_there_say_so() -> None:
@@ -166,6 +175,12 @@ def test_range_over_seeds_is_in_standard_deviations() -> None:
         POOLED["range_over_seeds"]([runs[0], *runs[3:]], chosen)
     with pytest.raises(Untestable, match="t needs at least two of its values"):
         POOLED["range_over_seeds"](runs[:3], chosen)
+    twice = [run(t=t, k=k, seed=0, metrics={ACCURACY: t + k}) for t in (0.0, 3.0) for k in (1, 2)]
+    with pytest.raises(Untestable, match="at least two of them"):
+        POOLED["range_over_seeds"](twice, chosen)
+    mixed = [replace(one, seed=index % 2) for index, one in enumerate(twice)]
+    with pytest.raises(Untestable, match="differ in k too"):
+        POOLED["range_over_seeds"](mixed, chosen)
 
 
 @pytest.mark.parametrize(

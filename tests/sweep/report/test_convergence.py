@@ -1,0 +1,93 @@
+"""Captions say how many of the measured eigenspaces behind a figure had not converged."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.reports import CurvesSpec, LevelsSpec, ProfileSpec, SpectrumSpec
+from sweep.convergence import convergence_series, unconverged_share
+from sweep.record import Record
+from sweep.report.canvas import Canvas
+from sweep.report.curves import draw_curves
+from sweep.report.levels import levels_data, levels_markdown
+from sweep.report.profile import draw_profile
+from sweep.report.spectrum import draw_spectrum
+from tests.sweep.report.conftest import Store
+from tests.sweep.report.stored_sweep import StoredCell, grid
+from tests.sweep.report.test_limits import said
+from tests.sweep.report.test_panels import recorded
+from tests.sweep.verdicts.synthetic import series
+from trainers.history import CURVATURE_CONVERGED, PROBES_CONVERGED, SWITCH_CONVERGED
+
+CAUTION = "CAUTION: measured eigenspaces not converged: at most 50 % of a run, above 5 % in 1 of 1 cells"
+CONVERGED = "all measured eigenspaces converged"
+
+
+def spectrum_record(store: Store, *converged: float) -> Record:
+    points = grid("main", {"seed": [0]})
+    histories = {"curvature/lambda_1": [(0, 1.0), (100, 2.0)], "train/loss": [(0, 1.0), (100, 0.5)]}
+    histories[CURVATURE_CONVERGED] = list(zip((0, 100), converged, strict=True))
+    return store.record(points, {points[0][2]: StoredCell(params={"seed": 0}, histories=histories)})
+
+
+@pytest.fixture
+def captions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    found: list[str] = []
+    monkeypatch.setattr(Canvas, "save", lambda canvas, path: found.append(said(canvas)))
+    return found
+
+
+def test_a_spectrum_that_did_not_converge_is_cautioned_against(store: Store, captions: list[str]) -> None:
+    for converged in ((0.0, 1.0), (1.0, 1.0)):
+        spec = SpectrumSpec(kind="spectrum", name="s")
+        draw_spectrum(spectrum_record(store, *converged), spec, Path("s.png"))
+    assert CAUTION in captions[0]
+    assert CONVERGED in captions[1] and "CAUTION" not in captions[1]
+
+
+def test_curves_say_so_of_what_rests_on_an_eigenspace_and_is_shown(store: Store, captions: list[str]) -> None:
+    given: list[dict[str, Any]] = [
+        {"metrics": ("curvature/lambda_1",)},
+        {"metrics": ("curvature/lambda_1 over train/loss",)},
+        {"metrics": ("train/loss",)},
+        {"metrics": ("curvature/lambda_1",), "max_step": 50},
+    ]
+    for fields in given:
+        spec = CurvesSpec(kind="curves", name="c", **fields)
+        draw_curves(spectrum_record(store, 1.0, 0.0), spec, Path("c.png"))
+    assert [CAUTION in text for text in captions] == [True, True, False, False]
+    assert [CONVERGED in text for text in captions] == [False, False, False, True]
+
+
+def test_profiles_and_levels_say_so_of_the_steps_that_they_show(store: Store, captions: list[str]) -> None:
+    history = {
+        "spread/gradient_1": [(0, 1.0), (50, 1.0), (100, 1.0)],
+        PROBES_CONVERGED: [(0, 1.0), (50, 0.0), (100, 1.0)],
+    }
+    record = recorded(store, [history])
+    for steps in ((0, 50), (0, 100)):
+        spec = ProfileSpec(kind="profile", name="p", series="spread/gradient_<i>", steps=steps)
+        draw_profile(record, spec, Path("p.png"))
+    for start in (50, 60):
+        levels = LevelsSpec(
+            kind="levels", name="l", rows=("grid",), series=("spread/gradient_1",), start=start
+        )
+        captions.append(levels_markdown(record, levels, levels_data(record, levels)))
+    assert [CAUTION in text for text in captions] == [True, False, True, False]
+    assert [CONVERGED in text for text in captions] == [False, True, False, True]
+
+
+def test_what_says_so_is_by_what_was_measured() -> None:
+    probes = (CURVATURE_CONVERGED, PROBES_CONVERGED)
+    assert convergence_series(["train/loss", "edge/gd", "distance/since_0"]) == ()
+    assert convergence_series(["train/loss", "energy/h"]) == probes
+    assert convergence_series(["switch/ema", "curvature/chi"]) == (*probes, SWITCH_CONVERGED)
+
+
+def test_the_worst_of_several_counts() -> None:
+    history = {CURVATURE_CONVERGED: series([1.0, 1.0]), PROBES_CONVERGED: series([1.0, 0.0])}
+    assert unconverged_share(history, (CURVATURE_CONVERGED, PROBES_CONVERGED)) == 0.5
+    assert unconverged_share(history, (PROBES_CONVERGED,), lambda steps: steps < 10) == 0.0
+    assert unconverged_share(history, (PROBES_CONVERGED,), lambda steps: steps > 10) is None
+    assert unconverged_share({}, (PROBES_CONVERGED,)) is None
