@@ -277,6 +277,8 @@ class SweepRun:
         """Record how the sweep stands, and say so."""
         name = self._sweep.name
         try:
+            if self._guide is not None:
+                self._guide.settle()
             self._lease.check()
             # A request that was repeated on the way, by MLflow's client or a proxy, may have made two runs.
             self._ledger.remove_duplicates(self._sweep)
