@@ -78,16 +78,22 @@ def test_an_end_that_cannot_be_read_yet_is_looked_at_again(
     assert [event.number for event in search.events() if isinstance(event, Told)] == [0]
 
 
+@pytest.mark.parametrize("something_is_left", [False, True])
 def test_an_end_that_is_never_to_be_read_counts_as_failed(
-    searching: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+    something_is_left: bool,
+    storage: Storage,
+    searching: Callable[..., Search],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     search = searching(space=SPACE.for_search({"cells": 2}))
     search.begin(slots=1)
     (cell,) = search.take()
-    latest = Storage.latest
+    latest, left = Storage.latest, None
+    if something_is_left:
+        left = storage.commit(cell, attempt=1, step=20, checkpoint=b"s", part=history(0, 20), previous=None)
 
     def damaged(storage: Storage, cell_id: str, **options: Any) -> Any:
-        return (None, ["damaged"]) if cell_id == cell else latest(storage, cell_id, **options)
+        return (left, ["damaged"]) if cell_id == cell else latest(storage, cell_id, **options)
 
     monkeypatch.setattr(Storage, "latest", damaged)
     search.commit(cell)
