@@ -5,7 +5,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +37,6 @@ from sweep.storage import Storage
 from sweep.storage.stop_marks import StopMarks
 from sweep.sweep_run import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SweepRun
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
-from trainers.data import DATASETS, Dataset
 from trainers.errors import ConfigError, DataError, DownloadError, SharpflatError
 
 FIRST, SECOND = make_plan(load_space_text(SPACE)).cells
@@ -308,31 +306,6 @@ def test_a_search_that_is_interrupted_between_two_questions_counts_on(
     # One that ends at its limit leaves nothing to go on with.
     assert ran(limit_seconds=3600.0, restarted=True)[0] == EXIT_DONE
     assert "seconds" not in ledger.spent(ledger.find_sweep("writes"))
-
-
-SEARCH = SPACE.partition("axes:")[0] + "search: {cells: 2, axes: {lr: {low: 0.01, high: 0.1}}}\n"
-
-
-def test_every_data_set_that_a_search_may_ask_for_is_there_before_anything_is_done(
-    folder: Path, places: Places, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(*_: object) -> Dataset:
-        raise DataError("mnist is missing")
-
-    monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], load=missing))
-    axis = "dataset: {path: dataset, values: [mnist-5k, mnist]}"
-    space = load_space_text(SEARCH.replace("lr: {low: 0.01, high: 0.1}", axis))
-    with pytest.raises(DataError, match="mnist is missing"):
-        run_sweep(space, places, RunOptions(name="search"), Console(file=io.StringIO()))
-    assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
-
-
-def test_a_search_is_not_put_in_order(folder: Path, places: Places) -> None:
-    options = RunOptions(name="search", first=("lr=0.05",))
-    with pytest.raises(ConfigError, match="'search' is a search; it runs what its sampler") as refused:
-        run_sweep(load_space_text(SEARCH), places, options, Console(file=io.StringIO()))
-    assert refused.value.exit_code == 2
-    assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
 
 
 def test_what_a_search_has_added_is_written_down_before_the_plan_is_stored(
