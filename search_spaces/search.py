@@ -119,7 +119,8 @@ class StopperSpec(StrictModel):
     Attributes:
         kind: "asha" or "median".
         metric: A series of the history.
-        grace: No cell is stopped before this step; `None` is a tenth of the longest cell.
+        grace: No cell is stopped before this step; `None` is a tenth of the longest cell, and no earlier than
+            the first evaluation after the start.
         factor: Of successive halving: of so many cells at a rung one goes on, and rungs are so much apart.
         every: Steps between two looks of median stopping; `None` is `grace`.
         least: So many cells must have come as far before median stopping stops one.

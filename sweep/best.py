@@ -1,9 +1,9 @@
 """The best configurations of a sweep, and a space that goes on with them.
 
-A configuration is a place: one combination of axes, all its seeds together. Only those count whose seeds all
-completed. The space that goes on has one grid a configuration, with the axes that it came from at single
-values, so its cells have the addresses that they had: what was run is not run again, more seeds are new
-cells, and more steps go on from the stored states.
+A configuration is a place: one combination of axes, all its seeds together; of places that are one
+experiment the first. Only those count whose seeds all completed. The space that goes on has one grid a
+configuration, with the axes that it came from at single values, so its cells have the addresses that they
+had: what was run is not run again, more seeds are new cells, and more steps go on from the stored states.
 """
 
 import math
@@ -124,7 +124,11 @@ def _ranked(record: Record, wanted: str, top: int) -> list[Found]:
     risk = 0.0 if record.search is None else record.search.search.risk
     axes, places = configurations(record)
     ranked: list[tuple[float, Key, tuple[str, ...]]] = []
+    distinct: dict[frozenset[str], tuple[Key, tuple[str, ...]]] = {}
     for key, cells in places.items():
+        # Of places that are one experiment the first.
+        distinct.setdefault(frozenset(cells), (key, cells))
+    for key, cells in distinct.values():
         known = pool([record.outcomes[cell] for cell in cells], wanted)
         if known.state is State.OK and not known.num_diverged:
             # A single seed has no spread; it is not better for that, but there is nothing to go by.

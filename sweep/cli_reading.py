@@ -116,7 +116,8 @@ def status(
     name: NameArgument,
     tracking_uri: TrackingOption = None,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Look again until all cells have ended.")
+        bool,
+        typer.Option("--watch", "-w", help="Look again until all have ended, or its driver is silent."),
     ] = False,
     text: Annotated[
         bool, typer.Option("--text", help="Also a heatmap and the lowest loss so far, made of characters.")
@@ -129,11 +130,12 @@ def status(
     from sweep.standing_view import show
     from sweep.standing_view import watch as keep_watching
 
-    uri = Places.resolve(tracking_uri=tracking_uri).tracking_uri
+    places = Places.resolve(tracking_uri=tracking_uri)
+    uri = places.tracking_uri
     if as_json:
         print(json.dumps(standing_of(load_record(uri, name)).to_json(), indent=1))
     elif watch:
-        keep_watching(lambda: load_record(uri, name), output(), pictures=text)
+        keep_watching(lambda: load_record(uri, name), output(), pictures=text, given=places.given)
     else:
         show(load_record(uri, name), output(), pictures=text)
 

@@ -19,11 +19,11 @@ from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.places import Places, sqlite_path
 from sweep.plan import Plan, make_plan
-from sweep.priority import in_order
+from sweep.priority import in_order, require_no_search
 from sweep.ray_cluster import require_reachable
 from sweep.run_options import RunOptions
 from sweep.search.journal import Journal
-from sweep.search.points import plan_of, recorded_events, stored_events
+from sweep.search.points import cells_foreseen, plan_of, recorded_events, stored_events
 from sweep.storage import Storage
 from sweep.sweep_run import SweepRun
 from sweep.trainable import require_trainable
@@ -42,8 +42,11 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
     Raises:
         SharpflatError: It cannot be begun; nothing has been changed.
     """
+    if options.first:
+        require_no_search(space, options.name)
     planned = make_plan(space)
-    require_data(list(planned.cells.values()) or [space.base], places)
+    foreseen = cells_foreseen(space, planned)
+    require_data(foreseen, places)
     require_trainable(space, planned)
     _require_gpu(options)
     require_reachable(options.address)
@@ -78,7 +81,7 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
         if not options.restarted:
             ledger.clear_stop(sweep, stop_request)
         ledger.reopen_sweep(sweep)
-        ledger.describe_sweep(sweep, list(plan.cells.values()) or [space.base])
+        ledger.describe_sweep(sweep, foreseen)
         return SweepRun(space, plan, journal, sweep, ledger, storage, lease, places, options, console).run()
 
 

@@ -56,6 +56,10 @@ class Guide(Protocol):
         """A commit of a cell is durable, or it has failed."""
         ...
 
+    def parted(self, packs: Sequence[Collection[str]]) -> None:
+        """Cells of one pack go on in these packs."""
+        ...
+
     def take(self, seconds: float) -> list[dict[str, Cell]] | None:
         """Return the packs that have been added, after at most so long; `None` when no more will come.
 
@@ -74,4 +78,12 @@ class Guide(Protocol):
 
     def close(self) -> None:
         """End."""
+        ...
+
+    def settle(self) -> None:
+        """Write down what it added to the plan and could not write down before; once it is closed.
+
+        Raises:
+            LedgerError: MLflow does not answer; the plan has what is written nowhere.
+        """
         ...

@@ -182,7 +182,7 @@ class PackEvents:
             size = -(-len(left) // 2) if any(sign in log for sign in OUT_OF_MEMORY) else 1
             how = "one by one" if size == 1 else f"again, {size} at a time"
             self._say(f"{len(left)} of {together} cells that were trained together are tried {how}: {reason}")
-            return self._append(left[start : start + size] for start in range(0, len(left), size))
+            return self._split([left[start : start + size] for start in range(0, len(left), size)])
         for cell_id in left:
             self._recorder.ended(cell_id, Status.FAILED, reason, log=log)
             self._give_up(cell_id)
@@ -209,7 +209,13 @@ class PackEvents:
         self._sharing.update((cell_id, replace(self._sharing[cell_id], start=None)) for cell_id in lost)
         own, *others = make_packs(cells, self._sharing, lanes=len(cells), begins=self._begins)
         self._packs[pack] = pack_of(own, self._cells, self._sharing)
-        self._parted += self._append(others)
+        self._parted += self._split(others)
+
+    def _split(self, packs: Sequence[Sequence[str]]) -> list[int]:
+        """Add packs of cells that were in another one; returns their numbers."""
+        if self._guide is not None:
+            self._guide.parted(packs)
+        return self._append(packs)
 
     def _append(self, packs: Iterable[Sequence[str]]) -> list[int]:
         """Add packs; returns their numbers."""

@@ -2,11 +2,26 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from search_spaces import Space
 from search_spaces.reports import AxisValue
 from search_spaces.strict import infinity
 from sweep.forks import Fork, Sharing
 from sweep.plan import Plan
 from trainers.errors import ConfigError, unknown_name
+
+
+def require_no_search(space: Space, name: str) -> None:
+    """Refuse an order for a search.
+
+    Args:
+        space: The sweep's space.
+        name: The sweep's name.
+
+    Raises:
+        ConfigError: It is a search.
+    """
+    if space.is_search:
+        raise ConfigError(f"sweep {name!r} is a search; it runs what its sampler asks for, in that order.")
 
 
 def in_order(plan: Plan, cell_ids: Sequence[str], first: Sequence[str]) -> list[str]:

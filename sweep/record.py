@@ -116,6 +116,7 @@ class Record:
         nodes: Node to how busy it was when last heard of, by the names of `sweep.node_use`.
         driver_since_ms: When the last of its drivers began; 0 where there was none.
         is_driven: Whether a driver holds it, as far as that can be told from here.
+        lease_beat: What its driver changes all the time; empty where there never was one.
         grids: The grid of each point.
         axes: Axis name to the value at each point; `None` where the point's grid lacks the axis.
         cell_ids: The cell of each point.
@@ -149,6 +150,7 @@ class Record:
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     driver_since_ms: int = 0
     is_driven: bool = False
+    lease_beat: str = ""
 
     def outcome(self, point: int) -> CellOutcome:
         """Return the outcome of the cell of a grid point."""
@@ -269,6 +271,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
         nodes=_nodes(parent.data.metrics),
         driver_since_ms=_driver_since_ms(parent),
         is_driven=current_holder(parent) is not None,
+        lease_beat=tags.get(names.TAG_LEASE_BEAT, ""),
         search=account_of(space.search, stored_events(space, ledger, sweep)) if space.is_search else None,
     )
 

@@ -103,6 +103,14 @@ class Recorder:
         with self._changed:
             return dict(self._refused)
 
+    def has_lost(self, cell_id: str) -> bool:
+        """Whether a cell that has ended is not recorded as that, and will not be by this recorder."""
+        with self._changed:
+            if cell_id in self._wanted or cell_id == self._busy:
+                return False
+            run = self._records.run_of(cell_id)
+            return cell_id in self._refused or (run is not None and not run.status.ended)
+
     def check(self) -> None:
         """Raise what ended the recorder's thread, such as `LeaseLostError`, if anything did."""
         if self._failure is not None:

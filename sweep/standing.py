@@ -90,7 +90,8 @@ class Standing:
         points: Grid points.
         counts: Cells by status.
         cells_per_minute: At present; NaN before two have ended or when nobody runs any.
-        eta_seconds: Until all have ended at that speed; NaN where there is no speed.
+        eta_seconds: Until all have ended at that speed, and those that a search will still ask for; NaN where
+            there is no speed, or where only steps or seconds limit the search.
         best: By each final, of the configurations that completed with all their seeds.
         reasons: Why cells diverged or failed: (status, reason) to how many.
         devices: By name.
@@ -160,7 +161,9 @@ def standing_of(record: Record, *, now: float | None = None) -> Standing:
     own = [outcome for outcome in outcomes if outcome.sweep == record.name]
     running = any(outcome.status is Status.RUNNING for outcome in own)
     lately = [o for o in ended if o.sweep == record.name and o.ended_ms >= record.driver_since_ms]
-    left = sum(not _has_ended(outcome) and outcome.status is not Status.FAILED for outcome in outcomes)
+    left = _still_asked_for(record.search) + sum(
+        not _has_ended(outcome) and outcome.status is not Status.FAILED for outcome in outcomes
+    )
     speed = _speed(lately, time.time() if now is None else now) if running else math.nan
     return Standing(
         name=record.name,
@@ -188,6 +191,14 @@ def _search(account: Account) -> Search:
         budget=account.budget(),
         best=tuple(describe(account.search, trial) for trial in account.front()),
     )
+
+
+def _still_asked_for(account: Account | None) -> float:
+    """Return how many cells a search may still ask for, a grid none; NaN where its budget does not say."""
+    if account is None:
+        return 0
+    wanted = account.search.cells_asked
+    return math.nan if wanted is None else max(0, wanted - account.cells)
 
 
 def _place_text(record: Record, place: Mapping[str, AxisValue]) -> str:

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.html.data import heatmap_specs, place_axes
+from sweep.invocation import TRAINS, hint
+from sweep.lease import STALE_SECONDS
 from sweep.names import TRIALS_RUNNING, Status
 from sweep.progress import STYLES, count_of, duration
 from sweep.record import Record
@@ -54,14 +56,24 @@ def show(record: Record, console: Console, *, pictures: bool) -> None:
     console.print(_view(record, pictures=pictures))
 
 
-def watch(read: Callable[[], Record], console: Console, *, pictures: bool) -> None:
+def watch(
+    read: Callable[[], Record],
+    console: Console,
+    *,
+    pictures: bool,
+    given: Mapping[str, str] | None = None,
+) -> None:
     """Show how a sweep stands until every cell has ended and no more is asked for, reading again and again.
+
+    It ends before where its driver falls silent, which of one on another machine only waiting can tell.
 
     Args:
         read: Reads the record.
         console: A terminal gets one live table; anything else a table each time.
         pictures: Also a heatmap and a sparkline made of characters.
+        given: The options about places that its driver is started with again, see `Places.given`.
     """
+    beat, heard = "", time.monotonic()
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             begun = time.monotonic()
@@ -74,7 +86,17 @@ def watch(read: Callable[[], Record], console: Console, *, pictures: bool) -> No
             unended = any(Status(name) in _UNENDED for name in record.counts() if name != "missing")
             if not (unended or _is_asking(record)):
                 return
+            if not record.is_driven or record.lease_beat != beat:
+                beat, heard = record.lease_beat, begun + took
+            elif begun - heard >= STALE_SECONDS:
+                break
             time.sleep(max(LEAST_PAUSE_SECONDS, PAUSE_PER_READ * took))
+    again = hint("resume", record.name, given=given, options=TRAINS)
+    console.print(
+        f"its driver has not been heard of for {STALE_SECONDS:g} s; go on with: {again}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 _UNENDED = (Status.RUNNING, Status.PENDING, Status.INTERRUPTED)

@@ -8,7 +8,7 @@ from sweep.lease import current_holder
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
 from sweep.plan import make_plan
-from sweep.priority import in_order
+from sweep.priority import in_order, require_no_search
 from sweep.run_options import TRIAL, RunOptions
 from sweep.stored import stored_space
 from trainers.errors import ConfigError
@@ -52,8 +52,7 @@ def request_first(tracking_uri: str, name: str, first: Sequence[str]) -> str:
         ConfigError: There is no such sweep, axis, value or cell; or it is a search, which has its own order.
     """
     space = stored_space(tracking_uri, name)
-    if space.is_search:
-        raise ConfigError(f"sweep {name!r} is a search; it runs what its sampler asks for, in that order.")
+    require_no_search(space, name)
     in_order(make_plan(space), [], first)
     ledger = Ledger.open(tracking_uri, create=False)
     ledger.request_first(ledger.find_sweep(name), first)

@@ -28,6 +28,7 @@ from sweep.reopening import Reopening
 from sweep.run_options import RunOptions
 from sweep.search.guiding import make_guide
 from sweep.search.journal import Journal
+from sweep.search.points import cells_to_make
 from sweep.spending import Spending
 from sweep.stopping import AS_ASKED, Stop
 from sweep.storage import Storage
@@ -155,7 +156,8 @@ class SweepRun:
     def _wanted(self) -> list[str]:
         """The cells that this command is to make."""
         only = self._options.only
-        return [cell for cell in self._plan.cells if only is None or cell in only]
+        meant = cells_to_make(self._space, self._plan)
+        return [cell for cell in meant if only is None or cell in only]
 
     def _look_patiently(self) -> _Look | None:
         """Look how the cells stand once MLflow and the store answer; `None` where a stop is asked before."""
@@ -275,6 +277,8 @@ class SweepRun:
         """Record how the sweep stands, and say so."""
         name = self._sweep.name
         try:
+            if self._guide is not None:
+                self._guide.settle()
             self._lease.check()
             # A request that was repeated on the way, by MLflow's client or a proxy, may have made two runs.
             self._ledger.remove_duplicates(self._sweep)
@@ -316,7 +320,8 @@ class SweepRun:
 
     def _standing(self, fates: Mapping[str, CellRun]) -> Status:
         """Return how the whole sweep stands, also where this command made a part of it."""
-        left = [cell for cell in self._plan.cells if not _has_ended(fates.get(cell))]
+        meant = cells_to_make(self._space, self._plan)
+        left = [cell for cell in meant if not _has_ended(fates.get(cell))]
         if any(cell in fates and fates[cell].status is Status.FAILED for cell in left):
             return Status.FAILED
         return Status.INTERRUPTED if left or self._is_unfinished else Status.COMPLETED

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.search import OBJECTIVES, SearchSpec
-from sweep.search.events import Asked, Configuration, Corrected, Event, Known, Result, Taken, Told
+from sweep.search.events import Asked, Configuration, Corrected, Event, Result, Taken, Told, still_known
 
 LEAST_TOLD = 20
 """With fewer complete results nothing is said about which axes matter."""
@@ -94,13 +94,14 @@ class Account:
 def account_of(search: SearchSpec, events: Sequence[Event]) -> Account:
     """Read a journal."""
     results = {event.number: event.result for event in events if isinstance(event, Told | Corrected)}
-    trials: list[Trial] = []
+    trials = [
+        Trial(number=None, configuration=known.configuration, result=known.result)
+        for known in still_known(events)
+    ]
     cells = steps = 0
     seconds = 0.0
     for event in events:
         match event:
-            case Known():
-                trials.append(Trial(number=None, configuration=event.configuration, result=event.result))
             case Asked():
                 result = results.get(event.number)
                 trials.append(

@@ -7,8 +7,18 @@ from dataclasses import dataclass, field, replace
 
 from search_spaces.search import OBJECTIVES, SearchSpec
 from sweep.names import Status
-from sweep.search.account import Trial, pareto_front
-from sweep.search.events import Asked, Configuration, Corrected, Event, Known, Result, Taken, Told
+from sweep.search.account import Trial, describe, pareto_front
+from sweep.search.events import (
+    Asked,
+    Configuration,
+    Corrected,
+    Event,
+    Known,
+    Result,
+    Taken,
+    Told,
+    still_known,
+)
 from sweep.search.study import Study
 
 MOST_REPEATS = 50
@@ -71,7 +81,7 @@ class Asking:
         self._told = {event.number: event.result for event in events if isinstance(event, Told | Corrected)}
         self._spared = sum(event.spared for event in told)
         self._settled = {cell for event in told for cell in self._asked[event.number].cells}
-        self._known = [event for event in events if isinstance(event, Known)]
+        self._known = still_known(events)
         self._taken = [event for event in events if isinstance(event, Taken)]
         self._charged |= {event.cell_id: True for event in self._taken}
         self._lent = {cell for event in asked for cell in event.theirs}
@@ -82,6 +92,11 @@ class Asking:
     def has_begun(self) -> bool:
         """Whether there has been a question."""
         return bool(self._asked)
+
+    @property
+    def has_open(self) -> bool:
+        """Whether a question has no answer yet."""
+        return any(number not in self._told for number in self._asked)
 
     @property
     def open_cells(self) -> list[str]:
@@ -263,6 +278,11 @@ class Asking:
             for number, result in self._told.items()
         ]
         return pareto_front(self._search, found)
+
+    def summary(self) -> list[str]:
+        """Return the best in lines, each with what it is."""
+        heading = "best" if len(self._search.objectives) == 1 else "on the Pareto front"
+        return [f"{heading}: {describe(self._search, one)}" for one in self.best()]
 
 
 def result_of(search: SearchSpec, ended: Sequence[Ended]) -> Result:

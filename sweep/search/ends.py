@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sweep.claims import Claims
-from sweep.errors import StorageError
+from sweep.errors import StorageDamagedError
 from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import Status
 from sweep.search.asking import Ended
@@ -71,7 +71,8 @@ class Ends:
             trained_here: Whether the budget was charged with it: of what others trained nothing comes back.
 
         Raises:
-            StorageError: Its last commit cannot be read, and its end is not recorded.
+            StorageDamagedError: No commit that ends it can be read, and its end is not recorded.
+            StorageError: The store does not answer.
         """
         newest, problems = self._storage.latest(cell_id)
         if status is Status.FAILED:
@@ -82,7 +83,9 @@ class Ends:
         elif run is not None and run.status.ended:
             ended = ended_run(run, num_steps)
         else:
-            raise StorageError(" ".join([f"no commit that ends cell {cell_id} can be read.", *problems]))
+            raise StorageDamagedError(
+                " ".join([f"no commit that ends cell {cell_id} can be read.", *problems])
+            )
         return ended if trained_here else replace(ended, num_steps=ended.steps)
 
     def elsewhere(self, cells: Mapping[str, Cell], runs: Mapping[str, CellRun]) -> dict[str, Ended]:

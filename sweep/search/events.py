@@ -1,6 +1,6 @@
 """What happens in a search, in the order in which it happens: the lines of the journal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -37,10 +37,27 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A configuration that had been run before the search began; it costs nothing."""
+    """A configuration that had been run before the search began; it costs nothing.
+
+    Args:
+        configuration: A value or label for each axis.
+        result: What it had come to.
+        cells: Its cells, one a seed; none where an earlier version wrote it.
+    """
 
     configuration: Configuration
     result: Result
+    cells: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """The cells of a known configuration have other addresses by now: it counts no more.
+
+    The sampler began with it, and has to when the journal is replayed.
+    """
+
+    configuration: Configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +153,10 @@ class Released:
     cell_id: str
 
 
-Event = Known | Asked | Taken | Told | Corrected | Decided | Released
+Event = Known | Withdrawn | Asked | Taken | Told | Corrected | Decided | Released
 _KINDS: dict[str, type[Any]] = {
     "known": Known,
+    "withdrawn": Withdrawn,
     "asked": Asked,
     "taken": Taken,
     "told": Told,
@@ -147,6 +165,13 @@ _KINDS: dict[str, type[Any]] = {
     "released": Released,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def still_known(events: Sequence[Event]) -> list[Known]:
+    """Return what was known before the search began and counts."""
+    withdrawn = {frozenset(event.configuration.items()) for event in events if isinstance(event, Withdrawn)}
+    known = (event for event in events if isinstance(event, Known))
+    return [event for event in known if frozenset(event.configuration.items()) not in withdrawn]
 
 
 def decided_to_stop(events: Iterable[Event]) -> set[str]:

@@ -12,7 +12,7 @@ from sweep.search.asking import Asking
 from sweep.search.events import Decided, Event, Released
 from sweep.search.journal import Journal
 from sweep.search.known import known_configurations
-from sweep.search.points import add_known, cells_now
+from sweep.search.points import add_known, cells_foreseen, cells_now, withdrawn_now
 from sweep.search.steering import Steering
 from sweep.search.stoppers import ALONG, Stopper
 from sweep.spending import Spending
@@ -84,11 +84,16 @@ def _asking(
 ) -> Asking:
     """Return the study as the journal leaves it; a new one is told what is known beforehand."""
     space.search.require_budget()
-    asking = Asking(space.search, journal.events, cells_now(space, journal.events))
+    withdrawn = withdrawn_now(plan, space.search, journal.events)
+    journal.append(withdrawn)
+    asking = Asking(space.search, journal.events, cells_now(plan, space.search, journal.events))
     spending.search_took(asking.seconds)
     if not asking.is_exact:
         say("the sampler answers otherwise than when the search was begun (another version of Optuna?)")
         say("it goes on from all that was asked and told, but not from the state in which it was")
+    if withdrawn:
+        many = count_of(len(withdrawn), "configuration")
+        say(f"{sweep.name}: the cells of {many} known beforehand are other ones by now, which do not count")
     if asking.moved:
         many = count_of(len(asking.moved), "configuration")
         say(f"{sweep.name}: the cells of {many} are other ones by now, and are run; answers stand until then")
@@ -99,7 +104,7 @@ def _asking(
         journal.append(known)
         for one in known:
             asking.know(one)
-            add_known(plan, space, one.configuration)
+            add_known(plan, space, one)
         if known:
             say(f"{sweep.name}: {len(known)} configurations were run before and are known to the sampler")
     return asking
@@ -115,7 +120,7 @@ def _stopper(space: Space, plan: Plan, journal: Journal) -> Stopper:
         return None if cell is None else (cell.seed, cell.loss, cell.dataset)
 
     events = journal.events
-    stopper = Stopper(spec, longest_of(space, plan), group_of, grace=first_rung(events))
+    stopper = Stopper(spec, first_rung(events) or default_grace(space, plan), group_of)
     for event in events:
         if isinstance(event, Decided):
             stopper.learn(event)
@@ -124,10 +129,13 @@ def _stopper(space: Space, plan: Plan, journal: Journal) -> Stopper:
     return stopper
 
 
-def longest_of(space: Space, plan: Plan) -> int:
-    """Return the steps of the longest cell: of a grid's plan, or with any value of a search's axes."""
-    cells = [point.cell for point in space.varied()] if space.is_search else plan.cells.values()
-    return max((cell.num_steps for cell in cells), default=space.longest)
+def default_grace(space: Space, plan: Plan) -> int:
+    """Return the first rung where the rule names none: a tenth of the longest cell.
+
+    It is no earlier than the first evaluation after the start, as nothing is known of a cell before.
+    """
+    cells = cells_foreseen(space, plan)
+    return max(max(cell.num_steps for cell in cells) // 10, *(cell.evaluate_every for cell in cells))
 
 
 def first_rung(events: Iterable[Event]) -> int | None:

@@ -50,7 +50,7 @@ def known_configurations(space: Space, ledger: Ledger, sweep: Sweep) -> list[Kno
             continue
         result = result_of(space.search, ended)
         if result.state == "complete":
-            known.append(Known(configuration=configuration, result=result))
+            known.append(Known(configuration=configuration, result=result, cells=tuple(cells)))
     return known
 
 

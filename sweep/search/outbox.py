@@ -30,14 +30,22 @@ class Outbox:
         """Whether an effect that is being done is to be done once more."""
         return self._effects.count(effect) > 1
 
+    def keep(self) -> None:
+        """Make what happened durable; its effects come with the next flush.
+
+        Raises:
+            LedgerError: MLflow does not answer; what is left comes with the next call.
+        """
+        self._journal.append(self._events)
+        self._events = []
+
     def flush(self) -> None:
         """Make what happened durable, and then let it take effect.
 
         Raises:
             LedgerError: MLflow does not answer; what is left comes with the next flush.
         """
-        self._journal.append(self._events)
-        self._events = []
+        self.keep()
         while self._effects:
             self._effects[0]()
             del self._effects[0]

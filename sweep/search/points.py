@@ -1,16 +1,18 @@
 """The plan of a search: its grid points are what its journal says was asked, or known beforehand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from search_spaces import GridPoint, Space, load_space_text
-from search_spaces.search import BUDGET
+from search_spaces.reports import AxisValue
+from search_spaces.search import BUDGET, SEARCH_GRID, SEED, SearchSpec
 from sweep.errors import SweepExistsError
 from sweep.ledger import Ledger, Sweep
 from sweep.plan import Plan, make_plan
-from sweep.search.events import Asked, Configuration, Event, Known
+from sweep.search.events import Asked, Configuration, Event, Known, Withdrawn, still_known
 from sweep.search.journal import read_events
 from trainers.canonical import cell_id
+from trainers.cell import Cell
 from trainers.errors import ConfigError
 
 KNOWN_GRID = "known"
@@ -20,15 +22,14 @@ KNOWN_GRID = "known"
 def plan_of(space: Space, events: Sequence[Event]) -> Plan:
     """Return the plan of a space, with the points of its journal where it is a search."""
     plan = make_plan(space)
-    for event in events if space.is_search else ():
-        match event:
-            case Known():
-                add_known(plan, space, event.configuration)
-            case Asked() if event.cells:
-                for point in points_now(space, event.configuration):
-                    plan.add(point)
-            case _:
-                pass
+    if not space.is_search:
+        return plan
+    for known in still_known(events):
+        add_known(plan, space, known)
+    for event in events:
+        if isinstance(event, Asked) and event.cells:
+            for point in points_now(space, event.configuration):
+                plan.add(point)
     return plan
 
 
@@ -40,23 +41,70 @@ def points_now(space: Space, configuration: Configuration) -> list[GridPoint]:
         return []
 
 
-def add_known(plan: Plan, space: Space, configuration: Configuration) -> None:
-    """Add a configuration that other sweeps have run."""
-    for point in points_now(space, configuration):
+def add_known(plan: Plan, space: Space, known: Known) -> None:
+    """Add a configuration that other sweeps have run, unless its cells are other ones by now."""
+    points = points_now(space, known.configuration)
+    if known.cells and known.cells != tuple(cell_id(point.cell) for point in points):
+        return
+    for point in points:
         plan.add(replace(point, grid=KNOWN_GRID))
 
 
-def cells_now(space: Space, events: Sequence[Event]) -> dict[int, tuple[str, ...]]:
+def withdrawn_now(plan: Plan, search: SearchSpec, events: Sequence[Event]) -> list[Withdrawn]:
+    """Return what counts no more of what was known beforehand, and is not in the plan therefore."""
+    shown = _cells_by_configuration(plan, search, KNOWN_GRID)
+    return [
+        Withdrawn(configuration=known.configuration)
+        for known in still_known(events)
+        if known.cells and _key(search, known.configuration) not in shown
+    ]
+
+
+def cells_now(plan: Plan, search: SearchSpec, events: Sequence[Event]) -> dict[int, tuple[str, ...]]:
     """Return the cells of each question as they are addressed now.
 
     They are others than the journal has where the numerics have another version, or a file of the user's has
     changed, since the question was asked; none where that is no valid cell any more.
+
+    Args:
+        plan: As `plan_of` gives it.
+        search: The search.
+        events: Its journal.
     """
+    now = _cells_by_configuration(plan, search, SEARCH_GRID)
     return {
-        event.number: tuple(cell_id(point.cell) for point in points_now(space, event.configuration))
+        event.number: now.get(_key(search, event.configuration), ())
         for event in events
         if isinstance(event, Asked) and event.cells
     }
+
+
+def _cells_by_configuration(
+    plan: Plan, search: SearchSpec, grid: str
+) -> dict[tuple[AxisValue, ...], tuple[str, ...]]:
+    found: dict[tuple[AxisValue, ...], dict[AxisValue | None, str]] = {}
+    for name, axes, cell in zip(plan.grids, plan.axes, plan.cell_ids, strict=True):
+        if name == grid:
+            found.setdefault(_key(search, axes), {})[axes.get(SEED)] = cell
+    return {key: tuple(by_seed.values()) for key, by_seed in found.items()}
+
+
+def _key(search: SearchSpec, axes: Mapping[str, AxisValue]) -> tuple[AxisValue, ...]:
+    return tuple(axes[name] for name in search.axes)
+
+
+def cells_to_make(space: Space, plan: Plan) -> list[str]:
+    """Return the cells of a plan that are to be trained: what a search knew beforehand is shown alone."""
+    if not space.is_search:
+        return list(plan.cells)
+    asked = (cell for grid, cell in zip(plan.grids, plan.cell_ids, strict=True) if grid != KNOWN_GRID)
+    return list(dict.fromkeys(asked))
+
+
+def cells_foreseen(space: Space, plan: Plan) -> list[Cell]:
+    """Return the cells of a grid's plan; of a search, cells with any value of its axes."""
+    cells = [point.cell for point in space.varied()] if space.is_search else list(plan.cells.values())
+    return cells or [space.base]
 
 
 def stored_events(space: Space, ledger: Ledger, sweep: Sweep) -> list[Event]:

@@ -55,16 +55,16 @@ class Room:
         self.loose |= dict.fromkeys(cells)
 
     def form(self, packs: Iterable[Collection[str]]) -> None:
-        """Take note of the packs that cells are put into."""
+        """Take note of the packs that cells are put into, out of the one in which they may be."""
         for pack in packs:
+            for cell_id in pack:
+                self.leave(cell_id)
             cells = set(pack)
             self._num_packs += 1
-            for cell_id in cells:
-                self.loose.pop(cell_id, None)
-                self._pack_of[cell_id] = cells
+            self._pack_of |= dict.fromkeys(cells, cells)
 
     def leave(self, cell_id: str) -> None:
-        """A cell is over."""
+        """A cell is over, or in another pack from now on."""
         self.loose.pop(cell_id, None)
         if (pack := self._pack_of.pop(cell_id, None)) is not None:
             pack.discard(cell_id)

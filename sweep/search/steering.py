@@ -25,11 +25,12 @@ from sweep.plan import Plan
 from sweep.progress import Progress
 from sweep.recorder import Recorder
 from sweep.search.account import describe
-from sweep.search.asking import Asking
+from sweep.search.asking import Asking, Ended
 from sweep.search.comparing import Comparing
 from sweep.search.ends import Ends
 from sweep.search.events import Asked, Configuration
 from sweep.search.journal import Journal
+from sweep.search.news import News
 from sweep.search.outbox import Outbox
 from sweep.search.room import Room
 from sweep.search.stoppers import Stopper
@@ -104,7 +105,7 @@ class Steering:
             siblings=lambda cell: () if asking is None else asking.siblings(cell),
             has_ended=self._has_ended,
         )
-        self._news: list[tuple[str, int, Status]] = []
+        self._news = News()
         self._ready: list[dict[str, Cell]] = []
         self._question: tuple[int, Configuration] | None = None
         self._is_behind = False
@@ -117,8 +118,10 @@ class Steering:
 
     @property
     def expects_more(self) -> bool:
-        """Whether cells may be added."""
-        return not (self._asked_all or self._stop.asked())
+        """Whether cells may be added, or questions wait for their answers."""
+        if (asking := self._asking) is None or self._asked_all or self._stop.asked():
+            return False
+        return self.is_unfinished or asking.has_open
 
     @property
     def is_unfinished(self) -> bool:
@@ -149,9 +152,13 @@ class Steering:
 
     def reported(self, cell_id: str, step: int, status: Status) -> None:
         """A commit of a cell is durable, or it has failed."""
+        self._news.report(cell_id, step, status)
         with self._turns.changed:
-            self._news.append((cell_id, step, status))
             self._turns.wake()
+
+    def parted(self, packs: Sequence[Collection[str]]) -> None:
+        """Cells of one pack go on in these packs."""
+        self._news.part(packs)
 
     def take(self, seconds: float) -> list[dict[str, Cell]] | None:
         """Return the packs that have been added, after at most so long; `None` when no more will come."""
@@ -168,14 +175,15 @@ class Steering:
 
     def summary(self) -> list[str]:
         """Return what came out of it, in lines."""
-        if self._asking is None:
-            return []
-        heading = "best" if len(self._space.search.objectives) == 1 else "on the Pareto front"
-        return [f"{heading}: {describe(self._space.search, one)}" for one in self._asking.best()]
+        return [] if self._asking is None else self._asking.summary()
 
     def close(self) -> None:
         """End the thread. What MLflow or the store does not take by then the next command finds as it is."""
         self._turns.close()
+
+    def settle(self) -> None:
+        """Write down what it added to the plan; see `Guide.settle`."""
+        self._outbox.keep()
 
     def _is_over(self) -> bool:
         has_all = self._asked_all and not self._room.theirs
@@ -186,7 +194,8 @@ class Steering:
         if not self._has_taken_stock:
             self._take_stock()
             self._has_taken_stock = True
-        is_settled = self._hear()
+        self._room.form(self._news.parted())
+        is_settled = self._news.settle(self._settle)
         self._outbox.flush()
         if self._asking is not None:
             if not self._turns.closing:
@@ -200,9 +209,9 @@ class Steering:
     def _take_stock(self) -> None:
         """See how the cells stand that are asked for and not answered; repeat what had no effect yet."""
         self._comparing.repeat()
-        if (asking := self._asking) is None:
+        asking, runs = self._asking, self._recorder.runs
+        if asking is None:
             return
-        runs = self._recorder.runs
         for cell in asking.open_cells:
             run = runs.get(cell)
             if (status := self._ends.status(cell, run)) is not None:
@@ -213,36 +222,26 @@ class Steering:
             elif self._asks:
                 # Another sweep was to run it first; or this command was not to, and it is free.
                 self._room.theirs.add(cell)
-        for cell in asking.failed_cells:
-            if (status := self._ends.status(cell, runs.get(cell))) is not None:
-                self._note_end(cell, status)
-        for cell in asking.pruned_cells:
+        told = dict.fromkeys(asking.pruned_cells, Status.STOPPED)
+        told |= dict.fromkeys(asking.failed_cells, Status.FAILED)
+        for cell, before in told.items():
             status = self._ends.status(cell, runs.get(cell))
-            if status not in (None, Status.STOPPED):
+            if status not in (None, before):
                 self._note_end(cell, status)
-
-    def _hear(self) -> bool:
-        """Settle the news, or keep them for the next turn; returns whether all could be settled."""
-        with self._turns.changed:
-            news, self._news = self._news, []
-        kept: list[tuple[str, int, Status]] = []
-        late: set[str] = set()
-        for cell, step, status in news:
-            try:
-                if cell not in late:
-                    self._settle(cell, step, status)
-                    continue
-            except StorageError:
-                late.add(cell)
-            kept.append((cell, step, status))
-        with self._turns.changed:
-            self._news = [*kept, *self._news]
-        return not kept
 
     def _settle(self, cell: str, step: int, status: Status) -> None:
-        self._comparing.compare(cell, step, status)
-        if status.ended or status is Status.FAILED:
-            self._note_end(cell, status)
+        is_over = status.ended or status is Status.FAILED
+        try:
+            self._comparing.compare(cell, step, status)
+            if is_over:
+                self._note_end(cell, status)
+        except StorageError as error:
+            if error.transient or not (status.ended and self._recorder.has_lost(cell)):
+                raise
+            self._say(f"the end of cell {cell} cannot be read, so it counts as failed: {error}")
+            if self._asking is not None:
+                self._asking.ended(cell, Ended(status=Status.FAILED))
+        if is_over:
             self._room.leave(cell)
 
     def _note_end(self, cell: str, status: Status, *, trained_here: bool = True) -> None:

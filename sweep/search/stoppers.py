@@ -25,22 +25,19 @@ class Stopper:
 
     Args:
         spec: The rule.
-        longest: Steps of the longest cell.
+        grace: The first rung where the rule names none.
         group_of: What a cell shares with those that it is compared with; default: all are compared.
-        grace: The first rung of earlier commands, which stays where the rule names none.
     """
 
     def __init__(
         self,
         spec: StopperSpec,
-        longest: int,
+        grace: int,
         group_of: Callable[[str], Hashable] = lambda cell_id: None,
-        *,
-        grace: int | None = None,
     ) -> None:
         self._spec = spec
         self._group_of = group_of
-        self._grace = spec.grace or grace or max(1, longest // 10)
+        self._grace = spec.grace or grace
         self._values: dict[int, dict[str, float]] = {}
         self._released: set[str] = set()
 

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search_spaces.axes import AxisSpec
 from search_spaces.reports import AxisValue
 from search_spaces.search import OBJECTIVES, RangeSpec, SearchSpec
+from sweep.names import FINAL_STEPS
 from sweep.search.events import Asked, Configuration, Event, Known, Result, Told
 from sweep.search.samplers import TAKES_VIOLATIONS, build_sampler
 
@@ -61,19 +62,23 @@ class Study:
     def tell(self, number: int, result: Result) -> None:
         """Say what became of the question `number`."""
         study, trial = self._optuna(), self._trials[number]
+        several = len(self._search.objectives) > 1
         if result.state == "excluded" and self._search.sampler == "tpe":
             # Infeasible and without a value: it counts among the bad ones, so TPE keeps away from there.
             # The others take no trial without a value and go on drawing, as from what is left.
             trial.set_constraint(DIVERGED, 1.0)
             study.tell(trial, state=TrialState.PRUNED)
             return
-        if result.state in ("failed", "excluded") or (result.diverged and not self._takes_violations):
+        # Of several objectives what was stopped is told with its values; that it took few steps is no merit.
+        flattered = result.state == "pruned" and several and FINAL_STEPS in self._search.objectives
+        breaks = 1.0 if flattered else result.diverged
+        if result.state in ("failed", "excluded") or (breaks and not self._takes_violations):
             study.tell(trial, state=TrialState.FAIL)
             return
         if self._takes_violations:
             # Every trial says whether it is feasible: one without constraints counts as infeasible.
-            trial.set_constraint(DIVERGED, result.diverged)
-        if result.state == "pruned" and len(self._search.objectives) == 1:
+            trial.set_constraint(DIVERGED, breaks)
+        if result.state == "pruned" and not several:
             trial.report(result.objectives[0], result.step)
             study.tell(trial, state=TrialState.PRUNED)
             return

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -16,7 +17,13 @@ from search_spaces import load_space_text
 from sweep import training
 from sweep.cli import main
 from sweep.driver import RunOptions, run_sweep
-from sweep.errors import ClusterError, OtherStorageError, StorageError, StorageUnavailableError
+from sweep.errors import (
+    ClusterError,
+    LedgerError,
+    OtherStorageError,
+    StorageError,
+    StorageUnavailableError,
+)
 from sweep.ledger import Ledger
 from sweep.names import Status
 from sweep.places import Places
@@ -330,6 +337,18 @@ def test_a_search_that_is_interrupted_between_two_questions_counts_on(
     # One that ends at its limit leaves nothing to go on with.
     assert ran(limit_seconds=3600.0, restarted=True)[0] == EXIT_DONE
     assert "seconds" not in ledger.spent(ledger.find_sweep("writes"))
+
+
+def test_what_a_search_has_added_is_written_down_before_the_plan_is_stored(
+    ledger: Ledger, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = Mock(expects_more=False, is_unfinished=False, pauses=lambda cells: ())
+    guide.settle.side_effect = LedgerError("away", transient=True)
+    monkeypatch.setattr("sweep.sweep_run.make_guide", lambda *_, **__: guide)
+    code, said = ran()
+    assert code == EXIT_FAILED and "trained, not recorded: away" in said
+    stored = ledger.read_cells(ledger.find_sweep("writes"))
+    assert stored is not None and stored["status"].to_pylist() == [Status.PENDING] * 2
 
 
 def test_time_counts_while_nodes_are_waited_for(

@@ -18,6 +18,15 @@ def named(*cells: Cell) -> dict[str, Cell]:
     return {str(number): one for number, one in enumerate(cells)}
 
 
+def test_who_asks_for_cells_hears_of_packs_that_are_split() -> None:
+    cells = named(*(cell(sgd(100), seed=seed) for seed in range(4)))
+    guide = Mock()
+    packs, sharing = [tuple(cells)], plan_sharing(cells)
+    events = PackEvents(cells, packs, sharing, Mock(), Mock(), Mock(), Mock(), guide)
+    assert events.failed(0, "no luck", "CUDA out of memory") == [1, 2]
+    guide.parted.assert_called_once_with([["0", "1"], ["2", "3"]])
+
+
 def test_cells_of_one_shape_and_start_are_lanes() -> None:
     cells = named(*(cell(sgd(100), seed=seed) for seed in range(5)), cell(sgd(100), batch_size=10))
     sharing = plan_sharing(cells)

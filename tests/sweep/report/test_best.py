@@ -112,6 +112,15 @@ def test_what_diverged_is_not_among_the_best_by_whether_it_did(store: Store) -> 
     assert [one.axes["lr"] for one in found] == [0.2]
 
 
+def test_places_of_one_experiment_are_one_of_the_best(store: Store) -> None:
+    """As 0.05 / 0.5 and 0.1 / 1 are in Bulk-SGD."""
+    (first, second), (other,) = grid("g", {"lr": [0.05, 0.1]}), grid("g", {"lr": [0.2]})
+    points = [first, (*second[:2], first[2]), other]
+    record = store.record(points, {first[2]: ended(0.1), other[2]: ended(0.2)})
+    _, found = find_best(record, top=2)
+    assert [one.axes["lr"] for one in found] == [0.05, 0.2]
+
+
 def test_as_a_data_frame(record: Record) -> None:
     frame = LoadedSweep(record).best(top=2)
     assert frame[LOSS].tolist() == pytest.approx([0.2, 0.23]) and frame["lr"].tolist()[0] == 0.2

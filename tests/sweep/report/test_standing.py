@@ -142,7 +142,8 @@ def test_a_record_knows_who_ran_its_cells_and_when_its_driver_began(store: Store
     assert load_record(store.uri, name).driver_since_ms == 0
     with Lease.acquire(Ledger.open(store.uri), Ledger.open(store.uri).find_sweep(name)) as lease:
         since = lease.holder.since_ms
-        assert load_record(store.uri, name).is_driven
+        driven = load_record(store.uri, name)
+        assert driven.is_driven and driven.lease_beat.startswith(f"{lease.epoch}:")
     found = load_record(store.uri, name)
     assert not found.is_driven
     assert [outcome.sweep for outcome in found.outcomes.values()] == [first, name]
@@ -237,6 +238,49 @@ def test_a_live_table_of_a_search_stays_between_two_questions(
     assert len(pauses) == 2 and next(reads, None) is None
     # A grid asks for nothing, whoever holds it.
     watch(lambda: replace(asking, search=None), Console(file=io.StringIO(), width=120), pictures=False)
+
+
+def test_the_time_left_of_a_search_has_what_it_will_still_ask_for(record: Record) -> None:
+    """Two cells are left of those that were asked for, and eight of the budget; a minute each."""
+
+    def eta(**budget: object) -> float:
+        search = SearchSpec.model_validate({"axes": {"lr": {"low": 1, "high": 6}}, **budget})
+        account = Account(search=search, trials=(), cells=12, steps=0, seconds=0.0)
+        return standing_of(replace(record, search=account), now=START_MS / 1000 + 11 * 60).eta_seconds
+
+    assert eta(cells=20, seconds=1e6) == pytest.approx(600)
+    assert eta(cells=10) == pytest.approx(120)
+    assert math.isnan(eta(steps=1000)) and math.isnan(eta(seconds=1e6))
+
+
+def test_a_live_table_ends_where_a_driver_falls_silent(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a driver on another machine lives is told by its beat alone."""
+    now = [1000.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += 9.0
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr("sys.argv", ["sweep"])
+    driven = replace(record, is_driven=True)
+    beats = ["1:1", "1:1", "1:2", "1:2", "1:2", "1:2"]
+    reads = iter([replace(driven, lease_beat=beat) for beat in beats])
+    console = Console(file=io.StringIO(), width=40)
+    watch(lambda: next(reads), console, pictures=False, given={"--tracking-uri": "sqlite:///a.db"})
+    assert next(reads, None) is None
+    said = console.file.getvalue().splitlines()[-1]
+    assert said == (
+        "its driver has not been heard of for 20 s; "
+        f"go on with: sweep resume {record.name} --tracking-uri sqlite:///a.db"
+    )
+    # Without a driver it waits for one to go on.
+    over = {cell: replace(o, status=Status.COMPLETED) for cell, o in record.outcomes.items()}
+    reads = iter([*[replace(record, lease_beat="1:2")] * 5, replace(record, outcomes=over)])
+    watch(lambda: next(reads), console, pictures=False)
+    assert next(reads, None) is None
 
 
 def test_a_heatmap_without_points_says_so(store: Store) -> None:

@@ -1,7 +1,7 @@
 """The steering of a search, with a real ledger and store: what MLflow's absence and other sweeps do to it."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,8 +14,8 @@ from sweep.ledger import CellRun, Ledger, Sweep
 from sweep.names import FINAL_STEPS, FINAL_TRAIN_LOSS, Status
 from sweep.plan import Plan
 from sweep.search.asking import Asking
-from sweep.search.events import Asked, Corrected, Taken, Told
-from sweep.search.journal import read_events
+from sweep.search.events import Asked, Corrected, Event, Taken, Told
+from sweep.search.journal import Journal, read_events
 from sweep.search.points import plan_of
 from sweep.storage import Storage
 from tests.sweep.search.one_search import SPACE, Search, table, wait_until
@@ -94,6 +94,30 @@ def test_a_question_that_could_not_be_looked_up_is_in_no_stored_plan(
     search.stack.close()
     assert list(search.plan.cells) == taken
     assert stored_cells(ledger, search.sweep) == set(taken)
+
+
+def test_what_the_plan_has_is_written_down_at_the_end(
+    ledger: Ledger, searching: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver stores the plan then, with a question that another sweep may have run."""
+    search = searching()
+
+    def away(_: Journal, events: Sequence[Event]) -> None:
+        if events:
+            raise LedgerError("away", transient=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", away)
+        search.begin(slots=1)
+        assert wait_until(lambda: bool(search.plan.cells))
+        search.guide.close()
+        with pytest.raises(LedgerError):
+            search.guide.settle()
+    assert search.events() == []
+    search.guide.settle()
+    assert list(plan_of(SPACE, search.events()).cells) == list(search.plan.cells) != []
+    search.guide.settle()
+    assert len(search.asked()) == 1
 
 
 class Grid:

@@ -1,14 +1,17 @@
 """What a search asks for, when it ends, and what a command does that is told not to ask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
-from search_spaces import Space, load_space_text
+from search_spaces import GridPoint, Space, load_space_text
+from search_spaces.reports import AxisValue
 from sweep.ledger import Ledger
 from sweep.names import FINAL_STEPS, FINAL_TRAIN_LOSS, Status
 from sweep.plan import make_plan
-from sweep.search.events import Asked, Corrected, Known, Told
+from sweep.search.account import account_of
+from sweep.search.events import Asked, Corrected, Known, Told, Withdrawn
+from sweep.search.points import cells_to_make
 from sweep.storage import Storage
 from tests.sweep.search.one_search import TEXT, Search, table, wait_until
 
@@ -56,6 +59,76 @@ def test_a_question_for_what_is_known_is_answered_at_once(
     asked = search.asked()
     assert asked and not any(one.new for one in asked)
     assert told(search) == {one.number: one.configuration["lr"] for one in asked}
+
+
+def test_what_was_known_counts_no_more_once_its_cells_are_other_ones(
+    ledger: Ledger, searching: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_grid(ledger)
+    before = searching(space=space(LISTED, cells=2))
+    assert len(before.plan.cells) == 3 and before.guide.summary()
+    # Shown, and trained by nobody, whatever has become of its runs.
+    assert cells_to_make(before.space, before.plan) == []
+    before.stack.close()
+    monkeypatch.setattr("trainers.canonical.NUMERICS_VERSION", 1000)
+    search = searching(space=space(LISTED, cells=2))
+    assert sum("of 3 configurations known beforehand" in line for line in search.said) == 1
+    assert not search.plan.cells and not search.guide.summary()
+    assert account_of(search.space.search, search.events()).trials == ()
+    search.begin(slots=1)
+    # What the sampler asks for is trained and counts, as if nobody had run it.
+    for _ in range(2):
+        (cell,) = search.take()
+        assert cell in cells_to_make(search.space, search.plan)
+        search.train(cell, loss=0.5)
+    assert wait_until(lambda: search.guide.take(0.1) is None)
+    search.stack.close()
+    assert sum(one.new for one in search.asked()) == 2
+    assert set(told(search).values()) == {0.5}
+    again = searching(space=space(LISTED, cells=2))
+    assert not any("known beforehand" in line or "answers otherwise" in line for line in again.said)
+    assert sum(isinstance(event, Withdrawn) for event in again.events()) == 3
+
+
+def test_configurations_are_expanded_once_for_a_plan(
+    searching: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = searching(space=space(cells=3))
+    before.begin(slots=3)
+    before.take(3)
+    before.stack.close()
+    sampled, calls = Space.sampled, list[object]()
+
+    def counted(space: Space, values: Mapping[str, AxisValue]) -> list[GridPoint]:
+        calls.append(values)
+        return sampled(space, values)
+
+    monkeypatch.setattr(Space, "sampled", counted)
+    again = searching(space=space(cells=3))
+    # It makes two plans, before it has the lease and then.
+    assert len(calls) == 2 * 3 and len(again.plan.cells) == 3
+
+
+def test_a_search_that_is_over_expects_nothing_unless_an_answer_is_open(
+    searching: Callable[..., Search],
+) -> None:
+    before = searching(space=space(cells=1))
+    assert before.guide.expects_more
+    before.begin(slots=1)
+    (cell,) = before.take()
+    before.stack.close()
+    # Asked for, trained, and killed before the sampler was told.
+    before.commit(cell)
+    again = searching(space=space(cells=1))
+    assert again.guide.expects_more and not again.guide.is_unfinished
+    again.begin(slots=1)
+    assert wait_until(lambda: again.guide.take(0.1) is None)
+    again.stack.close()
+    assert told(again) == {0: 1.0}
+    over = searching(space=space(cells=1))
+    assert not over.guide.expects_more
+    over.stack.close()
+    assert searching(space=space(cells=2)).guide.expects_more
 
 
 def test_a_question_that_an_earlier_command_answered_is_answered_at_once(

@@ -78,6 +78,37 @@ def test_an_end_that_cannot_be_read_yet_is_looked_at_again(
     assert [event.number for event in search.events() if isinstance(event, Told)] == [0]
 
 
+@pytest.mark.parametrize("something_is_left", [False, True])
+def test_an_end_that_is_never_to_be_read_counts_as_failed(
+    something_is_left: bool,
+    storage: Storage,
+    searching: Callable[..., Search],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    search = searching(space=SPACE.for_search({"cells": 2}))
+    search.begin(slots=1)
+    (cell,) = search.take()
+    latest, left = Storage.latest, None
+    if something_is_left:
+        left = storage.commit(cell, attempt=1, step=20, checkpoint=b"s", part=history(0, 20), previous=None)
+
+    def damaged(storage: Storage, cell_id: str, **options: Any) -> Any:
+        return (left, ["damaged"]) if cell_id == cell else latest(storage, cell_id, **options)
+
+    monkeypatch.setattr(Storage, "latest", damaged)
+    search.commit(cell)
+    search.recorder.submit(cell, step=300, attempt=9)
+    search.guide.reported(cell, 300, Status.COMPLETED)
+    # The recorder cannot read it either: nobody waits for it, and the search goes on.
+    (other,) = search.take()
+    search.train(other)
+    assert wait_until(lambda: search.guide.take(0.1) is None)
+    search.stack.close()
+    told = {event.number: event.result.state for event in search.events() if isinstance(event, Told)}
+    assert told == {0: "failed", 1: "complete"}
+    assert any(f"the end of cell {cell} cannot be read" in line for line in search.said)
+
+
 def test_mlflow_that_is_away_when_the_search_ends_is_no_error(
     searching: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,7 +137,7 @@ def test_what_was_pruned_between_two_looks_is_looked_at_again(
 ) -> None:
     journal, read_parts, reads = Mock(), Storage.read_parts, list[int]()
     comparing = Comparing(
-        Stopper(StopperSpec(kind="asha", grace=10), longest=100),
+        Stopper(StopperSpec(kind="asha"), grace=10),
         cells={"cell": make_cell()},
         storage=storage,
         marks=storage.stops("sweep"),

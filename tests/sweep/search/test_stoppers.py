@@ -10,7 +10,7 @@ from ray.tune.schedulers.async_hyperband import _Bracket
 from search_spaces import load_space_text
 from search_spaces.search import StopperSpec
 from sweep.plan import make_plan
-from sweep.search.guiding import longest_of
+from sweep.search.guiding import default_grace
 from sweep.search.stoppers import Stopper, value_at
 
 
@@ -21,11 +21,11 @@ def come(stopper: Stopper, cell: str, rung: int, value: float) -> bool:
 
 
 def test_rungs() -> None:
-    asha = Stopper(StopperSpec(kind="asha", grace=10, factor=3), longest=300)
+    asha = Stopper(StopperSpec(kind="asha", grace=10, factor=3), grace=1)
     assert asha.rungs(300) == [10, 30, 90, 270]
     assert asha.rungs(270) == [10, 30, 90]
-    assert Stopper(StopperSpec(kind="asha"), longest=300).rungs(300) == [30, 90, 270]
-    assert Stopper(StopperSpec(kind="median", grace=50, every=100), longest=1).rungs(351) == [
+    assert Stopper(StopperSpec(kind="asha"), grace=30).rungs(300) == [30, 90, 270]
+    assert Stopper(StopperSpec(kind="median", grace=50, every=100), grace=1).rungs(351) == [
         50,
         150,
         250,
@@ -34,7 +34,7 @@ def test_rungs() -> None:
 
 
 def test_asha_keeps_the_best_share() -> None:
-    stopper = Stopper(StopperSpec(kind="asha", grace=10, factor=2), longest=100)
+    stopper = Stopper(StopperSpec(kind="asha", grace=10, factor=2), grace=1)
     stops = [come(stopper, str(i), 10, value) for i, value in enumerate([5.0, 6.0, 4.0, 4.5, 4.2, math.nan])]
     # The first goes on; then: 2nd of 2, 1st of 3, 2nd of 4 (2 places), 2nd of 5 (2 places), last.
     assert stops == [False, True, False, False, False, True]
@@ -43,7 +43,7 @@ def test_asha_keeps_the_best_share() -> None:
 def test_asha_stops_all_that_ray_stops_far_from_the_cutoff() -> None:
     draw = random.Random(3)
     ray: Any = _Bracket(10, 100, 3, 0)
-    ours = Stopper(StopperSpec(kind="asha", grace=10, factor=3), longest=100)
+    ours = Stopper(StopperSpec(kind="asha", grace=10, factor=3), grace=1)
     differ = 0
     for index in range(300):
         value = draw.random()
@@ -59,12 +59,12 @@ def test_asha_stops_all_that_ray_stops_far_from_the_cutoff() -> None:
 
 def test_larger_is_better_for_accuracy() -> None:
     spec = StopperSpec(kind="asha", grace=10, factor=2, metric="test/accuracy")
-    stopper = Stopper(spec, longest=100)
+    stopper = Stopper(spec, grace=1)
     assert [come(stopper, str(i), 10, v) for i, v in enumerate([0.5, 0.4, 0.6])] == [False, True, False]
 
 
 def test_median_compares_the_best_so_far_with_the_means_of_others() -> None:
-    stopper = Stopper(StopperSpec(kind="median", grace=10, every=10, least=3), longest=100)
+    stopper = Stopper(StopperSpec(kind="median", grace=10, every=10, least=3), grace=1)
     for cell, values in {"a": (4, 2), "b": (6, 4), "c": (8, 6)}.items():
         for rung, value in zip((10, 20), values, strict=True):
             assert not come(stopper, cell, rung, value)
@@ -78,12 +78,12 @@ def test_median_compares_the_best_so_far_with_the_means_of_others() -> None:
 
 def test_decisions_are_learnt_and_not_taken_again() -> None:
     spec = StopperSpec(kind="asha", grace=10, factor=2)
-    first = Stopper(spec, longest=100)
+    first = Stopper(spec, grace=1)
     decisions = []
     for index, value in enumerate([5.0, 6.0, 4.0]):
         decisions.append(first.decide(str(index), 10, value))
         first.learn(decisions[-1])
-    resumed = Stopper(spec, longest=100)
+    resumed = Stopper(spec, grace=1)
     for decided in decisions:
         resumed.learn(decided)
     assert resumed.decide("new", 10, 4.5) == first.decide("new", 10, 4.5)
@@ -96,7 +96,7 @@ def test_decisions_are_learnt_and_not_taken_again() -> None:
 @pytest.mark.parametrize("kind", ["asha", "median"])
 def test_seeds_of_a_configuration_are_not_its_rivals(kind: str) -> None:
     spec = StopperSpec.model_validate({"kind": kind, "grace": 10, "factor": 2, "least": 1})
-    stopper = Stopper(spec, longest=100, group_of=lambda cell: cell[-1])
+    stopper = Stopper(spec, grace=1, group_of=lambda cell: cell[-1])
     # Seed 1 is harder for all; among its own the second configuration is the best.
     assert not come(stopper, "a0", 10, 1.0) and not come(stopper, "a1", 10, 5.0)
     assert not come(stopper, "b1", 10, 4.0)
@@ -104,7 +104,7 @@ def test_seeds_of_a_configuration_are_not_its_rivals(kind: str) -> None:
 
 
 def test_a_stopped_seed_takes_the_others_along_and_counts_for_nobody() -> None:
-    stopper = Stopper(StopperSpec(kind="median", grace=10, every=10, least=1), longest=100)
+    stopper = Stopper(StopperSpec(kind="median", grace=10, every=10, least=1), grace=1)
     assert not come(stopper, "a", 10, 1.0)
     decided = stopper.decide("b", 10, 2.0)
     along = stopper.along_with(decided, "c")
@@ -126,16 +126,19 @@ def test_nothing_recorded_yet() -> None:
     assert value_at(5, [6], [1.0]) is None
 
 
-def test_the_grace_is_a_tenth_of_the_longest_cell() -> None:
+def test_the_grace_is_a_tenth_of_the_longest_cell_and_lies_behind_the_start() -> None:
     text = """
 name: little
 base: {model: mlp, dataset: mnist-5k, phases: [{lr: 0.1, until: 100}]}
 axes: {length: {path: phases.-1.until, values: [100, 5000, 300]}}
 """
     grid = load_space_text(text)
-    assert longest_of(grid, make_plan(grid)) == 5000
+    assert default_grace(grid, make_plan(grid)) == 500
     ranged = text.replace("axes:", "search:\n  cells: 3\n  axes:").replace(
         "values: [100, 5000, 300]", "low: 100, high: 2000"
     )
     search = load_space_text(ranged)
-    assert search.is_search and longest_of(search, make_plan(search)) == 2000
+    assert search.is_search and default_grace(search, make_plan(search)) == 200
+    # Cells are evaluated at 0 and then every 700 steps: at 500 they would be compared by how they begin.
+    rarely = load_space_text(text.replace("mnist-5k,", "mnist-5k, evaluate_every: 700,"))
+    assert default_grace(rarely, make_plan(rarely)) == 700

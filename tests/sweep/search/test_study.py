@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from optuna.trial import TrialState
 
 from search_spaces.search import SAMPLERS, SearchSpec
 from search_spaces.space import load_space_text
@@ -12,7 +13,7 @@ from sweep.plan import Plan
 from sweep.search.asking import Asking, Ended
 from sweep.search.events import Asked, Event, Known, Result, Told, event_from_json, event_to_json
 from sweep.search.foreseeing import foreseen_plan, search_text
-from sweep.search.study import Study
+from sweep.search.study import DIVERGED, Study
 
 LOSS, ACCURACY = "final/train_loss", "final/test_accuracy"
 AXES = {
@@ -183,3 +184,24 @@ search:
     assert search_text(load_space_text(text.replace("BUDGET", "cells: 1200")).search) == (
         "tpe over lr, batch_size; at most 1,200 cells, 2 a configuration"
     )
+
+
+@pytest.mark.parametrize(
+    ("sampler", "objectives", "state", "constraint"),
+    [
+        ("tpe", (LOSS, "final/steps"), TrialState.COMPLETE, 1.0),
+        ("nsga2", (LOSS, "final/steps"), TrialState.COMPLETE, 1.0),
+        ("random", (LOSS, "final/steps"), TrialState.FAIL, None),
+        ("tpe", (LOSS, ACCURACY), TrialState.COMPLETE, 0.0),
+        ("random", (LOSS, ACCURACY), TrialState.COMPLETE, None),
+        ("tpe", ("final/steps",), TrialState.PRUNED, 0.0),
+    ],
+)
+def test_to_be_stopped_is_no_merit_where_few_steps_are(
+    sampler: str, objectives: tuple[str, ...], state: TrialState, constraint: float | None
+) -> None:
+    study = Study(make_search(sampler, objectives=objectives))
+    study.ask()
+    study.tell(0, Result(state="pruned", objectives=(10.0, 0.5)[: len(objectives)], step=10))
+    (trial,) = study._optuna().trials  # pyright: ignore[reportPrivateUsage]
+    assert (trial.state, trial.constraints.get(DIVERGED)) == (state, constraint)
