@@ -18,7 +18,7 @@ from search_spaces import Space
 from sweep.errors import ClusterError, LedgerError
 from sweep.invocation import DASHBOARD, hint, unmistakable
 from sweep.plan import make_plan
-from sweep.run_options import RESTARTED
+from sweep.run_options import RESTARTED, UNATTENDED
 from sweep.stored import stored_sha256, stored_space
 from trainers.errors import ConfigError
 
@@ -46,6 +46,7 @@ class Submission:
         options: More options of `sweep run`, or `sweep search`, ready for its command line.
         with_code: Whether this machine's code goes along.
         restarts: How often a job that died is followed by another.
+        unattended: Whether nobody follows it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Submission:
     options: Sequence[str] = ()
     with_code: bool = True
     restarts: int = 3
+    unattended: bool = False
 
     @property
     def entrypoint(self) -> str:
@@ -77,7 +79,9 @@ def submit(jobs: Jobs, submission: Submission, *, restarted: bool = False) -> Jo
     """
     space = submission.space
     travelling = _stored(submission.name) if space is None else space
-    environment = JOB_ENVIRONMENT | {DASHBOARD: jobs.address} | ({RESTARTED: "1"} if restarted else {})
+    told = {RESTARTED: restarted, UNATTENDED: submission.unattended}
+    environment = JOB_ENVIRONMENT | {DASHBOARD: jobs.address}
+    environment |= {name: "1" for name, is_so in told.items() if is_so}
     with tempfile.TemporaryDirectory(prefix="sweep-submit-") as folder:
         if travelling is not None:
             # A point that is no valid cell is said here, and not in the log of a driver.

@@ -370,7 +370,7 @@ class SweepRun:
     @property
     def _waits_itself(self) -> bool:
         """Whether nobody would begin this driver again: it waits for MLflow itself (`sweep.patience`)."""
-        return self._options.restarted and not self._stop.asked()
+        return self._options.unattended and not self._stop.asked()
 
     def _next_step(self, code: int) -> str:
         """Return what goes on after an end with this code: a command, or KubeRay by itself."""
