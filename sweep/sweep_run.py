@@ -287,7 +287,8 @@ class SweepRun:
             failed = [cell for cell in left if cell in fates and fates[cell].status is Status.FAILED]
             self._forget_met_requests(fates)
             self._ledger.finish_sweep(self._sweep, self._standing(fates))
-            if self._stop.why == AS_ASKED:
+            # A signal is followed by another driver, which is to find the request.
+            if self._stop.why == AS_ASKED and self._stop.is_wanted:
                 self._ledger.clear_stop(self._sweep)
             is_over = not left or (self._options.failed_is_done and len(failed) == len(left))
             self._spending.close(is_over=self._stop.is_wanted or (is_over and not self._asks_on))

@@ -116,6 +116,22 @@ def test_a_stop_that_was_asked_while_there_was_no_driver(ledger: Ledger, places:
         assert "its driver does so" in request_stop(places.tracking_uri, "writes", ())
 
 
+@pytest.mark.parametrize("signalled", [False, True])
+def test_a_stop_that_was_asked_before_a_signal_is_kept_for_the_driver_that_follows(
+    signalled: bool, ledger: Ledger, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(run: SweepRun, looked: object) -> dict[str, str]:
+        run._ledger.request_stop(run._sweep)
+        run._stop.ask(AS_ASKED)
+        run._stop.signalled = signalled
+        return {}
+
+    monkeypatch.setattr(SweepRun, "_make_missing", stopped)
+    space, said = load_space_text(SPACE), Console(file=io.StringIO())
+    assert run_sweep(space, places, RunOptions(name="writes"), said) == EXIT_INTERRUPTED
+    assert ledger.requests(ledger.find_sweep("writes")).stop == signalled
+
+
 @pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("away", ["at the look", "at the end", "while it records"])
 def test_who_is_told_to_stop_while_mlflow_is_away_is_to_go_on(
