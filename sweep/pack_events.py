@@ -84,11 +84,14 @@ class PackEvents:
         self._node_use = {**self._node_use, node: use}
 
     def nodes(self) -> dict[str, float]:
-        """Return how busy the nodes are that were heard of since the last call, as `NODE/NAME`."""
+        """Return how busy the nodes are that were heard of since the last call, as `NODE/NAME`.
+
+        And how many trials those run that are only between two commits.
+        """
         heard, self._node_use = self._node_use, {}
         running = Counter(node for pack, node in list(self._node_of.items()) if pack in self._begun)
         found = {f"{node}/{name}": value for node, use in heard.items() for name, value in use.items()}
-        return found | {f"{node}/{names.TRIALS_RUNNING}": float(running[node]) for node in heard}
+        return found | {f"{node}/{names.TRIALS_RUNNING}": float(running[node]) for node in {*heard, *running}}
 
     def prefer(self, order: Sequence[str]) -> None:
         """Let the packs that have not begun come in this order of their cells. From any thread."""
