@@ -105,6 +105,10 @@ class PackEvents:
         last = len(rank)
         return sorted(packs, key=lambda pack: min(rank.get(cell, last) for cell in self._packs[pack].cells))
 
+    def is_reordered(self) -> bool:
+        """Whether packs are to begin in another order than when that was last asked for."""
+        return self._rank is not self._applied
+
     def held_seconds(self) -> float:
         """Return for how long packs have been on workers, all of them together. From any thread."""
         now = time.monotonic()

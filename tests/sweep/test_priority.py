@@ -81,9 +81,12 @@ def test_the_order_changes_for_packs_that_wait(plan: Plan) -> None:
     begun.append(begins())
     assert begun == cells[:1]
     order = in_wished_order(plan, cells, ["alpha_dom=inf"], said.append)
+    assert not events.is_reordered()
     events.prefer(order)
+    assert events.is_reordered(), "so that what waits for a worker is taken back"
     begun.append(begins())
     begun.append(begins())
+    assert not events.is_reordered()
     assert begun[1:] == [cell for cell in order if cell != cells[0]][:2] != cells[1:3]
     assert in_wished_order(plan, cells, ["alpha_don=2"], said.append) == cells
     assert len(said) == 1 and "Did you mean 'alpha_dom'" in said[0]
