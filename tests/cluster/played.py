@@ -36,6 +36,7 @@ class Played(Jobs):
         self.address = "http://played"
         self.submitted = 0
         self.restarted: list[str | None] = []
+        self.unattended: list[str | None] = []
         self.dashboards: set[str] = set()
         self._ends = list(ends)
         self._newest = list(newest)
@@ -54,6 +55,7 @@ class Played(Jobs):
             raise self._refusals.pop(0)
         self.submitted += 1
         self.restarted.append(runtime_env["env_vars"].get("SWEEP_RESTARTED"))
+        self.unattended.append(runtime_env["env_vars"].get("SWEEP_UNATTENDED"))
         self.dashboards.add(runtime_env["env_vars"]["SWEEP_DASHBOARD"])
         return RUNNING
 
