@@ -98,10 +98,8 @@ class PackEvents:
         self._rank = {cell_id: place for place, cell_id in enumerate(order)}
 
     def in_order(self, packs: list[int]) -> list[int]:
-        """Return waiting packs in the order in which they are to begin; sorts them when that has changed."""
-        if (rank := self._rank) is self._applied:
-            return packs
-        self._applied = rank
+        """Return waiting packs in the order in which they are to begin."""
+        rank = self._applied = self._rank
         last = len(rank)
         return sorted(packs, key=lambda pack: min(rank.get(cell, last) for cell in self._packs[pack].cells))
 

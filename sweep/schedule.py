@@ -196,7 +196,6 @@ class _Queue(_Unsaved, Searcher):
         idle = not (self._waiting or self._running)
         added = self._events.more(SECONDS_TO_WAIT_FOR_MORE if idle else 0.0)
         self._waiting.extend(added or ())
-        self._waiting = self._events.in_order(self._waiting)
         for place, pack in enumerate(self._waiting):
             if self._events.ready(pack):
                 del self._waiting[place]
@@ -218,6 +217,10 @@ class _Queue(_Unsaved, Searcher):
     def begun(self, trial_id: str) -> None:
         """A worker has begun a trial."""
         self._handed_over.pop(trial_id, None)
+
+    def put_in_order(self) -> None:
+        """Let the packs that wait here begin in the order that is wished now."""
+        self._waiting = self._events.in_order(self._waiting)
 
     def may_be_taken_back(self, trial: Trial) -> bool:
         """Whether a trial still waits for a worker."""
@@ -254,6 +257,7 @@ class _InOrder(_Unsaved, FIFOScheduler):
                 if controller is not None and trial in getattr(controller, "_staged_trials", ()):
                     # Otherwise a worker would be kept for it.
                     controller._unstage_trial_with_resources(trial)
+            self._queue.put_in_order()
         if len(trials) > ENDED_TRIALS_KEPT:
             ended = {trial for trial in trials if trial.is_finished()}
             trials[:] = [trial for trial in trials if trial not in ended]

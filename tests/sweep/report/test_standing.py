@@ -164,8 +164,8 @@ def test_nodes_are_shown_while_cells_run(record: Record) -> None:
         busy = replace(record, nodes=nodes, nodes_ms=int(1000 * (time.time() - seconds)))
         console = Console(file=io.StringIO(), width=120)
         show(busy, console, pictures=False)
-        [line] = [one for one in console.file.getvalue().splitlines() if "m0:" in one]
-        assert line.split("  ")[1:] and line.strip().startswith(when), line
+        [line] = [one for one in console.file.getvalue().splitlines() if " m0: 2 trials" in one]
+        assert line.split("  ", 2)[1] == when
         assert "m0: 2 trials, processors 93 %, gpu 0 memory 12 %, memory 41 %" in line
         assert standing_of(busy).to_json()["nodes_seconds"] == pytest.approx(seconds, abs=5.0)
     over = {cell: replace(o, status=Status.COMPLETED) for cell, o in record.outcomes.items()}
