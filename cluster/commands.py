@@ -122,8 +122,9 @@ def submit(
         search=search,
         options=context.args,
         with_code=not image_code,
+        unattended=detach,
     )
-    _submit(submission, address, detach=detach)
+    _submit(submission, address)
 
 
 @functools.wraps(resume_here)
@@ -140,7 +141,7 @@ def resume(**options: Any) -> None:
 
     words = _in_words({**options, "address": None}, resume_here)
     _check_words(words, resume_here)
-    _submit(Submission(name=options["name"], space=None, options=words), address, detach=False)
+    _submit(Submission(name=options["name"], space=None, options=words), address)
 
 
 def logs(name: NameArgument, address: RayOption = None) -> None:
@@ -291,7 +292,7 @@ def _to_run(space: "Space", given: Mapping[str, Any], *, search: bool, how: str)
     return space
 
 
-def _submit(submission: "Submission", address: str | None, *, detach: bool) -> None:
+def _submit(submission: "Submission", address: str | None) -> None:
     from cluster.secrets import log_in
 
     place = log_in(address)
@@ -300,7 +301,7 @@ def _submit(submission: "Submission", address: str | None, *, detach: bool) -> N
     from cluster.submission import submit_and_follow
 
     jobs, rejoin = Jobs(place), _rejoin(submission.name, address)
-    if detach:
+    if submission.unattended:
         _say(f"job {submit_only(jobs, submission).id}; follow it with: {rejoin}")
         return
     try:

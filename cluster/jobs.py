@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
@@ -27,6 +28,11 @@ KEY_SWEEP, KEY_SPACE, KEY_NUMBER = "sweep", "space_sha256", "number"
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_COME_BACK = 600.0
 """How long a cluster that does not answer any more is waited for: as long as a head takes to be replaced."""
+SECONDS_OF_SILENCE = 60.0
+"""How long a log may say nothing before it is asked for anew, and a request may be without an answer.
+
+A connection may be dead without either end knowing. A driver that has nothing to say costs one more reading.
+"""
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
 _NOISY = (
@@ -34,8 +40,15 @@ _NOISY = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-_LOST = (ConnectionError, requests.RequestException, RuntimeError, OSError)
+_LOST = (ConnectionError, requests.RequestException, aiohttp.ClientError, RuntimeError, OSError)
 """What Ray's client raises when the dashboard is away, in one way or another."""
+
+
+class _Client(JobSubmissionClient):
+    """Ray's client, which would wait for an answer without end."""
+
+    def _do_request(self, *words: Any, **options: Any) -> requests.Response:
+        return super()._do_request(*words, **{"timeout": SECONDS_OF_SILENCE, **options})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +98,12 @@ class Jobs:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         try:
             with _own_address(address):
-                self._client = JobSubmissionClient(address)
+                self._client = _Client(address)
         except AuthenticationError as error:
-            raise ClusterError(_refused(address)) from error
+            raise ClusterError(_refused(address), transient=False) from error
         except _LOST as error:
             if "401" in str(error) or "403" in str(error) or "uthentication" in str(error):
-                raise ClusterError(_refused(address)) from error
+                raise ClusterError(_refused(address), transient=False) from error
             raise ClusterError(
                 f"no Ray cluster at {address}: {_short(error)} Expected its dashboard, such as "
                 "http://127.0.0.1:8265. Is it started, and the tunnel open?"
@@ -156,12 +169,14 @@ class Jobs:
             raise ClusterError(
                 f"sweep {sweep!r} is being resumed (job {job.id}) with the space that is stored with it, and "
                 "whether that is this one cannot be seen from here, without the nodes' MLflow as "
-                "MLFLOW_TRACKING_URI. Submit it again once the job has ended, or choose another --name."
+                "MLFLOW_TRACKING_URI. Submit it again once the job has ended, or choose another --name.",
+                transient=False,
             )
         if running != space_sha256:
             raise ClusterError(
                 f"sweep {sweep!r} is running with another space (job {job.id}); stop it first "
-                f"({hint('stop', sweep)}), or choose another --name."
+                f"({hint('stop', sweep)}), or choose another --name.",
+                transient=False,
             )
         return job
 
@@ -195,7 +210,8 @@ class Jobs:
 
     async def _tail(self, job_id: str, log: "Log") -> None:
         log.begin()
-        async for piece in self._client.tail_job_logs(job_id):
+        pieces = self._client.tail_job_logs(job_id)
+        while (piece := await asyncio.wait_for(anext(pieces, None), SECONDS_OF_SILENCE)) is not None:
             log.take(piece)
 
     def _look(self, job: Job) -> Job | None:

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 
 from cluster.spec import ClusterSpec
+from sweep.run_options import UNATTENDED
 
 _SCRIPT = """\
 #!/bin/bash
@@ -28,8 +29,9 @@ _SCRIPT = """\
 #SBATCH --signal=B:TERM@{grace}
 set -eo pipefail
 # It may come while Ray is still being started. A second time would end the driver at once: once is enough.
-told=0 woken=0 driver= passed_on=0
+told=0 woken=0 driver= passed_on=0 deadline=0
 pass_on() {{
+    ((told)) || deadline=$((SECONDS + {grace}))
     told=1 woken=1
     if [[ -n $driver ]] && ((!passed_on)); then
         passed_on=1
@@ -44,6 +46,10 @@ set -u
 export MLFLOW_TRACKING_URI={tracking_uri}
 export SWEEP_STORAGE={storage}
 export RAY_USAGE_STATS_ENABLED=0
+# The other machines are told at the end of the job alone, when nothing is left that they could finish.
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
+# Nobody is there who would start it again, so what is away for a moment when it begins is waited for.
+export {unattended}=1
 # Others use these machines too: without the token nobody runs code here. It lies in the shared home.
 export RAY_AUTH_MODE=token
 (umask 077 && ray get-auth-token --generate >/dev/null)
@@ -92,10 +98,18 @@ if ((!told)); then
 fi
 trap '' TERM
 
+# SLURM's controller may be away for a moment, so it is asked again for as long as there is time.
+insist() {{
+    until "$@"; do
+        ((SECONDS < deadline)) || return
+        sleep 2
+    done
+}}
 # A driver that was told and ended by itself all the same (0, 1, 2) has nothing left to make; and a job that
-# somebody has cancelled stays cancelled.
-if ((told && code > 2)) && [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then
-    scontrol requeue "$SLURM_JOB_ID"
+# somebody has cancelled stays cancelled, which only an answer says.
+if ((told && code > 2)); then
+    state=$(insist squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) || state=RUNNING
+    [[ $state != RUNNING ]] || insist scontrol requeue "$SLURM_JOB_ID" || true
 fi
 exit "$code"
 """
@@ -128,6 +142,7 @@ def batch_script(
         options="".join(f"#SBATCH {key}={value}\n" for key, value in asked.items() if value),
         time=slurm.time_limit,
         grace=slurm.grace_seconds,
+        unattended=UNATTENDED,
         setup="\n".join(slurm.setup),
         tracking_uri=shlex.quote(spec.tracking_uri),
         storage=shlex.quote(spec.storage),

@@ -8,17 +8,19 @@ its log; one that comes to an end is not.
 import os
 import shlex
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from cluster.jobs import Job, Jobs, Log
+from cluster.jobs import SECONDS_TO_COME_BACK, Job, Jobs, Log
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
 from search_spaces import Space
 from sweep.errors import ClusterError, LedgerError
 from sweep.invocation import DASHBOARD, hint, unmistakable
 from sweep.plan import make_plan
-from sweep.run_options import RESTARTED
+from sweep.run_options import RESTARTED, UNATTENDED
 from sweep.stored import stored_sha256, stored_space
 from trainers.errors import ConfigError
 
@@ -34,6 +36,11 @@ JOB_ENVIRONMENT = {
 INTERRUPTED = 130
 FAILED = 1
 
+SECONDS_BETWEEN_TRIES = 5.0
+"""How often a cluster that has just come back is asked again for what it refuses."""
+
+Answer = TypeVar("Answer")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
@@ -46,6 +53,7 @@ class Submission:
         options: More options of `sweep run`, or `sweep search`, ready for its command line.
         with_code: Whether this machine's code goes along.
         restarts: How often a job that died is followed by another.
+        unattended: Whether nobody follows it.
     """
 
     name: str
@@ -54,6 +62,7 @@ class Submission:
     options: Sequence[str] = ()
     with_code: bool = True
     restarts: int = 3
+    unattended: bool = False
 
     @property
     def entrypoint(self) -> str:
@@ -77,7 +86,9 @@ def submit(jobs: Jobs, submission: Submission, *, restarted: bool = False) -> Jo
     """
     space = submission.space
     travelling = _stored(submission.name) if space is None else space
-    environment = JOB_ENVIRONMENT | {DASHBOARD: jobs.address} | ({RESTARTED: "1"} if restarted else {})
+    told = {RESTARTED: restarted, UNATTENDED: submission.unattended}
+    environment = JOB_ENVIRONMENT | {DASHBOARD: jobs.address}
+    environment |= {name: "1" for name, is_so in told.items() if is_so}
     with tempfile.TemporaryDirectory(prefix="sweep-submit-") as folder:
         if travelling is not None:
             # A point that is no valid cell is said here, and not in the log of a driver.
@@ -128,7 +139,7 @@ def submit_and_follow(
         if state is None:
             if not _is_back(jobs, say):
                 return FAILED
-            state = jobs.newest(submission.name)
+            state = _insist(lambda: jobs.newest(submission.name), say)
             if state is not None and state.id == job.id and not state.over:
                 # Only the connection was lost.
                 continue
@@ -140,7 +151,7 @@ def submit_and_follow(
             say(f"its driver died {restarts} times ({_why(state)}); look at: {logs}")
             return FAILED
         # A new head knows nothing of the old one's jobs, so that this one may have the same id.
-        job, log = submit(jobs, submission, restarted=True), Log(write)
+        job, log = _insist(lambda: submit(jobs, submission, restarted=True), say), Log(write)
         say(f"its driver died ({_why(state)}); it goes on as job {job.id} from the last checkpoints")
 
 
@@ -159,7 +170,7 @@ def follow(jobs: Jobs, name: str, *, write: Callable[[str], None], say: Callable
     while (state := jobs.follow(job, log)) is None:
         if not _is_back(jobs, say):
             return FAILED
-        newest = jobs.newest(name)
+        newest = _insist(lambda: jobs.newest(name), say)
         if newest is None:
             break
         # Only the connection was lost; or somebody has submitted it again meanwhile.
@@ -177,6 +188,25 @@ def _is_back(jobs: Jobs, say: Callable[[str], None]) -> bool:
     if not is_back:
         say("it stayed away; once it is back, submit the sweep again")
     return is_back
+
+
+def _insist(ask: Callable[[], Answer], say: Callable[[str], None]) -> Answer:
+    """Ask a cluster that has just come back again and again: not all of it is there at once.
+
+    Raises:
+        ClusterError: It has refused for as long as a cluster is waited for, or refuses for good.
+    """
+    deadline, told = time.monotonic() + SECONDS_TO_COME_BACK, False
+    while True:
+        try:
+            return ask()
+        except ClusterError as error:
+            if not error.transient or time.monotonic() >= deadline:
+                raise
+            if not told:
+                say(f"{error} Trying again for {SECONDS_TO_COME_BACK / 60:g} minutes.")
+            told = True
+        time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def ending(job: Job) -> int | None:

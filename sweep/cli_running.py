@@ -29,7 +29,7 @@ from sweep.cli_options import (
 from sweep.completion import complete_cell, one_of
 from sweep.console import output
 from sweep.invocation import TRAINS, hint
-from sweep.patience import patiently
+from sweep.patience import is_unattended, patiently
 from sweep.places import Places
 from sweep.run_options import FAILED_IS_DONE, RESTARTED
 from trainers.errors import ConfigError
@@ -356,7 +356,7 @@ def _resume(name: str, places: Places, *, cells: list[str] | None, **options: An
         space = stored_space(places.tracking_uri, name)
         return space, frozenset(cells_named(places.tracking_uri, name, cells)) if cells else None
 
-    space, only = patiently(look, _say) if _restarted() else look()
+    space, only = patiently(look, _say) if is_unattended() else look()
     _run(space, places, name=name, only=only, **options)
 
 
@@ -366,18 +366,18 @@ def _run(space: Any, places: Places, **options: Any) -> None:
     from sweep.run_options import TRIAL, RunOptions
 
     unsaid = frozenset(option for option in TRIAL if options[option] is None)
-    said = {option: value for option, value in options.items() if option not in unsaid}
-    failed_is_done = bool(os.environ.get(FAILED_IS_DONE))
-    given = RunOptions(**said, unsaid=unsaid, restarted=_restarted(), failed_is_done=failed_is_done)
+    given = RunOptions(
+        **{option: value for option, value in options.items() if option not in unsaid},
+        unsaid=unsaid,
+        restarted=bool(os.environ.get(RESTARTED)),
+        unattended=is_unattended(),
+        failed_is_done=bool(os.environ.get(FAILED_IS_DONE)),
+    )
 
     def make() -> int:
         return run_sweep(space, places, given, output())
 
-    raise typer.Exit(patiently(make, _say) if given.restarted else make())
-
-
-def _restarted() -> bool:
-    return bool(os.environ.get(RESTARTED))
+    raise typer.Exit(patiently(make, _say) if given.unattended else make())
 
 
 def _say(line: str) -> None:

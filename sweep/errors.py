@@ -81,7 +81,19 @@ class NotConfirmedError(SharpflatError):
 
 
 class ClusterError(SharpflatError):
-    """There is no Ray cluster, or it cannot run a trial."""
+    """There is no Ray cluster, or it cannot run a trial.
+
+    Args:
+        message: What was found.
+        transient: Whether trying again later can help.
+    """
 
     exit_code = 2
-    transient = True
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class NoRoomError(ClusterError):
+    """No node has room for a trial; where nodes may still come they have been waited for."""

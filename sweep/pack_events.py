@@ -84,23 +84,28 @@ class PackEvents:
         self._node_use = {**self._node_use, node: use}
 
     def nodes(self) -> dict[str, float]:
-        """Return how busy the nodes are that were heard of since the last call, as `NODE/NAME`."""
+        """Return how busy the nodes are that were heard of since the last call, as `NODE/NAME`.
+
+        And how many trials those run that are only between two commits.
+        """
         heard, self._node_use = self._node_use, {}
         running = Counter(node for pack, node in list(self._node_of.items()) if pack in self._begun)
         found = {f"{node}/{name}": value for node, use in heard.items() for name, value in use.items()}
-        return found | {f"{node}/{names.TRIALS_RUNNING}": float(running[node]) for node in heard}
+        return found | {f"{node}/{names.TRIALS_RUNNING}": float(running[node]) for node in {*heard, *running}}
 
     def prefer(self, order: Sequence[str]) -> None:
         """Let the packs that have not begun come in this order of their cells. From any thread."""
         self._rank = {cell_id: place for place, cell_id in enumerate(order)}
 
     def in_order(self, packs: list[int]) -> list[int]:
-        """Return waiting packs in the order in which they are to begin; sorts them when that has changed."""
-        if (rank := self._rank) is self._applied:
-            return packs
-        self._applied = rank
+        """Return waiting packs in the order in which they are to begin."""
+        rank = self._applied = self._rank
         last = len(rank)
         return sorted(packs, key=lambda pack: min(rank.get(cell, last) for cell in self._packs[pack].cells))
+
+    def is_reordered(self) -> bool:
+        """Whether packs are to begin in another order than when that was last asked for."""
+        return self._rank is not self._applied
 
     def held_seconds(self) -> float:
         """Return for how long packs have been on workers, all of them together. From any thread."""

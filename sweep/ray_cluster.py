@@ -18,7 +18,7 @@ from ray._private import node, ray_constants
 from ray._private import worker as ray_worker
 from ray.exceptions import RayError
 
-from sweep.errors import ClusterError
+from sweep.errors import ClusterError, NoRoomError
 from sweep.lanes import free_gpu_bytes
 from sweep.progress import count_of
 
@@ -104,13 +104,16 @@ def require_reachable(address: str | None) -> None:
         host = urlsplit(address).hostname
         raise ClusterError(
             f"--address: {address} is a cluster's dashboard, for `sweep submit` and `sweep resume`; expected "
-            f"the address of its control store (GCS), such as {host}:{GCS_PORT}, or auto on one of its nodes."
+            f"the address of its control store (GCS), such as {host}:{GCS_PORT}, or auto on one of its "
+            "nodes.",
+            transient=False,
         )
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ClusterError(
             f"--address: found {address!r}; expected HOST:PORT of a cluster's control store (GCS), such as "
-            f"HOST:{GCS_PORT}, or auto on one of its nodes."
+            f"HOST:{GCS_PORT}, or auto on one of its nodes.",
+            transient=False,
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_CONNECT).close()
@@ -235,7 +238,7 @@ class Cluster:
             At least 1; 0 where somebody has asked to stop meanwhile.
 
         Raises:
-            ClusterError: Not even one does, so that Tune would wait forever.
+            NoRoomError: Not even one does, so that Tune would wait forever.
         """
         if found := self.room(resources):
             return found
@@ -257,7 +260,7 @@ class Cluster:
                     waited += SECONDS_BETWEEN_LOOKS
             finally:
                 ray.cancel(wish)
-        raise ClusterError(
+        raise NoRoomError(
             f"{_lacking(resources)}" + (f", after {waited / 60:g} minutes of waiting." if waited else ".")
         )
 

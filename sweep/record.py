@@ -33,6 +33,9 @@ from trainers.cell import Cell
 SEED_AXIS = "seed"
 HTTP_READERS = 8
 
+SECONDS_NODES_ARE_SHOWN = 60.0
+"""A node that the driver has not told of for so long, while it told of another, runs nothing any more."""
+
 # SQL has no infinity: MLflow stores the largest double in its place.
 STORED_INFINITY = 1.7976931348623157e308
 
@@ -114,6 +117,7 @@ class Record:
         description: The first line of what the space says of itself.
         search: What a search has asked and what came of it; `None` for a grid.
         nodes: Node to how busy it was when last heard of, by the names of `sweep.node_use`.
+        nodes_ms: When the driver last told of one; 0 where it never did.
         driver_since_ms: When the last of its drivers began; 0 where there was none.
         is_driven: Whether a driver holds it, as far as that can be told from here.
         lease_beat: What its driver changes all the time; empty where there never was one.
@@ -148,6 +152,7 @@ class Record:
     description: str = ""
     search: Account | None = None
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    nodes_ms: int = 0
     driver_since_ms: int = 0
     is_driven: bool = False
     lease_beat: str = ""
@@ -245,6 +250,7 @@ def load_record(tracking_uri: str, name: str) -> Record:
     }
     tags = parent.data.tags
     stated = StatedCells(space)
+    nodes, nodes_ms = _nodes(parent)
     return Record(
         name=name,
         space_name=tags.get(names.TAG_SPACE, space.name),
@@ -268,7 +274,8 @@ def load_record(tracking_uri: str, name: str) -> Record:
         text=space.text,
         stated=stated,
         description=(space.description.strip().splitlines() or [""])[0].rstrip("."),
-        nodes=_nodes(parent.data.metrics),
+        nodes=nodes,
+        nodes_ms=nodes_ms,
         driver_since_ms=_driver_since_ms(parent),
         is_driven=current_holder(parent) is not None,
         lease_beat=tags.get(names.TAG_LEASE_BEAT, ""),
@@ -290,13 +297,23 @@ def _axes(
     }
 
 
-def _nodes(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _nodes(parent: ParentRun) -> tuple[dict[str, dict[str, float]], int]:
+    """Return how busy the nodes were when the driver last heard of them, and when that was."""
+    metrics = [
+        metric
+        # With their steps (the sweep's age in seconds), which `parent.data.metrics` lacks.
+        for metric in parent.data.to_proto().metrics
+        if metric.key.startswith(names.SYSTEM_METRIC_PREFIX)
+    ]
     found: dict[str, dict[str, float]] = {}
-    for key, value in metrics.items():
-        if key.startswith(names.SYSTEM_METRIC_PREFIX):
-            node, _, name = key.removeprefix(names.SYSTEM_METRIC_PREFIX).rpartition("/")
-            found.setdefault(node, {})[name] = value
-    return found
+    heard: dict[str, int] = {}
+    for metric in metrics:
+        node, _, name = metric.key.removeprefix(names.SYSTEM_METRIC_PREFIX).rpartition("/")
+        found.setdefault(node, {})[name] = metric.value
+        heard[node] = max(heard.get(node, 0), metric.step)
+    newest = max(heard.values(), default=0)
+    shown = {node: use for node, use in found.items() if newest - heard[node] <= SECONDS_NODES_ARE_SHOWN}
+    return shown, max((metric.timestamp for metric in metrics), default=0)
 
 
 def _driver_since_ms(parent: ParentRun) -> int:

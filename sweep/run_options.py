@@ -10,6 +10,9 @@ from sweep.lanes import lanes_text
 RESTARTED = "SWEEP_RESTARTED"
 """Environment variable that is set where no user has started a driver, but what keeps it going."""
 
+UNATTENDED = "SWEEP_UNATTENDED"
+"""Environment variable that is set where a user has started a driver and does not look at it."""
+
 FAILED_IS_DONE = "SWEEP_FAILED_IS_DONE"
 """Environment variable that is set where whatever fails is begun again on another cluster (KubeRay).
 
@@ -49,6 +52,7 @@ class RunOptions:
         cost_limit: Stop cleanly once this command has cost so much; `None` is never.
         system_metrics: Whether it is recorded how busy the nodes are.
         restarted: Whether an earlier driver is started again by itself; then a request to stop still counts.
+        unattended: Whether nobody would start the driver again; then it waits for MLflow at its end, too.
         failed_is_done: Whether cells that failed are an end as good as any; see `FAILED_IS_DONE`.
         price: Of a device-hour: of a GPU, or of a CPU where trials have no GPU.
     """
@@ -74,6 +78,7 @@ class RunOptions:
     price: float = 1.0
     system_metrics: bool = True
     restarted: bool = False
+    unattended: bool = False
     failed_is_done: bool = False
     unsaid: frozenset[str] = frozenset()
 

@@ -27,6 +27,8 @@ from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_NODE, RESULT_PROBLE
 REASON_LENGTH = 400
 SECONDS_TO_WAIT_FOR_MORE = 1.0
 """How long Tune's loop waits, while nothing runs, for packs that are being thought of."""
+MOST_WAITING = 200
+"""So many trials wait for a worker at most: each is a request that Ray looks at whenever a node changes."""
 ENDED_TRIALS_KEPT = 100
 """How many trials Tune may hold before those that have ended are let go of."""
 
@@ -46,6 +48,10 @@ class Events(Protocol):
 
     def in_order(self, packs: list[int]) -> list[int]:
         """Return waiting packs in the order in which they are to begin."""
+        ...
+
+    def is_reordered(self) -> bool:
+        """Whether that order is another one than when it was last asked for."""
         ...
 
     def started(self, pack: int) -> None:
@@ -83,7 +89,7 @@ def run_packs(
     hang_seconds: float,
     resources: Resources,
     max_failures: int,
-    slots: int,
+    num_waiting: int,
     events: Events,
     stop: Callable[[], bool],
 ) -> None:
@@ -98,7 +104,7 @@ def run_packs(
         hang_seconds: A worker whose work stands still for so long ends itself, as if it had been killed.
         resources: Of one trial.
         max_failures: How often a pack is tried again after a worker died or raised, without progress between.
-        slots: How many trials may wait for a worker.
+        num_waiting: How many trials may wait for a worker; see `most_waiting`.
         events: Is asked and told.
         stop: Polled by Tune's loop; once true, trials end after their next commit.
     """
@@ -111,7 +117,7 @@ def run_packs(
         "threads": resources.cpus,
         "gpu": resources.gpus > 0,
     }
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(num_waiting)
     folder = Path(tempfile.mkdtemp(prefix="sweep-tune-"))
     queue = _Queue(packs, events)
     request = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
@@ -123,7 +129,7 @@ def run_packs(
                 # Without end: packs may be added while others run. The queue says when it is over.
                 num_samples=-1,
                 search_alg=queue,
-                scheduler=_Forgetting(),
+                scheduler=_InOrder(events, queue),
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -142,6 +148,21 @@ def run_packs(
         tuner.fit()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def most_waiting(num_packs: int | None, *, slots: int, grows: bool) -> int:
+    """Return how many trials are to wait for a worker.
+
+    A cluster that adds nodes adds them for what waits, so there all do, as far as that goes.
+
+    Args:
+        num_packs: What there is to train; `None` where more comes, which is no more than there is room for.
+        slots: How many trials fit at once on what is there.
+        grows: Whether it is a cluster's nodes that train.
+    """
+    if not grows:
+        return slots
+    return max(slots, MOST_WAITING if num_packs is None else min(num_packs, MOST_WAITING))
 
 
 def _trial_name(trial: Trial) -> str:
@@ -163,6 +184,7 @@ class _Queue(_Unsaved, Searcher):
         self._events = events
         self._waiting = list(packs)
         self._running: set[str] = set()
+        self._handed_over: dict[str, int] = {}
 
     def add(self, packs: Sequence[int]) -> None:
         """Append packs."""
@@ -174,11 +196,11 @@ class _Queue(_Unsaved, Searcher):
         idle = not (self._waiting or self._running)
         added = self._events.more(SECONDS_TO_WAIT_FOR_MORE if idle else 0.0)
         self._waiting.extend(added or ())
-        self._waiting = self._events.in_order(self._waiting)
         for place, pack in enumerate(self._waiting):
             if self._events.ready(pack):
                 del self._waiting[place]
                 self._running.add(trial_id)
+                self._handed_over[trial_id] = pack
                 return {"pack": pack, **self._events.plan(pack).to_config()}
         if self._waiting or self._running or added is not None:
             return None
@@ -187,8 +209,23 @@ class _Queue(_Unsaved, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A trial is over, well or not."""
+        """A trial is over, well or not; or it has been taken back, and its pack waits here again."""
         self._running.discard(trial_id)
+        if (pack := self._handed_over.pop(trial_id, None)) is not None and not error:
+            self._waiting.append(pack)
+
+    def begun(self, trial_id: str) -> None:
+        """A worker has begun a trial."""
+        self._handed_over.pop(trial_id, None)
+
+    def put_in_order(self) -> None:
+        """Let the packs that wait here begin in the order that is wished now."""
+        self._waiting = self._events.in_order(self._waiting)
+
+    def may_be_taken_back(self, trial: Trial) -> bool:
+        """Whether a trial still waits for a worker."""
+        waits = trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None
+        return waits and trial.trial_id in self._handed_over
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to keep; see `_Unsaved`."""
@@ -197,18 +234,31 @@ class _Queue(_Unsaved, Searcher):
         """Nothing to restore; see `_Unsaved`."""
 
 
-class _Forgetting(_Unsaved, FIFOScheduler):
-    """First in, first out; and trials that have ended are let go of.
+class _InOrder(_Unsaved, FIFOScheduler):
+    """First in, first out, with trials taken back that wait when the order changes; forgets ended ones.
 
-    Tune keeps them all for its results and its restore, neither of which is used here, and looks through all
-    of them in every step. It offers no way to drop one. Where its attributes have other names it keeps them.
+    Tune keeps all that have ended for its results and its restore, neither of which is used here, and looks
+    through all of them in every step. It offers no way to drop one, nor one to forget that a trial waits.
+    Where its attributes have other names it keeps them.
     """
+
+    def __init__(self, events: Events, queue: _Queue) -> None:
+        super().__init__()
+        self._events = events
+        self._queue = queue
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the trial to start next; called in every step of Tune's loop."""
         trials: list[Trial] = tune_controller.get_trials()
+        controller = getattr(tune_controller, "_tune_controller", None)
+        if self._events.is_reordered():
+            for trial in filter(self._queue.may_be_taken_back, trials):
+                tune_controller.stop_trial(trial)
+                if controller is not None and trial in getattr(controller, "_staged_trials", ()):
+                    # Otherwise a worker would be kept for it.
+                    controller._unstage_trial_with_resources(trial)
+            self._queue.put_in_order()
         if len(trials) > ENDED_TRIALS_KEPT:
-            controller = getattr(tune_controller, "_tune_controller", None)
             ended = {trial for trial in trials if trial.is_finished()}
             trials[:] = [trial for trial in trials if trial not in ended]
             for name in ("_stopped_trials", "_failed_trials", "_trials_to_cache"):
@@ -240,6 +290,7 @@ class _Forward(_Unsaved, TrialProgressCallback):
         """How far the cells of each pack have come, together."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._queue.begun(trial.trial_id)
         self._events.started(trial.config["pack"])
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

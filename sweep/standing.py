@@ -98,6 +98,7 @@ class Standing:
         losses: The lowest training loss of a cell so far, after each that ended, in the order of their ends.
         search: `None` for a grid.
         nodes: Node to how busy it was when last heard of; empty while no cell runs.
+        nodes_seconds: How long ago the driver last told of one; NaN where it does not.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Standing:
     losses: tuple[float, ...]
     search: Search | None = None
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    nodes_seconds: float = math.nan
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; what is not known is null."""
@@ -143,6 +145,7 @@ class Standing:
                 for d in self.devices
             ],
             "nodes": {node: dict(use) for node, use in self.nodes.items()},
+            "nodes_seconds": _known(self.nodes_seconds),
             "search": None if self.search is None else asdict(self.search),
         }
 
@@ -154,6 +157,7 @@ def standing_of(record: Record, *, now: float | None = None) -> Standing:
         record: The sweep.
         now: Seconds since 1970; default: the clock.
     """
+    now = time.time() if now is None else now
     outcomes = list(record.outcomes.values())
     ended = sorted(
         (o for o in outcomes if _has_ended(o) and o.ended_ms), key=lambda o: (o.ended_ms, o.cell_id)
@@ -164,7 +168,8 @@ def standing_of(record: Record, *, now: float | None = None) -> Standing:
     left = _still_asked_for(record.search) + sum(
         not _has_ended(outcome) and outcome.status is not Status.FAILED for outcome in outcomes
     )
-    speed = _speed(lately, time.time() if now is None else now) if running else math.nan
+    told = now - record.nodes_ms * MILLISECONDS if running and record.nodes else math.nan
+    speed = _speed(lately, now) if running else math.nan
     return Standing(
         name=record.name,
         cells=len(outcomes),
@@ -177,6 +182,7 @@ def standing_of(record: Record, *, now: float | None = None) -> Standing:
         devices=_devices(own, record.driver_since_ms),
         losses=_lowest_so_far(ended),
         nodes=record.nodes if running else {},
+        nodes_seconds=told,
         search=None if record.search is None else _search(record.search),
     )
 

@@ -14,7 +14,7 @@ from sweep.invocation import TRAINS, hint
 from sweep.lease import STALE_SECONDS
 from sweep.names import TRIALS_RUNNING, Status
 from sweep.progress import STYLES, count_of, duration
-from sweep.record import Record
+from sweep.record import SECONDS_NODES_ARE_SHOWN, Record
 from sweep.report.heatmap import HeatmapData, heatmap_data
 from sweep.report.labels import (
     axis_label,
@@ -146,8 +146,13 @@ def _facts(standing: Standing) -> Table:
     for use in standing.devices:
         table.add_row("device", Text(f"{use.device}: {device_text(use)}"))
     for node, use in standing.nodes.items():
-        table.add_row("now", Text(f"{node}: {node_text(use)}"))
+        table.add_row(_when(standing.nodes_seconds), Text(f"{node}: {node_text(use)}"))
     return table
+
+
+def _when(seconds: float) -> str:
+    """Say how long ago a driver last told of its nodes: "now", as long as it does so all the time."""
+    return f"{duration(seconds)} ago" if seconds > SECONDS_NODES_ARE_SHOWN else "now"
 
 
 def device_text(use: DeviceUse) -> str:

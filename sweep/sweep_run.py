@@ -291,7 +291,8 @@ class SweepRun:
             failed = [cell for cell in left if cell in fates and fates[cell].status is Status.FAILED]
             self._forget_met_requests(fates)
             self._ledger.finish_sweep(self._sweep, self._standing(fates))
-            if self._stop.why == AS_ASKED:
+            # A signal is followed by another driver, which is to find the request.
+            if self._stop.why == AS_ASKED and self._stop.is_wanted:
                 self._ledger.clear_stop(self._sweep)
             is_over = not left or (self._options.failed_is_done and len(failed) == len(left))
             self._spending.close(is_over=self._stop.is_wanted or (is_over and not self._asks_on))
@@ -375,7 +376,7 @@ class SweepRun:
     @property
     def _waits_itself(self) -> bool:
         """Whether nobody would begin this driver again: it waits for MLflow itself (`sweep.patience`)."""
-        return self._options.restarted and not self._stop.asked()
+        return self._options.unattended and not self._stop.asked()
 
     def _next_step(self, code: int) -> str:
         """Return what goes on after an end with this code: a command, or KubeRay by itself."""

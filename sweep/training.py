@@ -29,7 +29,7 @@ from sweep.ray_cluster import Cluster, Resources
 from sweep.recorder import Recorder
 from sweep.retention import Retention
 from sweep.run_options import RunOptions
-from sweep.schedule import run_packs
+from sweep.schedule import most_waiting, run_packs
 from sweep.spending import Spending
 from sweep.starting_points import starting_points
 from sweep.stopping import AS_ASKED, Stop
@@ -154,6 +154,8 @@ class Training:
                 joined=options.address is not None,
             )
             watch = self._watching(recorder, progress, retention, events, cluster, first)
+            # With packs that the guide adds, which are no more than there is room for.
+            num_packs = None if guide is not None and guide.expects_more else len(packs)
             with watch, _guided(guide) as begun:
                 if begun is not None:
                     # A cluster's nodes come and go.
@@ -168,7 +170,7 @@ class Training:
                     hang_seconds=options.hang_seconds,
                     resources=resources,
                     max_failures=options.max_failures,
-                    slots=slots,
+                    num_waiting=most_waiting(num_packs, slots=slots, grows=options.address is not None),
                     events=events,
                     stop=self._stop.asked,
                 )

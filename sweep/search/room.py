@@ -2,7 +2,8 @@
 
 A pack holds its worker until its last cell has ended. So the lanes of cells that end early stay empty, and
 what is asked for fills packs that are still to be made: were it asked for sooner, it would wait, drawn
-without knowing what the cells before it came to.
+without knowing what the cells before it came to. One question may wait where there is no worker at all: a
+cluster that has taken its last node away adds one for what waits, and for nothing else.
 """
 
 from collections.abc import Collection, Iterable
@@ -46,8 +47,8 @@ class Room:
         return self.trains(cell_id) or cell_id in self.theirs
 
     def has_place(self) -> bool:
-        """Whether one more question would be trained at once."""
-        free = max(0, self._slots() - self._num_packs) * self._lanes
+        """Whether one more question would be trained at once, or brings a first node."""
+        free = max(0, max(1, self._slots()) - self._num_packs) * self._lanes
         return free > len(self.loose) + len(self.theirs)
 
     def take(self, cells: Iterable[str]) -> None:

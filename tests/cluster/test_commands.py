@@ -14,6 +14,7 @@ from cluster.secrets import LOGIN, RECORD, S3_KEYS, read_environment
 from cluster.submission import Submission
 from search_spaces import load_space, load_space_text
 from sweep.cli import main
+from tests.cluster.played import DONE, Played
 
 SPACE = "name: mine\nbase: {model: mlp, dataset: mnist-5k, phases: [{lr: 1, until: 2}]}\naxes: {seed: [0]}\n"
 SEARCH = SPACE.replace("axes: {seed: [0]}", "search: {axes: {lr: {low: 0.1, high: 1}}}")
@@ -287,6 +288,16 @@ def test_a_space_without_a_grid_is_refused_before_it_travels_or_searched(
         "--cells 8 --sampler random"
     )
     assert sweep("submit", "mine-search", "--resume", "--search", "--address", "http://x") == 2
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_driver_that_nobody_follows_knows(detach: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Played([DONE])
+    monkeypatch.setattr("cluster.jobs.Jobs", lambda place: jobs)
+    words = ["--address", "http://127.0.0.1:9", "--image-code", *(["--detach"] if detach else [])]
+    assert sweep("submit", "demo", "--smoke", *words) == 0
+    assert jobs.unattended == ["1" if detach else None]
+    assert jobs.restarted == [None]
 
 
 def test_how_to_join_again_names_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:

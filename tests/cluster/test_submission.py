@@ -1,11 +1,11 @@
-"""What travels with a job; joining, starting again and leaving, with a cluster that is played."""
+"""What travels with a job, which job is joined, and the command of its driver."""
 
 import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,17 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from cluster.jobs import Job, Jobs, Log, submission_id
+from cluster.jobs import Job, Jobs, submission_id
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
-from cluster.submission import Submission, ending, follow, submit, submit_and_follow
+from cluster.submission import Submission, submit
 from search_spaces import Space, load_space, load_space_text
 from sweep.cli import app
 from sweep.environment import source_state
 from sweep.errors import ClusterError, LedgerUnavailableError
 from sweep.plan import make_plan
+from tests.cluster.played import RUNNING, SPACE, SUBMISSION
 from trainers.errors import ConfigError
 
-SPACE = load_space("demo", smoke=True)
-SUBMISSION = Submission(name="mine", space=SPACE, options=["--commit-every", "1"])
-RUNNING = Job(
-    id="sweep-mine", number=1, space_sha256=SPACE.sha256, status="RUNNING", exit_code=None, message=""
-)
-DONE = replace(RUNNING, status="SUCCEEDED", exit_code=0)
-DIED = replace(RUNNING, status="FAILED", exit_code=None, message="Job supervisor actor died.\nand more")
 PROBE = "def measure(view):\n    return {}\n"
 MODEL = "from torch import nn\n\ndef build(input_shape, num_outputs):\n    return nn.Flatten()\n"
 
@@ -242,126 +236,6 @@ def test_a_running_job_is_joined_for_its_own_space_only(
     else:
         with pytest.raises(ClusterError, match=refusal):
             submit(Running(job), submission)
-
-
-class Played(Jobs):
-    """A cluster that follows a script: what following ends with, and what its newest job is then."""
-
-    def __init__(self, ends: Sequence[Job | None], newest: Sequence[Job | None] = ()) -> None:
-        self.address = "http://played"
-        self.submitted = 0
-        self.restarted: list[str | None] = []
-        self.dashboards: set[str] = set()
-        self._ends = list(ends)
-        self._newest = list(newest)
-
-    def submit(
-        self,
-        sweep: str,
-        *,
-        space_sha256: str,
-        stored_sha256: Callable[[], str],
-        entrypoint: str,
-        runtime_env: Mapping[str, Any],
-    ) -> Job:
-        self.submitted += 1
-        self.restarted.append(runtime_env["env_vars"].get("SWEEP_RESTARTED"))
-        self.dashboards.add(runtime_env["env_vars"]["SWEEP_DASHBOARD"])
-        return RUNNING
-
-    def follow(self, job: Job, log: Log) -> Job | None:
-        return self._ends.pop(0)
-
-    def wait_until_back(self) -> bool:
-        return True
-
-    def newest(self, sweep: str) -> Job | None:
-        return self._newest.pop(0)
-
-
-def followed(jobs: Played) -> tuple[int, str]:
-    lines: list[str] = []
-    silent: Callable[[str], None] = lambda text: None  # noqa: E731
-    return submit_and_follow(jobs, SUBMISSION, write=silent, say=lines.append), "\n".join(lines)
-
-
-@pytest.mark.parametrize("code", [0, 1, 2, 130])
-def test_a_driver_that_ends_by_itself_is_not_started_again(code: int) -> None:
-    jobs = Played([replace(DONE, status="FAILED" if code else "SUCCEEDED", exit_code=code)])
-    assert followed(jobs)[0] == code
-    assert jobs.submitted == 1
-
-
-def test_a_driver_that_died_is_started_again_three_times_at_most() -> None:
-    jobs = Played([DIED, DIED, DONE])
-    code, told = followed(jobs)
-    assert code == 0
-    assert jobs.submitted == 3
-    assert jobs.restarted == [None, "1", "1"]
-    assert jobs.dashboards == {"http://played"}, "for what its log says to type next"
-    assert "its driver died (Job supervisor actor died.); it goes on as job sweep-mine" in told
-    jobs = Played([DIED] * 4)
-    code, told = followed(jobs)
-    assert code == 1 and told.endswith("logs mine --address http://played")
-    assert jobs.submitted == 4
-
-
-def test_a_lost_connection_is_not_a_lost_driver() -> None:
-    jobs = Played([None, DONE], newest=[RUNNING])
-    assert followed(jobs)[0] == 0
-    assert jobs.submitted == 1
-
-
-def test_a_lost_head_is() -> None:
-    jobs = Played([None, DONE], newest=[None])
-    assert followed(jobs)[0] == 0
-    assert jobs.submitted == 2
-
-
-def test_a_driver_that_ended_while_nobody_could_look_has_its_own_code() -> None:
-    jobs = Played([None], newest=[replace(DIED, exit_code=1)])
-    assert followed(jobs)[0] == 1
-    assert jobs.submitted == 1
-
-
-@pytest.mark.parametrize(
-    ("ends", "newest", "code", "said"),
-    [
-        ([None, None, DONE], [RUNNING, RUNNING, RUNNING], 0, "waiting for it to come back"),
-        ([None, DONE], [RUNNING, replace(RUNNING, id="sweep-mine~2", number=2)], 0, "waiting"),
-        ([None], [RUNNING, None], 1, "its driver died (the cluster was lost)"),
-        ([DIED], [RUNNING], 1, "its driver died (Job supervisor actor died.)"),
-    ],
-)
-def test_a_log_is_followed_through_lost_connections(
-    ends: Sequence[Job | None], newest: Sequence[Job | None], code: int, said: str
-) -> None:
-    lines: list[str] = []
-    jobs = Played(ends, newest)
-    assert follow(jobs, "mine", write=lambda text: None, say=lines.append) == code
-    assert said in "\n".join(lines) and not jobs.submitted
-
-
-def test_a_cluster_that_stays_away_is_no_dead_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Played, "wait_until_back", lambda jobs: False)
-    lines: list[str] = []
-    assert follow(Played([None], [RUNNING]), "mine", write=lambda text: None, say=lines.append) == 1
-    assert lines[-1].startswith("it stayed away") and not any("died" in line for line in lines)
-
-
-def test_a_job_that_was_stopped_reads_as_interrupted() -> None:
-    assert ending(replace(RUNNING, status="STOPPED")) == 130
-    assert ending(replace(DIED, exit_code=137)) is None
-
-
-def test_a_log_that_is_read_again_is_shown_once() -> None:
-    shown: list[str] = []
-    log = Log(shown.append)
-    for pieces in (["one\n", "two\n"], ["one\ntw", "o\nthree\n"], ["one\n"], ["one\ntwo\nthree\nfour\n"]):
-        log.begin()
-        for piece in pieces:
-            log.take(piece)
-    assert "".join(shown) == "one\ntwo\nthree\nfour\n"
 
 
 def test_the_driver_s_command_is_quoted() -> None:

@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
-from typer import Exit
 
-from search_spaces import Space, load_space_text
-from sweep import names, patience, training
+from search_spaces import load_space_text
+from sweep import names, training
 from sweep.claims import Claims, queued_cells
-from sweep.cli_running import run
 from sweep.driver import RunOptions, run_sweep
-from sweep.errors import LedgerError, LedgerUnavailableError, StorageError, StorageUnavailableError
+from sweep.errors import LedgerError, StorageError
 from sweep.grid_table import grid_table
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Ledger, Sweep
@@ -118,20 +116,20 @@ def test_a_stop_that_was_asked_while_there_was_no_driver(ledger: Ledger, places:
         assert "its driver does so" in request_stop(places.tracking_uri, "writes", ())
 
 
-@pytest.mark.parametrize("restarted", [False, True])
-def test_what_keeps_a_driver_going_says_so(restarted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[RunOptions] = []
+@pytest.mark.parametrize("signalled", [False, True])
+def test_a_stop_that_was_asked_before_a_signal_is_kept_for_the_driver_that_follows(
+    signalled: bool, ledger: Ledger, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(run: SweepRun, looked: object) -> dict[str, str]:
+        run._ledger.request_stop(run._sweep)
+        run._stop.ask(AS_ASKED)
+        run._stop.signalled = signalled
+        return {}
 
-    def keep(space: Space, places: Places, options: RunOptions, console: Console) -> int:
-        given.append(options)
-        return EXIT_DONE
-
-    monkeypatch.setattr("sweep.driver.run_sweep", keep)
-    if restarted:
-        monkeypatch.setenv("SWEEP_RESTARTED", "1")
-    with pytest.raises(Exit):
-        run("demo", smoke=True)
-    assert [options.restarted for options in given] == [restarted]
+    monkeypatch.setattr(SweepRun, "_make_missing", stopped)
+    space, said = load_space_text(SPACE), Console(file=io.StringIO())
+    assert run_sweep(space, places, RunOptions(name="writes"), said) == EXIT_INTERRUPTED
+    assert ledger.requests(ledger.find_sweep("writes")).stop == signalled
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -191,52 +189,6 @@ def test_a_rayjob_says_whether_another_cluster_is_begun_by_itself(
     told = said.getvalue().rpartition("with: ")[2]
     assert told.startswith("another cluster, begun by itself") == goes_on
     assert "deleting the RayJob" in told
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-@pytest.mark.parametrize(
-    "error", [LedgerUnavailableError("away", transient=True), StorageUnavailableError("away")]
-)
-def test_what_is_away_is_waited_for_where_nobody_would_start_the_driver_again(
-    error: SharpflatError, restarted: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tries: list[str] = []
-
-    def away(space: Space, places: Places, options: RunOptions, console: Console) -> int:
-        tries.append(options.name)
-        if len(tries) < 3:
-            raise error
-        return EXIT_DONE
-
-    monkeypatch.setattr("sweep.driver.run_sweep", away)
-    monkeypatch.setattr(patience, "SECONDS_BETWEEN_TRIES", 0.0)
-    if restarted:
-        monkeypatch.setenv("SWEEP_RESTARTED", "1")
-        with pytest.raises(Exit) as ended:
-            run("demo", smoke=True)
-        assert ended.value.exit_code == EXIT_DONE and len(tries) == 3
-    else:
-        with pytest.raises(type(error)):
-            run("demo", smoke=True)
-        assert len(tries) == 1
-
-
-def test_patience_has_an_end_and_is_for_what_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "SECONDS_BETWEEN_TRIES", 0.01)
-    monkeypatch.setattr(patience, "SECONDS_FOR_RECORD", 0.05)
-    tries, said = list[bool](), list[str]()
-
-    def fail(*, transient: bool) -> None:
-        tries.append(transient)
-        raise LedgerError("away", transient=transient)
-
-    with pytest.raises(LedgerError):
-        patience.patiently(lambda: fail(transient=True), said.append)
-    assert len(tries) > 1 and len(said) == 1
-    tries.clear()
-    with pytest.raises(LedgerError):
-        patience.patiently(lambda: fail(transient=False), said.append)
-    assert tries == [False]
 
 
 @pytest.mark.parametrize("error", [LedgerError("away", transient=True), StorageError("away")])

@@ -87,6 +87,19 @@ def test_a_part_of_a_sweep_does_not_finish_it(ledger: Ledger, ran: Callable[...,
     assert sweep_status(ledger) == "FINISHED"
 
 
+@pytest.mark.parametrize(("address", "waiting"), [("auto", 2), (None, 1)])
+def test_all_that_is_to_be_trained_waits_where_a_cluster_may_add_nodes_for_it(
+    address: str | None,
+    waiting: int,
+    ran: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(training, "run_packs", lambda packs, **named: given.append(named["num_waiting"]))
+    assert ran(address=address)[0] == EXIT_FAILED
+    assert given == [waiting], "two packs, room for one"
+
+
 def test_a_cell_that_was_asked_to_stop_goes_on_when_it_is_named(
     ledger: Ledger,
     places: Places,

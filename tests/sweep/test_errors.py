@@ -9,6 +9,7 @@ from sweep.errors import (
     ClusterError,
     LeaseHeldError,
     LedgerUnavailableError,
+    NoRoomError,
     NotConfirmedError,
     OtherStorageError,
     StorageUnavailableError,
@@ -29,6 +30,8 @@ AGAIN_HELPS: dict[type[SharpflatError], bool] = {
     StorageUnavailableError: True,
     LeaseHeldError: True,
     ClusterError: True,
+    # Another cluster may have room, or this one later.
+    NoRoomError: True,
 }
 
 

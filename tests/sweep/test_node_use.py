@@ -51,10 +51,13 @@ def test_a_node_counts_once_with_all_its_trials() -> None:
         "a/trials_running": 2.0,
         "b/trials_running": 1.0,
     }
-    assert events.nodes() == {}
-    events.failed(0, "broke", "")
+    assert events.nodes() == {"a/trials_running": 2.0, "b/trials_running": 1.0}, "between two commits"
+    for pack in (0, 2):
+        events.failed(pack, "broke", "")
     events.observed(1, "a", {})
     assert events.nodes() == {"a/trials_running": 1.0}
+    events.let_go(1)
+    assert events.nodes() == {}
 
 
 @pytest.mark.parametrize("joined", [False, True])

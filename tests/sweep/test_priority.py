@@ -81,7 +81,11 @@ def test_the_order_changes_for_packs_that_wait(plan: Plan) -> None:
     begun.append(begins())
     assert begun == cells[:1]
     order = in_wished_order(plan, cells, ["alpha_dom=inf"], said.append)
+    assert not events.is_reordered()
     events.prefer(order)
+    assert events.is_reordered(), "so that what waits for a worker is taken back"
+    queue.put_in_order()
+    assert not events.is_reordered()
     begun.append(begins())
     begun.append(begins())
     assert begun[1:] == [cell for cell in order if cell != cells[0]][:2] != cells[1:3]
@@ -127,7 +131,7 @@ def test_a_trial_that_waits_for_another_node_costs_nothing(
     sharing = {cell: Sharing() for cell in cells}
     events = PackEvents(plan.cells, [[cell] for cell in cells], sharing, Mock(), Mock(), Mock(), print)
     forward = _Forward(events, Mock())
-    trials: list[Any] = [SimpleNamespace(config={"pack": pack}) for pack in range(2)]
+    trials: list[Any] = [SimpleNamespace(trial_id=str(pack), config={"pack": pack}) for pack in range(2)]
     for trial in trials:
         forward.on_trial_start(0, trials, trial)
     events.observed(0, "lost", {})

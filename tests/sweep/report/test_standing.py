@@ -160,12 +160,35 @@ def test_a_device_is_not_busy_for_longer_than_the_time(record: Record) -> None:
 
 def test_nodes_are_shown_while_cells_run(record: Record) -> None:
     use = {"cpu_utilization_percentage": 93.4, "system_memory_usage_percentage": 41.0, "trials_running": 2.0}
-    busy = replace(record, nodes={"m0": {**use, "gpu_0_memory_usage_percentage": 12.0}})
-    console = Console(file=io.StringIO(), width=120)
-    show(busy, console, pictures=False)
-    assert "m0: 2 trials, processors 93 %, gpu 0 memory 12 %, memory 41 %" in console.file.getvalue()
+    nodes = {"m0": {**use, "gpu_0_memory_usage_percentage": 12.0}}
+    for seconds, when in ((5.0, "now"), (600.0, "10 min ago")):
+        busy = replace(record, nodes=nodes, nodes_ms=int(1000 * (time.time() - seconds)))
+        console = Console(file=io.StringIO(), width=120)
+        show(busy, console, pictures=False)
+        [line] = [one for one in console.file.getvalue().splitlines() if " m0: 2 trials" in one]
+        assert line.split("  ", 2)[1] == when
+        assert "m0: 2 trials, processors 93 %, gpu 0 memory 12 %, memory 41 %" in line
+        assert standing_of(busy).to_json()["nodes_seconds"] == pytest.approx(seconds, abs=5.0)
     over = {cell: replace(o, status=Status.COMPLETED) for cell, o in record.outcomes.items()}
     assert standing_of(replace(busy, outcomes=over)).nodes == {}
+
+
+def test_a_node_that_is_gone_is_not_busy(store: Store) -> None:
+    points = grid("g", {"lr": [1]})
+    name = store.put(points, {points[0][2]: ended(0.1)})
+    assert (load_record(store.uri, name).nodes, load_record(store.uri, name).nodes_ms) == ({}, 0)
+    ledger = Ledger.open(store.uri)
+    sweep = ledger.find_sweep(name)
+    for node in ("a", "b"):
+        ledger.log_progress(sweep, {f"system/{node}/cpu_utilization_percentage": 90.0}, step=10)
+    ledger.log_progress(sweep, {"system/c/trials_running": 1.0}, step=4_995)
+    ledger.log_progress(sweep, {"system/b/trials_running": 2.0}, step=5_000)
+    record = load_record(store.uri, name)
+    assert record.nodes == {
+        "b": {"cpu_utilization_percentage": 90.0, "trials_running": 2.0},
+        "c": {"trials_running": 1.0},
+    }
+    assert abs(record.nodes_ms / 1000 - time.time()) < 60
 
 
 def test_a_heatmap_of_characters(record: Record) -> None:

@@ -47,6 +47,17 @@ def test_a_question_outlives_a_moment_without_mlflow(
     assert Asking(SPACE.search, asked).is_exact
 
 
+def test_a_cluster_that_has_taken_its_last_node_away_is_asked_for_one(
+    searching: Callable[..., Search],
+) -> None:
+    search = searching()
+    search.begin(slots=0)
+    for _ in range(2):
+        [waiting] = search.take()
+        search.train(waiting)
+    assert len(search.asked()) >= 2
+
+
 def test_nothing_is_told_in_front_of_a_question_that_is_kept(
     ledger: Ledger, searching: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
 ) -> None:
