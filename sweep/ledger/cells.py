@@ -136,10 +136,10 @@ class CellRuns(TaggedRuns):
         return doomed
 
     def delete_cell(self, run_id: str) -> None:
-        """Remove a run's files, then the run."""
-        self.artifacts.clear(run_id)
+        """Remove a run, then its files: broken off in between, no cell counts as ended that lacks them."""
         with translated(f"deleting run {run_id}"):
             self.client.delete_run(run_id)
+        self.artifacts.clear(run_id)
 
     def start_cell(
         self,

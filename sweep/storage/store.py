@@ -306,10 +306,6 @@ class Storage:
         self._files.delete_folder(root_of(cell_id))
         return freed
 
-    def clear(self) -> None:
-        """Remove all that is stored, of every cell."""
-        self._files.delete_folder("cells")
-
     def usage(self, cell_id: str | None = None) -> int:
         """Return the bytes stored for a cell, or for all."""
         return sum(size for _, size in self._files.sizes("cells" if cell_id is None else root_of(cell_id)))
