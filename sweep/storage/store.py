@@ -65,7 +65,9 @@ class Storage:
         except StorageUnavailableError:
             raise
         except StorageError as error:
-            raise StorageUnavailableError(str(error).removesuffix(INTACT)) from error
+            raise StorageUnavailableError(
+                str(error).removesuffix(INTACT), mends_itself=error.mends_itself
+            ) from error
         return cls(files)
 
     def apart(self, name: str, *, create: bool = True) -> "Storage":
