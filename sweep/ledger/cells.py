@@ -83,7 +83,7 @@ class CellRuns(TaggedRuns):
     def lookup(self, cell_ids: Collection[str], sweep: Sweep | None = None) -> dict[str, CellRun]:
         """Return the run of each of these cells that has one, whichever sweep that shares made it.
 
-        Of several runs of one cell the ended one counts, else the oldest.
+        Of several runs of one cell the ended one counts, else the oldest, else one that something is in.
 
         Args:
             cell_ids: The cells.
@@ -314,7 +314,7 @@ def _status(text: str | None) -> Status:
 
 
 def _chosen(runs: Iterable[Run], wanted: set[str] | None) -> dict[str, CellRun]:
-    """Choose one run per cell: the ended one, else the oldest."""
+    """Choose one run per cell: the ended one, else the oldest, else one that something is in."""
     chosen: dict[str, CellRun] = {}
     for run in runs:
         if (cell_id := run.data.tags.get(names.TAG_CELL_ID)) is None:
@@ -328,5 +328,6 @@ def _chosen(runs: Iterable[Run], wanted: set[str] | None) -> dict[str, CellRun]:
     return chosen
 
 
-def _rank(run: CellRun) -> tuple[bool, int, str]:
-    return not run.status.ended, run.started_ms, run.run_id
+def _rank(run: CellRun) -> tuple[bool, int, bool, str]:
+    # A request that was repeated on its way makes a twin of the same start, to which nobody ever writes.
+    return not run.status.ended, run.started_ms, not (run.params or run.metrics), run.run_id
