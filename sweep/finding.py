@@ -1,6 +1,7 @@
 """Publishing a report: rebuild it, log it to the parent run, and say in words what it shows."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from sweep.best import best_by, configurations
 from sweep.html import write_html
 from sweep.invocation import hint
 from sweep.ledger import Ledger
+from sweep.ledger.sending import sent
 from sweep.places import Places
 from sweep.progress import count_of
 from sweep.record import Record, load_record
@@ -34,8 +36,9 @@ def publish_report(places: Places, name: str, folder: Path, console: Console) ->
         *make_report(record, folder),
         ReportFile(path=write_html(record, folder), artifact_dir=names.ARTIFACT_FIGURES),
     ]
+    put = record.client.log_artifact
     for file in files:
-        record.client.log_artifact(record.parent_run_id, str(file.path), file.artifact_dir)
+        sent(partial(put, record.parent_run_id, str(file.path), file.artifact_dir))
     shown = [f"{file.artifact_dir}/{file.path.name}" for file in files if file.path.suffix in LOOKED_AT]
     Ledger.open(places.tracking_uri, create=False).add_figures(record.parent_run_id, shown)
     for line in findings(record):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 
 from sweep import names
+from sweep.ledger.sending import sent
 from sweep.record import Record, Series
 from sweep.storage.parts import STEP, TIMESTAMP, join_parts
 
@@ -16,9 +17,9 @@ def read_history(record: Record, run_id: str) -> Mapping[str, Series]:
     Returns:
         Series by name, NaN and infinity as measured; nothing for a run without a file.
     """
-    if not record.client.list_artifacts(run_id, names.ARTIFACT_HISTORY):
+    if not sent(lambda: record.client.list_artifacts(run_id, names.ARTIFACT_HISTORY)):
         return {}
-    folder = Path(record.client.download_artifacts(run_id, names.ARTIFACT_HISTORY))
+    folder = Path(sent(lambda: record.client.download_artifacts(run_id, names.ARTIFACT_HISTORY)))
     table = join_parts([parquet.read_table(path) for path in sorted(folder.glob("part-*.parquet"))])
     steps = table[STEP].to_numpy()
     found: dict[str, Series] = {}
