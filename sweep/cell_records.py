@@ -15,6 +15,7 @@ from sweep import names
 from sweep.attempts import ending, environment_document, environments, fork_text
 from sweep.costs import cost_of
 from sweep.errors import StorageDamagedError
+from sweep.failures import has_lost_worker
 from sweep.grid_table import AxisValue
 from sweep.lease import Lease
 from sweep.ledger import CellRun, Entries, Ledger, Sweep
@@ -213,7 +214,8 @@ class CellRecords:
     def _stop(self, run: CellRun, end: End, entries: Entries) -> None:
         """Record the end of a cell that has no outcome."""
         reason, log = end.reason, end.log
-        if end.status is Status.FAILED and (note := self.storage.note(run.cell_id)):
+        is_lost = end.status is Status.FAILED and has_lost_worker(log)
+        if is_lost and (note := self.storage.note(run.cell_id)):
             # A worker that ended itself knew why; Ray only knows that it is gone.
             note = plain_text(note)
             reason, log = note.partition("\n")[0], f"{note}\n{log}"

@@ -207,7 +207,9 @@ def gc(
     yes: YesOption = False,
     ends: Annotated[
         bool,
-        typer.Option("--ends", help="Also the last states of completed cells, which a longer run needs."),
+        typer.Option(
+            "--ends", help="Also the last states of completed and stopped cells, from which they can go on."
+        ),
     ] = False,
     unknown: Annotated[
         bool, typer.Option("--unknown", help="Also what no sweep of this MLflow knows.")

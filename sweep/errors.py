@@ -9,11 +9,20 @@ class StorageError(SharpflatError):
     transient = True
     """Whether trying again later can help."""
 
+    mends_itself = True
+    """Whether that may be so without anybody's doing: the store does not answer."""
+
+
+class StorageRefusedError(StorageError):
+    """The store takes or gives no file until somebody has seen to it: no space is left, no right is given."""
+
+    mends_itself = False
+
 
 class StorageDamagedError(StorageError):
     """A file that was committed is missing or altered; the commits before it may be whole."""
 
-    transient = False
+    transient = mends_itself = False
 
 
 class StorageUnavailableError(StorageError):
@@ -22,20 +31,22 @@ class StorageUnavailableError(StorageError):
     Args:
         message: What was found.
         transient: Whether trying again later can help.
+        mends_itself: Whether that may be so without anybody's doing; default: as `transient`.
     """
 
     exit_code = 2
 
-    def __init__(self, message: str, *, transient: bool = True) -> None:
+    def __init__(self, message: str, *, transient: bool = True, mends_itself: bool | None = None) -> None:
         super().__init__(message)
         self.transient = transient
+        self.mends_itself = transient if mends_itself is None else mends_itself
 
 
 class OtherStorageError(StorageError):
     """A sweep's checkpoints are in another store than the one that is named."""
 
     exit_code = 2
-    transient = False
+    transient = mends_itself = False
 
 
 class LedgerError(SharpflatError):

@@ -5,7 +5,7 @@ others by now (the numerics have another version, or a file of the user's was ch
 gone); then the list still says what is the sweep's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from search_spaces import load_space_text
@@ -13,6 +13,7 @@ from sweep import names
 from sweep.errors import LedgerError
 from sweep.forks import lines_of
 from sweep.ledger import Ledger, Sweep
+from sweep.names import Status
 from sweep.search.points import stored_plan
 from trainers.cell import Cell
 from trainers.errors import ConfigError
@@ -35,10 +36,14 @@ class Holdings:
         cell = self.cells.get(cell_id)
         return set() if cell is None else {line for line, _, _ in lines_of(cell)}
 
+    def addresses_of(self, cell_ids: Iterable[str]) -> set[str]:
+        """Return every address under which these cells store something, as far as it can be told."""
+        return {address for cell_id in cell_ids for address in (cell_id, *self.lines(cell_id))}
+
     @property
     def addresses(self) -> set[str]:
-        """Every address under which its cells store something, as far as it can be told."""
-        return {*self.ids} | {line for cell_id in self.cells for line in self.lines(cell_id)}
+        """Those of all of its cells."""
+        return self.addresses_of(self.ids)
 
 
 def holdings_of(ledger: Ledger, sweep: Sweep) -> Holdings:
@@ -62,3 +67,56 @@ def holdings_of(ledger: Ledger, sweep: Sweep) -> Holdings:
             raise
         return Holdings(ids=listed)
     return Holdings(ids=listed | cells.keys(), cells=cells)
+
+
+class LinesElsewhere:
+    """The lines of cells of other sweeps that have not ended.
+
+    Args:
+        ledger: The record.
+        sweep: The sweep that is not meant.
+        cells: Its cells, which do not count.
+    """
+
+    def __init__(self, ledger: Ledger, sweep: Sweep, cells: Collection[str]) -> None:
+        self._ledger = ledger
+        self._sweep = sweep
+        self._cells = cells
+        self._plans: dict[str, str] = {}
+        self._lines: set[str] = set()
+
+    def look(self) -> set[str]:
+        """Return them; what has ended since a look at the same plans may still be among them.
+
+        Raises:
+            LedgerError: MLflow does not answer, or the list of a sweep's cells is damaged.
+        """
+        if not self._sweep.shares:
+            return set()
+        # A sweep all of whose cells have ended says so on its own run, and is not read for that.
+        ended = Status.COMPLETED.mlflow_status
+        unended = [run for run in self._ledger.parent_runs() if run.info.status != ended]
+        sweeps = [one for one in map(self._ledger.sweep_of, unended) if one.shares]
+        plans = {one.run_id: one.space_sha256 for one in sweeps if one.run_id != self._sweep.run_id}
+        if plans != self._plans:
+            held = [holdings_of(self._ledger, one) for one in sweeps if one.run_id in plans]
+            self._lines = unended_lines(self._ledger, held, without=self._cells)
+            self._plans = plans
+        return self._lines
+
+
+def unended_lines(ledger: Ledger, held: Iterable[Holdings], *, without: Collection[str] = ()) -> set[str]:
+    """Return the lines of the cells of some sweeps that have not ended.
+
+    Args:
+        ledger: Says which have.
+        held: What the sweeps refer to.
+        without: Cells that do not count.
+
+    Raises:
+        LedgerError: MLflow does not answer.
+    """
+    owner = {cell_id: one for one in held for cell_id in one.cells if cell_id not in without}
+    runs = ledger.lookup(list(owner))
+    left = [cell_id for cell_id in owner if cell_id not in runs or not runs[cell_id].status.ended]
+    return {line for cell_id in left for line in owner[cell_id].lines(cell_id)}

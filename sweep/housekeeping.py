@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from sweep.errors import NotConfirmedError
+from sweep.invocation import REMOVES, hint
 from sweep.lease import Lease
 from sweep.ledger import Ledger
 from sweep.places import Places
-from sweep.removal import Garbage, Removal, of_store, of_sweep
+from sweep.removal import Garbage, Removal, of_store, of_sweep, of_unfinished
 from sweep.storage import Storage
 from sweep.whereabouts import require_its_storage
 
@@ -24,6 +25,7 @@ def delete_sweep(
     Raises:
         ConfigError: There is none of that name.
         LeaseHeldError: It is running.
+        LeaseLostError: Another process has taken it over meanwhile; no more is removed.
         OtherStorageError: Its checkpoints are in another store, and that is not accepted.
         NotConfirmedError: Nobody confirmed; nothing was removed.
     """
@@ -48,7 +50,12 @@ def delete_sweep(
             ledger.announce_deletion(sweep, lease.epoch)
             return of_sweep(ledger, storage, sweep, lease)[0]
 
-        _remove(removals, again, console, yes=yes, question=f"Delete sweep {name!r} for good?")
+        def is_ours(_: Removal) -> bool:
+            lease.check()
+            return True
+
+        question = f"Delete sweep {name!r} for good?"
+        _remove(removals, again, console, yes=yes, question=question, is_still_free=is_ours)
 
 
 def collect_garbage(places: Places, console: Console, *, yes: bool, ends: bool, unknown: bool) -> None:
@@ -60,6 +67,10 @@ def collect_garbage(places: Places, console: Console, *, yes: bool, ends: bool, 
     ledger = Ledger.open(places.tracking_uri, create=False, given=places.given)
     storage = Storage.open(places.storage, create=False)
 
+    for name, size in of_unfinished(ledger, storage).items():
+        left = f"sweep {name!r} is unfinished and nobody runs it; {in_units(size)} are kept to go on from"
+        giving_up = hint("delete", name, given=places.given, options=REMOVES)
+        console.print(f"{left}. To give them up, with the sweep: {giving_up}", markup=False, emoji=False)
     garbage = Garbage(ledger, storage, lambda: of_store(ledger, storage, ends=ends, unknown=unknown))
     if not (removals := garbage.find()):
         console.print(f"nothing to remove; {in_units(storage.usage())} are in use")
@@ -76,7 +87,7 @@ def _remove(
     *,
     yes: bool,
     question: str,
-    is_still_free: Callable[[Removal], bool] = lambda one: True,
+    is_still_free: Callable[[Removal], bool],
 ) -> None:
     """Remove what the user was shown and `again` still finds: an answer may take hours."""
     table = Table("what", "how many", "size", box=None, header_style="bold")

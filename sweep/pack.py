@@ -110,7 +110,7 @@ class Pack:
         self._start = 0
         self._resume(report)
         for index, steps in enumerate(self._leaves):
-            self._left[index].update(step for step in steps if step < self.trainer.step)
+            self._left[index].update(step for step in steps if step < self._passed(index))
         self._leave()
 
     def _resume(self, report: Callable[[str], None]) -> None:
@@ -135,6 +135,11 @@ class Pack:
         for index, state in enumerate(states):
             self._adopt(index, state)
         self._common = common
+
+    def _passed(self, index: int) -> int:
+        """Return up to where a lane has gone: the trainer's step, or that at which the lane had ended."""
+        own, step = self._manifests[index], self.trainer.step
+        return step if own is None or own.outcome is None else min(step, own.step)
 
     def _starting_point(
         self, index: int, max_step: int | None, report: Callable[[str], None]

@@ -257,6 +257,8 @@ class Recorder:
                 self._wanted[cell_id] = wanted.then(newer)
             if refused is not None:
                 self._refused[cell_id] = refused
+            elif answered:
+                self._refused.pop(cell_id, None)
             if answered:
                 self._answered = time.monotonic()
             self._busy = None

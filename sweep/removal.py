@@ -4,14 +4,14 @@ Nothing is removed that a run in progress, or a sweep that is not complete, coul
 refer to stays. Each removal may be repeated, so a command that was broken off is completed by the next one.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sweep import names
 from sweep.claims import queued_cells
-from sweep.holdings import Holdings, holdings_of
+from sweep.holdings import Holdings, holdings_of, unended_lines
 from sweep.lease import Lease, current_holder, last_epoch
-from sweep.ledger import CellRun, Ledger, Sweep
+from sweep.ledger import CellRun, Ledger, ParentRun, Sweep
 from sweep.names import Status
 from sweep.storage import Manifest, Storage
 
@@ -51,23 +51,21 @@ class Staying:
 def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> tuple[list[Removal], Staying]:
     """Return what deleting a sweep removes, and what of it stays for others.
 
-    The sweep itself comes last, and its lease with it.
+    The sweep itself comes last, and its lease with it; until then the caller checks the lease before each.
     """
 
     def end() -> None:
-        lease.check()
         storage.stops(sweep.run_id).clear_all()
+        # Files may take longer than an abandoned lease holds.
+        ledger.artifacts.clear(sweep.run_id)
+        lease.check()
         lease.abandon()
         ledger.delete_sweep(sweep)
 
-    def delete_cell(run_id: str) -> None:
-        lease.check()
-        ledger.delete_cell(run_id)
-
-    own = ledger.cells_of(sweep)
-    others = [one for one in ledger.list_sweeps() if one.run_id != sweep.run_id and one.shares]
+    sweeps, holdings = ledger.list_sweeps(), holdings_of(ledger, sweep)
+    own = _left_by_deleted(ledger, sweep, holdings, sweeps) | ledger.cells_of(sweep)
+    others = [one for one in sweeps if one.run_id != sweep.run_id and one.shares]
     held = {one.name: holdings_of(ledger, one) for one in others} if sweep.shares else {}
-    ends = 0
     # In this order: what a search has just asked for has a number before it is in the plan.
     asked = {one.name: queued_cells(ledger, ledger.parent_run(one)) for one in others if one.name in held}
     wanted = {name: one.ids | asked[name].keys() for name, one in held.items()}
@@ -78,26 +76,31 @@ def of_sweep(ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease) -> tu
             "runs of cells",
             run.cell_id,
             ledger.artifacts.usage(run.run_id),
-            lambda run_id=run.run_id: delete_cell(run_id),
+            lambda run_id=run.run_id: ledger.delete_cell(run_id),
         )
         for run in own.values()
         if run.cell_id not in shared
     ]
+    home = storage if sweep.shares else storage.apart(sweep.run_id, create=False)
+    stored = home.inventory()
+    mine, lent = set(stored), set[str]()
     if sweep.shares:
         theirs = {address for one in held.values() for address in one.addresses} | shared
-        stored = storage.inventory()
-        mine = (holdings_of(ledger, sweep).addresses | own.keys()) & stored.keys() - theirs
-        lent = mine & _lent(storage, stored, _pending(ledger, held.values()))
-        ends = len(lent)
-        removals += [
-            _all_of(storage, "checkpoints", address, stored[address]) for address in sorted(mine - lent)
-        ]
-    else:
-        apart = storage.apart(sweep.run_id, create=False)
-        removals.append(Removal("checkpoints", "of its own store", apart.usage(), apart.clear))
+        mine = (holdings.addresses | own.keys()) & stored.keys() - theirs
+        lent = mine & _lent(storage, stored, unended_lines(ledger, held.values()))
+    removals += [_all_of(home, "checkpoints", address, stored[address]) for address in sorted(mine - lent)]
     size = ledger.artifacts.usage(sweep.run_id)
     removals.append(Removal("sweeps with figures and tables", sweep.name, size, end))
-    return removals, Staying(runs={name: count for name, count in needed.items() if count}, ends=ends)
+    return removals, Staying(runs={name: count for name, count in needed.items() if count}, ends=len(lent))
+
+
+def _left_by_deleted(
+    ledger: Ledger, sweep: Sweep, holdings: Holdings, sweeps: Collection[Sweep]
+) -> dict[str, CellRun]:
+    """Return the runs of a sweep's cells that sweeps have made which are deleted by now."""
+    homes = {one.experiment_id for one in sweeps}
+    runs = ledger.lookup(holdings.ids, sweep)
+    return {cell_id: run for cell_id, run in runs.items() if run.experiment_id not in homes}
 
 
 def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: bool = False) -> list[Removal]:
@@ -106,41 +109,85 @@ def of_store(ledger: Ledger, storage: Storage, *, ends: bool = False, unknown: b
     Args:
         ledger: Says which sweeps there are and how their cells stand.
         storage: The checkpoint store.
-        ends: Also the last states of completed cells, from which a longer run could go on, unless a cell that
-            is to be trained yet does.
+        ends: Also the last states of completed and stopped cells, from which a longer run could go on, unless
+            a cell that is to be trained yet does.
         unknown: Also what belongs to no sweep of this MLflow; another MLflow may know it.
     """
-    # Before the plans are read: what a search asks for meanwhile is not taken for something unknown.
-    stored = storage.inventory()
-    sweeps = [sweep for sweep in ledger.list_sweeps() if sweep.shares]
-    held = {sweep.name: holdings_of(ledger, sweep) for sweep in sweeps}
-    running = [run for run in map(ledger.parent_run, sweeps) if current_holder(run) is not None]
-    busy = {ledger.sweep_of(run).name for run in running}
-    runs = ledger.lookup([cell for one in held.values() for cell in one.ids])
+    seen = _Survey.of(ledger, storage)
     lines: set[str] = set()
     needed: set[str] = set()
-    for name, one in held.items():
+    for name, one in seen.held.items():
+        is_busy = name in seen.busy
         # What cells of a running sweep start from is unknown where its space no longer gives them.
-        unknown = unknown and (name not in busy or one.ids <= one.cells.keys())
-        for cell_id in one.ids:
-            its_lines = one.lines(cell_id)
-            lines |= its_lines
-            if name in busy or cell_id not in runs or not runs[cell_id].status.ended:
-                needed |= {cell_id, *its_lines}
-    needed |= {cell_id for sweep in running for cell_id in queued_cells(ledger, sweep)}
-    known = {cell_id for one in held.values() for cell_id in one.ids}
-    lent = _lent(storage, stored, needed)
+        unknown = unknown and (not is_busy or one.ids <= one.cells.keys())
+        lines |= one.addresses_of(one.ids) - one.ids
+        needed |= one.addresses_of(one.ids if is_busy else seen.unended(name))
+    needed |= {cell_id for run in seen.busy.values() for cell_id in queued_cells(ledger, run)}
+    known = {cell_id for one in seen.held.values() for cell_id in one.ids}
+    lent = _lent(storage, seen.stored, needed)
     found: list[Removal] = []
-    for address, size in sorted(stored.items()):
+    for address, size in sorted(seen.stored.items()):
         if address in needed:
             continue
         if address in known:
-            found.extend(_of_ended_cell(storage, runs[address], size, ends=ends and address not in lent))
+            found.extend(_of_ended_cell(storage, seen.runs[address], size, ends=ends and address not in lent))
         elif address in lines:
             found.extend(_of_line(storage, address, size, ends=ends))
         elif unknown and address not in lent:
             found.append(_all_of(storage, "addresses that MLflow does not know", address, size))
     return found
+
+
+def of_unfinished(ledger: Ledger, storage: Storage) -> dict[str, int]:
+    """Return the bytes that are kept for cells to go on from, by the sweeps that no driver goes on with."""
+    seen, found = _Survey.of(ledger, storage), dict[str, int]()
+    for run in ledger.parent_runs():
+        sweep = ledger.sweep_of(run)
+        if current_holder(run) is not None:
+            continue
+        if sweep.name in seen.held:
+            addresses = seen.held[sweep.name].addresses_of(seen.unended(sweep.name))
+            found[sweep.name] = sum(seen.stored.get(address, 0) for address in addresses)
+        elif run.info.status != Status.COMPLETED.mlflow_status:
+            found[sweep.name] = storage.apart(sweep.run_id, create=False).usage()
+    return {name: size for name, size in found.items() if size}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Survey:
+    """What is stored, and how the sweeps stand that share it.
+
+    Args:
+        stored: Bytes by address.
+        held: What each sweep refers to, by its name.
+        busy: The own runs of those that have a driver, by name.
+        runs: The runs of all their cells.
+    """
+
+    stored: Mapping[str, int]
+    held: Mapping[str, Holdings]
+    busy: Mapping[str, ParentRun]
+    runs: Mapping[str, CellRun]
+
+    @classmethod
+    def of(cls, ledger: Ledger, storage: Storage) -> "_Survey":
+        """Look at all of it."""
+        # Before the plans are read: what a search asks for meanwhile is not taken for something unknown.
+        stored = storage.inventory()
+        sweeps = [sweep for sweep in ledger.list_sweeps() if sweep.shares]
+        held = {sweep.name: holdings_of(ledger, sweep) for sweep in sweeps}
+        looked = {sweep.name: ledger.parent_run(sweep) for sweep in sweeps}
+        busy = {name: run for name, run in looked.items() if current_holder(run) is not None}
+        runs = ledger.lookup([cell for one in held.values() for cell in one.ids])
+        return cls(stored=stored, held=held, busy=busy, runs=runs)
+
+    def unended(self, name: str) -> set[str]:
+        """Return the cells of a sweep that have not ended."""
+        return {
+            cell_id
+            for cell_id in self.held[name].ids
+            if cell_id not in self.runs or not self.runs[cell_id].status.ended
+        }
 
 
 class Garbage:
@@ -192,9 +239,9 @@ class Garbage:
 
 
 def _of_ended_cell(storage: Storage, run: CellRun, size: int, *, ends: bool) -> Iterable[Removal]:
-    """A completed cell keeps its last commit; what was recorded of it is in MLflow."""
+    """A cell that may go on, completed or stopped, keeps its last commit; its record is in MLflow."""
     address = run.cell_id
-    if ends or run.status is not Status.COMPLETED:
+    if ends or run.status not in (Status.COMPLETED, Status.STOPPED):
         yield _all_of(storage, "states of ended cells", address, size)
     elif earlier := sum(storage.superfluous(address, keep=1).values()):
         yield Removal("earlier commits", address, earlier, lambda: storage.prune(address, keep=1))
@@ -224,14 +271,6 @@ def _all_of(storage: Storage, kind: str, address: str, size: int) -> Removal:
 def _size(manifest: Manifest) -> int:
     stored = [part.stored for part in manifest.parts]
     return sum(one.size for one in [*stored, *([manifest.checkpoint] if manifest.checkpoint else [])])
-
-
-def _pending(ledger: Ledger, held: Iterable[Holdings]) -> set[str]:
-    """Return the lines of the cells of these sweeps that have not ended."""
-    owner = {cell_id: one for one in held for cell_id in one.cells}
-    runs = ledger.lookup(list(owner))
-    left = [cell_id for cell_id in owner if cell_id not in runs or not runs[cell_id].status.ended]
-    return {line for cell_id in left for line in owner[cell_id].lines(cell_id)}
 
 
 def _lent(storage: Storage, stored: Collection[str], addresses: Collection[str]) -> set[str]:

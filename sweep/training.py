@@ -4,7 +4,7 @@ import math
 import shlex
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -14,6 +14,7 @@ from sweep import names
 from sweep.errors import LeaseLostError, LedgerError, StorageError
 from sweep.forks import plan_sharing
 from sweep.guide import Guide
+from sweep.holdings import LinesElsewhere
 from sweep.invocation import hint
 from sweep.lanes import lanes_at_hand
 from sweep.lease import Lease
@@ -119,7 +120,13 @@ class Training:
         cells = {cell_id: self._plan.cells[cell_id] for cell_id in missing}
         sharing = plan_sharing(cells)
         formed = recorder.packs if options.gpus_per_trial else None
-        retention = Retention(self._storage, cells, sharing)
+        retention = Retention(
+            self._storage,
+            cells,
+            sharing,
+            others=self._others(cells, progress),
+            elsewhere=LinesElsewhere(self._ledger, self._sweep, self._plan.cells).look,
+        )
         cluster = Cluster(options.address, cpus=options.cpus)
         try:
             slots = cluster.slots(resources, say=self._say, stopped_within=self._stopped_within)
@@ -188,6 +195,11 @@ class Training:
         gpus = cluster.num_gpus()
         if gpus and not self._options.gpus_per_trial:
             self._say(f"{count_of(gpus, 'GPU')} there, and trials take none: --gpus-per-trial 1, or a part")
+
+    def _others(self, cells: Collection[str], progress: Progress) -> list[Cell]:
+        """Return the plan's cells that are not trained here and have not ended."""
+        settled = {*cells, *(cell_id for cell_id, status in progress.statuses.items() if status.ended)}
+        return [cell for cell_id, cell in self._plan.cells.items() if cell_id not in settled]
 
     def _stopped_within(self, seconds: float) -> bool:
         """Wait while nothing is trained yet; returns whether somebody asks to stop."""

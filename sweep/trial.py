@@ -30,6 +30,11 @@ from trainers.data import Dataset
 from trainers.errors import ConfigError
 from trainers.options import Choice
 
+SECONDS_FOR_STORE = 600.0
+"""How long a store that does not answer is waited for before it counts as a failure of the trial."""
+
+SECONDS_BETWEEN_TRIES = 5.0
+
 FIRST_LOOK_FOR_STOPS_SECONDS = 0.1
 LAST_LOOK_FOR_STOPS_SECONDS = 1.0
 """How soon after a commit, which may lead to a decision, a worker looks for marks; then less often."""
@@ -66,17 +71,15 @@ class PackTrial(tune.Trainable):
 
     _data: "tuple[Choice, Dataset] | None" = None
     _node: NodeMeter | None = None
+    _away_since: float | None = None
+    """When the store was found not to answer, until it does again."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take a pack; it is built in the first step, where a failure can be reported."""
-        self._pack: Pack | None = None
-        if config["gpu"]:
-            # What the last pack had on it is to be free now: Python looks for cycles when it likes, and an
-            # allocator that runs out of memory does not ask it to.
-            gc.collect()
-            torch.cuda.empty_cache()
+        self._let_go_of_pack(gpu=config["gpu"])
         self._problems: list[str] = []
-        self._store = Storage.open(config["storage"], create=False)
+        self._opened: Storage | None = None
+        self._away_since = None
         self._cells = [cell_from_json(values) for values in config["cells"]]
         self._ids: list[str] = list(config["ids"])
         self._watchdog = Watchdog(config["hang_seconds"], self._leave_note)
@@ -91,25 +94,46 @@ class PackTrial(tune.Trainable):
         """Nothing is left to save."""
         self._watchdog.close()
 
+    @property
+    def _store(self) -> Storage:
+        """The checkpoint store; opened only when it is needed, because it may be away for a while."""
+        if self._opened is None:
+            self._opened = Storage.open(self.config["storage"], create=False)
+        return self._opened
+
+    def _let_go_of_pack(self, *, gpu: bool) -> None:
+        self._pack: Pack | None = None
+        if gpu:
+            # What it had there is to be free now: Python looks for cycles when it likes, and an allocator
+            # that runs out of memory does not ask it to.
+            gc.collect()
+            torch.cuda.empty_cache()
+
     def step(self) -> dict[str, Any]:
-        """Train a while, commit, report."""
+        """Train a while, commit, report; where the store is away, only report, so that a stop is seen."""
+        if self._away_since is not None:
+            # A pack that could not commit begins again where it last did.
+            self._let_go_of_pack(gpu=self.config["gpu"])
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        committed: list[Committed] = []
+        failure = None
         with self._watchdog.watching():
             try:
                 committed = self._train_and_commit()
-                failure = None
+                self._away_since = None
             except Exception as error:
-                # Of several cells one is to blame: each is tried by itself then. One alone fails, and is
-                # tried again unless what the user has written fails whenever it is tried; so are several
-                # where the store did not answer, for which none of them is to blame. A process that cannot
-                # use its GPU any more is not to get another pack, so it ends.
-                failure = traceback.format_exc()
-                is_alone = len(self._cells) == 1 and not isinstance(error, ConfigError)
-                if is_alone or isinstance(error, StorageError) or self._is_device_lost():
-                    if plain_text(failure) != failure:
-                        # Tune writes it to a file of text.
-                        raise RuntimeError(plain_text(failure)) from None
-                    raise
-                committed = []
+                if not self._waits_for_store(error):
+                    # Of several cells one is to blame: each is tried by itself then. One alone fails, and is
+                    # tried again unless what the user has written fails whenever it is tried; so are several
+                    # where the store failed, for which none of them is to blame. A process that cannot use
+                    # its GPU any more is not to get another pack, so it ends.
+                    failure = traceback.format_exc()
+                    is_alone = len(self._cells) == 1 and not isinstance(error, ConfigError)
+                    if is_alone or isinstance(error, StorageError) or self._is_device_lost():
+                        if plain_text(failure) != failure:
+                            # Tune writes it to a file of text.
+                            raise RuntimeError(plain_text(failure)) from None
+                        raise
         self._node = self._node or NodeMeter()
         problems, self._problems[:] = list(self._problems), []
         return {
@@ -117,8 +141,18 @@ class PackTrial(tune.Trainable):
             RESULT_PROBLEMS: problems,
             RESULT_FAILURE: failure,
             RESULT_NODE: self._node.look(),
-            "done": failure is not None or all(one.status != Status.RUNNING for one in committed),
+            "done": failure is not None
+            or (bool(committed) and all(one.status != Status.RUNNING for one in committed)),
         }
+
+    def _waits_for_store(self, error: Exception) -> bool:
+        """Whether a failure is that of a store which may still come back by itself."""
+        if not isinstance(error, StorageError) or not error.mends_itself:
+            return False
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self._problems.append(f"{error} Trying again for {SECONDS_FOR_STORE / 60:g} minutes.")
+        return time.monotonic() - self._away_since < SECONDS_FOR_STORE
 
     def _train_and_commit(self) -> list[Committed]:
         if self._pack is None:

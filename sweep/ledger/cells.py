@@ -83,7 +83,7 @@ class CellRuns(TaggedRuns):
     def lookup(self, cell_ids: Collection[str], sweep: Sweep | None = None) -> dict[str, CellRun]:
         """Return the run of each of these cells that has one, whichever sweep that shares made it.
 
-        Of several runs of one cell the ended one counts, else the oldest.
+        Of several runs of one cell the ended one counts, else the oldest, else one that something is in.
 
         Args:
             cell_ids: The cells.
@@ -141,10 +141,10 @@ class CellRuns(TaggedRuns):
         return doomed
 
     def delete_cell(self, run_id: str) -> None:
-        """Remove a run's files, then the run."""
-        self.artifacts.clear(run_id)
+        """Remove a run, then its files: broken off in between, no cell counts as ended that lacks them."""
         with translated(f"deleting run {run_id}"):
             self.client.delete_run(run_id)
+        self.artifacts.clear(run_id)
 
     def start_cell(
         self,
@@ -319,7 +319,7 @@ def _status(text: str | None) -> Status:
 
 
 def _chosen(runs: Iterable[Run], wanted: set[str] | None) -> dict[str, CellRun]:
-    """Choose one run per cell: the ended one, else the oldest."""
+    """Choose one run per cell: the ended one, else the oldest, else one that something is in."""
     chosen: dict[str, CellRun] = {}
     for run in runs:
         if (cell_id := run.data.tags.get(names.TAG_CELL_ID)) is None:
@@ -333,5 +333,6 @@ def _chosen(runs: Iterable[Run], wanted: set[str] | None) -> dict[str, CellRun]:
     return chosen
 
 
-def _rank(run: CellRun) -> tuple[bool, int, str]:
-    return not run.status.ended, run.started_ms, run.run_id
+def _rank(run: CellRun) -> tuple[bool, int, bool, str]:
+    # A request that was repeated on its way makes a twin of the same start, to which nobody ever writes.
+    return not run.status.ended, run.started_ms, not (run.params or run.metrics), run.run_id

@@ -2,7 +2,8 @@
 
 MLflow's client retries for minutes by default and reports failures through three libraries' exceptions. Here
 a call either succeeds, or raises `LedgerError` soon and says whether trying again can help. Who may wait (the
-recorder) tries again; who may not (a command that starts) says so at once.
+recorder) tries again; who may not (a command that starts) says so at once, or after a second try
+(`sweep.ledger.sending`).
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +24,7 @@ import mlflow.artifacts
 import requests
 import sqlalchemy
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run, ViewType
+from mlflow.entities import Experiment, FileInfo, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -31,7 +33,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, SQLAlchemyError
 
 from sweep.errors import LedgerError, LedgerUnavailableError
-from sweep.ledger.fence import ask_fences
+from sweep.ledger.fence import ask_fences, guard_requests
+from sweep.ledger.sending import sent
 from sweep.places import sqlite_uri
 
 OPENING_SECONDS = 5
@@ -71,7 +74,9 @@ def connect(tracking_uri: str, *, create: bool) -> MlflowClient:
             with _environment(
                 MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT=str(OPENING_SECONDS)
             ):
-                return _opened(tracking_uri)
+                client = _opened(tracking_uri)
+            guard_requests(client)
+            return client
     except LedgerUnavailableError:
         raise
     except ModuleNotFoundError as error:
@@ -248,16 +253,22 @@ class Artifacts:
         """Write a file; one of that name is replaced."""
         with translated(f"writing {path}"):
             uri = self._place(run_id)
-            ask_fences(self._client)
             if is_local_uri(uri):
-                target = Path(local_file_uri_to_path(uri), path)
-                _put_local(target, data, lambda: ask_fences(self._client))
+                self._ask()
+                _put_local(Path(local_file_uri_to_path(uri), path), data, self._ask)
                 return
             folder, _, name = path.rpartition("/")
             with tempfile.TemporaryDirectory() as temporary:
                 local = Path(temporary, name)
                 local.write_bytes(data)
-                self._repository(run_id).log_artifact(str(local), folder or None)
+                repository = self._repository(run_id)
+                sent(lambda: repository.log_artifact(str(local), folder or None), ask=self._ask)
+
+    def _ask(self) -> None:
+        ask_fences(self._client)
+
+    def _list(self, run_id: str, folder: str | None) -> list[FileInfo]:
+        return sent(lambda: self._client.list_artifacts(run_id, folder))
 
     def put_verified(self, run_id: str, path: str, data: bytes) -> None:
         """Store a file and read it back.
@@ -278,7 +289,7 @@ class Artifacts:
             if is_local_uri(uri):
                 local = Path(local_file_uri_to_path(uri), folder)
                 return [f"{folder}/{path.name}" for path in local.iterdir()] if local.exists() else []
-            return [entry.path for entry in self._client.list_artifacts(run_id, folder)]
+            return [entry.path for entry in self._list(run_id, folder)]
 
     def read_folder(self, run_id: str, folder: str) -> dict[str, bytes]:
         """Read the files in a folder of a run, by path; none where there is no such folder."""
@@ -290,17 +301,16 @@ class Artifacts:
                 return {f"{folder}/{file.name}": file.read_bytes() for file in files}
             repository = self._repository(run_id)
             with tempfile.TemporaryDirectory() as temporary:
-                return {
-                    entry.path: Path(repository.download_artifacts(entry.path, temporary)).read_bytes()
-                    for entry in repository.list_artifacts(folder)
-                }
+                paths = [entry.path for entry in sent(lambda: repository.list_artifacts(folder))]
+                files = [sent(partial(repository.download_artifacts, path, temporary)) for path in paths]
+                return {path: Path(file).read_bytes() for path, file in zip(paths, files, strict=True)}
 
     def usage(self, run_id: str) -> int:
         """Return the bytes of a run's files; 0 where MLflow does not say."""
         with translated(f"listing the files of run {run_id}"):
             folders, total = [""], 0
             while folders:
-                for entry in self._client.list_artifacts(run_id, folders.pop() or None):
+                for entry in self._list(run_id, folders.pop() or None):
                     if entry.is_dir:
                         folders.append(entry.path)
                     total += entry.file_size or 0
@@ -310,8 +320,7 @@ class Artifacts:
         """Remove all files of a run, one file, or those in a folder."""
         with translated(f"removing the files of run {run_id}"):
             repository = self._repository(run_id)
-            ask_fences(self._client)
-            repository.delete_artifacts(path)
+            sent(lambda: repository.delete_artifacts(path), ask=self._ask)
 
     def get(self, run_id: str, path: str) -> bytes | None:
         """Read a file, or return `None` when there is none."""
@@ -321,15 +330,17 @@ class Artifacts:
                 local = Path(local_file_uri_to_path(uri), path)
                 return local.read_bytes() if local.exists() else None
             folder = path.rpartition("/")[0]
-            listed = self._client.list_artifacts(run_id, folder or None)
+            listed = self._list(run_id, folder or None)
             if all(entry.path != path for entry in listed):
                 return None
             with tempfile.TemporaryDirectory() as temporary:
-                found = mlflow.artifacts.download_artifacts(
-                    run_id=run_id,
-                    artifact_path=path,
-                    dst_path=temporary,
-                    tracking_uri=self._client.tracking_uri,
+                found = sent(
+                    lambda: mlflow.artifacts.download_artifacts(
+                        run_id=run_id,
+                        artifact_path=path,
+                        dst_path=temporary,
+                        tracking_uri=self._client.tracking_uri,
+                    )
                 )
                 return Path(found).read_bytes()
 

@@ -7,8 +7,8 @@ meanwhile. How well it can be held back once it wakes depends on where MLflow is
                 transaction, right before its commit, cannot be out of date.
     PostgreSQL  The same look; and a transaction that stands still between look and commit for a quarter of
                 the stale time is ended by the database, long before somebody else could take over.
-    a server    Before a request that writes is sent, the holder looks again if its last look is old. What
-                was sent before it was stopped is carried out.
+    a server    Before a request that writes is sent, each time that it is, the holder looks again if its last
+                look is old. What was sent before it was stopped is carried out.
 
 Before files of runs are put or removed, the holder looks as before a request to a server.
 """
@@ -22,6 +22,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from sqlalchemy import event
+
+from sweep.ledger.sending import sent
 
 READING = ("Get", "List", "Search")
 """What the names of MLflow's requests begin with that write nothing."""
@@ -56,8 +58,6 @@ class Fence:
         self._idle_ms = max(1, round(stale_seconds / 4 * 1000))
         self._may_write = may_write
         self._place = _place(client)
-        if not isinstance(self._place, sqlalchemy.Engine):
-            _guard_requests(self._place)
 
     def raise_(self) -> None:
         """Begin to refuse."""
@@ -113,18 +113,21 @@ def _place(client: MlflowClient) -> Any:
     return getattr(store, "engine", store)
 
 
-def _guard_requests(store: Any) -> None:
-    """Let every request that writes ask the fences first."""
+def guard_requests(client: MlflowClient) -> None:
+    """Let every request to a server that writes ask the fences first, and all be `sent` here."""
+    store = _place(client)
     with _REPLACING:
         if "_call_endpoint" in vars(store):
             return
         send = store._call_endpoint
 
+        def ask() -> None:
+            for fence in _RAISED.get(store, ()):
+                fence.ask()
+
         def guarded(api: Any, *arguments: Any, **named: Any) -> Any:
-            if not api.__name__.startswith(READING):
-                for fence in _RAISED.get(store, ()):
-                    fence.ask()
-            return send(api, *arguments, **named)
+            reads = api.__name__.startswith(READING)
+            return sent(lambda: send(api, *arguments, **named), ask=None if reads else ask)
 
         store._call_endpoint = guarded
 

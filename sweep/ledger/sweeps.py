@@ -226,11 +226,10 @@ class Sweeps(TaggedRuns):
         return doomed
 
     def delete_sweep(self, sweep: Sweep) -> None:
-        """Remove a sweep's own run and its files; its name is free then.
+        """Remove a sweep's own run, whose files are gone already; its name is free then.
 
         MLflow keeps what was deleted until `mlflow gc`. Runs of cells that are still there stay.
         """
-        self.artifacts.clear(sweep.run_id)
         with translated(f"deleting sweep {sweep.name!r}"):
             # First: broken off after this, what is left has no sweep any more, and its name can be used.
             self.client.delete_run(sweep.run_id)

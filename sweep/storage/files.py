@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from sweep.errors import StorageDamagedError, StorageError, StorageUnavailableError
+from sweep.errors import StorageDamagedError, StorageError, StorageRefusedError, StorageUnavailableError
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -312,10 +312,19 @@ INTACT = " Earlier commits are intact."
 """What a message ends with that a write has failed."""
 
 
+_REFUSALS = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET")
+"""What the messages of an object store say that will not be another one by itself."""
+
+
 def _write_error(path: str, error: Exception) -> StorageError:
     advice = _ADVICE.get(getattr(error, "errno", None) or 0, str(error))
-    return StorageError(f"storage: {path} could not be written: {advice}.{INTACT}")
+    return _kind(error)(f"storage: {path} could not be written: {advice}.{INTACT}")
 
 
 def _read_error(path: str, error: Exception) -> StorageError:
-    return StorageError(f"storage: {path} could not be read: {error}.")
+    return _kind(error)(f"storage: {path} could not be read: {error}.")
+
+
+def _kind(error: Exception) -> type[StorageError]:
+    is_refused = getattr(error, "errno", None) in _ADVICE or any(sign in str(error) for sign in _REFUSALS)
+    return StorageRefusedError if is_refused else StorageError

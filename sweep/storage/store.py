@@ -65,7 +65,9 @@ class Storage:
         except StorageUnavailableError:
             raise
         except StorageError as error:
-            raise StorageUnavailableError(str(error).removesuffix(INTACT)) from error
+            raise StorageUnavailableError(
+                str(error).removesuffix(INTACT), mends_itself=error.mends_itself
+            ) from error
         return cls(files)
 
     def apart(self, name: str, *, create: bool = True) -> "Storage":
@@ -305,10 +307,6 @@ class Storage:
         self._files.delete_folder(f"{root_of(cell_id)}/manifests")
         self._files.delete_folder(root_of(cell_id))
         return freed
-
-    def clear(self) -> None:
-        """Remove all that is stored, of every cell."""
-        self._files.delete_folder("cells")
 
     def usage(self, cell_id: str | None = None) -> int:
         """Return the bytes stored for a cell, or for all."""

@@ -11,10 +11,12 @@ from rich.console import Console
 from search_spaces import load_space_text
 from sweep import names
 from sweep.errors import NotConfirmedError
+from sweep.forks import lines_of
 from sweep.grid_table import grid_table
-from sweep.holdings import holdings_of
+from sweep.holdings import LinesElsewhere, holdings_of
 from sweep.housekeeping import collect_garbage, delete_sweep
 from sweep.ledger import Sweep
+from sweep.names import Status
 from sweep.plan import make_plan
 from sweep.removal import of_store
 from sweep.single import find_cell
@@ -88,6 +90,20 @@ def test_a_sweep_that_never_stored_a_plan_refers_to_nothing(store: Store) -> Non
 
     sweep = store.ledger.open_sweep(loaded, grid_table(plan.grids, plan.axes, plan.cell_ids))
     assert holdings_of(store.ledger, sweep).addresses == set()
+
+
+def test_what_other_sweeps_are_to_train_is_looked_up_anew_where_one_has_another_plan(store: Store) -> None:
+    sweep, plan = store.run(space("first", "[0]"))
+    elsewhere = LinesElsewhere(store.ledger, sweep, plan.cells)
+    assert elsewhere.look() == set()
+    other, wants = store.run(space("second", "[0, 1]"), cells=0)
+    (left,) = wants.cells.keys() - plan.cells.keys()
+    expected = {line for line, _, _ in lines_of(wants.cells[left])}
+    assert elsewhere.look() == expected
+    assert LinesElsewhere(store.ledger, sweep, wants.cells).look() == set(), "of its own cells it knows more"
+    store.run(space("second", "[0, 1]"))
+    store.ledger.finish_sweep(other, Status.COMPLETED)
+    assert elsewhere.look() == set()
 
 
 def test_the_question_is_shown_as_it_is_written(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sweep import lanes
-from sweep.errors import StorageError
+from sweep.errors import StorageError, StorageRefusedError
 from sweep.forks import plan_sharing
 from sweep.lanes import AUTO, lanes_at_hand, lanes_to_plan, parse_lanes, require_gpu_to_look_at
 from sweep.names import Status
@@ -98,10 +98,10 @@ def test_one_cell_is_tried_again_unless_it_fails_whenever_it_is_tried(
     recorder.ended.assert_called_once_with("0", Status.FAILED, "reason", log=log)
 
 
-def test_a_store_that_does_not_answer_is_no_cells_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_takes_nothing_is_no_cells_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     # Tune tries the whole pack again.
-    with pytest.raises(StorageError, match="away"):
-        failure_of(StorageError("away"), monkeypatch)
+    with pytest.raises(StorageError, match="no space"):
+        failure_of(StorageRefusedError("no space"), monkeypatch)
 
 
 @pytest.mark.parametrize(

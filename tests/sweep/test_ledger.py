@@ -5,7 +5,7 @@ import math
 import multiprocessing
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -295,6 +295,22 @@ def test_of_duplicates_the_ended_run_is_kept(ledger: Ledger) -> None:
     assert sorted(ledger.remove_duplicates(sweep)) == sorted([runs[0].run_id, runs[2].run_id])
     assert ledger.remove_duplicates(sweep) == []
     assert list(ledger.cells_of(sweep)) == [runs[0].cell_id]
+
+
+@pytest.mark.parametrize("empty", [min, max])
+def test_of_twins_of_one_request_that_is_kept_to_which_something_was_written(
+    empty: Callable[[list[str]], str], ledger: Ledger
+) -> None:
+    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+    cell, tags = cell_id(make_cell(0.1)), {names.TAG_ROLE: names.ROLE_CELL, names.TAG_STATUS: "running"}
+    tags |= {names.TAG_CELL_ID: cell, names.TAG_NAME: sweep.name}
+    made = [ledger.client.create_run(sweep.experiment_id, start_time=1000, tags=tags) for _ in range(2)]
+    runs = [run.info.run_id for run in made]
+    (kept,) = {*runs} - {empty(runs)}
+    ledger.client.log_param(kept, "lr", "0.1")
+    ledger.finish_cell(kept, Status.FAILED, "it raised")
+    assert ledger.remove_duplicates(sweep) == [empty(runs)]
+    assert (ledger.lookup([cell])[cell].run_id, ledger.lookup([cell])[cell].reason) == (kept, "it raised")
 
 
 def test_a_stop_request_stays_until_it_is_cleared(ledger: Ledger) -> None:

@@ -9,12 +9,14 @@ import pytest
 from rich.console import Console
 
 from search_spaces import load_space_text
+from sweep import names
 from sweep.claims import Claims
 from sweep.errors import LeaseHeldError, LeaseLostError, LedgerError, NotConfirmedError
 from sweep.grid_table import grid_table
 from sweep.housekeeping import collect_garbage, delete_sweep, in_units
 from sweep.lease import Lease
 from sweep.ledger import Ledger
+from sweep.ledger.connection import Artifacts
 from sweep.names import Status
 from sweep.pack import Pack
 from sweep.plan import make_plan
@@ -57,6 +59,12 @@ def test_runs_to_which_another_sweep_refers_stay(store: Store, console: Console)
     # The name is free, and what stayed is found.
     store.run(space("first", "[0, 1]"))
     assert store.ledger.lookup([shared])[shared].run_id == before.run_id
+    delete_sweep("first", store.places, console, yes=True)
+    assert store.ledger.lookup(list(first.cells)) == {shared: before}
+    # It goes with the last sweep that refers to it, whoever has made it.
+    delete_sweep("second", store.places, console, yes=True)
+    assert store.ledger.lookup([shared]) == {} and store.storage.inventory() == {}
+    assert store.ledger.artifacts.paths(before.run_id, names.ARTIFACT_HISTORY) == []
 
 
 def test_a_running_sweep_is_not_deleted(store: Store, console: Console) -> None:
@@ -155,6 +163,60 @@ def test_a_deletion_that_is_overtaken_removes_nothing(
     assert store.statuses(plan) == [Status.COMPLETED]
 
 
+def test_a_deletion_that_is_overtaken_on_its_way_leaves_what_the_other_trains(
+    store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, plan = store.run(space("little", "[0]"))
+    delete_cell = Ledger.delete_cell
+
+    def overtaken(ledger: Ledger, run_id: str) -> None:
+        delete_cell(ledger, run_id)
+        take_over(store.ledger, sweep, 3)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(Ledger, "delete_cell", overtaken)
+    monkeypatch.setitem(Lease.acquire.__func__.__kwdefaults__, "stale_seconds", 0.4)  # type: ignore[attr-defined]
+    with pytest.raises(LeaseLostError):
+        delete_sweep("little", store.places, console, yes=True)
+    assert plan.cells.keys() <= store.storage.inventory().keys()
+
+
+def test_the_lease_is_held_while_the_files_of_a_sweep_are_removed(
+    store: Store, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, _ = store.run(space("little", "[0]"))
+    clear, held = Artifacts.clear, list[object]()
+
+    def slowly(artifacts: Artifacts, run_id: str, path: str | None = None) -> None:
+        if run_id == sweep.run_id:
+            with pytest.raises(LeaseHeldError):
+                Lease.acquire(store.ledger, sweep)
+            held.append(run_id)
+        clear(artifacts, run_id, path)
+
+    monkeypatch.setattr(Artifacts, "clear", slowly)
+    delete_sweep("little", store.places, console, yes=True)
+    assert held == [sweep.run_id]
+
+
+@pytest.mark.parametrize("step", ["delete_run", "clear"])
+def test_a_cell_whose_deletion_is_broken_off_is_whole_or_gone(
+    step: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, plan = store.run(space("little", "[0]"))
+    (run,) = store.ledger.lookup(list(plan.cells)).values()
+
+    def killed(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(store.ledger.client if step == "delete_run" else store.ledger.artifacts, step, killed)
+    with pytest.raises((LedgerError, InterruptedError)):
+        store.ledger.delete_cell(run.run_id)
+    found = store.ledger.lookup(list(plan.cells))
+    assert bool(found) == (step == "delete_run")
+    assert store.ledger.artifacts.paths(run.run_id, names.ARTIFACT_HISTORY) != []
+
+
 @pytest.mark.parametrize("step", ["rename_experiment", "delete_run"])
 def test_a_deletion_that_is_broken_off_leaves_the_sweep_or_its_name_free(
     step: str, store: Store, monkeypatch: pytest.MonkeyPatch
@@ -198,6 +260,34 @@ def test_garbage_is_what_no_cell_waits_for(store: Store, console: Console) -> No
     left = store.storage.inventory()
     assert set(left) == {cell for cell in left if cell not in plan.cells}
     assert store.statuses(plan) == [Status.COMPLETED] * 3
+
+
+def test_a_cell_that_was_stopped_early_keeps_what_it_goes_on_from(store: Store, console: Console) -> None:
+    text = space("little", "[0]")
+    ((address, cell),) = make_plan(load_space_text(text)).cells.items()
+    pack = Pack([cell], store.storage, data_folder=store.places.data_folder)
+    pack.trainer.advance(20)
+    pack.stop(address, "behind")
+    pack.commit()
+    _, plan = store.run(text)
+    assert store.statuses(plan) == [Status.STOPPED]
+    collect_garbage(store.places, console, yes=True, ends=False, unknown=False)
+    newest, problems = store.storage.latest(address)
+    assert newest is not None and newest.step == 20 and problems == []
+    collect_garbage(store.places, console, yes=True, ends=True, unknown=False)
+    assert address not in store.storage.inventory()
+
+
+def test_what_unfinished_sweeps_keep_is_said_with_how_to_give_it_up(store: Store, console: Console) -> None:
+    store.run(space("done", "[0]"))
+    _, plan = store.run(space("given-up", "[0, 1]"), cells=0)
+    (left,) = plan.cells.keys() - store.ledger.lookup(list(plan.cells)).keys()
+    store.storage.commit(left, attempt=1, step=20, checkpoint=bytes(3 * 2**20), part=None, previous=None)
+    collect_garbage(store.places, console, yes=True, ends=False, unknown=False)
+    said = " ".join(console.export_text().split())
+    assert "sweep 'given-up' is unfinished and nobody runs it; 3.0 MiB are kept to go on from" in said
+    assert "delete given-up" in said and "'done'" not in said
+    assert left in store.storage.inventory()
 
 
 def test_what_mlflow_does_not_know_goes_only_when_asked(store: Store, console: Console) -> None:

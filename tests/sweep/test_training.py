@@ -2,14 +2,17 @@
 
 import io
 import threading
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from sweep import training
 from sweep.errors import LeaseLostError, LedgerError, StorageError
+from sweep.names import Status
 from sweep.progress import Display, Progress
 from sweep.stopping import Stop
+from tests.sweep.test_forks import bulk, cell, sgd
 
 WAIT_SECONDS = 60.0
 
@@ -62,3 +65,12 @@ def test_a_failure_of_the_training_itself_comes_first() -> None:
     with pytest.raises(OSError, match="of its own"), training._Watch(look, stop, display()):
         assert stop.wait(WAIT_SECONDS)
         raise OSError("of its own")
+
+
+def test_cells_of_the_plan_that_are_not_trained_now_and_have_not_ended_are_not_forgotten() -> None:
+    cells = {str(k): cell(sgd(20), bulk(500, k=k)) for k in range(1, 5)}
+    statuses = dict.fromkeys(cells, Status.PENDING) | {"3": Status.COMPLETED}
+    trains = object.__new__(training.Training)
+    trains._plan = SimpleNamespace(cells=cells)  # type: ignore[assignment]
+    left = trains._others({"1": cells["1"]}, Progress(name="little", total_steps=1, statuses=statuses))
+    assert left == [cells["2"], cells["4"]]

@@ -1,7 +1,11 @@
 """A trial's failure as Tune is told of it, and what a trial does not train: another cell than was planned."""
 
+import errno
+import os
 import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +13,15 @@ from unittest.mock import Mock
 
 import pytest
 
+from sweep.errors import StorageError
 from sweep.forks import plan_sharing
 from sweep.names import Status
 from sweep.pack_events import PackEvents
 from sweep.packs import pack_of
 from sweep.storage import Storage
+from sweep.storage.files import LocalFiles, _write_error
 from sweep.storage.stop_marks import StopMarks
-from sweep.trial import RESULT_CELLS, RESULT_FAILURE, PackTrial
+from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_PROBLEMS, PackTrial
 from trainers import canonical
 from trainers.canonical import cell_id
 from trainers.cell import Cell, Phase, Probe
@@ -60,10 +66,8 @@ def own_cell(folder: Path) -> Cell:
     )
 
 
-def result_of(cells: dict[str, Cell], folder: Path, *, seconds: float = 60.0) -> dict[str, Any]:
-    """Return what a worker reports that is given these cells, by their planned addresses."""
-    sharing = plan_sharing(cells)
-    config = pack_of(list(cells), cells, sharing).to_config() | {
+def config_of(cells: dict[str, Cell], folder: Path, *, seconds: float) -> dict[str, Any]:
+    return pack_of(list(cells), cells, plan_sharing(cells)).to_config() | {
         "sweep": "run-id",
         "storage": Storage.open(folder / "storage").place,
         "data_folder": str(folder / "data"),
@@ -72,13 +76,83 @@ def result_of(cells: dict[str, Cell], folder: Path, *, seconds: float = 60.0) ->
         "threads": 1,
         "gpu": False,
     }
+
+
+def result_of(cells: dict[str, Cell], folder: Path, *, seconds: float = 60.0) -> dict[str, Any]:
+    """Return what a worker reports that is given these cells, by their planned addresses."""
     trial = object.__new__(PackTrial)
-    trial.config = config
-    trial.setup(config)
+    trial.config = config_of(cells, folder, seconds=seconds)
+    trial.setup(trial.config)
     try:
         return trial.step()
     finally:
         trial.cleanup()
+
+
+class Outage:
+    """A store that does not answer for so many requests from the n-th on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, after: int, requests: int, code: int) -> None:
+        self._left, self._answers, self._error = requests, after, OSError(code, os.strerror(code))
+        for name in ("get", "put"):
+            monkeypatch.setattr(LocalFiles, name, self._failing(getattr(LocalFiles, name)))
+
+    def _failing(self, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(files: LocalFiles, path: str, *data: bytes) -> Any:
+            self._answers -= 1
+            if self._answers < 0 < self._left:
+                self._left -= 1
+                raise _write_error(path, self._error)
+            return answer(files, path, *data)
+
+        return asked
+
+
+def reports(config: dict[str, Any], *, times: int) -> Iterator[dict[str, Any]]:
+    """Yield what a worker reports that nobody restarts, until it is done."""
+    trial = object.__new__(PackTrial)
+    trial.config = config
+    trial.setup(config)
+    try:
+        for _ in range(times):
+            yield (result := trial.step())
+            if result["done"]:
+                return
+    finally:
+        trial.cleanup()
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 4, 6])
+def test_a_store_that_is_away_for_a_while_fails_no_cell(
+    after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = replace(own_cell(tmp_path), phases=(Phase(lr=0.001, until=3),))
+    cells, patience = {cell_id(cell): cell}, 20
+    config = config_of(cells, tmp_path, seconds=60.0)
+    monkeypatch.setattr("sweep.trial.SECONDS_BETWEEN_TRIES", 0.01)
+    Outage(monkeypatch, after=after, requests=10, code=errno.ETIMEDOUT)
+    *waits, last = reports(config, times=patience)
+    assert [one["status"] for one in last[RESULT_CELLS]] == [Status.COMPLETED]
+    assert 0 < len(waits) < patience and not any(one[RESULT_CELLS] or one["done"] for one in waits)
+    # The user hears of it once.
+    (said,) = [problem for one in waits for problem in one[RESULT_PROBLEMS]]
+    assert os.strerror(errno.ETIMEDOUT) in said and "Trying again for 10 minutes" in said
+    newest, problems = Storage.open(tmp_path / "storage").latest(*cells)
+    assert newest is not None and newest.outcome is not None and problems == []
+    history = Storage.open(tmp_path / "storage").read_parts(newest)
+    assert history["step"].to_pylist() == [0, 1, 2, 3], "what could not be committed is not left out"
+
+
+@pytest.mark.parametrize(("code", "seconds"), [(errno.ETIMEDOUT, 0.0), (errno.ENOSPC, 600.0)])
+def test_a_store_that_stays_away_or_takes_nothing_fails_the_trial(
+    code: int, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = own_cell(tmp_path)
+    config = config_of({cell_id(cell): cell}, tmp_path, seconds=60.0)
+    monkeypatch.setattr("sweep.trial.SECONDS_FOR_STORE", seconds)
+    Outage(monkeypatch, after=4, requests=1000, code=code)
+    with pytest.raises(StorageError, match="could not be written"):
+        list(reports(config, times=1))
 
 
 def test_something_is_trained_however_long_the_store_takes_to_list_its_marks(

@@ -1,0 +1,53 @@
+"""Lanes that have ended while others of their pack go on: what they left and where they ended is told."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sweep.forks import fork_at
+from sweep.pack import Pack
+from sweep.storage import Storage
+from tests.sweep.test_pack import cell, sgd
+from trainers.cell import Phase
+
+
+def test_where_a_lane_ended_is_told_after_a_kill_though_the_others_are_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, short = Storage.open(tmp_path), cell(sgd(20))
+    cells = [short, replace(cell(sgd(60)), seed=1)]
+
+    def pack() -> Pack:
+        return Pack(cells, storage, leaves=[[20], []], data_folder=tmp_path)
+
+    with monkeypatch.context() as patch:
+        # As if it had been killed between its last commit and saying so.
+        patch.setattr("sweep.pack.publish_end", lambda *_: False)
+        first = pack()
+        first.trainer.advance(20)
+        first.trainer.advance(40)
+        first.commit()
+    fork = fork_at(short, 20)
+    assert storage.latest(fork.line)[0] is None
+    again = pack()
+    assert again.trainer.step == 40
+    again.commit()
+    told, _ = storage.latest(fork.line)
+    assert told is not None and told.step == 20
+
+
+def test_a_lane_that_ended_before_it_left_its_state_has_not_left_it(tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path)
+    cells = [cell(Phase(lr=1e9, until=60)), replace(cell(sgd(60)), seed=1)]
+
+    def pack() -> Pack:
+        return Pack(cells, storage, leaves=[[50], []], data_folder=tmp_path)
+
+    first = pack()
+    first.trainer.advance(55)
+    first.commit()
+    again = pack()
+    assert again.trainer.step == 55
+    diverged, _ = again.commit()
+    assert (diverged.status, diverged.left) == ("diverged", ())
