@@ -296,6 +296,19 @@ def sampled_grid(
     return {"name": SEARCH_GRID, "set": dict(search.set), "axes": axes}
 
 
+def lowest_grid(search: SearchSpec) -> dict[str, Any]:
+    """Return a search as a grid that has its labels and the low ends of its ranges: data of a `GridSpec`."""
+    axes: dict[str, Any] = {
+        name: axis
+        if isinstance(axis, AxisSpec)
+        else {"path": list(axis.path), "values": [axis.value(axis.low)]}
+        for name, axis in search.axes.items()
+    }
+    if search.seeds:
+        axes[SEED] = {"path": [SEED], "values": list(search.seeds)}
+    return {"name": SEARCH_GRID, "set": dict(search.set), "axes": axes}
+
+
 def corners(search: SearchSpec) -> list[dict[str, AxisValue]]:
     """Return two configurations, of the first and of the last value of every axis."""
     return [{name: _labels(axis)[place] for name, axis in search.axes.items()} for place in (0, -1)]
