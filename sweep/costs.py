@@ -56,8 +56,10 @@ def kind_of(cell: Cell, stage: Stage) -> str:
     """Return the kind of the steps of a stage, as a short digest."""
     projection = (cell.holdout_size, cell.refresh_every, stage.k, cell.solver) if stage.projects else None
     measured = (cell.evaluate_every, cell.divergence_every, tuple(map(str, cell.probes)))
+    until = stage.condition
+    condition = until and (until.every, until.k, until.holdout_size, until.tolerance)
     parts = (cell.model, cell.dataset, cell.loss, cell.batch_size, stage.optimizer, projection, measured)
-    text = "\n".join(map(str, (*parts, stage.condition)))
+    text = "\n".join(map(str, (*parts, condition)))
     return hashlib.sha256(text.encode()).hexdigest()[:KIND_DIGITS]
 
 
