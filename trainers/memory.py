@@ -97,10 +97,7 @@ def footprint(cell: Cell, *, device_type: str = "cuda", periods: Collection[int]
     size = sum(parameter.numel() for parameter in module.parameters())
     inputs, features = math.prod(data.input_shape), activation_elements(module, data.input_shape)
     rules = {stage.optimizer.name for stage in lane.stages}
-    whole = any(
-        stage.optimizer.name == "gd" or dict(stage.optimizer.options).get("full_batch")
-        for stage in lane.stages
-    )
+    whole = any(stage.full_batch for stage in lane.stages)
     evaluated, tested = (
         min(examples, chunk_size(examples, inputs)) for examples in (data.num_train, data.num_test)
     )

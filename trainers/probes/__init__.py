@@ -38,6 +38,10 @@ class ProbeEntry:
         """Return series that a probe with these complete options records, and no other of its name may."""
         return self.series[:1] if self.own_series is None else self.own_series(options)
 
+    def reads_batches(self, options: Mapping[str, Any]) -> bool:
+        """Return whether a probe with these options looks at minibatches; a user's own may."""
+        return "path" in self.options or options.get("of") == "batch_gradient"
+
     def complete(self, options: Mapping[str, OptionValue], dataset: DatasetEntry) -> dict[str, OptionValue]:
         """Replace what is left to the data set (`k`, `sizes`, `holdout_size`) or to a file, and idle seeds.
 
