@@ -10,6 +10,7 @@ from trainers.canonical import cell_id, record_form, trajectory_form, trajectory
 from trainers.cell import Cell, Phase, Probe
 from trainers.errors import ConfigError
 from trainers.options import Choice
+from trainers.probes import PROBES
 
 FULL = [
     Choice("gd"),
@@ -61,6 +62,10 @@ def test_a_probe_of_minibatches_is_told_apart_and_the_trajectory_is_not(probe: P
     assert cell_id(of) != cell_id(larger)
     assert trajectory_form(of) == trajectory_form(larger)
     assert "batch_size" not in record_form(of) and record_form(larger)["batch_size"] == 100
+
+
+def test_a_probe_of_the_users_own_may_look_at_minibatches() -> None:
+    assert [name for name, entry in PROBES.items() if entry.reads_batches({})] == ["file"]
 
 
 def test_the_default_keeps_its_address() -> None:
