@@ -9,7 +9,7 @@ import pytest
 
 from search_spaces import load_space_text
 from sweep import names
-from sweep.costs import Cost, cost_of, kind_of, rates_of, work_of
+from sweep.costs import Cost, cost_of, kind_of, rates_of, rates_on, work_of
 from sweep.estimate import _measure, cell_seconds, estimate, probe_rates
 from sweep.forecast import accuracy_text, expected_seconds, forecast
 from sweep.forks import Sharing, plan_sharing
@@ -81,6 +81,16 @@ def test_cells_that_diverged_at_once_say_little_of_a_rate() -> None:
 def test_kinds_that_are_never_seen_apart_share_a_rate() -> None:
     rates = rates_of([Cost(seconds=3.0, work={"a": 10, "b": 20}), Cost(seconds=0.0, work={})])
     assert rates == {"a": pytest.approx(0.1), "b": pytest.approx(0.1)}
+
+
+def test_the_past_of_such_a_device_counts_first() -> None:
+    costs = [
+        Cost(seconds=1.0, work={"a": 10}, device="cpu on here"),
+        Cost(seconds=4.0, work={"b": 10}, device="cpu on here"),
+        Cost(seconds=0.1, work={"a": 10}, device="H200 on there"),
+    ]
+    assert rates_on(costs, on_gpu=True) == {"a": pytest.approx(0.01), "b": pytest.approx(0.4)}
+    assert rates_on(costs, on_gpu=False) == {"a": pytest.approx(0.1), "b": pytest.approx(0.4)}
 
 
 def schedule(
