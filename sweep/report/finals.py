@@ -152,9 +152,7 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
     moved = dict(zip(barred, offsets(len(barred)), strict=True)) if by_rank else {}
     for line in data.lines:
         look = looks.by_key[line.key]
-        places = [
-            (x + moved.get(line.key, 0.0), place) for x, place in zip(positions, line.pools, strict=True)
-        ]
+        places = [(x + moved.get(line.key, 0.0), place) for x, place in zip(positions, line.pools, strict=True)]
         shown = [(x, place) for x, place in places if place.state.has_value]
         if shown:
             xs = [x for x, _ in shown]

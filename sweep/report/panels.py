@@ -150,7 +150,9 @@ def draw_panels(
 
 def _beside_one_another(lines: Sequence[PanelLine]) -> list[PanelLine]:
     """Return lines over names moved sideways, each by its own part, so that no bar hides another."""
-    return [replace(line, x=line.x + offset) for line, offset in zip(lines, offsets(len(lines)), strict=True)]
+    return [
+        replace(line, x=line.x + offset) for line, offset in zip(lines, offsets(len(lines)), strict=True)
+    ]
 
 
 def _spreads(panel: Panel) -> list[Band]:
