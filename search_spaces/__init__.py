@@ -5,14 +5,8 @@ A space is a YAML file; `load_space` turns it into grid points, each with the ce
 """
 
 from search_spaces.expansion import GridPoint
-from search_spaces.space import (
-    Space,
-    list_spaces,
-    load_space,
-    load_space_text,
-    read_stored_space,
-    space_file,
-)
+from search_spaces.space import Space, load_space, load_space_text, read_stored_space
+from search_spaces.space_files import list_spaces, space_file
 
 __all__ = [
     "GridPoint",

@@ -202,6 +202,26 @@ def field_adapter(path: str) -> TypeAdapter[Any] | None:
     return _field_type(owner, field)
 
 
+def takes_whole_numbers(base: BaseSpec, changes: Mapping[str, Any], path: str) -> bool | None:
+    """Return whether an option of a choice is a whole number; `None` where nothing declares it.
+
+    Args:
+        base: The cell.
+        changes: What is set in it, by path.
+        path: Of the option.
+    """
+    head, *place, option = path.split(".")
+    tables: dict[str, Mapping[str, Any]] = {"model": MODELS, "dataset": DATASETS, "loss": LOSSES}
+    chosen = changes.get(head) or getattr(base, head)
+    if place:
+        index = 0 if place[0] == "*" else int(place[0])
+        chosen = base.probes[index] if -len(base.probes) <= index < len(base.probes) else ""
+    name = cast("Options", chosen).get("name") if isinstance(chosen, Mapping) else chosen
+    entry = tables.get(head, PROBES).get(str(name))
+    declared: Option | None = None if entry is None else entry.options.get(option)
+    return None if declared is None else (declared.kind or type(declared.default)) is int
+
+
 def _siblings(path: str, owner: type[StrictModel]) -> list[str]:
     return [f"{path.rpartition('.')[0]}.{name}" for name in owner.model_fields]
 

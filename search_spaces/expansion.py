@@ -13,29 +13,23 @@ from typing import Any
 from pydantic import ValidationError
 
 from search_spaces.axes import require_distinct
+from search_spaces.cell_parts import LISTS, Slot, built
 from search_spaces.cell_schema import BaseSpec
 from search_spaces.grid_rules import require_rules
-from search_spaces.plain_paths import Place, allowed_indices, assign, require_effect
+from search_spaces.plain_paths import Place, allowed_indices, assign, require_effect, within
 from search_spaces.reports import AxisValue
 from search_spaces.schema import GridSpec, SpaceSpec
 from search_spaces.strict import config_error, plain_data
 from trainers.canonical import canonical_form
-from trainers.cell import Cell, Condition, Phase, Probe, Solver
+from trainers.cell import Cell
 from trainers.errors import ConfigError
-from trainers.options import Choice
 
 MAX_POINTS = 10_000_000
 MAX_REMEMBERED = 65_536
 """Combinations of one part that are kept for the points to come."""
 
-Slot = tuple[str, int | None]
-"""A part of the cell: a field, or a field and an index into it."""
-
 Assignment = tuple[Slot, str | None, Any]
 """A part, the name within it (`None`: the whole part), and the value."""
-
-LISTS = ("phases", "probes")
-CHOICES = ("model", "dataset", "loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +95,10 @@ class Expansion:
         ]
         self._parts = self._touched(values)
         touched = {part.slot for part in self._parts}
-        self._fixed = {name: _built((name, None), item) for name, item in values.items() if name not in LISTS}
+        self._fixed = {name: built((name, None), item) for name, item in values.items() if name not in LISTS}
         for name in LISTS:
             self._fixed[name] = tuple(
-                None if (name, index) in touched else _built((name, index), item)
+                None if (name, index) in touched else built((name, index), item)
                 for index, item in enumerate(values[name])
             )
 
@@ -179,6 +173,34 @@ class Expansion:
 
     def _places(self, axis: str, path: str) -> list[Place]:
         return [_place(slot, name) for slot, name, _ in self._resolve(axis, path, None, self._values)]
+
+    def setters(self, places: Iterable[Place]) -> tuple[dict[str, str], bool]:
+        """Return what sets places of the base cell again, and whether no point has the base cell's values.
+
+        Args:
+            places: Of the base cell.
+
+        Returns:
+            Each setter in words, with its path below the grid; and whether they set all places at all points.
+        """
+        found: dict[str, str] = {}
+        again = True
+        for place in places:
+            whole = {
+                f"set.{path}": f"set.{path}" for path, wholes in self._set.items() if within(place, wholes)
+            }
+            part: dict[str, str] = {}
+            for axis, labels, steps in zip(self.axis_names, self._labels, self._steps, strict=True):
+                sets = [within(place, [_place(slot, name) for slot, name, _ in step]) for step in steps]
+                path = f"axes.{axis}.choices.LABEL" if axis in self._choices else f"axes.{axis}"
+                if all(sets):
+                    whole[f"axis {axis!r}"] = path
+                elif any(sets):
+                    at = ", ".join(str(label) for label, there in zip(labels, sets, strict=True) if there)
+                    part[f"axis {axis!r} at {at}"] = path
+            again = again and bool(whole)
+            found |= whole or part
+        return found, again
 
     def variants(self, *heads: str) -> Iterator[tuple[Any, ...]]:
         """Yield what these fields of a cell are, once for each combination of the axes that touch them.
@@ -300,7 +322,7 @@ class Expansion:
                     values = value if name is None else {**values, name: value}
         if len(part.built) >= MAX_REMEMBERED:
             part.built.clear()
-        piece = part.built[key] = _built(part.slot, values)
+        piece = part.built[key] = built(part.slot, values)
         return piece
 
 
@@ -331,49 +353,5 @@ def describe(grid: str, axes: Mapping[str, AxisValue]) -> str:
     return f"grids.{grid} at {values}" if values else f"grids.{grid}"
 
 
-def base_cell(base: BaseSpec) -> Cell:
-    """Build the base cell itself.
-
-    Raises:
-        ConfigError: It is not valid.
-    """
-    values = plain_data(base)
-    fields: dict[str, Any] = {
-        name: _built((name, None), item) for name, item in values.items() if name not in LISTS
-    }
-    lists: dict[str, Any] = {
-        name: tuple(_built((name, index), item) for index, item in enumerate(values[name])) for name in LISTS
-    }
-    return Cell(**fields, **lists)
-
-
 def _place(slot: Slot, name: str | None) -> Place:
     return tuple(part for part in (*slot, name) if part is not None)
-
-
-def _phase(values: dict[str, Any]) -> Phase:
-    if isinstance(values["until"], Mapping):
-        values["until"] = Condition(**values["until"])
-    if isinstance(values["optimizer"], Mapping):
-        values["optimizer"] = Choice.of(**values["optimizer"])
-    return Phase(**values)
-
-
-def _built(slot: Slot, values: Any) -> Any:
-    match slot[0]:
-        case "phases":
-            return _phase(dict(values))
-        case "probes":
-            options = {key: value for key, value in values.items() if key not in ("name", "every")}
-            return Probe(
-                name=values["name"],
-                every=values.get("every"),
-                options=Choice.of(values["name"], **options).options,
-            )
-        case "solver":
-            return Solver(**values)
-        case name if name in CHOICES:
-            options = {key: value for key, value in values.items() if key != "name"}
-            return Choice.of(values["name"], **options)
-        case _:
-            return values

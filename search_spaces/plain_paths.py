@@ -3,7 +3,7 @@
 An element of a list goes by index, negative ones from the end, by its `name`, or `*` for all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, cast
 
@@ -85,7 +85,7 @@ def require_effect(places: Mapping[str, Sequence[Place]], at: str) -> None:
     for number, path in enumerate(paths):
         for other in paths[number + 1 :]:
             exception = "*" in path and path.count(".") == other.count(".")
-            again = all(_within(place, places[other]) for place in places[path])
+            again = all(within(place, places[other]) for place in places[path])
             if places[path] and again and not exception:
                 raise ConfigError(
                     f"{at}: {path!r} has no effect, since {other!r} after it sets all of that again; put it "
@@ -93,7 +93,8 @@ def require_effect(places: Mapping[str, Sequence[Place]], at: str) -> None:
                 )
 
 
-def _within(place: Place, wholes: Sequence[Place]) -> bool:
+def within(place: Place, wholes: Iterable[Place]) -> bool:
+    """Whether a place is one of some others, or a part of one."""
     return any(place[: len(whole)] == whole for whole in wholes)
 
 
@@ -111,7 +112,7 @@ def changed(base: Any, paths: Mapping[str, Any], changes: Mapping[str, Any]) -> 
     return {
         path: value
         for path, value in both.items()
-        if path in changes or not places[path] or not all(_within(place, anew) for place in places[path])
+        if path in changes or not places[path] or not all(within(place, anew) for place in places[path])
     }
 
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Self, cast
 from pydantic import Field, model_validator
 
 from search_spaces.axes import AXIS_NAME, AxisSpec, long_axis
-from search_spaces.cell_schema import BaseSpec
+from search_spaces.cell_schema import BaseSpec, takes_whole_numbers
 from search_spaces.claims import ClaimSpec
 from search_spaces.reports import AxisValue, Report
-from search_spaces.search import SearchSpec, StopperSpec
+from search_spaces.search import RangeSpec, SearchSpec, StopperSpec
 from search_spaces.strict import StrictModel, complain, infinity
 
 GRID_NAME = r"^[a-z][a-z0-9_-]*$"
@@ -89,6 +89,20 @@ class SpaceSpec(StrictModel):
         if not self.grids and (self.search is None or not self.search.axes):
             complain("grids: missing or empty; a space needs at least 1, or a search with axes.")
         return self
+
+    @model_validator(mode="after")
+    def _ranges_are_of_numbers_as_declared(self) -> Self:
+        if self.search is None:
+            return self
+        axes = {name: self._typed(axis, self.search.set) for name, axis in self.search.axes.items()}
+        return self.model_copy(update={"search": self.search.model_copy(update={"axes": axes})})
+
+    def _typed(self, axis: RangeSpec | AxisSpec, changes: Mapping[str, Any]) -> RangeSpec | AxisSpec:
+        if not isinstance(axis, RangeSpec) or "integer" in axis.model_fields_set:
+            return axis
+        whole = takes_whole_numbers(self.base, changes, axis.path[0])
+        as_written = isinstance(axis.low, int)
+        return axis.model_copy(update={"integer": as_written if whole is None else whole})
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

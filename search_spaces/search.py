@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from search_spaces.axes import AXIS_NAME, AxisSpec, long_axis
 from search_spaces.cell_schema import ALIASES, Count, Index, Positive, checked, field_adapter
@@ -52,7 +52,10 @@ StopperName = Literal["asha", "median"]
 
 
 class RangeSpec(StrictModel):
-    """An axis with a range: real or whole numbers, as the field is."""
+    """An axis with a range: real or whole numbers, as the field is.
+
+    Which of them an option of a choice takes, the space knows (`search_spaces.schema`), unless it is stated.
+    """
 
     path: tuple[str, ...]
     low: int | float
@@ -82,7 +85,9 @@ class RangeSpec(StrictModel):
                     complain(f"{end}: {error}")
         if any(isinstance(value, str) for value in typed):
             complain(f"found a range for {shown(paths[0])}, which is not a number; list its values instead.")
-        return {**given, "path": tuple(paths), "integer": _is_whole(paths[0], typed[0])}
+        if field_adapter(paths[0]) is not None:
+            given["integer"] = isinstance(checked(paths[0], 2), int)
+        return {**given, "path": tuple(paths)}
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -105,12 +110,6 @@ class RangeSpec(StrictModel):
         if self.integer and value != round(value):
             return False
         return self.low <= value <= self.high
-
-
-def _is_whole(path: str, value: Any) -> bool:
-    """Whether the field takes whole numbers only; an option of a choice is taken as it is written."""
-    adapter: TypeAdapter[Any] | None = field_adapter(path)
-    return isinstance(value, int) if adapter is None else isinstance(checked(path, 2), int)
 
 
 class StopperSpec(StrictModel):
@@ -294,6 +293,19 @@ def sampled_grid(
             axes[name] = {"path": list(axis.path), "values": [value]}
     if search.seeds:
         axes[SEED] = {"path": [SEED], "values": list(seeds)}
+    return {"name": SEARCH_GRID, "set": dict(search.set), "axes": axes}
+
+
+def lowest_grid(search: SearchSpec) -> dict[str, Any]:
+    """Return a search as a grid that has its labels and the low ends of its ranges: data of a `GridSpec`."""
+    axes: dict[str, Any] = {
+        name: axis
+        if isinstance(axis, AxisSpec)
+        else {"path": list(axis.path), "values": [axis.value(axis.low)]}
+        for name, axis in search.axes.items()
+    }
+    if search.seeds:
+        axes[SEED] = {"path": [SEED], "values": list(search.seeds)}
     return {"name": SEARCH_GRID, "set": dict(search.set), "axes": axes}
 
 

@@ -10,31 +10,32 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import ValidationError
 
 from search_spaces.axes import AxisSpec, require_distinct
+from search_spaces.cell_parts import base_cell
 from search_spaces.cell_schema import BaseSpec
 from search_spaces.claims import ClaimSpec
-from search_spaces.expansion import Expansion, GridPoint, base_cell, expansions
+from search_spaces.expansion import Expansion, GridPoint, expansions
 from search_spaces.grid_rules import fit_rules
 from search_spaces.overrides import override, parse_override
-from search_spaces.plain_paths import changed
+from search_spaces.plain_paths import Place, changed
+from search_spaces.reach import require_reach
 from search_spaces.report_checks import check_claims, check_reports
 from search_spaces.report_fitting import fit_reports
 from search_spaces.reports import AxisValue, Report
 from search_spaces.schema import GridSpec, SpaceSpec
 from search_spaces.search import SEARCH_GRID, SEED, SearchSpec, StopperSpec, corners, sampled_grid, varied
+from search_spaces.space_files import read_space
 from search_spaces.strict import config_error, plain_data, shown
 from search_spaces.yaml_text import read_yaml, write_yaml
 from trainers.canonical import canonical_form
 from trainers.cell import Cell
-from trainers.errors import ConfigError, unknown_name
+from trainers.errors import ConfigError
 
-SUFFIXES = (".yaml", ".yml")
 SMOKE_SUFFIX = "-smoke"
 
 
@@ -215,10 +216,8 @@ def load_space(reference: str | Path, *, smoke: bool = False, overrides: Sequenc
     Raises:
         ConfigError: It does not exist or is not valid.
     """
-    path = space_file(reference) or _package_files()[str(reference)]
-    return _space(
-        _read(path), str(reference), smoke=smoke, overrides=[parse_override(text) for text in overrides]
-    )
+    made = [parse_override(text) for text in overrides]
+    return _space(read_space(reference), str(reference), smoke=smoke, overrides=made)
 
 
 def load_space_text(text: str, *, origin: str = "<stored>", recorded: bool = False) -> Space:
@@ -252,46 +251,6 @@ def read_stored_space(text: str, *, origin: str) -> Space:
     return Space(_validated(read_yaml(text, origin), origin), ())
 
 
-def list_spaces() -> list[tuple[str, str]]:
-    """Return name and description of the spaces of the package, in alphabetical order."""
-    found = {name: _read(path) for name, path in _package_files().items()}
-    return [(name, str(found[name].get("description", ""))) for name in sorted(found)]
-
-
-def _package_files() -> dict[str, Path]:
-    entries = (Path(str(entry)) for entry in files("search_spaces").iterdir())
-    return {path.stem: path for path in entries if path.name.endswith(SUFFIXES)}
-
-
-def space_file(reference: str | Path) -> Path | None:
-    """Return the file that a reference to a space means; `None` for one of `list_spaces`.
-
-    Args:
-        reference: A name, which comes first, or the path of a file.
-
-    Raises:
-        ConfigError: It is neither.
-    """
-    if isinstance(reference, str):
-        named = _package_files()
-        if reference in named:
-            return None
-        if not reference.endswith(SUFFIXES) and "/" not in reference:
-            error = unknown_name("search space", reference, named)
-            raise ConfigError(f"{error} A file is given by a path that ends in .yaml.")
-    return Path(reference).expanduser()
-
-
-def _read(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); a space is a YAML file.") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}.") from error
-    return read_yaml(text, str(path))
-
-
 def _space(
     values: Any,
     origin: str,
@@ -309,6 +268,7 @@ def _space(
     if not isinstance(small, Mapping) and (small is not None or smoke):
         raise ConfigError(f"{origin}: smoke: expected a mapping of paths to values, found {shown(small)}.")
     spec = stated = _validated(values, origin)
+    made: list[tuple[str, SpaceSpec, dict[str, list[Place]]]] = []
     if smoke or overrides:
         _expanded(spec, origin)
         plain = plain_data(spec)
@@ -317,21 +277,26 @@ def _space(
         if smoke:
             plain["description"] = _smoke_description(spec, changes)
             plain["name"] += SMOKE_SUFFIX
-            for path, value in changes.items():
-                override(plain, str(path), value, "smoke")
+            places = {
+                str(path): override(plain, str(path), value, "smoke") for path, value in changes.items()
+            }
             small_spec = fit_rules(_validated(plain, f"{origin} with smoke"), stated)
             spec = fit_reports(small_spec, spec, smaller)
+            made.append(("smoke", spec, places))
             # Filters wait for all overrides: `--set` may bring back a value that the small variant lacks.
             titles = {fitted.name: {"title": fitted.title} for fitted in spec.reports}
             plain["reports"] = [
                 cast("dict[str, Any]", report) | titles.get(report["name"], {}) for report in plain["reports"]
             ]
         if overrides:
-            for path, value in overrides:
-                override(plain, path, value, "--set")
+            places = {path: override(plain, path, value, "--set") for path, value in overrides}
             whole = _validated(plain, f"{origin} with {'smoke' if smoke else '--set'}")
             spec = fit_reports(fit_rules(whole, stated, spec), spec, [path for path, _ in overrides], smaller)
-    return Space(spec, _expanded(spec, origin, recorded=recorded))
+            made.append(("--set", spec, places))
+    grids = _expanded(spec, origin, recorded=recorded)
+    for by, changed_spec, places in made:
+        require_reach(changed_spec, places, by)
+    return Space(spec, grids)
 
 
 def _smoke_description(spec: SpaceSpec, changes: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +23,7 @@ from sweep.completion import complete_sweep
 from sweep.console import add_typed_column, output
 from sweep.invocation import TRAINS, hint
 from sweep.places import Places
+from trainers.errors import ConfigError
 
 if TYPE_CHECKING:
     from sweep.best import Found
@@ -58,7 +58,19 @@ def plan(
     ] = None,
     slots: Annotated[
         int | None,
-        typer.Option("--slots", min=1, help="Trials at a time; default: the CPUs of this machine."),
+        typer.Option(
+            "--slots",
+            min=1,
+            help="Trials at a time; default: what this machine's GPUs, or CPUs, have room for.",
+        ),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus-per-trial",
+            min=0.0,
+            help="GPUs of one trial; default: 1 where --lanes auto finds one, else 0.",
+        ),
     ] = None,
     tracking_uri: TrackingOption = None,
     data: DataOption = None,
@@ -67,13 +79,16 @@ def plan(
     """Say what running a space would do and how long it would take, without doing it."""
     from search_spaces import load_space
     from sweep.forecast import forecast
-    from sweep.lanes import lanes_to_plan
+    from sweep.lanes import gpus_to_plan, lanes_at_hand, trials_at_a_time
     from sweep.plan import make_plan
     from sweep.trainable import require_trainable
 
     loaded = load_space(space, smoke=smoke, overrides=overrides or ())
+    search = search or loaded.is_search
+    if cells is not None and not search:
+        raise ConfigError("--cells: belongs to --search; without it all cells of the grids are planned.")
     made, about = make_plan(loaded), ""
-    if search or loaded.is_search:
+    if search:
         loaded = loaded.for_search({} if cells is None else {"cells": cells})
         loaded.search.require_budget()
         # Optuna takes a while to import.
@@ -81,14 +96,16 @@ def plan(
 
         made, about = foreseen_plan(loaded), search_text(loaded.search)
     require_trainable(loaded, made)
-    lanes = lanes_to_plan(lanes, made.cells.values())
+    gpus = gpus_to_plan(lanes, gpus)
+    lanes = lanes_at_hand(lanes, made.cells.values(), gpus_per_trial=gpus)
     places = Places.resolve(tracking_uri=tracking_uri, data_folder=data)
     console = output()
     found = forecast(
         made,
         places,
         lanes=lanes,
-        slots=slots or os.cpu_count() or 1,
+        slots=slots or trials_at_a_time(gpus),
+        on_gpu=gpus > 0,
         probe_seconds=probe,
         say=lambda line: None if as_json else console.print(line),
     )

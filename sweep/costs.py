@@ -36,6 +36,11 @@ class Cost:
     work: Mapping[str, int]
     device: str = ""
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device was a GPU."""
+        return bool(self.device) and not self.device.startswith("cpu")
+
     def to_text(self) -> str:
         """Return the value of the tag."""
         value = {"device": self.device, "seconds": round(self.seconds, 3), "work": dict(self.work)}
@@ -56,8 +61,10 @@ def kind_of(cell: Cell, stage: Stage) -> str:
     """Return the kind of the steps of a stage, as a short digest."""
     projection = (cell.holdout_size, cell.refresh_every, stage.k, cell.solver) if stage.projects else None
     measured = (cell.evaluate_every, cell.divergence_every, tuple(map(str, cell.probes)))
+    until = stage.condition
+    condition = until and (until.every, until.k, until.holdout_size, until.tolerance)
     parts = (cell.model, cell.dataset, cell.loss, cell.batch_size, stage.optimizer, projection, measured)
-    text = "\n".join(map(str, (*parts, stage.condition)))
+    text = "\n".join(map(str, (*parts, condition)))
     return hashlib.sha256(text.encode()).hexdigest()[:KIND_DIGITS]
 
 
@@ -115,6 +122,12 @@ def rates_of(costs: Iterable[Cost]) -> dict[str, float]:
                     found.setdefault(kind, []).append((rate, steps))
         rates |= {kind: _median(weighted) for kind, weighted in found.items()}
     return rates
+
+
+def rates_on(costs: Sequence[Cost], *, on_gpu: bool) -> dict[str, float]:
+    """Return seconds a step by kind on one kind of device; of kinds that never ran there, on the other."""
+    alike, others = ([cost for cost in costs if cost.on_gpu == there] for there in (on_gpu, not on_gpu))
+    return rates_of(others) | rates_of(alike)
 
 
 def _median(weighted: Iterable[tuple[float, int]]) -> float:

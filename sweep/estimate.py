@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from sweep.costs import kind_of, work_of
 from sweep.forks import Fork, Sharing
-from trainers.canonical import dataset_entry, stages
-from trainers.cell import Cell
+from trainers.canonical import Stage, dataset_entry, stages
+from trainers.cell import Cell, Phase
 
 if TYPE_CHECKING:
     from trainers.training import Trainer
@@ -163,22 +163,21 @@ def probe_rates(
     from trainers.training import Trainer
 
     rates = dict(known or {})
-    wanted: dict[str, tuple[float, Cell, int]] = {}
+    wanted: dict[str, tuple[float, Cell, Stage]] = {}
     for cell in cells.values():
         for stage in stages(cell):
             kind, rate = kind_of(cell, stage), max(stage.dom_rate, stage.bulk_rate)
             # Of each kind the one with the smallest rate: what diverges can be measured for a few steps only.
             if kind not in rates and (kind not in wanted or rate < wanted[kind][0]):
-                index = next(at for at, phase in enumerate(cell.phases) if phase.last >= stage.stop)
-                wanted[kind] = (rate, cell, index)
+                wanted[kind] = (rate, cell, stage)
     data = {cell.dataset for _, cell, _ in wanted.values()}
     loaded = {
         choice: (entry := dataset_entry(choice)).load(data_folder, choice.resolve("dataset", entry.options))
         for choice in data
     }
-    for number, (kind, (_, cell, index)) in enumerate(wanted.items(), start=1):
-        # The phase alone, from the start: what a step costs hardly depends on where the weights are.
-        alone = replace(cell, phases=(replace(cell.phases[index], until=MOST_PROBED_STEPS),))
+    for number, (kind, (_, cell, stage)) in enumerate(wanted.items(), start=1):
+        # The stage alone, from the start: what a step costs hardly depends on where the weights are.
+        alone = replace(cell, phases=_phases_of(stage))
         trainer = Trainer([alone], data=loaded[cell.dataset])
         rate, steps = _measure(trainer, alone, seconds / len(wanted))
         rates[kind] = rate
@@ -186,23 +185,47 @@ def probe_rates(
     return rates
 
 
-def _measure(trainer: "Trainer", cell: Cell, seconds: float) -> tuple[float, int]:
-    """Train for about so long; whole periods of evaluations and probes where they fit."""
-    period = max(
-        cell.refresh_every, cell.evaluate_every, cell.divergence_every, *(p.every or 1 for p in cell.probes)
+def _phases_of(stage: Stage) -> tuple[Phase, ...]:
+    """Return phases that do nothing but a stage's steps, for as long as anybody measures."""
+    lr = max(stage.dom_rate, stage.bulk_rate)
+    alone = Phase(
+        lr=lr,
+        until=MOST_PROBED_STEPS,
+        optimizer=stage.optimizer,
+        alpha_dom=lr / stage.dom_rate if stage.dom_rate else math.inf,
+        beta_bulk=lr / stage.bulk_rate if stage.bulk_rate else math.inf,
+        k=stage.k,
     )
-    deadline = time.monotonic() + seconds
-    # The first solve is a cold one, and the first step wakes the libraries up.
-    trainer.advance(cell.refresh_every)
-    first, begun = trainer.step, time.monotonic()
-    chunk, best = cell.refresh_every, (math.nan, 0)
-    while not trainer.finished:
-        trainer.advance(min(trainer.step + chunk, first + period * ((trainer.step - first) // period + 1)))
+    if stage.condition is None:
+        return (alone,)
+    never = replace(stage.condition, at_most=MOST_PROBED_STEPS, chi_above=math.nextafter(1.0, 0.0))
+    # A condition is looked at only where another rule would follow it.
+    return replace(alone, until=never), Phase(lr=lr / 2, until=MOST_PROBED_STEPS)
+
+
+def _measure(trainer: "Trainer", cell: Cell, seconds: float) -> tuple[float, int]:
+    """Train for about so long; whole periods of evaluations, refreshes and the like where they fit.
+
+    Returns:
+        Seconds a step, and over how many. The first steps count only where there was no time for others: the
+        first solve is a cold one, and the first step wakes the libraries up.
+    """
+    stage = stages(cell)[0]
+    warm = cell.refresh_every if stage.projects else 1
+    periods = [warm, cell.evaluate_every, cell.divergence_every, *(p.every or 1 for p in cell.probes)]
+    period = max(*periods, 1 if stage.condition is None else stage.condition.every)
+    first, chunk, best = 0, 1, (math.nan, 0)
+    now = begun = time.monotonic()
+    deadline = begun + seconds
+    while not trainer.finished and now < deadline:
+        stop = first + period * ((trainer.step - first) // period + 1) if first else warm
+        trainer.advance(min(trainer.step + chunk, stop))
         steps, now = trainer.step - first, time.monotonic()
         whole = steps % period == 0 or trainer.finished
         if steps and (whole or best[1] < period):
             best = ((now - begun) / steps, steps)
-        if now >= deadline:
-            break
-        chunk *= 2
-    return best
+        # No longer than there is time for, by what steps have taken.
+        chunk = max(1, min(2 * chunk, int(steps * (deadline - now) / (now - begun))))
+        if trainer.step == warm:
+            first, begun, best = warm, now, (best[0], 0)
+    return best[0], best[1] or trainer.step

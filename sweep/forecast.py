@@ -1,12 +1,13 @@
 """What a plan still has to do and how long that takes: from the plan, past runs, and a probe."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from sweep.costs import Cost, rates_of
+from sweep.costs import Cost, rates_on
 from sweep.estimate import Estimate, estimate, probe_rates
 from sweep.forks import Sharing, plan_sharing, steps_to_train
 from sweep.invocation import hint
@@ -104,6 +105,7 @@ def forecast(
     *,
     lanes: int,
     slots: int,
+    on_gpu: bool = False,
     probe_seconds: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Forecast:
@@ -114,12 +116,13 @@ def forecast(
         places: Where the ledger and the data are; no ledger means that nothing was done.
         lanes: Cells that a trial trains together.
         slots: Trials at a time.
+        on_gpu: Whether they have GPUs: what cells took on such a device counts first.
         probe_seconds: How long to measure; `None` relies on past runs alone.
         say: Receives what the probe finds.
     """
-    done, rates, num_past = _past(plan, places)
+    done, past = _past(plan, places)
     cells = {cell_id: cell for cell_id, cell in plan.cells.items() if cell_id not in done}
-    basis = f"what {num_past:,} past cells took" if num_past else ""
+    rates, basis = rates_on(past, on_gpu=on_gpu), _basis(past)
     if probe_seconds is not None:
         # A probe says how it is on this machine, now: it counts more than the past.
         rates = probe_rates(cells, seconds=probe_seconds, data_folder=places.data_folder, say=say)
@@ -143,28 +146,37 @@ def estimate_cells(
     return estimate(cells, packs, sharing, rates, slots=slots), sharing
 
 
-def _past(plan: Plan, places: Places) -> tuple[set[str], dict[str, float], int]:
-    """Return the plan's cells that have ended, the rates of past cells, and how many those are."""
+def _past(plan: Plan, places: Places) -> tuple[set[str], list[Cost]]:
+    """Return the plan's cells that have ended, and what past cells took."""
     path = sqlite_path(places.tracking_uri)
     if path is not None and not path.exists():
-        return set(), {}, 0
+        return set(), []
     # MLflow takes seconds to import, and a plan for which there is no record needs none.
     from sweep.ledger import Ledger
 
     ledger = Ledger.open(places.tracking_uri, create=False)
     runs = ledger.lookup(list(plan.cells))
-    return {cell for cell, run in runs.items() if run.status.ended}, *_past_rates(ledger)
+    return {cell for cell, run in runs.items() if run.status.ended}, _past_costs(ledger)
 
 
-def _past_rates(ledger: "Ledger") -> tuple[dict[str, float], int]:
-    costs = [cost for text in ledger.past_costs(PAST_CELLS) if (cost := Cost.read(text)) is not None]
-    return rates_of(costs), len(costs)
+def _past_costs(ledger: "Ledger") -> list[Cost]:
+    return [cost for text in ledger.past_costs(PAST_CELLS) if (cost := Cost.read(text)) is not None]
 
 
-def expected_seconds(ledger: "Ledger", cells: Mapping[str, Cell]) -> dict[str, float]:
+def _basis(past: Sequence[Cost]) -> str:
+    """Say of how many cells costs are, and on which devices, the most frequent first."""
+    if not past:
+        return ""
+    devices = Counter(cost.device.partition(" on ")[0] for cost in past if cost.device)
+    on = ", ".join(f"{number:,} on {device}" for device, number in devices.most_common())
+    return f"what {len(past):,} past cells took" + (f" ({on})" if on else "")
+
+
+def expected_seconds(
+    ledger: "Ledger", cells: Mapping[str, Cell], *, on_gpu: bool = False
+) -> dict[str, float]:
     """Return the device time to expect of cells that are trained in one go; NaN where no past run tells."""
-    rates, _ = _past_rates(ledger)
-    left, _ = estimate_cells(cells, rates, lanes=1, slots=1)
+    left, _ = estimate_cells(cells, rates_on(_past_costs(ledger), on_gpu=on_gpu), lanes=1, slots=1)
     return dict(left.seconds)
 
 

@@ -12,7 +12,7 @@ Nothing depends on a state being there: without one a cell is trained from its s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trainers.canonical import Stage, address, record_form, stages, trajectory_form
+from trainers.canonical import Stage, address, batch_size_of, record_form, stages, trajectory_form
 from trainers.cell import Cell
 
 Rule = tuple[object, ...]
@@ -172,7 +172,7 @@ def _root(cell: Cell) -> tuple[object, ...]:
         cell.dataset,
         cell.loss,
         cell.seed,
-        cell.batch_size,
+        batch_size_of(cell),
         cell.init,
         cell.divergence_factor,
         cell.divergence_every,

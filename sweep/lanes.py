@@ -3,6 +3,7 @@
 On a CPU the cells of these models fill a core by themselves, so `auto` is one a trial there.
 """
 
+import os
 from collections.abc import Callable, Iterable
 
 from trainers.cell import Cell
@@ -79,10 +80,22 @@ def _nothing_to_look_at(whose: str) -> ConfigError:
     )
 
 
-def lanes_to_plan(lanes: int, cells: Iterable[Cell]) -> int:
-    """Return how many cells a trial would train together on the device at hand, a GPU where there is one."""
-    on_gpu = lanes == AUTO and free_gpu_bytes() is not None
-    return lanes_at_hand(lanes, cells, gpus_per_trial=1.0 if on_gpu else 0.0)
+def gpus_to_plan(lanes: int, gpus_per_trial: float | None) -> float:
+    """Return the GPUs of a trial that is planned: what is given, else one where `AUTO` finds one here."""
+    if gpus_per_trial is not None:
+        return gpus_per_trial
+    return 1.0 if lanes == AUTO and free_gpu_bytes() is not None else 0.0
+
+
+def trials_at_a_time(gpus_per_trial: float) -> int:
+    """Return how many trials this machine has room for: by its GPUs where they take any, else by its CPUs."""
+    if gpus_per_trial == 0:
+        return os.cpu_count() or 1
+    import torch
+
+    # Of a GPU's fractions only whole numbers fit, and a trial of several has them to itself.
+    gpus = torch.cuda.device_count()
+    return max(1, gpus * int(1 / gpus_per_trial) if gpus_per_trial <= 1 else int(gpus / gpus_per_trial))
 
 
 def free_gpu_bytes() -> int | None:

@@ -195,7 +195,11 @@ class SweepRun:
             self._options.first or first or (),
             self._say,
         )
-        expected = expected_seconds(self._ledger, {cell: self._plan.cells[cell] for cell in missing})
+        expected = expected_seconds(
+            self._ledger,
+            {cell: self._plan.cells[cell] for cell in missing},
+            on_gpu=self._options.gpus_per_trial > 0,
+        )
         return _Look(recorder, known, theirs, done, missing, expected, first)
 
     def _make_missing(self, looked: _Look) -> dict[str, str]:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from trainers.cell import Cell, Condition, Phase, deciding_seed
+from trainers.cell import DEFAULT_BATCH, Cell, Condition, Phase, deciding_seed
 from trainers.data import DATASETS, DatasetEntry
 from trainers.errors import ConfigError, unknown_name
 from trainers.losses import LOSSES
@@ -62,6 +62,11 @@ class Stage:
     def projects(self) -> bool:
         """Whether the update needs the Dominant subspace."""
         return self.k is not None
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether its steps take the whole training set."""
+        return self.optimizer.name == "gd" or bool(dict(self.optimizer.options).get("full_batch"))
 
 
 @lru_cache(maxsize=4096)
@@ -180,7 +185,7 @@ def trajectory_form(cell: Cell, *, until: int | None = None) -> dict[str, Any]:
     """Return everything that determines the weights, up to step `until` (default: the end).
 
     Probes and evaluation are not in it; the holdout, the refresh period and the solver are in it only when
-    a stage that starts before `until` projects.
+    a stage that starts before `until` projects. Where no step takes a batch the batch size is the default.
     """
     schedule: list[dict[str, Any]] = []
     before: Stage | None = None
@@ -193,7 +198,7 @@ def trajectory_form(cell: Cell, *, until: int | None = None) -> dict[str, Any]:
     form |= {
         "numerics": NUMERICS_VERSION,
         "seed": cell.seed,
-        "batch_size": _bounded("batch_size", cell.batch_size, cell.dataset),
+        "batch_size": DEFAULT_BATCH if _is_full_batch(cell) else batch_size_of(cell),
         "init": cell.init,
         "divergence": {"factor": float(cell.divergence_factor), "every": cell.divergence_every},
         "schedule": schedule,
@@ -201,6 +206,27 @@ def trajectory_form(cell: Cell, *, until: int | None = None) -> dict[str, Any]:
     if any("k" in entry for entry in schedule):
         form["eigenspace"] = eigenspace_form(cell)
     return form
+
+
+def batch_size_of(cell: Cell) -> int:
+    """Return the batch size; the default where no step and no probe takes a batch, and it decides nothing.
+
+    Raises:
+        ConfigError: It is larger than the training set.
+    """
+    size = _bounded("batch_size", cell.batch_size, cell.dataset)
+    return DEFAULT_BATCH if _is_full_batch(cell) and not _reads_batches(cell) else size
+
+
+def _is_full_batch(cell: Cell) -> bool:
+    return all(stage.full_batch for stage in stages(cell))
+
+
+def _reads_batches(cell: Cell) -> bool:
+    return any(
+        probe.name in PROBES and PROBES[probe.name].reads_batches(dict(probe.options))
+        for probe in cell.probes
+    )
 
 
 def _stage_form(stage: Stage, before: Stage | None, until: int | None) -> dict[str, Any]:
@@ -262,7 +288,11 @@ def record_form(cell: Cell) -> dict[str, Any]:
             _at_most(f"probe {probe.name!r}: holdout_size", size, entry.num_train)
         probes.append({"name": probe.name, "every": probe.every or cell.evaluate_every, **options})
     probes.sort(key=canonical_json)
-    return {"evaluate_every": cell.evaluate_every, "probes": probes}
+    form: dict[str, Any] = {"evaluate_every": cell.evaluate_every, "probes": probes}
+    # Where the trajectory does not say it. At the default it came later, and older addresses stay.
+    if _is_full_batch(cell) and (size := batch_size_of(cell)) != DEFAULT_BATCH:
+        form["batch_size"] = size
+    return form
 
 
 def canonical_form(cell: Cell) -> dict[str, Any]:

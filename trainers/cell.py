@@ -5,7 +5,7 @@ one of these. What two cells have in common, and their addresses, is the busines
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from trainers.errors import ConfigError
@@ -13,6 +13,8 @@ from trainers.options import Choice
 
 SHAPE_FIELDS = ("model", "dataset", "loss", "batch_size", "holdout_size")
 """In which fields cells must agree to be trained together, as lanes."""
+
+DEFAULT_BATCH = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,10 @@ class Condition:
                 whole(f"until.{name}", getattr(self, name), minimum=1)
 
     def __str__(self) -> str:
-        return f"ema(chi) > {self.chi_above:g}, at most {self.at_most}"
+        stated = [f"ema(chi) > {self.chi_above}", f"at most {self.at_most}"]
+        others = [(option, getattr(self, option.name)) for option in fields(self)[len(stated) :]]
+        stated += [f"{option.name} {value}" for option, value in others if value != option.default]
+        return ", ".join(stated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +194,7 @@ class Cell:
     phases: tuple[Phase, ...]
     loss: Choice = field(default_factory=lambda: Choice("mse"))
     seed: int = 0
-    batch_size: int = 50
+    batch_size: int = DEFAULT_BATCH
     holdout_size: int | None = 500
     holdout_seed: int = 0
     refresh_every: int = 10

@@ -78,6 +78,15 @@ class ExampleSizes:
         """How many examples one gradient is of at most."""
         return max(1, SAVED_BYTES // self.kept_bytes)
 
+    def chunk(self, examples: int, directions: int, device_type: str) -> int:
+        """Return of how many examples at a time a product with so many directions at once is."""
+        tangents = examples * directions * self.tangent_bytes
+        return -(-examples // -(-tangents // TANGENT_BYTES[device_type]))
+
+    def are_kept(self, examples: int, lanes: int) -> bool:
+        """Return whether products keep a linearised pass over so many examples of so many lanes."""
+        return self.kept_bytes * examples * lanes <= SAVED_BYTES
+
 
 class ChainObjective:
     """`Objective` of a chain of laned layers. One pass at a time; not for concurrent use by threads."""
@@ -85,8 +94,8 @@ class ChainObjective:
     replayable = True
 
     def __init__(self, layers: tuple[Layer, ...], loss: Loss) -> None:
-        self._flatten_first = isinstance(layers[0], Flatten)
-        self._layers = layers[1:] if self._flatten_first else layers
+        self._layers = _after_flatten(layers)
+        self._flatten_first = len(self._layers) < len(layers)
         self._loss = loss
         self._spans = _spans(self._layers)
         self._reactivated = _reactivated(self._layers)
@@ -240,7 +249,7 @@ class ChainObjective:
         params_NP = params_NP.clone()
         lanes, total = inputs_NBX.shape[:2]
         sizes = self._example_sizes(params_NP, inputs_NBX)
-        keep = sizes.kept_bytes * total * lanes <= SAVED_BYTES
+        keep = sizes.are_kept(total, lanes)
         layers = self._layers
         if coordinates is not None:
             first = cast(Dense, layers[0])
@@ -263,9 +272,8 @@ class ChainObjective:
         @torch.no_grad()
         def product(directions_NRD: Tensor, /, into_NRP: Tensor | None = None) -> Tensor:
             device, total_directions = params_NP.device.type, directions_NRD.shape[1]
-            num_directions = _part(total_directions, DIRECTIONS[device])
-            per_example = sizes.tangent_bytes * num_directions
-            size = -(-total // -(-total * per_example // TANGENT_BYTES[device]))
+            num_directions = directions_at_once(total_directions, device)
+            size = sizes.chunk(total, num_directions, device)
             result = torch.empty_like(directions_NRD) if into_NRP is None else into_NRP
             for first in range(0, total_directions, num_directions):
                 rows = slice(first, first + num_directions)
@@ -295,6 +303,7 @@ class ChainObjective:
 def example_sizes(layers: Sequence[Layer], params_1P: Tensor, inputs_11X: Tensor) -> ExampleSizes:
     """Return what one example of one lane takes, with or without a leading `Flatten`."""
     values = inputs_11X.flatten(2) if isinstance(layers[0], (Flatten, Dense)) else inputs_11X
+    layers = _after_flatten(layers)
     tangents, kept = 0, list[Tensor]()
     for layer, span in zip(layers, _spans(layers), strict=True):
         values, saved = layer.forward(params_1P[:, span], values)
@@ -330,9 +339,14 @@ def _reactivated(layers: Sequence[Layer]) -> list[bool]:
     return found
 
 
-def _part(total: int, most: int) -> int:
-    """Return the size of equal parts of at most `most`."""
-    return -(-total // -(-total // most))
+def directions_at_once(total: int, device_type: str) -> int:
+    """Return how many of some directions one pass takes: equal parts of at most `DIRECTIONS`."""
+    return -(-total // -(-total // DIRECTIONS[device_type]))
+
+
+def _after_flatten(layers: Sequence[Layer]) -> Sequence[Layer]:
+    """Return the layers without a leading `Flatten`, which has nothing to do for inputs that are flat."""
+    return layers[1:] if isinstance(layers[0], Flatten) else layers
 
 
 def _spans(layers: Sequence[Layer]) -> list[slice]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from trainers.canonical import dataset_entry, stages
 from trainers.cell import Cell
-from trainers.chain import SAVED_BYTES, TANGENT_BYTES, ExampleSizes, example_sizes
+from trainers.chain import SAVED_BYTES, TANGENT_BYTES, ExampleSizes, directions_at_once, example_sizes
 from trainers.coordinates import WORTH_A_ROTATION
 from trainers.data import DatasetEntry
 from trainers.eigenspace import block_width
@@ -47,6 +47,9 @@ VECTORS_OF_A_STEP = 6
 BLOCKS_OF_A_REFRESH = 2 * BLOCKS_IN_SEARCH_SPACE + 6
 """Search space and images; a block and its images, Ritz vectors, residuals and two on their way. Of a refresh
 that ends with its first block a GPU keeps six: block and images, and the halves of the block's numbers."""
+
+VECTORS_OF_QUADRATURE = 10
+"""Of each random vector besides its Lanczos basis: start, last and image, in float64 too, and others."""
 
 OPTIMIZER_VECTORS = {"momentum": 2, "adam": 4}
 """State of the base optimisers before and after a step; none has any other."""
@@ -97,17 +100,14 @@ def footprint(cell: Cell, *, device_type: str = "cuda", periods: Collection[int]
     size = sum(parameter.numel() for parameter in module.parameters())
     inputs, features = math.prod(data.input_shape), activation_elements(module, data.input_shape)
     rules = {stage.optimizer.name for stage in lane.stages}
-    whole = any(
-        stage.optimizer.name == "gd" or dict(stage.optimizer.options).get("full_batch")
-        for stage in lane.stages
-    )
+    whole = any(stage.full_batch for stage in lane.stages)
     evaluated, tested = (
         min(examples, chunk_size(examples, inputs)) for examples in (data.num_train, data.num_test)
     )
     batch = evaluated if whole else cell.batch_size
     kept = size * (1 + max(OPTIMIZER_VECTORS.get(rule, 0) for rule in rules))
     step = VECTORS_OF_A_STEP * size + batch * (inputs + int(COPIES_OF_ACTIVATIONS * features))
-    refresh, shared = 0, (data.num_train + data.num_test) * (inputs + data.num_outputs)
+    refresh, further, shared = 0, 0, (data.num_train + data.num_test) * (inputs + data.num_outputs)
     chain = chain_of(module, data.input_shape)
     at_zero = torch.zeros(1, size), torch.zeros(1, 1, *data.input_shape)
     sizes = None if chain is None else example_sizes(chain, *at_zero)
@@ -120,7 +120,11 @@ def footprint(cell: Cell, *, device_type: str = "cuda", periods: Collection[int]
         kept += block
         refresh = size + BLOCKS_OF_A_REFRESH * block
         if sizes is not None:
-            refresh += _product_bytes(sizes, features, examples, width, device_type) // FLOAT
+            at_once = directions_at_once(width, device_type)
+            chunk = sizes.chunk(examples, at_once, device_type)
+            refresh += chunk * _passing_bytes(sizes, features, at_once) // FLOAT
+            # Of a pack whose passes over all examples fit together, those over other chunks are kept too.
+            further = SAVED_BYTES * (examples - chunk) // examples if sizes.are_kept(examples, 1) else 0
     shared += _measuring_bytes(lane, sizes, features, data, device_type) // FLOAT
     counts = [stage.condition.k or 0 for stage in lane.stages if stage.condition is not None]
     widest = max((block_width(k, data.num_outputs, SOLVER.guard, size) for k in counts), default=0)
@@ -132,27 +136,41 @@ def footprint(cell: Cell, *, device_type: str = "cuda", periods: Collection[int]
             since = probe.options.get("since")
             kept += (width + width * (len(since) if isinstance(since, tuple) else 1)) * size
             widest = max(widest, width)
-    shared += BLOCKS_OF_A_REFRESH * widest * size
+    shared += (BLOCKS_OF_A_REFRESH * widest + _quadrature_vectors(lane, size)) * size
     evaluation = 3 * size + int(COPIES_OF_ACTIVATIONS * max(evaluated, tested) * features)
     peak = max(step, refresh, evaluation)
     if device_type == "cuda":
         # What is replayed keeps its memory to itself.
-        peak = step + num_gatherings(cell.refresh_every, periods) * refresh + evaluation
+        groups = num_gatherings(cell.refresh_every, periods)
+        peak, further = step + groups * refresh + evaluation, groups * further
     lane_bytes = FLOAT * (kept + peak) + ORDERS * data.num_train
-    return Footprint(shared_bytes=FLOAT * shared + (0 if laned else PASS_BYTES), lane_bytes=lane_bytes)
+    shared_bytes = FLOAT * shared + further + (0 if laned else PASS_BYTES)
+    return Footprint(shared_bytes=shared_bytes, lane_bytes=lane_bytes)
 
 
 def lanes_for(cells: Sequence[Cell], free_bytes: int, *, device_type: str = "cuda") -> int:
     """Return how many lanes a pack may have, whichever of these cells are in it."""
     periods: dict[tuple[object, ...], set[int]] = {}
+    alike: dict[tuple[object, ...], Cell] = {}
     for cell in cells:
+        alike.setdefault(_footprint_key(cell), cell)
         beside = periods.setdefault(cell.shape, set())
         if any(stage.projects for stage in stages(cell)):
             beside.add(cell.refresh_every)
     return min(
         footprint(cell, device_type=device_type, periods=periods[cell.shape]).lanes_in(free_bytes)
-        for cell in cells
+        for cell in alike.values()
     )
+
+
+def _footprint_key(cell: Cell) -> tuple[object, ...]:
+    """Return what decides a footprint: neither seeds nor rates nor lengths."""
+    work = frozenset(
+        (stage.optimizer, stage.k, until and (until.k, until.holdout_size))
+        for stage in stages(cell)
+        for until in (stage.condition,)
+    )
+    return (cell.shape, cell.solver, cell.refresh_every, cell.probes, work)
 
 
 def num_gatherings(period: int, periods: Collection[int]) -> int:
@@ -191,12 +209,22 @@ def _tracked_size(chain: Sequence[Layer] | None, inputs: int, examples: int, siz
     return size
 
 
-def _product_bytes(sizes: ExampleSizes, features: int, examples: int, width: int, device_type: str) -> int:
-    """Return what one lane's linearised pass takes, and one chunk of examples on its way."""
-    tangents = sizes.tangent_bytes * width
-    chunk = -(-examples // max(1, -(-examples * tangents // TANGENT_BYTES[device_type])))
-    passing = tangents + int(FLOAT * COPIES_OF_ACTIVATIONS * features)
-    return sizes.kept_bytes * min(examples, SAVED_BYTES // sizes.kept_bytes) + chunk * passing
+def _passing_bytes(sizes: ExampleSizes, features: int, directions: int) -> int:
+    """Return what one example takes in one lane while products with so many directions are at it."""
+    at_work = directions * sizes.tangent_bytes + int(FLOAT * COPIES_OF_ACTIVATIONS * features)
+    return sizes.kept_bytes + at_work
+
+
+def _quadrature_vectors(lane: Lane, size: int) -> int:
+    """Return the vectors of the largest spectral density among a lane's probes."""
+    densities = [probe.options for probe in lane.probes if probe.name == "spectrum"]
+    return max(
+        (
+            options["vectors"] * (min(options["lanczos_steps"], size) + VECTORS_OF_QUADRATURE)
+            for options in densities
+        ),
+        default=0,
+    )
 
 
 def _measuring_bytes(
@@ -212,7 +240,9 @@ def _measuring_bytes(
     if sizes is None or not most:
         return most * selected
     # Of the widths that products may have, one direction leaves most room for activations, many for tangents.
-    products = _product_bytes(sizes, features, most, 1, device_type) + TANGENT_BYTES[device_type]
+    chunk = sizes.chunk(most, 1, device_type)
+    products = chunk * _passing_bytes(sizes, features, 1) + TANGENT_BYTES[device_type]
+    products += sizes.kept_bytes * (most - chunk) if sizes.are_kept(most, 1) else 0
     piece = min(max(of_gradients, default=0), sizes.at_once)
     gradient = piece * (selected + int(FLOAT * COPIES_OF_ACTIVATIONS * features))
     return max(most * selected + products, gradient)

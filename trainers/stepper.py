@@ -169,7 +169,6 @@ class Stepper:
         lanes = [pack[row] for row in rows]
         stages = [lane.stage_at(step) for lane in lanes]
         options = dict(stages[0].optimizer.options)
-        full_batch = stages[0].optimizer.name == "gd" or bool(options.get("full_batch"))
         rule = build_rule(stages[0].optimizer.name, options)
         fresh = rule.initial(params_NP)
         kept = [lane.remembered(OPTIMIZER) for lane in lanes]
@@ -188,7 +187,7 @@ class Stepper:
         examples = Examples(
             self._instruments.objective,
             self._instruments.train,
-            batch=None if full_batch else batch,
+            batch=None if stages[0].full_batch else batch,
             masked=self._masked,
             seeds=[lane.cell.seed for lane in lanes],
         )

@@ -38,6 +38,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         ("run demo --set dataset=mnist", "MNIST"),
         ("plan demo --set base.model=transformer", "'transformer' does not fit data set 'mnist-5k'"),
         ("run demo --set base.model=transformer", "'transformer' does not fit data set 'mnist-5k'"),
+        ("plan demo --cells 20", "--cells: belongs to --search"),
         ("plan demo --set k=[2,100000000]", "found 100000000; must be at most the model's"),
         ("run demo --set k=[2,100000000]", "found 100000000; must be at most the model's"),
         ("search demo --cells 3 --set k=[2,100000000]", "found 100000000; must be at most the model's"),

@@ -9,8 +9,8 @@ import pytest
 
 from search_spaces import load_space_text
 from sweep import names
-from sweep.costs import Cost, cost_of, kind_of, rates_of, work_of
-from sweep.estimate import cell_seconds, estimate, probe_rates
+from sweep.costs import Cost, cost_of, kind_of, rates_of, rates_on, work_of
+from sweep.estimate import _measure, cell_seconds, estimate, probe_rates
 from sweep.forecast import accuracy_text, expected_seconds, forecast
 from sweep.forks import Sharing, plan_sharing
 from sweep.grid_table import grid_table
@@ -22,7 +22,7 @@ from sweep.plan import Plan, make_plan
 from sweep.storage import Manifest
 from tests.sweep.small_sweep import make_cell
 from trainers.canonical import stages
-from trainers.cell import Cell, Phase
+from trainers.cell import Cell, Condition, Phase
 from trainers.options import Choice
 
 CELL = make_cell()
@@ -37,6 +37,25 @@ def test_the_kind_is_what_a_step_costs() -> None:
     assert work_of(make_cell(0.3, seed=5)) == work_of(CELL)
     assert PLAIN != BULK
     assert work_of(replace(CELL, batch_size=10)).keys().isdisjoint({PLAIN, BULK})
+
+
+WAITING = Condition(chi_above=0.9, at_most=50, k=3, holdout_size=100)
+
+
+def conditional(**changes: object) -> Cell:
+    first = Phase(lr=0.1, until=replace(WAITING, **changes))  # type: ignore[arg-type]
+    return replace(CELL, phases=(first, replace(CELL.phases[1], until=max(50, first.last))))
+
+
+@pytest.mark.parametrize("name", ["every", "k", "holdout_size", "tolerance"])
+def test_the_kind_has_of_a_condition_what_takes_time(name: str) -> None:
+    [before, *_], [after, *_] = work_of(conditional()), work_of(conditional(**{name: 1}))
+    assert len({before, after, PLAIN}) == 3
+
+
+def test_the_kind_has_nothing_of_when_a_condition_is_met() -> None:
+    others = conditional(chi_above=0.5, at_most=70, ema=0.1, holdout_seed=4)
+    assert work_of(others).keys() == work_of(conditional()).keys()
 
 
 def test_a_cost_is_read_back_and_damage_is_no_cost() -> None:
@@ -62,6 +81,16 @@ def test_cells_that_diverged_at_once_say_little_of_a_rate() -> None:
 def test_kinds_that_are_never_seen_apart_share_a_rate() -> None:
     rates = rates_of([Cost(seconds=3.0, work={"a": 10, "b": 20}), Cost(seconds=0.0, work={})])
     assert rates == {"a": pytest.approx(0.1), "b": pytest.approx(0.1)}
+
+
+def test_the_past_of_such_a_device_counts_first() -> None:
+    costs = [
+        Cost(seconds=1.0, work={"a": 10}, device="cpu on here"),
+        Cost(seconds=4.0, work={"b": 10}, device="cpu on here"),
+        Cost(seconds=0.1, work={"a": 10}, device="H200 on there"),
+    ]
+    assert rates_on(costs, on_gpu=True) == {"a": pytest.approx(0.01), "b": pytest.approx(0.4)}
+    assert rates_on(costs, on_gpu=False) == {"a": pytest.approx(0.1), "b": pytest.approx(0.4)}
 
 
 def schedule(
@@ -179,6 +208,49 @@ def test_the_probe_measures_each_kind_once() -> None:
     assert projected > plain
     assert cell_seconds(first, rates) == pytest.approx(500 * plain + 500 * projected)
     assert probe_rates(cells, seconds=0.6, data_folder=Path("."), known=rates) == rates
+
+
+def test_the_probe_trains_the_stage_that_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A condition among them, and what follows it though it ends no later."""
+    trained: list[Cell] = []
+
+    def measure(trainer: object, cell: Cell, seconds: float) -> tuple[float, int]:
+        trained.append(cell)
+        return 0.0, 1
+
+    monkeypatch.setattr("sweep.estimate._measure", measure)
+    cell = conditional()
+    rates = probe_rates({"c": cell}, seconds=0.1, data_folder=Path("."))
+    assert rates.keys() == work_of(cell).keys() | {kind_of(cell, stages(cell)[1])}
+    for stage, alone in zip(stages(cell), map(stages, trained), strict=True):
+        assert alone[0].rule == stage.rule and alone[0].stop > 10_000
+        assert (alone[0].condition is None) == (stage.condition is None)
+    waits = stages(trained[0])[0].condition
+    assert waits is not None and waits.chi_above > 0.999
+    assert replace(waits, chi_above=0.9, at_most=50) == stages(cell)[0].condition
+
+
+@pytest.mark.parametrize("refresh_every", [1, 10, 1000])
+def test_a_probe_takes_no_longer_than_it_may(refresh_every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = SlowTrainer(monkeypatch)
+    cell = replace(CELL, phases=CELL.phases[1:], refresh_every=refresh_every)
+    rate, steps = _measure(trainer, cell, 20.0)  # type: ignore[arg-type]
+    assert 1 <= rate < 1.5 and steps >= 5
+    assert trainer.seconds < 22
+
+
+class SlowTrainer:
+    """A step takes a second, the first one five more."""
+
+    finished = False
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.step, self.seconds = 0, 0.0
+        monkeypatch.setattr("sweep.estimate.time.monotonic", lambda: self.seconds)
+
+    def advance(self, stop: int) -> None:
+        self.seconds += stop - self.step + (0 if self.step else 5)
+        self.step = stop
 
 
 def test_the_ledger_gives_past_rates_and_what_is_done(ledger: Ledger, folder: Path) -> None:

@@ -12,7 +12,14 @@ import torch
 from sweep import lanes
 from sweep.errors import StorageError, StorageRefusedError
 from sweep.forks import plan_sharing
-from sweep.lanes import AUTO, lanes_at_hand, lanes_to_plan, parse_lanes, require_gpu_to_look_at
+from sweep.lanes import (
+    AUTO,
+    gpus_to_plan,
+    lanes_at_hand,
+    parse_lanes,
+    require_gpu_to_look_at,
+    trials_at_a_time,
+)
 from sweep.names import Status
 from sweep.pack_events import PackEvents
 from sweep.packs import make_packs
@@ -43,14 +50,15 @@ def test_auto_is_what_the_free_memory_holds(monkeypatch: pytest.MonkeyPatch) -> 
     with_room_for(3, monkeypatch, CELLS["0"])
     assert lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=1.0) == 3
     assert lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=0.25) < 3
-    assert lanes_to_plan(AUTO, CELLS.values()) == 3
+    assert gpus_to_plan(AUTO, None) == 1 and gpus_to_plan(AUTO, 0.25) == 0.25
+    assert gpus_to_plan(2, None) == gpus_to_plan(AUTO, 0.0) == 0
     with_room_for(300, monkeypatch, CELLS["0"])
-    assert lanes_to_plan(AUTO, CELLS.values()) == len(CELLS)
+    assert lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=1.0) == len(CELLS)
 
 
 def test_auto_is_one_on_a_cpu_and_refused_where_the_gpu_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "free_gpu_bytes", lambda: None)
-    assert lanes_to_plan(AUTO, CELLS.values()) == 1
+    assert gpus_to_plan(AUTO, None) == 0
     assert lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=0.0) == 1
     with pytest.raises(ConfigError, match="of this machine, and there is none"):
         lanes_at_hand(AUTO, CELLS.values(), gpus_per_trial=1.0)
@@ -58,6 +66,19 @@ def test_auto_is_one_on_a_cpu_and_refused_where_the_gpu_is_missing(monkeypatch: 
         require_gpu_to_look_at(AUTO, gpus_per_trial=1.0)
     require_gpu_to_look_at(AUTO, gpus_per_trial=0.0)
     require_gpu_to_look_at(4, gpus_per_trial=1.0)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "per_trial", "trials"),
+    [(2, 1.0, 2), (2, 0.5, 4), (1, 0.3, 3), (5, 2.0, 2), (1, 2.0, 1), (0, 1.0, 1)],
+)
+def test_trials_of_gpus_are_as_many_as_those_hold(
+    gpus: int, per_trial: float, trials: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    assert trials_at_a_time(per_trial) == trials
+    assert trials_at_a_time(0.0) == 7
 
 
 def test_auto_looks_where_the_trials_are(monkeypatch: pytest.MonkeyPatch) -> None:

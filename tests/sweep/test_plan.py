@@ -80,6 +80,37 @@ def test_what_is_said_counts_cells_as_a_run_does(
     assert ["grid", "points", "12"] in said and ["cells", "10"] in said
 
 
+@pytest.mark.parametrize(
+    ("options", "lanes", "slots"),
+    [
+        ("--lanes auto", 10, 2),
+        ("--lanes auto --gpus-per-trial 0.5", 10, 4),
+        ("--lanes auto --gpus-per-trial 0", 1, 7),
+        ("--lanes 2", 2, 7),
+        ("--lanes 2 --gpus-per-trial 1", 2, 2),
+        ("--lanes auto --slots 3", 10, 3),
+    ],
+)
+def test_trials_at_a_time_are_those_of_the_devices_that_are_planned_for(
+    options: str,
+    lanes: int,
+    slots: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    monkeypatch.setattr("sweep.lanes.free_gpu_bytes", lambda: 80 * 2**30)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    path = tmp_path / "grid.yaml"
+    path.write_text(SPACE)
+    with pytest.raises(SystemExit):
+        main(["plan", str(path), "--json", *options.split()])
+    said = json.loads(capsys.readouterr().out)
+    assert (said["lanes"], said["estimate"]["slots"]) == (lanes, slots)
+
+
 def test_grids_that_overlap_share_cells() -> None:
     head, axes = SPACE.split("axes:")
     indented = axes.replace("\n", "\n  ")

@@ -1,8 +1,9 @@
 """The memory model against measured peaks: every allocation of a training, by torch's profiler."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from tests.trainers.small_cells import bulk, made_data, small_cell
 from tests.trainers.tolerances import MEMORY_BAND
 from trainers.canonical import dataset_entry
 from trainers.cell import Cell, Phase, Probe
+from trainers.chain import SAVED_BYTES, TANGENT_BYTES, ChainObjective, example_sizes
+from trainers.layers.recognition import chain_of
+from trainers.losses import LOSSES
 from trainers.memory import (
     USABLE,
     WORKSPACE_BYTES,
@@ -20,6 +24,7 @@ from trainers.memory import (
     lanes_for,
     num_gatherings,
 )
+from trainers.models import MODELS, sequential
 from trainers.options import Choice
 from trainers.tracking import IDLE_PERIODS
 from trainers.training import Trainer
@@ -101,6 +106,44 @@ def test_the_largest_cell_decides() -> None:
     assert 1 < both == footprint(CELLS["bulk"]).lanes_in(free) < footprint(CELLS["sgd"]).lanes_in(free)
 
 
+def test_cells_that_differ_in_seeds_and_rates_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    mlp, built = sequential.mlp, list[object]()
+
+    def build(*given: Any) -> torch.nn.Module:
+        built.append(given)
+        return mlp(*given)
+
+    monkeypatch.setattr(sequential, "mlp", build)
+    (phase,) = CELLS["bulk"].phases
+    cells = [
+        dataclasses.replace(CELLS["bulk"], seed=seed, phases=(dataclasses.replace(phase, lr=0.1 * rate),))
+        for seed in range(100)
+        for rate in range(1, 11)
+    ]
+    free = 80 * 2**30
+    found = lanes_for(cells, free)
+    assert len(built) == 1 and found == lanes_for(cells[:1], free)
+
+
+def test_sizes_of_an_example_are_those_that_products_go_by() -> None:
+    entry = MODELS["mlp"]
+    module = entry.build((1, 28, 28), 10, Choice("mlp").resolve("model", entry.options))
+    params = torch.zeros(1, sum(parameter.numel() for parameter in module.parameters()))
+    chain, inputs = chain_of(module, (1, 28, 28)), torch.zeros(1, 1, 1, 28, 28)
+    assert chain is not None
+    objective = ChainObjective(tuple(chain), LOSSES["mse"].build({"scale": "half_sum"}))
+    assert example_sizes(chain, params, inputs) == objective._example_sizes(params, inputs)
+
+
+def test_passes_over_many_examples_are_kept_by_the_pack_and_not_by_each_lane() -> None:
+    """4,000 examples are one chunk; of 60,000 the passes over further ones are all kept or none is."""
+    cell = dataclasses.replace(CELLS["bulk"], dataset=Choice("mnist"))
+    one, many = (footprint(dataclasses.replace(cell, holdout_size=size)) for size in (4000, 60_000))
+    further = many.shared_bytes - one.shared_bytes
+    assert 0.8 * SAVED_BYTES < further < SAVED_BYTES
+    assert many.lane_bytes < one.lane_bytes + 0.3 * TANGENT_BYTES["cuda"]
+
+
 def each_refreshed_every(periods: Sequence[int]) -> list[Cell]:
     return [
         small_cell(bulk(STEPS), model=Choice.of("mlp", widths=(8,)), refresh_every=period, seed=seed)
@@ -143,28 +186,31 @@ def test_room_is_left_for_every_group() -> None:
     assert lanes_for([cells[0], *others], free) == lanes_for(cells[:1], free)
 
 
+def gpu_bytes(cells: Sequence[Cell], steps: int, record_property: Callable[[str, object], None]) -> int:
+    """The most that a pack allocates; beside it is recorded what it reserves, as graphs do for replays."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before, held = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    Trainer(cells, device="cuda").advance(steps)
+    allocated = torch.cuda.max_memory_allocated() - before
+    record_property("allocated_bytes", allocated)
+    record_property("reserved_bytes", torch.cuda.max_memory_reserved() - held)
+    return allocated
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_holds_lanes_of_several_periods() -> None:
+def test_a_gpu_holds_lanes_of_several_periods(record_property: Callable[[str, object], None]) -> None:
     (phase,) = CELLS["bulk"].phases
     longer = dataclasses.replace(CELLS["bulk"], phases=(dataclasses.replace(phase, until=13),))
     cells = [dataclasses.replace(longer, refresh_every=period) for period in (1, 2, 4)]
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    Trainer(cells, device="cuda").advance(13)
-    used = torch.cuda.max_memory_allocated() - before
+    used = gpu_bytes(cells, 13, record_property)
     assert used <= footprint(cells[0], periods=(1, 2, 4)).peak_bytes(len(cells)) + WORKSPACE_BYTES
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", CELLS)
-def test_a_gpu_holds_what_the_model_plans(name: str) -> None:
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    trainer = Trainer([CELLS[name]] * 8, device="cuda")
-    trainer.advance(CELLS[name].num_steps)
-    used = torch.cuda.max_memory_allocated() - before
+def test_a_gpu_holds_what_the_model_plans(name: str, record_property: Callable[[str, object], None]) -> None:
+    used = gpu_bytes([CELLS[name]] * 8, CELLS[name].num_steps, record_property)
     assert used <= footprint(CELLS[name]).peak_bytes(8) + WORKSPACE_BYTES

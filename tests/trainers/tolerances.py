@@ -44,6 +44,9 @@ TRACKED_MEDIAN, TRACKED_P90 = 1e-2, 3e-2
 MEMORY_BAND = (1.0, 1.8)
 """Planned over measured peak bytes of a lane, at least 1: what is planned must fit; measured 1.2 to 1.6."""
 
+LANCZOS_BYTES = 0.1
+"""Of what more Lanczos steps take, planned against measured: small matrices are not counted."""
+
 STOPPED = 0.1
 """Dom-SGD's drop of the training loss over SGD's, after the switch (SCIENCE.md, "Dom stops")."""
 

@@ -50,6 +50,10 @@ class ProbeEntry:
             return ()
         return (options["part"],) if "part" in options else self.parts
 
+    def reads_batches(self, options: Mapping[str, Any]) -> bool:
+        """Return whether a probe with these options looks at minibatches; a user's own may."""
+        return "path" in self.options or options.get("of") == "batch_gradient"
+
     def complete(self, options: Mapping[str, OptionValue], dataset: DatasetEntry) -> dict[str, OptionValue]:
         """Replace what is left to the data set (`k`, `sizes`, `holdout_size`) or to a file, and idle seeds.
 

@@ -43,19 +43,19 @@ def quadrature(
     which its loss is to tell, and no error is raised.
     """
     vector = start_RP / torch.linalg.vector_norm(start_RP, dim=1, keepdim=True)
-    kept: list[Tensor] = []
+    basis = vector.new_empty(len(vector), num_steps, vector.shape[1])
     tridiagonal = start_RP.new_zeros(len(start_RP), num_steps, num_steps, dtype=torch.float64)
     scale = torch.zeros(len(start_RP), dtype=torch.float64, device=start_RP.device)
     for step in range(num_steps):
-        kept.append(vector)
-        basis = torch.stack(kept, 1)
+        basis[:, step] = vector
+        known = basis[:, : step + 1]
         image = product(vector)
         tridiagonal[:, step, step] = (image.double() * vector.double()).sum(1)
         scale = torch.maximum(scale, torch.linalg.vector_norm(image, dim=1).double())
         if step + 1 == num_steps:
             break
         for _ in range(2):
-            image = image - torch.bmm(torch.bmm(image.unsqueeze(1), basis.mT), basis).squeeze(1)
+            image = image - torch.bmm(torch.bmm(image.unsqueeze(1), known.mT), known).squeeze(1)
         norm = torch.linalg.vector_norm(image.double(), dim=1)
         norm = torch.where(norm > torch.finfo(start_RP.dtype).eps * scale, norm, 0.0)
         tridiagonal[:, step, step + 1] = tridiagonal[:, step + 1, step] = norm
