@@ -17,7 +17,7 @@ from sweep.forecast import accuracy_text, expected_seconds
 from sweep.grid_table import grid_table, with_fates
 from sweep.invocation import hint, resuming
 from sweep.lease import Lease
-from sweep.ledger import CellRun, Ledger, Sweep
+from sweep.ledger import CellRun, Ledger, Sweep, has_ended
 from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import Plan
@@ -175,7 +175,7 @@ class SweepRun:
         others = {} if self._claims is None else self._claims.others(list(self._plan.cells))
         # After looking whose the cells are, so that what another has recorded before it ended is seen.
         known = self._ledger.lookup(list(self._plan.cells), self._sweep)
-        theirs = {cell: sweep for cell, sweep in others.items() if not _has_ended(known.get(cell))}
+        theirs = {cell: sweep for cell, sweep in others.items() if not has_ended(known.get(cell))}
         recorder = Recorder(
             CellRecords(
                 self._ledger,
@@ -208,7 +208,7 @@ class SweepRun:
         done, missing = looked.done, looked.missing
         more = self._guide is not None and self._guide.expects_more
         if missing or not self._tried:
-            late = sum(not _has_ended(known.get(cell)) for cell in done)
+            late = sum(not has_ended(known.get(cell)) for cell in done)
             self._say(
                 f"{self._sweep.name}: {count_of(len(self._plan.cells), 'cell')}, {len(done)} done before"
                 + (f" ({late} of them recorded only now)" if late else "")
@@ -250,7 +250,7 @@ class SweepRun:
         """Return how it stands, what has ended in the store and is not recorded yet counted as ended."""
         cells = self._plan.cells
         statuses = {
-            cell_id: known[cell_id].status if _has_ended(known.get(cell_id)) else Status.PENDING
+            cell_id: known[cell_id].status if has_ended(known.get(cell_id)) else Status.PENDING
             for cell_id in cells
         }
         for cell_id in done:
@@ -291,7 +291,7 @@ class SweepRun:
             self._ledger.write_cells(self._sweep, with_fates(table, fates))
             ended = sum(run.status.ended for run in fates.values())
             self._ledger.log_progress(self._sweep, progress_metrics(fates.values()), step=ended)
-            left = [cell for cell in self._wanted if not _has_ended(fates.get(cell))]
+            left = [cell for cell in self._wanted if not has_ended(fates.get(cell))]
             failed = [cell for cell in left if cell in fates and fates[cell].status is Status.FAILED]
             self._forget_met_requests(fates)
             self._ledger.finish_sweep(self._sweep, self._standing(fates))
@@ -326,7 +326,7 @@ class SweepRun:
     def _standing(self, fates: Mapping[str, CellRun]) -> Status:
         """Return how the whole sweep stands, also where this command made a part of it."""
         meant = cells_to_make(self._space, self._plan)
-        left = [cell for cell in meant if not _has_ended(fates.get(cell))]
+        left = [cell for cell in meant if not has_ended(fates.get(cell))]
         if any(cell in fates and fates[cell].status is Status.FAILED for cell in left):
             return Status.FAILED
         return Status.INTERRUPTED if left or self._is_unfinished else Status.COMPLETED
@@ -343,7 +343,7 @@ class SweepRun:
 
     def _forget_met_requests(self, fates: Mapping[str, CellRun]) -> None:
         """Take away the requests to stop cells that have ended."""
-        met = {cell for cell in self._plan.cells if _has_ended(fates.get(cell))}
+        met = {cell for cell in self._plan.cells if has_ended(fates.get(cell))}
         stops = self._storage.stops(self._sweep.run_id)
         # What stays there, where the store is away, stops nothing: those cells have ended.
         with suppress(StorageError):
@@ -397,7 +397,3 @@ class SweepRun:
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)
-
-
-def _has_ended(run: CellRun | None) -> bool:
-    return run is not None and run.status.ended

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlflow.entities import Run as ParentRun
 
-from sweep.ledger.cells import CellRun, CellRuns, Entries
+from sweep.ledger.cells import CellRun, CellRuns, Entries, has_ended
 from sweep.ledger.connection import connect
 from sweep.ledger.continuation import SpaceLike
 from sweep.ledger.look import Looks
@@ -18,7 +18,7 @@ from sweep.ledger.runs import is_deleted
 from sweep.ledger.spent import SpentTags
 from sweep.ledger.sweeps import Sweep, Sweeps
 
-__all__ = ["CellRun", "Entries", "Ledger", "ParentRun", "SpaceLike", "Sweep", "is_deleted"]
+__all__ = ["CellRun", "Entries", "Ledger", "ParentRun", "SpaceLike", "Sweep", "has_ended", "is_deleted"]
 
 
 class Ledger(Sweeps, CellRuns, Looks, RequestTags, SpentTags):

@@ -290,6 +290,11 @@ class CellRuns(TaggedRuns):
             self.client.set_terminated(run_id, status.mlflow_status)
 
 
+def has_ended(run: CellRun | None) -> bool:
+    """Whether a cell with this run, if it has one, has an outcome."""
+    return run is not None and run.status.ended
+
+
 def _cell_run(run: Run) -> CellRun:
     tags = run.data.tags
     return CellRun(
