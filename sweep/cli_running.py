@@ -365,7 +365,7 @@ def _run(space: Any, places: Places, **options: Any) -> None:
     from sweep.driver import run_sweep
     from sweep.run_options import TRIAL, RunOptions
 
-    unsaid = frozenset(option for option in TRIAL if options[option] is None)
+    unsaid = frozenset(option for option in TRIAL if options.get(option) is None)
     given = RunOptions(
         **{option: value for option, value in options.items() if option not in unsaid},
         unsaid=unsaid,

@@ -1,7 +1,7 @@
 """What a cell took, over all the attempts and neighbours that it had."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -98,9 +98,13 @@ def test_lanes_share_the_time_in_which_they_train(storage: Storage, monkeypatch:
     pack = pack_of(cells, storage, "a")
     clock, advance = [0.0], pack.trainer.advance
 
-    def a_second_a_step(stop: int) -> None:
-        clock[0] += stop - pack.trainer.step
-        advance(stop)
+    def a_second_a_step(stop: int, *, pause: Callable[[], bool]) -> None:
+        def paused() -> bool:
+            clock[0] = float(pack.trainer.step)
+            return pause()
+
+        advance(stop, pause=paused)
+        clock[0] = float(pack.trainer.step)
 
     monkeypatch.setattr(pack.trainer, "advance", a_second_a_step)
     monkeypatch.setattr("sweep.pack.time.monotonic", lambda: clock[0])

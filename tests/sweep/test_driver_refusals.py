@@ -11,6 +11,7 @@ from search_spaces import load_space_text
 from sweep.driver import RunOptions, run_sweep
 from sweep.places import Places
 from tests.integration.faults.killed_writes import SPACE
+from trainers.canonical import dataset_entry
 from trainers.data import DATASETS, Dataset
 from trainers.errors import ConfigError, DataError
 
@@ -34,11 +35,13 @@ def test_every_data_set_that_a_search_may_ask_for_is_there_before_anything_is_do
         raise DataError("mnist is missing")
 
     monkeypatch.setitem(DATASETS, "mnist", replace(DATASETS["mnist"], load=missing))
+    dataset_entry.cache_clear()
     axis = "dataset: {path: dataset, values: [mnist-5k, mnist]}"
     space = load_space_text(SEARCH.replace("lr: {low: 0.01, high: 0.1}", axis))
     with pytest.raises(DataError, match="mnist is missing"):
         run_sweep(space, places, RunOptions(name="search"), Console(file=io.StringIO()))
     assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
+    dataset_entry.cache_clear()
 
 
 def test_a_search_is_not_put_in_order(folder: Path, places: Places) -> None:

@@ -201,7 +201,10 @@ def test_cells_for_which_no_state_was_left_do_not_take_the_others_of_their_pack_
 
     def given(trial: str) -> list[str]:
         config = queue.suggest(trial)
-        return [] if config is None else config["ids"]
+        if config is None:
+            return []
+        queue.begun(trial)
+        return config["ids"]
 
     assert given("first") == ["0", "1"] and given("second") == []
     events.reported(0, [{**commit_of("0", "running"), "step": 30, "left": [20]}], [])

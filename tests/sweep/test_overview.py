@@ -31,6 +31,9 @@ def test_states_counts_and_the_best(
     under_way = ledger.open_sweep(FakeSpace(), make_plan(0.3), name="under way")
     with Lease.acquire(ledger, under_way):
         found = {sweep.name: sweep for sweep in all_sweeps(uri)}
+        with pytest.raises(SystemExit):
+            main(["list", "--tracking-uri", uri, "--json"])
+    listed = {sweep["name"]: sweep for sweep in json.loads(capsys.readouterr().out)["sweeps"]}
     assert {name: sweep.state for name, sweep in found.items()} == {
         "over": "finished", "killed [red]": "interrupted", "under way": "running"
     }  # fmt: skip
@@ -48,15 +51,11 @@ def test_states_counts_and_the_best(
         said = capsys.readouterr().out
         assert "killed [red]" in said and "zs25-fig1" in said and "say25-" in said and "…" not in said
     assert "best single cell: loss" in said and "3 completed, 1 diverged" in said
-    with pytest.raises(SystemExit):
-        main(["list", "--tracking-uri", uri, "--json"])
-    listed = {sweep["name"]: sweep for sweep in json.loads(capsys.readouterr().out)["sweeps"]}
     assert listed.keys() == found.keys() and listed["under way"]["state"] == "running"
     assert listed["over"]["counts"] == {"completed": 3, "diverged": 1}
     assert listed["over"]["best"] == {names.FINAL_TRAIN_LOSS: 0.0123, names.FINAL_TEST_ACCURACY: 0.912}
-    assert datetime.fromisoformat(listed["over"]["begun"]).timestamp() == pytest.approx(
-        found["over"].begun, abs=1
-    )
+    begun = datetime.fromisoformat(listed["over"]["begun"]).timestamp()
+    assert begun == pytest.approx(found["over"].begun, abs=1)
 
 
 def test_a_space_is_shown_as_it_would_be_run(capsys: pytest.CaptureFixture[str]) -> None:
