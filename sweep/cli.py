@@ -137,7 +137,12 @@ def export(
         typer.Option("--out", help="File ending in .csv or .parquet; default: standard output as CSV."),
     ] = None,
     histories: Annotated[
-        bool, typer.Option("--histories", help="Every recorded point instead of one row a grid point.")
+        bool,
+        typer.Option(
+            "--histories",
+            help="Every recorded point instead of one row a grid point; of cells that have not ended, what "
+            "MLflow has.",
+        ),
     ] = False,
 ) -> None:
     """Write a sweep as one tidy table."""

@@ -6,6 +6,7 @@ import typer
 
 from sweep.completion import complete_space, complete_sweep, one_of
 from sweep.lanes import parse_lanes
+from trainers.errors import ConfigError
 
 SpaceArgument = Annotated[
     str,
@@ -115,3 +116,23 @@ StopperOption = Annotated[
         autocompletion=one_of("asha", "median"),
     ),
 ]
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Read a duration: seconds, or a number with s, m, h or d; `None` where there is none.
+
+    Raises:
+        ConfigError: It is no duration.
+    """
+    if text is None:
+        return None
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"--time-limit: found {text!r}; expected seconds, or 45m, 2h, 1d.")
+    return seconds

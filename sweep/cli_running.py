@@ -1,6 +1,7 @@
 """The commands that train: `run`, `search`, `resume`, `retry`; `stop` and `first`. Parses and hands over."""
 
 import os
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ from sweep.cli_options import (
     TrackingOption,
     TrialLanesOption,
     VersionOption,
+    seconds_of,
 )
 from sweep.completion import complete_cell, one_of
 from sweep.console import output
@@ -70,7 +72,6 @@ CellOption = Annotated[
 NoReuseOption = Annotated[
     bool, typer.Option("--no-reuse", help="Run every cell anew, though other sweeps have run it.")
 ]
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def register_running(app: typer.Typer) -> None:
@@ -129,7 +130,7 @@ def run(
         accept_version=accept_version,
         accept_storage=accept_storage,
         first=tuple(first or ()),
-        limit_seconds=_seconds(time_limit),
+        limit_seconds=seconds_of(time_limit),
         cost_limit=cost_limit,
         price=price,
         system_metrics=system_metrics,
@@ -221,7 +222,7 @@ def search(
         hang_seconds=hang_after,
         accept_version=accept_version,
         accept_storage=accept_storage,
-        limit_seconds=_seconds(time_limit),
+        limit_seconds=seconds_of(time_limit),
         cost_limit=cost_limit,
         price=price,
         system_metrics=system_metrics,
@@ -271,7 +272,7 @@ def resume(
         accept_storage=accept_storage,
         continue_stopped=continue_stopped,
         first=tuple(first or ()),
-        limit_seconds=_seconds(time_limit),
+        limit_seconds=seconds_of(time_limit),
         cost_limit=cost_limit,
         price=price,
         system_metrics=system_metrics,
@@ -319,7 +320,7 @@ def retry(
         lanes=lanes,
         hang_seconds=hang_after,
         accept_storage=accept_storage,
-        limit_seconds=_seconds(time_limit),
+        limit_seconds=seconds_of(time_limit),
         cost_limit=cost_limit,
         price=price,
         system_metrics=system_metrics,
@@ -374,25 +375,17 @@ def _run(space: Any, places: Places, **options: Any) -> None:
         failed_is_done=bool(os.environ.get(FAILED_IS_DONE)),
     )
 
+    tries: list[RunOptions] = [given]
+
+    def begun() -> None:
+        # What is asked from now on is asked of the next try too, and its limits go on.
+        tries[:] = [replace(given, restarted=True)]
+
     def make() -> int:
-        return run_sweep(space, places, given, output())
+        return run_sweep(space, places, tries[0], output(), begun=begun)
 
     raise typer.Exit(patiently(make, _say) if given.unattended else make())
 
 
 def _say(line: str) -> None:
     output().print(line)
-
-
-def _seconds(text: str | None) -> float | None:
-    """Read a duration: seconds, or a number with s, m, h or d."""
-    if text is None:
-        return None
-    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
-    try:
-        seconds = float(number) * unit
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ConfigError(f"--time-limit: found {text!r}; expected seconds, or 45m, 2h, 1d.")
-    return seconds

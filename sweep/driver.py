@@ -7,7 +7,7 @@ Nothing here is needed to survive a kill: the store says what has been trained a
 recorded, and running again makes the rest.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rich.console import Console
 
@@ -33,8 +33,22 @@ from trainers.cell import Cell
 from trainers.errors import ConfigError
 
 
-def run_sweep(space: Space, places: Places, options: RunOptions, console: Console) -> int:
+def run_sweep(
+    space: Space,
+    places: Places,
+    options: RunOptions,
+    console: Console,
+    *,
+    begun: Callable[[], None] = lambda: None,
+) -> int:
     """Make what is missing of a space.
+
+    Args:
+        space: What is to be run.
+        places: Where everything is.
+        options: How it is run.
+        console: Where it is said how it goes.
+        begun: Called once nothing that was asked before counts any more; whoever tries again is `restarted`.
 
     Returns:
         0 when every cell has ended, 1 when some failed or could not be recorded, 130 when interrupted.
@@ -75,11 +89,14 @@ def run_sweep(space: Space, places: Places, options: RunOptions, console: Consol
             table = grid_table(plan.grids, plan.axes, plan.cell_ids)
         ledger.write_plan(sweep, space, table, accept_version=options.accept_version)
         record_storage(ledger, sweep, places.storage)
-        ledger.write_trial(sweep, options.trial)
+        if options.only is None:
+            # One that makes a few cells, those that failed say, may have reasons of its own.
+            ledger.write_trial(sweep, options.trial)
         ledger.remove_duplicate_parents(sweep)
         ledger.remove_duplicates(sweep)
         if not options.restarted:
             ledger.clear_stop(sweep, stop_request)
+        begun()
         ledger.reopen_sweep(sweep)
         ledger.describe_sweep(sweep, foreseen)
         return SweepRun(space, plan, journal, sweep, ledger, storage, lease, places, options, console).run()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from search_spaces import load_space_text
 from sweep import names
+from sweep.claims import queued_cells
 from sweep.errors import LedgerError
 from sweep.forks import lines_of
 from sweep.ledger import Ledger, Sweep
@@ -82,7 +83,7 @@ class LinesElsewhere:
         self._ledger = ledger
         self._sweep = sweep
         self._cells = cells
-        self._plans: dict[str, str] = {}
+        self._plans: dict[str, tuple[str, frozenset[str]]] = {}
         self._lines: set[str] = set()
 
     def look(self) -> set[str]:
@@ -96,10 +97,14 @@ class LinesElsewhere:
         # A sweep all of whose cells have ended says so on its own run, and is not read for that.
         ended = Status.COMPLETED.mlflow_status
         unended = [run for run in self._ledger.parent_runs() if run.info.status != ended]
-        sweeps = [one for one in map(self._ledger.sweep_of, unended) if one.shares]
-        plans = {one.run_id: one.space_sha256 for one in sweeps if one.run_id != self._sweep.run_id}
+        sweeps = zip(unended, map(self._ledger.sweep_of, unended), strict=True)
+        meant = [(run, one) for run, one in sweeps if one.shares and one.run_id != self._sweep.run_id]
+        # A search asks for more cells under the same space.
+        plans = {
+            one.run_id: (one.space_sha256, frozenset(queued_cells(self._ledger, run))) for run, one in meant
+        }
         if plans != self._plans:
-            held = [holdings_of(self._ledger, one) for one in sweeps if one.run_id in plans]
+            held = [holdings_of(self._ledger, one) for _, one in meant]
             self._lines = unended_lines(self._ledger, held, without=self._cells)
             self._plans = plans
         return self._lines

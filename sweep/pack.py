@@ -250,14 +250,12 @@ class Pack:
             training = [index for index, lane in enumerate(self.trainer.lanes) if lane.outcome is None]
             until = min(deadline, begun + SECONDS_BETWEEN_LOOKS)
             nearest = min([last, *self._next_leaves(start), *ahead])
-            self.trainer.advance(nearest, pause=partial(_is_past, until))
+            self.trainer.advance(nearest, pause=partial(_is_past, until), beat=beat)
             elapsed = time.monotonic() - begun
             self._train_seconds += elapsed
             for index in training:
                 self._device_seconds[index] += elapsed / len(training)
             self._leave()
-            if beat is not None:
-                beat()
             if _is_past(deadline) or self.trainer.step in pauses:
                 return
 

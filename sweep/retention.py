@@ -12,10 +12,11 @@ sweeps that were given up or deleted still hold, `sweep gc` removes.
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from sweep.errors import LedgerError, StorageError
+from sweep.errors import StorageError
 from sweep.forks import Fork, Sharing, lines_of
 from sweep.storage import Storage
 from trainers.cell import Cell
+from trainers.errors import SharpflatError
 
 
 class Retention:
@@ -78,7 +79,8 @@ class Retention:
         found: list[Fork] = []
         while self._superfluous:
             found.append(self._superfluous.pop())
-        with contextlib.suppress(LedgerError):
+        # Another user's space may name files that cannot be read here.
+        with contextlib.suppress(SharpflatError, OSError):
             wanted = self._elsewhere() if found else ()
             for fork in found:
                 if fork.line not in wanted:

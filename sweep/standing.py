@@ -159,14 +159,12 @@ def standing_of(record: Record, *, now: float | None = None) -> Standing:
     """
     now = time.time() if now is None else now
     outcomes = list(record.outcomes.values())
-    ended = sorted(
-        (o for o in outcomes if _has_ended(o) and o.ended_ms), key=lambda o: (o.ended_ms, o.cell_id)
-    )
+    ended = sorted((o for o in outcomes if o.ended and o.ended_ms), key=lambda o: (o.ended_ms, o.cell_id))
     own = [outcome for outcome in outcomes if outcome.sweep == record.name]
     running = any(outcome.status is Status.RUNNING for outcome in own)
     lately = [o for o in ended if o.sweep == record.name and o.ended_ms >= record.driver_since_ms]
     left = _still_asked_for(record.search) + sum(
-        not _has_ended(outcome) and outcome.status is not Status.FAILED for outcome in outcomes
+        not outcome.ended and outcome.status is not Status.FAILED for outcome in outcomes
     )
     told = now - record.nodes_ms * MILLISECONDS if running and record.nodes else math.nan
     speed = _speed(lately, now) if running else math.nan
@@ -214,10 +212,6 @@ def _place_text(record: Record, place: Mapping[str, AxisValue]) -> str:
         for axis, value in place.items()
         if axis == GRID_AXIS or len(set(record.axes[axis])) > 1
     )
-
-
-def _has_ended(outcome: CellOutcome) -> bool:
-    return outcome.status is not None and outcome.status.ended
 
 
 def _speed(ended: Sequence[CellOutcome], now: float) -> float:

@@ -65,7 +65,7 @@ def _require(kind: Kind, most: int, plan: Plan, first: str | None) -> None:
     """Look at one kind of cells, none of which asks for more than `most` directions besides the default."""
     model, dataset = kind
     data = dataset_entry(dataset)
-    if max(most, data.num_outputs) <= _certain_parameters(model, data) and not data.in_runs:
+    if max(most, data.num_outputs) <= _certain_parameters(model, data) and not data.num_in_runs:
         return
     try:
         num_parameters = _num_parameters(model, dataset, (_digest(model), data.digest), _parts(kind, plan))

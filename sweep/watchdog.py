@@ -5,9 +5,11 @@ that was stopped and goes on, is not taken for a hang.
 """
 
 import faulthandler
+import math
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -29,6 +31,7 @@ class Watchdog:
         self._tick = min(1.0, seconds / 10)
         self._still = 0.0
         self._watching = False
+        self._armed = -math.inf
         self._closed = threading.Event()
         self._worker = threading.get_ident()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -43,11 +46,16 @@ class Watchdog:
             yield
         finally:
             self._watching = False
+            self._armed = -math.inf
             faulthandler.cancel_dump_traceback_later()
 
     def beat(self) -> None:
-        """Say that the work goes on."""
+        """Say that the work goes on, as often as one likes."""
         self._still = 0.0
+        now = time.monotonic()
+        if now - self._armed < self._tick:
+            return
+        self._armed = now
         # For a hang that never lets another thread of Python run: ends the process without a note.
         faulthandler.dump_traceback_later(2 * self._seconds + SECONDS_FOR_NOTE, exit=True)
 

@@ -4,7 +4,7 @@ Shape legend: N lanes, P parameters, S steps.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -34,14 +34,17 @@ class Losses:
     Args:
         start: The first of the steps.
         lanes: N.
+        stop: The step after the last.
     """
 
     start: int
     lanes: int
+    stop: int = 0
     _parts: list[tuple[Sequence[int], Arriving]] = field(default_factory=list[tuple[Sequence[int], Arriving]])
 
     def add(self, rows: Sequence[int], losses_SN: Tensor) -> None:
-        """Add those of some lanes."""
+        """Add those of some lanes, all of the same steps."""
+        self.stop = self.start + len(losses_SN)
         self._parts.append((rows, Arriving(losses_SN)))
 
     def wait(self) -> list[list[float]]:
@@ -120,7 +123,9 @@ class Stepper:
         """Return what update number `step` would add to the weights of one lane, (P,)."""
         return self._steps(lanes, [row], params_P.unsqueeze(0), step).next_update(step)[0]
 
-    def take(self, lanes: Sequence[Lane], params_NP: Tensor, start: int, stop: int) -> Losses:
+    def take(
+        self, lanes: Sequence[Lane], params_NP: Tensor, start: int, stop: int, enough: Callable[[], bool]
+    ) -> Losses:
         """Do updates number `start` to `stop - 1` in place; no event lies in between.
 
         Args:
@@ -128,12 +133,13 @@ class Stepper:
             params_NP: Their weights; the same tensor each time, until `forget`.
             start: The first update.
             stop: The one after the last.
+            enough: Asked after each, whether to end there; of several lanes it may not say so.
         """
         self._prepare(lanes, params_NP, start)
         losses = Losses(start=start, lanes=len(lanes))
         for rows, prepared in self._prepared.items():
             steps = prepared.steps
-            losses.add(rows, steps.advance(start, stop))
+            losses.add(rows, steps.advance(start, stop, enough))
             if len(self._prepared) > 1:
                 params_NP[list(rows)] = steps.params_NP
             for index, row in enumerate(rows):

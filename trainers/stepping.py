@@ -97,12 +97,14 @@ class Steps:
         self.update.step(self.params_NP, self.examples.gradient_at, self.state, into_NP=into)
         return into
 
-    def advance(self, start: int, stop: int) -> Tensor:
-        """Do updates number `start` to `stop - 1`; return the losses before each, (S, N)."""
+    def advance(self, start: int, stop: int, enough: Callable[[], bool]) -> Tensor:
+        """Do updates number `start` to `stop - 1`, or till `enough`; return the losses before, (S, N)."""
         losses_SN = self.params_NP.new_empty(stop - start, len(self.params_NP))
         for step in range(start, stop):
             self.examples.load(step)
             losses_SN[step - start] = self._next()
+            if enough():
+                return losses_SN[: step + 1 - start]
         return losses_SN
 
     def _next(self) -> Tensor:

@@ -10,6 +10,7 @@ Shape legend: N lanes, P parameters, B batch.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ from trainers.history import (
 )
 from trainers.instruments import Instruments
 from trainers.lane import OPTIMIZER, STAGE_START, SWITCH, Lane
+from trainers.looks import steps_unwatched
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.models.dropout import masked_layers
@@ -42,14 +44,6 @@ from trainers.probes.view import View
 from trainers.randomness import global_draws
 from trainers.stepper import Losses, Stepper
 from trainers.tracking import Tracker, dominant_of
-
-MAX_STEPS_UNWATCHED = 8
-"""Minibatch losses are looked at whenever something else is to be done, and at multiples of so many steps.
-A lane that diverged in between ends at its own step, but leaves the pack where that is seen, and last bits of
-the others depend on who is beside them. So where it is seen depends on the cells alone, and on no clock."""
-
-MAX_REPLAYED_UNWATCHED = 64
-"""The same where a GPU replays steps: it would wait for each look, and takes no time for so many."""
 
 
 class Trainer:
@@ -150,10 +144,10 @@ class Trainer:
         """Whether a refresh is begun before anybody has looked at the steps before it."""
         return self._device.type != "cpu"
 
-    @property
+    @cached_property
     def _steps_unwatched(self) -> int:
         replays = self._begins_ahead and self._objective.replayable
-        return MAX_REPLAYED_UNWATCHED if replays else MAX_STEPS_UNWATCHED
+        return steps_unwatched(self.lanes, len(self._train), self.num_params, replays=replays)
 
     @property
     def _looks_first(self) -> bool:
@@ -230,7 +224,9 @@ class Trainer:
         self._stepper.forget()
 
     @torch.no_grad()
-    def advance(self, stop: int, *, pause: Callable[[], bool] | None = None) -> None:
+    def advance(
+        self, stop: int, *, pause: Callable[[], bool] | None = None, beat: Callable[[], None] | None = None
+    ) -> None:
         """Train until step `stop`, or until every lane has ended.
 
         Nothing is measured at the last step itself, except by lanes that are completed there: a state taken
@@ -239,7 +235,15 @@ class Trainer:
         Args:
             stop: The step. In a pack the last bits may depend on it, so it is to be one that the cells say.
             pause: Asked in between, whether to stop there; only where this has no influence on the numbers.
+            beat: Called at each step.
         """
+        alone = len(self.lanes) == 1
+
+        def enough() -> bool:
+            if beat is not None:
+                beat()
+            return alone and pause is not None and pause()
+
         while self._active and self.step < stop:
             if self._looks_first:
                 self._watch()
@@ -248,10 +252,8 @@ class Trainer:
             self._watch()
             # No later than what the lanes that are left after measuring would say.
             going_on = [lane for lane in self._active if self.step < lane.num_steps]
-            nearest = min((lane.next_event(self.step) for lane in going_on), default=stop)
-            nearest = min(
-                stop, nearest, self.step - self.step % self._steps_unwatched + self._steps_unwatched
-            )
+            look = self.step - self.step % self._steps_unwatched + self._steps_unwatched
+            nearest = min([stop, look, *(lane.next_event(self.step) for lane in going_on)])
             measured = [lane for lane in self._active if lane.is_measured_at(self.step)]
             if due:
                 # From here until its next steps a GPU has next to nothing to do.
@@ -261,11 +263,11 @@ class Trainer:
             if not self._active:
                 self._tracker.note(due, self.step)
                 return
-            self._unwatched = self._stepper.take(self._active, self._params_NP, self.step, nearest)
+            self._unwatched = self._stepper.take(self._active, self._params_NP, self.step, nearest, enough)
             self._tracker.note(due, self.step)
-            self.step = nearest
+            self.step = self._unwatched.stop
             # Who ends here is measured together with those that go on.
-            if pause is not None and self._looks_first and not self._ending and pause():
+            if pause is not None and (alone or (self._looks_first and not self._ending)) and pause():
                 break
         self._watch()
         self._measure(self._ending)

@@ -182,7 +182,7 @@ def test_what_is_said_to_type_next_has_what_trials_take_and_where(
 
 
 def test_what_trials_take_stays_with_the_sweep(
-    places: Places, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, places: Places, ran: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[Resources] = []
     train = training.run_packs
@@ -193,14 +193,16 @@ def test_what_trials_take_stays_with_the_sweep(
 
     monkeypatch.setattr(training, "run_packs", watched)
     unsaid = frozenset(TRIAL)
-    assert ran(unsaid=unsaid, only=frozenset({FIRST}))[0] == EXIT_DONE
-    _, said = ran(cpus_per_trial=2, unsaid=unsaid - {"cpus_per_trial"}, only=frozenset({FIRST}))
-    assert "trials take what they took before" not in said
+    of_a_part = RunOptions(name="writes", cpus_per_trial=3).trial
+    code, said = ran(cpus_per_trial=3, unsaid=unsaid - {"cpus_per_trial"}, only=frozenset({FIRST}))
+    assert code == EXIT_DONE and "trials take what they took before" not in said
+    assert ledger.read_trial("writes") != of_a_part, "a command that makes a part may have reasons of its own"
+    ledger.write_trial(ledger.find_sweep("writes"), RunOptions(name="writes", cpus_per_trial=2).trial)
     again = request_stop(places.tracking_uri, "writes", [SECOND])
     assert again.endswith(f"sweep resume writes --cell {SECOND} --cpus-per-trial 2"), again
     code, said = ran(unsaid=unsaid, only=frozenset({SECOND}))
     assert code == EXIT_DONE and "trials take what they took before: --cpus-per-trial 2" in said
-    assert [one.cpus for one in taken] == [1, 2]
+    assert [one.cpus for one in taken] == [3, 2]
 
 
 def test_gpus_that_no_trial_takes_are_spoken_of(
@@ -327,7 +329,8 @@ def test_bad_input_is_an_end_where_another_cluster_would_be_begun(
 
     given: list[RunOptions] = []
     monkeypatch.setattr(
-        "sweep.driver.run_sweep", lambda space, places, options, console: given.append(options) or refuse()
+        "sweep.driver.run_sweep",
+        lambda space, places, options, console, *, begun: given.append(options) or refuse(),
     )
     if error is not None:
         monkeypatch.setenv("SWEEP_FAILED_IS_DONE", "1")

@@ -418,3 +418,9 @@ def test_the_clock_has_no_influence_on_the_lanes_beside_one_that_diverges(
     assert result(wild, stores[0])[0].num_rows < STEPS, "the case is there"
     for one in calm:
         assert_same(one, *stores)
+
+
+def test_a_watchdog_hears_of_every_step(tmp_path: Path, data: Dataset) -> None:
+    pack, beats = Pack([CELLS["late"]], Storage.open(tmp_path), data_folder=Path("unused"), data=data), []
+    pack.train(1e9, beat=lambda: beats.append(pack.trainer.step))
+    assert pack.finished and len(beats) == STEPS

@@ -1,6 +1,7 @@
 """What is away for a moment is waited for where nobody would start the command again, and only there."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -27,7 +28,9 @@ from trainers.errors import ConfigError, DownloadError, SharpflatError
 def test_what_keeps_a_driver_going_says_so(told: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[RunOptions] = []
 
-    def keep(space: Space, places: Places, options: RunOptions, console: Console) -> int:
+    def keep(
+        space: Space, places: Places, options: RunOptions, console: Console, *, begun: Callable[[], None]
+    ) -> int:
         given.append(options)
         return EXIT_DONE
 
@@ -58,7 +61,9 @@ def test_what_is_away_is_waited_for_where_nobody_would_start_the_driver_again(
 ) -> None:
     tries: list[str] = []
 
-    def away(space: Space, places: Places, options: RunOptions, console: Console) -> int:
+    def away(
+        space: Space, places: Places, options: RunOptions, console: Console, *, begun: Callable[[], None]
+    ) -> int:
         tries.append(options.name)
         if len(tries) < 3:
             raise error
@@ -75,6 +80,27 @@ def test_what_is_away_is_waited_for_where_nobody_would_start_the_driver_again(
         with pytest.raises(type(error)):
             run("demo", smoke=True)
         assert len(tries) == 1
+
+
+def test_a_try_after_one_that_had_begun_is_no_new_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[bool] = []
+
+    def away(
+        space: Space, places: Places, options: RunOptions, console: Console, *, begun: Callable[[], None]
+    ) -> int:
+        tries.append(options.restarted)
+        if len(tries) == 2:
+            begun()
+        if len(tries) < 4:
+            raise StorageUnavailableError("away")
+        return EXIT_DONE
+
+    monkeypatch.setattr("sweep.driver.run_sweep", away)
+    monkeypatch.setattr(patience, "SECONDS_BETWEEN_TRIES", 0.0)
+    monkeypatch.setenv("SWEEP_UNATTENDED", "1")
+    with pytest.raises(Exit):
+        run("demo", smoke=True)
+    assert tries == [False, False, True, True]
 
 
 def test_patience_has_an_end_and_is_for_what_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:

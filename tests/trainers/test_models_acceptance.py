@@ -104,10 +104,10 @@ def test_what_normalises_takes_no_sorted_data() -> None:
         return nn.Sequential(nn.Linear(16, 4), BatchNormalization(4), nn.Linear(4, 3))
 
     accepted(build, DATA, (), "model")
-    accepted(build, replace(DATA, in_runs=True, num_train=90, num_test=90), (), "model")
+    accepted(build, replace(DATA, num_in_runs=90), (), "model")
     with pytest.raises(ConfigError, match="normalises over examples, 100 at a time .* shuffle them"):
-        accepted(build, replace(DATA, in_runs=True), (), "model")
-    accepted(lambda: nn.Linear(16, 3), replace(DATA, in_runs=True), (), "model")
+        accepted(build, replace(DATA, num_in_runs=200), (), "model")
+    accepted(lambda: nn.Linear(16, 3), replace(DATA, num_in_runs=200), (), "model")
 
 
 def test_an_embedding_must_hold_the_datas_last_token() -> None:

@@ -44,7 +44,8 @@ class DatasetEntry:
         num_outputs: Number of classes.
         vocabulary: Where the inputs are token numbers, how many there are.
         classifies: Whether labels are classes, or shares of them, as cross-entropy wants; `sizes` may say.
-        in_runs: Whether examples of one class stand beside each other, as in a sorted file; `sizes` may say.
+        num_in_runs: Examples of the larger part, of training and test, in which those of one class stand
+            beside each other, as in a sorted file; 0 where they do in none. `sizes` may say.
         options: Declared options (normalisation, labels).
         sizes: From the options, those of `num_train`, `num_test`, `input_shape`, `num_outputs`, `vocabulary`,
             `digest` and `load` that they change.
@@ -58,7 +59,7 @@ class DatasetEntry:
     num_outputs: int
     vocabulary: int | None = None
     classifies: bool = True
-    in_runs: bool = False
+    num_in_runs: int = 0
     options: Mapping[str, Option] = field(default_factory=dict[str, Option])
     sizes: Callable[[Mapping[str, OptionValue]], Mapping[str, Any]] | None = None
 

@@ -9,6 +9,7 @@ address, its path is not. The file must be readable at this path wherever cells 
 """
 
 import hashlib
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -63,6 +64,7 @@ def sizes(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
 def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
     arrays, digest = _arrays({"path": path}), _digest(Path(path))
     classifies = _classifies(arrays)
+    labels = [arrays[f"{part}_labels"] for part in ("train", "test")] if classifies else []
     return {
         "load": partial(load, digest=digest),
         "digest": digest,
@@ -72,7 +74,7 @@ def _sizes(path: str, changed_ns: int) -> Mapping[str, Any]:
         "num_outputs": _num_outputs(arrays),
         "vocabulary": _vocabulary(arrays),
         "classifies": classifies,
-        "in_runs": classifies and any(in_runs(arrays[f"{part}_labels"]) for part in ("train", "test")),
+        "num_in_runs": max((len(part) for part in labels if in_runs(part)), default=0),
     }
 
 
@@ -82,7 +84,7 @@ def _digest(path: Path) -> str:
 
 def _path(options: Mapping[str, OptionValue]) -> Path:
     path = Path(str(options["path"]))
-    if not options["path"] or not path.is_file():
+    if not options["path"] or not os.access(path, os.R_OK) or not path.is_file():
         raise ConfigError(f"dataset.path: found {options['path']!r}; expected a file that numpy.savez wrote.")
     return path
 

@@ -49,8 +49,8 @@ def normalizes_over_examples(module: nn.Module) -> bool:
 
 def require_mixed(module: nn.Module, data: DatasetEntry) -> None:
     """Raise `ConfigError` where a module would normalise pieces of one class each, as of a sorted file."""
-    in_runs = data.in_runs and max(data.num_train, data.num_test) > NORMALIZED_EXAMPLES
-    if in_runs and normalizes_over_examples(module):
+    # Fewer are normalised all together, in whatever order they stand.
+    if data.num_in_runs > NORMALIZED_EXAMPLES and normalizes_over_examples(module):
         raise ConfigError(
             f"the model normalises over examples, {NORMALIZED_EXAMPLES} at a time as they stand in the "
             "data's file, and there those of one class stand together; shuffle them before they are saved."
