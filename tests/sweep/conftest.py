@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from sweep.ledger import Ledger
+from sweep.places import Places
 from tests.fresh_database import fresh_database
 from tests.sweep.small_sweep import open_ledger
 from tests.sweep.trained_grids import Store
@@ -20,6 +21,16 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(folder: Path) -> Ledger:
     return open_ledger(folder)
+
+
+@pytest.fixture
+def places(folder: Path) -> Places:
+    return Places(
+        home=folder,
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        storage=str(folder / "storage"),
+        data_folder=folder / "data",
+    )
 
 
 @pytest.fixture

@@ -34,16 +34,11 @@ from trainers.errors import SharpflatError
 
 
 @pytest.fixture
-def places(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+def places(places: Places, monkeypatch: pytest.MonkeyPatch) -> Places:
     """Where a sweep runs without Ray."""
     monkeypatch.setattr(training, "Cluster", HereCluster)
     monkeypatch.setattr(training, "run_packs", packs_here(SimpleNamespace(note=lambda _: None)))  # type: ignore[arg-type]
-    return Places(
-        home=folder,
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        storage=str(folder / "storage"),
-        data_folder=folder / "data",
-    )
+    return places
 
 
 def test_a_request_that_was_repeated_on_its_way_leaves_one_run_a_cell(

@@ -15,14 +15,10 @@ from rich.console import Console
 
 from search_spaces import load_space_text
 from sweep import training
-from sweep.cli import main
 from sweep.driver import RunOptions, run_sweep
 from sweep.errors import (
-    ClusterError,
     LedgerError,
-    OtherStorageError,
     StorageError,
-    StorageUnavailableError,
 )
 from sweep.ledger import Ledger
 from sweep.names import Status
@@ -38,7 +34,7 @@ from sweep.storage import Storage
 from sweep.storage.stop_marks import StopMarks
 from sweep.sweep_run import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, SweepRun
 from tests.integration.faults.killed_writes import SPACE, HereCluster, packs_here
-from trainers.errors import ConfigError, DataError, DownloadError, SharpflatError
+from trainers.errors import ConfigError
 
 FIRST, SECOND = make_plan(load_space_text(SPACE)).cells
 
@@ -307,37 +303,6 @@ def test_cells_that_failed_are_an_end_where_another_cluster_would_be_begun(
 
     monkeypatch.setattr(SweepRun, "_make_missing", fail)
     assert ran(failed_is_done=told)[0] == code
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (ConfigError("wrong"), 0),
-        (DataError("damaged"), 0),
-        (OtherStorageError("another store"), 0),
-        (DownloadError("no network"), 2),
-        (ClusterError("no node has come"), 2),
-        (StorageUnavailableError("no store"), 2),
-        (None, 2),
-    ],
-)
-def test_bad_input_is_an_end_where_another_cluster_would_be_begun(
-    error: SharpflatError | None, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> int:
-        raise error or ConfigError("wrong")
-
-    given: list[RunOptions] = []
-    monkeypatch.setattr(
-        "sweep.driver.run_sweep",
-        lambda space, places, options, console, *, begun: given.append(options) or refuse(),
-    )
-    if error is not None:
-        monkeypatch.setenv("SWEEP_FAILED_IS_DONE", "1")
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "demo", "--smoke"])
-    assert ended.value.code == code
-    assert [options.failed_is_done for options in given] == [error is not None]
 
 
 def test_a_search_that_is_interrupted_between_two_questions_counts_on(

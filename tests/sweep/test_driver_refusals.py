@@ -8,24 +8,16 @@ import pytest
 from rich.console import Console
 
 from search_spaces import load_space_text
+from sweep.cli import main
 from sweep.driver import RunOptions, run_sweep
+from sweep.errors import ClusterError, OtherStorageError, StorageUnavailableError
 from sweep.places import Places
 from tests.integration.faults.killed_writes import SPACE
 from trainers.canonical import dataset_entry
 from trainers.data import DATASETS, Dataset
-from trainers.errors import ConfigError, DataError
+from trainers.errors import ConfigError, DataError, DownloadError, SharpflatError
 
 SEARCH = SPACE.partition("axes:")[0] + "search: {cells: 2, axes: {lr: {low: 0.01, high: 0.1}}}\n"
-
-
-@pytest.fixture
-def places(folder: Path) -> Places:
-    return Places(
-        home=folder,
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        storage=str(folder / "storage"),
-        data_folder=folder / "data",
-    )
 
 
 def test_every_data_set_that_a_search_may_ask_for_is_there_before_anything_is_done(
@@ -50,3 +42,34 @@ def test_a_search_is_not_put_in_order(folder: Path, places: Places) -> None:
         run_sweep(load_space_text(SEARCH), places, options, Console(file=io.StringIO()))
     assert refused.value.exit_code == 2
     assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("wrong"), 0),
+        (DataError("damaged"), 0),
+        (OtherStorageError("another store"), 0),
+        (DownloadError("no network"), 2),
+        (ClusterError("no node has come"), 2),
+        (StorageUnavailableError("no store"), 2),
+        (None, 2),
+    ],
+)
+def test_bad_input_is_an_end_where_another_cluster_would_be_begun(
+    error: SharpflatError | None, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise error or ConfigError("wrong")
+
+    given: list[RunOptions] = []
+    monkeypatch.setattr(
+        "sweep.driver.run_sweep",
+        lambda space, places, options, console, *, begun: given.append(options) or refuse(),
+    )
+    if error is not None:
+        monkeypatch.setenv("SWEEP_FAILED_IS_DONE", "1")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "demo", "--smoke"])
+    assert ended.value.code == code
+    assert [options.failed_is_done for options in given] == [error is not None]

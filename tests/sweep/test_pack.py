@@ -68,11 +68,7 @@ def run(
     """Train a cell from what the store holds, to its end or up to a step, with a commit."""
     pack = Pack([one], storage, leaves=[leaves], data_folder=Path("unused"), data=data)
     while not pack.finished and (until is None or pack.trainer.step < until):
-        if until is not None:
-            pack.trainer.advance(min(until, *pack._next_leaves(pack.trainer.step), until))
-            pack._leave()
-        else:
-            pack.train(10.0)
+        pack.train(10.0, pauses=() if until is None else (until,))
     pack.commit()
     return pack
 
@@ -394,30 +390,6 @@ def test_the_switch_of_a_schedule_with_a_condition_is_where_its_last_stage_began
     while not pack.finished and pack.trainer.step < stop:
         pack.train(60.0, pauses=[stop])
     assert finals_of(pack.trainer.lanes[0], pack.trainer.step).get("final/switch_step") == expected
-
-
-@pytest.mark.parametrize("widths", [(8,), (9,)], ids=["aligned", "not aligned"])
-def test_the_clock_has_no_influence_on_the_lanes_beside_one_that_diverges(
-    tmp_path: Path, data: Dataset, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = Choice.of("mlp", widths=widths)
-    calm = [dataclasses.replace(cell(sgd(20), bulk(STEPS)), model=model, seed=seed) for seed in (1, 2)]
-    wild = dataclasses.replace(
-        calm[0], seed=3, phases=(Phase(lr=1e9, until=STEPS + 5),), divergence_every=1000
-    )
-    wild = dataclasses.replace(wild, evaluate_every=1000, probes=())
-    stores = []
-    for looks in (0.0, 1e9):
-        monkeypatch.setattr("sweep.pack.SECONDS_BETWEEN_LOOKS", looks)
-        storage = Storage.open(str(tmp_path / f"{widths[0]}-{looks}"))
-        pack = Pack([wild, *calm], storage, data_folder=Path("unused"), data=data)
-        while not pack.finished:
-            pack.train(looks)
-            pack.commit()
-        stores.append(storage)
-    assert result(wild, stores[0])[0].num_rows < STEPS, "the case is there"
-    for one in calm:
-        assert_same(one, *stores)
 
 
 def test_a_watchdog_hears_of_every_step(tmp_path: Path, data: Dataset) -> None:

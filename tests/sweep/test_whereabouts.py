@@ -37,16 +37,6 @@ BEGUN = 30
 
 
 @pytest.fixture
-def places(folder: Path) -> Places:
-    return Places(
-        home=folder,
-        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
-        storage=str(folder / "storage"),
-        data_folder=folder / "data",
-    )
-
-
-@pytest.fixture
 def sweep(ledger: Ledger, places: Places) -> Sweep:
     """A sweep that was interrupted: its plan is stored, and its cells are half trained."""
     table = grid_table(PLAN.grids, PLAN.axes, PLAN.cell_ids)

@@ -91,5 +91,6 @@ def _is_rounding(
     try:
         exact = _asymmetry(copy.deepcopy(module).double(), inputs_BX.double(), num_outputs, part)
     except Exception:
+        # A user's module may raise anything where it is made for float32 alone, and is held to that then.
         return asymmetry <= ASYMMETRY[torch.float32]
     return not exact > ASYMMETRY[torch.float64]
