@@ -22,7 +22,7 @@ from trainers.optimizers import OPTIMIZERS
 from trainers.options import Choice, OptionValue
 from trainers.probes import PROBES
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 """Raised whenever a change of the trainer changes the golden loss curve; part of every `cell_id`."""
 
 ADDRESS_DIGITS = 16

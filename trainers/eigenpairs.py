@@ -31,14 +31,13 @@ class Warm:
 
 @dataclass(slots=True, kw_only=True)
 class Eigenspace:
-    """Ritz pairs of a block, with what is known about their accuracy; all but the basis is on the host.
+    """Approximate eigenpairs of a block, with what is known about them; all but the basis is on the host.
 
     Args:
-        basis_NWP: Orthonormal vectors, in descending order of Ritz value.
-        values_NW: Ritz values, float64.
-        residuals_NW: ||H x - theta x|| of each vector of the basis, float64: the residual of the Ritz vector
-            times the factor by which the last step reduced it.
-        relative_N: The largest of the leading k residuals over the magnitude of the k-th Ritz value, or over
+        basis_NWP: Orthonormal vectors, in descending order of value.
+        values_NW: What is known of the eigenvalues, float64, see `trainers.power_step`.
+        residuals_NW: Bounds on ||H x - theta x|| of each vector of the basis, float64.
+        relative_N: The largest of the leading k residuals over the magnitude of the k-th value, or over
             `LEAST_SCALE` times that of the first where that is more, float64.
         products_N: Columns multiplied by H, int64.
         converged_N: Whether the leading k residuals met the tolerance.
@@ -94,20 +93,6 @@ class Wanted:
         """Return the relative residual of the leading pairs and whether it met the tolerance, (N,) each."""
         largest, scale = self.largest(residuals_NW), self.scale(values_NW)
         return largest / scale, largest <= tolerance * scale
-
-
-def after_power_step(theta_NW: Tensor, norms_NW: Tensor, floor_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the residuals' norms after one step of power iteration, and what the step adds of a residual.
-
-    The step goes from x_i to x_i + r_i / theta_i = H x_i / theta_i. The images H x_i are there anyway, so it
-    costs no product. It shrinks the part of x_i along an eigenvector outside the block by lambda_j / theta_i,
-    and is not taken (0) where that is no less than 1.
-    """
-    norms = torch.where(theta_NW.isfinite(), norms_NW, torch.nan)
-    # A bound on the eigenvalues outside the block; Ritz values are off by at most the residual.
-    beyond = torch.maximum(theta_NW[:, -1].clamp_min(0.0) + norms.amax(1), -floor_N).unsqueeze(1)
-    helps = theta_NW > beyond
-    return norms * torch.where(helps, beyond / theta_NW, 1.0), torch.where(helps, 1 / theta_NW, 0.0)
 
 
 def pairs_of(

@@ -5,8 +5,9 @@ A block Krylov method with Rayleigh-Ritz and thick restarts. It starts from the 
 
 1. Rayleigh-Ritz in the block X itself costs one product H X and gives Ritz pairs (theta_i, x_i) and their
    residuals r_i = H x_i - theta_i x_i.
-2. H x_i / theta_i is one step of power iteration that costs nothing further. It is what is returned; its
-   residual is smaller by the ratio of a bound on the eigenvalues outside the block to theta_i.
+2. One step of power iteration leads to H x_i / theta_i and costs nothing further, and the eigenvectors are
+   found again in the span of these images (`trainers.power_step`). They are what is returned; their residuals
+   are smaller by the ratio of a bound on the eigenvalues outside the block to theta_i.
 3. Until that residual is at most tolerance |theta_k| (or tolerance |theta_1| / 100, if that is more) for all
    i <= k, append the orthonormalised residuals of
    the whole block to the search space, multiply them by H, and repeat Rayleigh-Ritz in the larger space.

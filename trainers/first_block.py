@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from trainers import kernels
-from trainers.eigenpairs import LEAST_SCALE, Eigenspace, Wanted, Warm, after_power_step, pairs_of
+from trainers.eigenpairs import LEAST_SCALE, Eigenspace, Wanted, Warm, pairs_of
 from trainers.krylov import RANK_TOLERANCE
 from trainers.objective import BlockProduct, CurvatureProduct
+from trainers.power_step import LEAST_TURNED, power_step
 from trainers.replay import Arriving, Recorded
 from trainers.ritz import device_inner, inverse_factor, place_of, rayleigh_ritz
 from trainers.rows import room_for_rows
@@ -182,6 +183,7 @@ def small_of(
         least_scale=LEAST_SCALE,
         rank_tolerance=RANK_TOLERANCE[stacked_NMP.dtype],
         rounding=ROUNDING[stacked_NMP.dtype],
+        least_turned=LEAST_TURNED,
     )
     return Small(*found)
 
@@ -216,13 +218,14 @@ def ritz_in_block(stacked_NMP: Tensor, gram_NMM: Tensor, floor_N: Tensor) -> tup
     )
     vectors = torch.cat([coefficients.mT, torch.zeros_like(coefficients)], 2)
     residual = torch.cat([-theta.unsqueeze(2) * coefficients.mT, coefficients.mT], 2)
-    squares = (torch.bmm(residual, gram) * residual).sum(2).clamp_min(0.0)
-    norms = (squares + ROUNDING[stacked.dtype] * theta.square()).sqrt()
-    norms, scale = after_power_step(theta, norms, floor_N.to(theta.device))
-    moved = torch.addcmul(vectors, scale.unsqueeze(2), residual)
+    outside = torch.bmm(torch.bmm(residual, gram), residual.mT)
+    step = power_step(
+        theta, outside, floor_N.to(theta.device), rounding=ROUNDING[stacked.dtype], device=stacked.device
+    )
+    moved = torch.bmm(step.turn_NWW, torch.addcmul(vectors, step.shares_NW.unsqueeze(2), residual))
     whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
-    theta, norms = torch.cat([theta, norms], 1).cpu().split(width, 1)
-    return theta, norms, whole.to(stacked)
+    values, norms = torch.cat([step.values_NW, step.norms_NW], 1).cpu().split(width, 1)
+    return values, norms, whole.to(stacked)
 
 
 def symmetric(gram_NMM: Tensor) -> Tensor:

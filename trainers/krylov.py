@@ -8,8 +8,9 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from trainers.eigenpairs import Eigenspace, Wanted, after_power_step, pairs_of
-from trainers.ritz import inner, inverse_factor, rayleigh_ritz, to_host, whitening_of
+from trainers.eigenpairs import Eigenspace, Wanted, pairs_of
+from trainers.power_step import power_step
+from trainers.ritz import inner, inverse_factor, rayleigh_ritz, whitening_of
 
 BLOCKS_IN_SEARCH_SPACE = 4
 """Blocks held before a restart; memory is twice this many blocks (vectors and their products)."""
@@ -122,11 +123,15 @@ class SearchSpace:
         vectors = torch.bmm(leading, self.search)
         residual = torch.bmm(leading, self._mapped)
         residual.addcmul_(theta.unsqueeze(2).to(vectors), vectors, value=-1)
-        norms = to_host(torch.linalg.vector_norm(residual, dim=2))
-        norms, scale = after_power_step(theta, norms, self._floor_N)
-        moved = vectors.addcmul_(residual, scale.unsqueeze(2).to(vectors))
-        basis = torch.bmm(inverse_factor(inner(moved, moved)).to(moved), moved)
-        return pairs_of(basis, theta, norms, wanted, tolerance, products, self._floor_N), residual
+        step = power_step(
+            theta, inner(residual, residual), self._floor_N, rounding=0.0, device=self._vectors.device
+        )
+        moved = vectors.addcmul_(residual, step.shares_NW.unsqueeze(2).to(vectors))
+        turn = step.turn_NWW
+        whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(turn, inner(moved, moved)), turn.mT)), turn)
+        basis = torch.bmm(whole.to(moved), moved)
+        pairs = pairs_of(basis, step.values_NW, step.norms_NW, wanted, tolerance, products, self._floor_N)
+        return pairs, residual
 
     def _note_floor(self, values_NM: Tensor, num_absent_N: Tensor) -> None:
         """Take the smallest Ritz value for the smallest eigenvalue; what a restart forgets still counts."""

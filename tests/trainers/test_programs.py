@@ -138,5 +138,6 @@ def test_small_algebra(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     program = compiler(monkeypatch, small, "_first_ritz")
     gram = torch.zeros(2, 2 * width, 2 * width, dtype=torch.float64)
     given = {"tolerance": 0.1, "least_scale": 0.01, "rank_tolerance": 1e-5, "rounding": 1e-6}
+    given["least_turned"] = 0.01
     small.first_ritz(gram, gram[:, 0, 0], torch.zeros(2, dtype=torch.int32), **given)
     assert program.compiled == 1

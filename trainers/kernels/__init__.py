@@ -91,6 +91,7 @@ def _try_out(device: torch.device) -> None:
         rows = left[:, : 2 * width].double()
         gram = rows @ rows.mT
         given = {"tolerance": 1.0, "least_scale": 1.0, "rank_tolerance": 1e-5, "rounding": ERROR}
+        given["least_turned"] = 0.01
         combinations = first_ritz(gram, gram.new_zeros(2), counts, **given)[1].double()
         found[f"first_ritz of {width}"] = combinations @ gram @ combinations.mT, 10 * ERROR
     left, right, left2, right2, bias, scale, basis, vectors, factors, mixing = (

@@ -32,6 +32,7 @@ def first_ritz(
     least_scale: float,
     rank_tolerance: float,
     rounding: float,
+    least_turned: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Do Rayleigh-Ritz and the power step in a block that is known by its inner products alone.
 
@@ -43,9 +44,10 @@ def first_ritz(
         least_scale: A value below this share of the first counts as this share.
         rank_tolerance: Eigenvalues of the block's inner products below this (relative) are rounding.
         rounding: What rounding leaves of a residual's square, over theta^2.
+        least_turned: Values below this share of the first are not turned with the others.
 
     Returns:
-        Ritz values, residuals' norms and whether a lane has met the tolerance, (N, 2 W + 1) float64; the new
+        Values, residuals' norms and whether a lane has met the tolerance, (N, 2 W + 1) float64; the new
         basis as combinations of the vectors and their images, (N, W, 2 W) float32; and how many lanes have
         finite values but have not, (1,) int32.
     """
@@ -55,6 +57,7 @@ def first_ritz(
     whole = gram_NMM.new_empty(lanes, width, 2 * width, dtype=torch.float32)
     _first_ritz[lanes,](
         found, whole, unfinished, gram_NMM, floor_N, counts_N, width, tolerance, least_scale,
-        RANK=rank_tolerance, ROUNDING=rounding, P=tile, num_warps=WARPS[tile], **programs.OPTIONS,
+        RANK=rank_tolerance, ROUNDING=rounding, LEAST_TURNED=least_turned, P=tile, num_warps=WARPS[tile],
+        **programs.OPTIONS,
     )  # fmt: skip
     return found, whole, unfinished

@@ -85,6 +85,17 @@ def _eigenpairs(matrix, P: tl.constexpr):
 
 
 @triton.jit
+def _descending(values, vectors, P: tl.constexpr):
+    """Sort eigenvalues, and their vectors with them, that are columns."""
+    index = tl.arange(0, P)
+    row, column = index[:, None], index[None, :]
+    before = (values[None, :] > values[:, None]) | ((values[None, :] == values[:, None]) & (column < row))
+    rank = tl.sum(before.to(tl.int32), axis=1)
+    order = tl.minimum(tl.sum(tl.where(rank[None, :] == row, column, 0), axis=1), P - 1)
+    return tl.gather(values, order, axis=0), tl.gather(vectors, order[None, :] + 0 * row, axis=1)
+
+
+@triton.jit
 def _whitening(inner, size, rank_tolerance, P: tl.constexpr):
     """Return W with W^T G W = I on the numerical range of G, and which of its columns are 0 instead."""
     index = tl.arange(0, P)
@@ -126,9 +137,9 @@ def _inverse_factor(matrix, size, P: tl.constexpr):
 @triton.jit(do_not_specialize=["width"])
 def first_ritz(
     found, whole, unfinished, gram, floors, counts, width, tolerance, least_scale,
-    RANK: tl.constexpr, ROUNDING: tl.constexpr, P: tl.constexpr,
+    RANK: tl.constexpr, ROUNDING: tl.constexpr, LEAST_TURNED: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
-    """Do Rayleigh-Ritz and the power step in a lane's block, as `trainers.eigenspace` describes them."""
+    """Do Rayleigh-Ritz and the power step in a lane's block, as `trainers.power_step` describes them."""
     n = tl.program_id(0).to(tl.int64)
     index = tl.arange(0, P)
     row, column = index[:, None], index[None, :]
@@ -148,19 +159,15 @@ def first_ritz(
     last = -(2.0 * width + 1.0) * tl.max(tl.max(tl.abs(reduced), axis=1), axis=0) - TINY
     reduced += tl.where((row == column) & absent[:, None], last, 0.0)
     theta, vectors = _eigenpairs(_symmetric(reduced), P)
-    before = (theta[None, :] > theta[:, None]) | ((theta[None, :] == theta[:, None]) & (column < row))
-    rank = tl.sum(before.to(tl.int32), axis=1)
-    order = tl.sum(tl.where(rank[None, :] == row, column, 0), axis=1)
-    order = tl.minimum(order, P - 1)
-    theta = tl.where(sound, tl.gather(theta, order, axis=0), float("nan"))
-    coefficients = tl.gather(_times(whitening, vectors), order[None, :] + 0 * row, axis=1)
+    theta, coefficients = _descending(theta, _times(whitening, vectors), P)
+    theta = tl.where(sound, theta, float("nan"))
 
     across = tl.trans(coefficients)
     own = _times(across, _times(inner, coefficients))
     mixed = _times(across, _times(projected, coefficients))
     mapped = _times(across, _times(images, coefficients))
-    squares = theta * theta * _diagonal(own, row, column) - 2.0 * theta * _diagonal(mixed, row, column)
-    squares = tl.maximum(squares + _diagonal(mapped, row, column), 0.0)
+    residuals = mapped - (theta[:, None] + theta[None, :]) * mixed + theta[:, None] * theta[None, :] * own
+    squares = tl.maximum(_diagonal(residuals, row, column), 0.0)
     norms = tl.where(sound, tl.sqrt(squares + ROUNDING * theta * theta), float("nan"))
     lowest = tl.sum(tl.where(index == width - 1, theta, 0.0), axis=0)
     beyond = tl.maximum(lowest, 0.0) + tl.max(tl.where(index < width, norms, 0.0), axis=0)
@@ -170,20 +177,38 @@ def first_ritz(
     stays, moves = tl.where(helps, 0.0, 1.0), tl.where(helps, 1.0 / theta, 0.0)
     moved = stays[:, None] * stays[None, :] * own + moves[:, None] * moves[None, :] * mapped
     moved += (stays[:, None] * moves[None, :] + moves[:, None] * stays[None, :]) * mixed
-    factor = _inverse_factor(moved, width, P)
+    highest = tl.sum(tl.where(index == 0, theta, 0.0), axis=0)
+    turned = helps & (theta > LEAST_TURNED * highest)
+    scaled = tl.where(turned[:, None] & turned[None, :], _symmetric(residuals), 0.0)
+    roots = tl.sqrt(tl.where(turned, theta, 1.0))
+    scaled = scaled / roots[:, None] / roots[None, :]
+    apart = tl.where(turned, theta, -tl.abs(highest))
+    values, vectors = _eigenpairs(scaled + tl.where(row == column, apart[:, None], 0.0), P)
+    values, vectors = _descending(values, vectors, P)
+    values = tl.where(turned, values, theta)
+    combinations = vectors / roots[:, None]
+    left = tl.sum(_times(scaled, vectors) * vectors, axis=0)
+    shift = (theta[:, None] - values[None, :]) * combinations
+    left += tl.sum(shift * shift, axis=0)
+    after = beyond * tl.sqrt(tl.maximum(left / tl.where(turned, values, 1.0) + ROUNDING, 0.0))
+    norms = tl.where(turned, after, norms)
+    turn = tl.trans(vectors * roots[:, None]) / tl.sqrt(tl.where(turned, values, 1.0))[:, None]
+    turn = tl.where(turned[:, None], turn, tl.where(row == column, 1.0, 0.0))
+    factor = _inverse_factor(_times(turn, _times(moved, tl.trans(turn))), width, P)
+    factor = _times(factor, turn)
     of_block = _times(factor * stays[None, :], across)
     of_images = _times(factor * moves[None, :], across)
 
     wanted = tl.load(counts + n)
     largest = tl.max(tl.where(index < wanted, norms, 0.0), axis=0)
-    first = tl.sum(tl.where(index == 0, tl.abs(theta), 0.0), axis=0)
-    last = tl.sum(tl.where(index == wanted - 1, tl.abs(theta), 0.0), axis=0)
+    first = tl.sum(tl.where(index == 0, tl.abs(values), 0.0), axis=0)
+    last = tl.sum(tl.where(index == wanted - 1, tl.abs(values), 0.0), axis=0)
     scale = tl.maximum(tl.maximum(last, least_scale * first), TINY)
     converged = (sound & (largest <= tolerance * scale)).to(tl.int32)
     tl.atomic_add(unfinished, (sound.to(tl.int32) > converged).to(tl.int32))
 
     found += n * (2 * width + 1)
-    tl.store(found + index, theta, mask=index < width)
+    tl.store(found + index, values, mask=index < width)
     tl.store(found + width + index, norms, mask=index < width)
     tl.store(found + 2 * width, converged.to(tl.float64))
     into = whole + n * 2 * width * width + row * 2 * width + column

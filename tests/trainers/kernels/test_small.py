@@ -10,6 +10,7 @@ from trainers import first_block
 from trainers.eigenpairs import LEAST_SCALE, Wanted, pairs_of
 from trainers.kernels.small import first_ritz
 from trainers.krylov import RANK_TOLERANCE
+from trainers.power_step import LEAST_TURNED
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy interprets, and warns of overflow
 
@@ -18,6 +19,7 @@ GIVEN = {
     "least_scale": LEAST_SCALE,
     "rank_tolerance": RANK_TOLERANCE[torch.float32],
     "rounding": 1e-6,
+    "least_turned": LEAST_TURNED,
 }
 SIZE = 300
 
