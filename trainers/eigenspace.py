@@ -68,7 +68,7 @@ def solve(
     max_products: int,
     floor_N: Tensor | None = None,
 ) -> Eigenspace:
-    """Find the leading Ritz pairs, starting from a block.
+    """Find the leading eigenpairs, starting from a block.
 
     Args:
         operator: The operator.
@@ -80,7 +80,7 @@ def solve(
         floor_N: The smallest eigenvalue as far as it is known, float64 on the host; 0 where it is not.
 
     Returns:
-        The Ritz pairs of the block; a lane whose products are not finite has NaN values and is not converged.
+        The pairs of the block; a lane whose products are not finite has NaN values and is not converged.
     """
     operator = operator if isinstance(operator, Operator) else Operator(product=operator)
     lanes, width = start_NWP.shape[:2]
@@ -180,7 +180,10 @@ def refresh(
     cold = solve(operator, block, k=counts, tolerance=tolerance, max_products=max_cold_products)
     products = state.products_N[rows] + cold.products_N
     wanted = Wanted(counts, *cold.values_NW.shape)
-    better = bad[rows] & (wanted.sum(cold.values_NW) >= wanted.sum(state.values_NW[rows]))
+    # Of two subspaces the nearer one has the larger Ritz values, but what a power step says of eigenvalues may
+    # be too large, by the residuals at most.
+    surely = wanted.sum(state.values_NW[rows]) - wanted.sum(state.residuals_NW[rows])
+    better = bad[rows] & (wanted.sum(cold.values_NW) >= surely)
     inside = better.nonzero().squeeze(1)
     _put(state, rows[inside], cold, inside)
     state.products_N[rows] = torch.where(bad[rows], products, state.products_N[rows])

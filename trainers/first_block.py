@@ -25,6 +25,9 @@ from trainers.rows import room_for_rows
 ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-15}
 """What rounding leaves of the square of a residual that comes from inner products, over theta^2."""
 
+NEGLIGIBLE = 1e-13
+"""What a row adds to a vector, below this share of what the largest adds, is left out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
@@ -209,7 +212,8 @@ def ritz_in_block(stacked_NMP: Tensor, gram_NMM: Tensor, floor_N: Tensor) -> tup
         floor_N: See `solve`.
 
     Returns:
-        See `FirstBlock.ritz`.
+        The values and the bounds on residuals, (N, W) float64 on the host, and the new basis as combinations of
+        rows, (N, W, 2 W).
     """
     stacked, gram, width = stacked_NMP, symmetric(gram_NMM), stacked_NMP.shape[1] // 2
     projected = gram[:, :width, width:].contiguous()
@@ -224,6 +228,10 @@ def ritz_in_block(stacked_NMP: Tensor, gram_NMM: Tensor, floor_N: Tensor) -> tup
     )
     moved = torch.bmm(step.turn_NWW, torch.addcmul(vectors, step.shares_NW.unsqueeze(2), residual))
     whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
+    # What float64 leaves of 1 - 1: times entries of a vector it would be subnormal numbers, each of which takes
+    # some processors a hundred cycles. Not a number stays one.
+    parts = whole.abs() * gram.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt().unsqueeze(1)
+    whole = whole.masked_fill(parts < NEGLIGIBLE * parts.amax(2, keepdim=True), 0.0)
     values, norms = torch.cat([step.values_NW, step.norms_NW], 1).cpu().split(width, 1)
     return values, norms, whole.to(stacked)
 

@@ -25,7 +25,8 @@ from torch import Tensor
 from trainers.ritz import eigenpairs
 
 LEAST_TURNED = 1e-2
-"""A Ritz value below this share of the first is not turned with the others: its image is mostly rounding."""
+"""A Ritz value below this share of the first is not turned with the others: inner products of residuals are off
+by rounding times the square of the first, which counts by the square of the share."""
 
 
 class PowerStep(NamedTuple):
@@ -33,7 +34,7 @@ class PowerStep(NamedTuple):
 
     Args:
         values_NW: The eigenvalues as they are known after it, descending.
-        norms_NW: Bounds on the residuals of the vectors it leads to.
+        norms_NW: Bounds on the residuals of the vectors it leads to, as far as the smallest eigenvalue is known.
         shares_NW: What to add of a Ritz vector's residual to it: 1 / theta, or 0 where that would not help.
         turn_NWW: The new vectors as combinations of these sums, in rows.
     """
@@ -78,7 +79,8 @@ def power_step(
     apart = torch.where(turned, theta_NW, -theta_NW[:, :1].abs())
     ascending, vectors = eigenpairs(scaled + torch.diag_embed(apart), device)
     values, columns = ascending.flip(1), vectors.flip(2)
-    values = torch.where(turned, values, theta_NW)
+    # mu >= theta, but for what rounding has made of R^T R.
+    values = torch.where(turned, torch.maximum(values, theta_NW), theta_NW)
     # c as columns: X^T H X becomes the identity, and H X c is as long as the root of mu.
     combinations = columns * roots.unsqueeze(2)
     left = torch.bmm(scaled, columns).mul_(columns).sum(1)

@@ -98,13 +98,18 @@ def rayleigh_ritz(
 
 
 def inverse_factor(gram_NWW: Tensor) -> Tensor:
-    """Return L^-1 with G = L L^T: it makes vectors with these inner products orthonormal, in order."""
+    """Return L^-1 with G = L L^T: it makes vectors with these inner products orthonormal, in order.
+
+    Vectors of length 0 stay so.
+    """
     identity = torch.eye(gram_NWW.shape[1], dtype=gram_NWW.dtype, device=gram_NWW.device)
     if not _all_finite(gram_NWW):
         sound = gram_NWW.isfinite().all(2, keepdim=True).all(1, keepdim=True)
         gram_NWW = torch.where(sound, gram_NWW, identity)
-    factor = torch.linalg.cholesky_ex(gram_NWW)[0]
-    return torch.linalg.solve_triangular(factor, identity.expand_as(gram_NWW), upper=False)
+    nothing = (gram_NWW.diagonal(dim1=1, dim2=2) == 0).unsqueeze(2)
+    factor = torch.linalg.cholesky_ex(torch.where(nothing, identity, gram_NWW))[0]
+    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(gram_NWW), upper=False)
+    return torch.where(nothing, 0.0, inverse)
 
 
 def whitening_of(gram_NMM: Tensor, rank_tolerance: float, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -146,6 +146,22 @@ def test_a_hopeless_warm_block_is_replaced_by_a_cold_start() -> None:
     assert torch.linalg.matrix_norm(projector(space.basis_NWP[0, :K]) - exact(one), 2) < 1e-4
 
 
+def test_a_cold_start_wins_over_values_that_are_too_large() -> None:
+    """Where the error lies along negative curvature, a power step's value exceeds the eigenvalue."""
+    one = torch.zeros(SIZE, SIZE, dtype=torch.float64)
+    one[range(4), range(4)] = torch.tensor([1.0, 0.1, 0.0, -0.5], dtype=torch.float64)
+    block = torch.eye(SIZE, dtype=torch.float64)[:3].clone()
+    block[0, 0], block[0, 3] = 0.91**0.5, 0.3
+    warm = Warm(block_NWP=block.unsqueeze(0), floor_N=torch.full((1,), -0.5, dtype=torch.float64))
+    product = operator(one.unsqueeze(0))[0]
+    given = {"k": 2, "tolerance": 0.05, "max_products": 1, "max_cold_products": 30}
+    bad = solve(product, warm.block_NWP, k=2, tolerance=0.05, max_products=1, floor_N=warm.floor_N)
+    assert not bad.converged_N[0] and bad.values_NW[0, 0] > 1.05, "else nothing is tested"
+    space = refresh(product, warm, lambda: start(1, 3), **given)
+    assert space.converged_N[0]
+    torch.testing.assert_close(projector(space.basis_NWP[0, :2]), exact(one, 2), rtol=0, atol=0.05)
+
+
 def test_large_negative_eigenvalues_do_not_creep_in_over_many_refreshes() -> None:
     one = matrix(SPECTRA["negative dominates"], 1)
     product, _ = operator(one.unsqueeze(0))

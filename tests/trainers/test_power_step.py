@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.trainers.test_eigenspace import matrix
-from tests.trainers.tolerances import SMALL_ALGEBRA
+from tests.trainers.tolerances import ORTHONORMAL_FLOAT32, SMALL_ALGEBRA
 from trainers.first_block import ritz_in_block
 from trainers.power_step import LEAST_TURNED, PowerStep, power_step
 
@@ -88,6 +88,54 @@ def test_norms_bound_the_residuals(off: float, seed: int) -> None:
     new = torch.nn.functional.normalize(vectors_of(step, vectors, residuals), dim=1)
     left = torch.linalg.vector_norm(new @ one - step.values_NW[0].unsqueeze(1) * new, dim=1)
     assert (left <= step.norms_NW[0] * (1 + SMALL_ALGEBRA)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bound_is_near_where_the_values_outside_are_near_it(seed: int) -> None:
+    outside = torch.full((SIZE - WIDTH,), 13.9, dtype=torch.float64)
+    one = matrix(torch.cat([NEAR[:WIDTH], outside]), seed)
+    theta, vectors, residuals = ritz_of(one, block_near(one, 0.3, seed))
+    step = step_of(theta, residuals)
+    new = torch.nn.functional.normalize(vectors_of(step, vectors, residuals), dim=1)
+    left = torch.linalg.vector_norm(new @ one - step.values_NW[0].unsqueeze(1) * new, dim=1)
+    helps = step.shares_NW[0] > 0
+    shares = (left / step.norms_NW[0])[helps]
+    assert helps.sum() > 2 and float(shares.max()) <= 1 + SMALL_ALGEBRA and float(shares.max()) > 0.5, shares
+
+
+def test_a_value_is_at_least_its_ritz_value_whatever_rounding_has_made_of_residuals() -> None:
+    theta = torch.tensor([[1.0, 0.05, 0.0]], dtype=torch.float64)
+    residuals = torch.diag(torch.tensor([0.0, -5e-3, 0.0], dtype=torch.float64)).unsqueeze(0)
+    step = power_step(theta, residuals, torch.zeros(1, dtype=torch.float64), rounding=1e-6, device=CPU)
+    assert (step.values_NW >= theta).all()
+    assert all(one.isfinite().all() for one in step)
+
+
+def test_no_coefficient_is_what_rounding_leaves_of_nothing() -> None:
+    one = matrix(NEAR, 1)
+    block = block_near(one, 0.1)
+    stacked = torch.cat([block, block @ one]).unsqueeze(0)
+    floor = torch.full((1,), -1.0, dtype=torch.float64)
+    whole = ritz_in_block(stacked, stacked @ stacked.mT, floor)[2][0]
+    moved = whole[:2, :WIDTH]
+    assert (moved == 0).all(), "a vector that has moved is a combination of images alone"
+    basis = whole @ stacked[0]
+    identity = torch.eye(WIDTH, dtype=torch.float64)
+    torch.testing.assert_close(basis @ basis.mT, identity, rtol=0, atol=SMALL_ALGEBRA)
+
+
+def test_dependent_vectors_give_nothing() -> None:
+    one = matrix(NEAR, 1)
+    block = block_near(one, 0.1)
+    block[3] = block[2]
+    stacked = torch.cat([block, block @ one]).unsqueeze(0).float()
+    gram = stacked.double() @ stacked.double().mT
+    values, _, whole = ritz_in_block(stacked, gram, torch.zeros(1, dtype=torch.float64))
+    basis = whole[0].double() @ stacked[0].double()
+    ones = torch.ones(WIDTH, dtype=torch.float64)
+    ones[-1] = 0
+    torch.testing.assert_close(basis @ basis.mT, torch.diag(ones), rtol=0, atol=ORTHONORMAL_FLOAT32)
+    assert values[0, -1] < 0 < values[0, -2]
 
 
 def test_small_values_stay_apart_and_what_would_not_help_stays() -> None:

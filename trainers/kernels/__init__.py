@@ -53,6 +53,7 @@ def _try_out(device: torch.device) -> None:
     from trainers.kernels.projection import SMALL as FEW
     from trainers.kernels.projection import add_projection
     from trainers.kernels.small import WIDEST_BLOCK, first_ritz
+    from trainers.power_step import LEAST_TURNED
 
     draw = torch.Generator().manual_seed(0)
     operands = [torch.randn(2, *shape, generator=draw) for shape in TRIED_OUT_ON]
@@ -91,7 +92,7 @@ def _try_out(device: torch.device) -> None:
         rows = left[:, : 2 * width].double()
         gram = rows @ rows.mT
         given = {"tolerance": 1.0, "least_scale": 1.0, "rank_tolerance": 1e-5, "rounding": ERROR}
-        given["least_turned"] = 0.01
+        given["least_turned"] = LEAST_TURNED
         combinations = first_ritz(gram, gram.new_zeros(2), counts, **given)[1].double()
         found[f"first_ritz of {width}"] = combinations @ gram @ combinations.mT, 10 * ERROR
     left, right, left2, right2, bias, scale, basis, vectors, factors, mixing = (

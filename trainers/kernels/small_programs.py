@@ -185,7 +185,7 @@ def first_ritz(
     apart = tl.where(turned, theta, -tl.abs(highest))
     values, vectors = _eigenpairs(scaled + tl.where(row == column, apart[:, None], 0.0), P)
     values, vectors = _descending(values, vectors, P)
-    values = tl.where(turned, values, theta)
+    values = tl.where(turned, tl.maximum(values, theta), theta)
     combinations = vectors / roots[:, None]
     left = tl.sum(_times(scaled, vectors) * vectors, axis=0)
     shift = (theta[:, None] - values[None, :]) * combinations

@@ -31,7 +31,7 @@ def problem(warmth: list[float]) -> tuple[Tensor, Tensor]:
 
 
 def refreshed(matrices: Tensor, blocks: Tensor, times: int) -> Eigenspace:
-    """Refresh so many times, as a group of the tracker does, while the matrices change a little."""
+    """Refresh so many times, as a group of the tracker does."""
 
     def linearise(params_NP: Tensor) -> CurvatureProduct:
         own = matrices[: len(params_NP)] if len(params_NP) == LANES else matrices[params_NP[:, 0].long() - 1]
