@@ -10,7 +10,8 @@ import statistics
 from typing import Any
 
 from benchmarks.command import begin, parser_of, save
-from benchmarks.steps import WARM_UP, data_of, stepping_cell
+from benchmarks.problems import load
+from benchmarks.steps import WARM_UP, stepping_cell
 from benchmarks.timing import in_turns, median_ratio
 from trainers.training import Trainer
 
@@ -26,7 +27,7 @@ STEPS, K = 100, 10
 
 
 def measure(data_name: str, model: str, holdout_size: int, repeats: int, device: str) -> dict[str, float]:
-    data = data_of(data_name)
+    data = load(data_name)
     plain = Trainer([stepping_cell(model)], data=data, device=device)
     bulk = Trainer([stepping_cell(model, bulk_k=K, holdout_size=holdout_size)], data=data, device=device)
     plain.advance(WARM_UP)

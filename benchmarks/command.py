@@ -23,7 +23,7 @@ def begin(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Return the options, with torch set to them."""
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return arguments
 
 
@@ -41,5 +41,8 @@ def results_name(name: str, arguments: argparse.Namespace) -> str:
 
 
 def save(name: str, arguments: argparse.Namespace, values: Mapping[str, Any]) -> None:
-    """Write a benchmark's numbers beside the environment."""
+    """Write a benchmark's numbers beside the environment, unless only some were measured."""
+    if arguments.filter:
+        print("not kept: with --filter these are not all")
+        return
     write_results(results_name(name, arguments), {"environment": surroundings(arguments), **values})

@@ -5,8 +5,11 @@
     python -m benchmarks.eigenspace_refresh --show
 
 Every row is a network on a trajectory of SGD or Bulk-SGD at lr 0.05, after 100 steps of SGD. At every refresh
-all solvers see the same weights, one after another in one process, in an order that rotates. What is timed is
-all that a solver does to get its basis: building the gradient graph or linearising, products, small algebra.
+all solvers see the same weights, one after another in one process, in an order that rotates, each after a
+pause and what comes before a refresh in training: gradients of a minibatch. What is timed is all that a solver
+does to get its basis: building the gradient graph or linearising, products, small algebra. The tracker's is in
+the holdout's coordinates, as the trainer uses it; what it takes to give it over all parameters, as the peers
+do, is shown beside it.
 Errors are against float64 ARPACK: of the projected minibatch gradient (relative), and the sine of the largest
 principal angle. `--tune` finds the loosest setting on each peer's ladder whose median error is not above the
 tracker's, beginning with that of the row most like it, and keeps them in `results/eigenspace_tuning.json`.
@@ -25,11 +28,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.command import surroundings
+from benchmarks.command import begin, results_name, surroundings
 from benchmarks.environment import read_results, write_results
 from benchmarks.peers import PEERS, Answer, Peer, installed
 from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of, floor_product
 from benchmarks.timing import finish, median_ratio, seconds_of
+from trainers.canonical import NUMERICS_VERSION
 from trainers.cell import Solver
 from trainers.eigenpairs import Warm
 from trainers.eigenspace import block_width, refresh
@@ -55,6 +59,12 @@ NAMES = {
 PAUSE = 0.2
 """Seconds before each timing. SciPy's and torch's linear algebra have threads of their own, which go on
 waiting actively after a call: without a pause each solver shares the cores with those of the one before."""
+
+WAKING = 10
+"""Gradients after a pause: cores that have slept are slow for some milliseconds."""
+
+SMALL_HOLDOUT = 50
+"""Examples of a first call of each peer, which imports."""
 
 
 class Tracker:
@@ -113,7 +123,8 @@ class Tracker:
     def block(self) -> Tensor:
         """All that is carried on, (W, P)."""
         assert self._warm is not None
-        return self._lifted(self._warm.block_NWP[0])
+        # On a GPU the next refresh puts its block where this one is.
+        return self._lifted(self._warm.block_NWP[0]).clone()
 
     def _lifted(self, vectors: Tensor) -> Tensor:
         return vectors if self._coordinates is None else self._coordinates.lift(vectors)
@@ -128,11 +139,13 @@ class Measured:
     """What one solver did, a value per refresh."""
 
     seconds: list[float] = field(default_factory=list[float])
+    lifting: list[float] = field(default_factory=list[float])
     answers: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     errors: list[Error] = field(default_factory=list[Error])
 
     def summary(self) -> dict[str, float]:
         projected = [error.projected for error in self.errors]
+        lifting = {"lifting_milliseconds": 1e3 * statistics.median(self.lifting)} if self.lifting else {}
         return {
             "milliseconds": 1e3 * statistics.median(self.seconds),
             "products": statistics.median(answer[0] for answer in self.answers),
@@ -140,7 +153,7 @@ class Measured:
             "projected_error_median": statistics.median(projected),
             "projected_error_p90": float(np.quantile(projected, 0.9)),
             "largest_angle_sine_median": statistics.median(error.angle for error in self.errors),
-        }
+        } | lifting
 
 
 def timed(solve: Callable[[], Answer], device: str) -> tuple[float, Answer]:
@@ -165,6 +178,12 @@ class Course:
 
     def next(self) -> None:
         self.problem.advance(self.row.period, self.tracker.basis if self.row.optimizer == "bulk" else None)
+
+    def pause(self) -> None:
+        """Let threads of others come to rest, and do what comes before a refresh."""
+        time.sleep(PAUSE)
+        for _ in range(WAKING):
+            self.problem.gradient()
 
     def errors(self, basis: Tensor, exact: Tensor) -> Error:
         return error_of(basis, exact, self.problem.gradient())
@@ -236,7 +255,7 @@ def tune(row: Row, device: str, before: dict[str, Any]) -> dict[str, Any]:
         settings[name] = loosest(peer.ladder(row.k), hint, errors_of, bound)
         if peer.takes_tolerance:
             shared = settings[name]
-    return {"tracker_error_median": bound, "peers": settings}
+    return {"numerics_version": NUMERICS_VERSION, "tracker_error_median": bound, "peers": settings}
 
 
 def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, device: str) -> dict[str, Any]:
@@ -245,6 +264,9 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
     floor = floor_product(row, tracker.width, device)
     peers = {name: peer for name, peer in installed().items() if name in tuned["peers"]}
     measured = {name: Measured() for name in (TRACKER, *peers)}
+    for name, peer in peers.items():
+        small = Problem(replace(row, holdout_size=SMALL_HOLDOUT), device)
+        peer.solve(small, tuned["peers"][name]["setting"], tracker.block)
     floors: list[float] = []
     unconverged = 0
     begun = time.perf_counter()
@@ -261,11 +283,13 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
                     return tracker()
                 return peers[name].solve(problem, tuned["peers"][name]["setting"], last)
 
-            time.sleep(PAUSE)
+            course.pause()
             spent, answers[name] = timed(solve, device)
             measured[name].seconds.append(spent)
+            if name == TRACKER:
+                measured[name].lifting.append(seconds_of(lambda: tracker.basis, device))
         if floor is not None:
-            time.sleep(PAUSE)
+            course.pause()
             floors.append(seconds_of(floor, device))
         unconverged += not tracker.converged
         exact = problem.reference(tracker.basis.sum(0))
@@ -303,11 +327,13 @@ def show(results: dict[str, Any]) -> None:
         floor = "" if floor is None else f", floor of the block {floor:.1f} ms"
         print(f"{key}: {row['refreshes']} refreshes, {row['unconverged']} not converged{floor}")
         for name, values in row["solvers"].items():
-            ratio = row["ratios"].get(name)
+            ratio, lifting = row["ratios"].get(name), values.get("lifting_milliseconds")
             print(
                 f"    {name:48}{values['milliseconds']:9.1f}{values['products']:7.0f}{values['calls']:7.0f}"
                 f"{values['projected_error_median']:9.1e}{values['projected_error_p90']:9.1e}"
-                f"{values['largest_angle_sine_median']:9.1e}" + ("" if ratio is None else f"{ratio:7.2f}")
+                f"{values['largest_angle_sine_median']:9.1e}"
+                + ("" if ratio is None else f"{ratio:7.2f}")
+                + ("" if lifting is None else f"  + {lifting:.1f} ms over all parameters")
             )
 
 
@@ -341,10 +367,8 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--again", action="store_true", help="also the rows that are there already")
     parser.add_argument("--show", action="store_true", help="print what is there and measure nothing")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    suffix = "" if arguments.device == "cpu" else f"_{arguments.device}"
-    name = TUNING if arguments.tune else RESULTS + suffix
+    arguments = begin(parser)
+    name = TUNING if arguments.tune else results_name(RESULTS, arguments)
     if arguments.show:
         show(read_results(name))
         if not arguments.tune:
@@ -358,7 +382,11 @@ def main() -> None:
         if arguments.tune:
             found = tune(row, arguments.device, results.get("rows", {}))
         else:
-            tuned = read_results(TUNING)["rows"][row.key]
+            tuned = read_results(TUNING).get("rows", {}).get(row.key, {})
+            if tuned.get("numerics_version") != NUMERICS_VERSION:
+                raise SystemExit(
+                    f"{row.key} is not tuned for numerics version {NUMERICS_VERSION}: --tune first"
+                )
             found = measure(row, tuned, arguments.refreshes, arguments.seconds, arguments.device)
             found["environment"] = surroundings(arguments)
             show({"rows": {row.key: found}})

@@ -34,7 +34,10 @@ def describe() -> dict[str, Any]:
 
 
 def _git(root: Path, *command: str) -> str:
-    return subprocess.run(["git", *command], cwd=root, capture_output=True, text=True).stdout
+    try:
+        return subprocess.run(["git", *command], cwd=root, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return ""
 
 
 def write_results(name: str, values: Mapping[str, Any]) -> Path:

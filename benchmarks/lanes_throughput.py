@@ -13,7 +13,8 @@ import torch
 
 from benchmarks.command import begin, parser_of, save
 from benchmarks.floors import flops_a_column, flops_a_step
-from benchmarks.steps import BATCH, WARM_UP, data_of, hand_written_loop, stepping_cell
+from benchmarks.problems import load
+from benchmarks.steps import BATCH, WARM_UP, hand_written_loop, stepping_cell
 from benchmarks.timing import in_turns, matrix_product
 from trainers.data import Dataset
 from trainers.memory import footprint
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 4, 16, 64, 256, 512])
     parser.add_argument("--steps", type=int, default=50, help="of a turn")
     arguments = begin(parser)
-    data, found = data_of("mnist-5k"), {}
+    data, found = load("mnist-5k"), {}
     print(f"{'':12}{'N':>5}{'cell-steps/s':>14}{'x the loop':>12}{'of the matrix rate':>20}")
     for name in ("plain", "bulk"):
         for lanes in arguments.lanes:

@@ -10,7 +10,8 @@ import statistics
 from typing import Any
 
 from benchmarks.command import begin, parser_of, save
-from benchmarks.steps import WARM_UP, data_of, hand_written_loop, stepping_cell
+from benchmarks.problems import load
+from benchmarks.steps import WARM_UP, hand_written_loop, stepping_cell
 from benchmarks.timing import in_turns, median_ratio
 from trainers.training import Trainer
 
@@ -24,7 +25,7 @@ NETWORKS = (
 
 
 def measure(data_name: str, model: str, steps: int, repeats: int, device: str) -> dict[str, float]:
-    data = data_of(data_name)
+    data = load(data_name)
     trainer = Trainer([stepping_cell(model)], data=data, device=device)
     trainer.advance(WARM_UP)
     loop = hand_written_loop(model, data, device)

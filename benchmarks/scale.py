@@ -187,19 +187,22 @@ def objective(trial):
     trial.set_user_attr("seconds", seconds)
     return rows[-1][1]["train/loss"]
 
-def work(count):
-    optuna.load_study(study_name="scale", storage=URI).optimize(objective, n_trials=count)
+def work():
+    # A study does not keep its sampler. This one ends the study when all of the grid is done.
+    sampler = optuna.samplers.GridSampler({"index": list(range(CELLS))})
+    optuna.load_study(study_name="scale", storage=URI, sampler=sampler).optimize(objective)
 
 if __name__ == "__main__":
-    sampler = optuna.samplers.GridSampler({"index": list(range(CELLS))})
-    optuna.create_study(study_name="scale", storage=URI, sampler=sampler)
-    shares = [CELLS // SLOTS + (slot < CELLS % SLOTS) for slot in range(SLOTS)]
-    processes = [multiprocessing.get_context("spawn").Process(target=work, args=(n,)) for n in shares]
+    optuna.create_study(study_name="scale", storage=URI)
+    processes = [multiprocessing.get_context("spawn").Process(target=work) for _ in range(SLOTS)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    trials = optuna.load_study(study_name="scale", storage=URI).trials
+        assert process.exitcode == 0
+    study, complete = optuna.load_study(study_name="scale", storage=URI), optuna.trial.TrialState.COMPLETE
+    trials = study.get_trials(states=[complete])
+    assert {trial.params["index"] for trial in trials} == set(range(CELLS))
     print("TRAINING", sum(trial.user_attrs["seconds"] for trial in trials))
 """
 

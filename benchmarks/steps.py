@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from benchmarks.problems import MODEL_CHOICES, load
+from benchmarks.problems import BATCH, LR, MODEL_CHOICES, WARM_UP
 from trainers.cell import Cell, Phase
 from trainers.data import Dataset
 from trainers.models import MODELS
@@ -14,9 +14,6 @@ from trainers.options import Choice
 
 NEVER = 10**9
 """A period or a number of steps beyond any measurement."""
-
-LR, BATCH = 0.05, 50
-WARM_UP = 100
 
 
 def stepping_cell(
@@ -69,8 +66,3 @@ def hand_written_loop(model: str, data: Dataset, device: str) -> Callable[[int],
             step += 1
 
     return take
-
-
-def data_of(name: str) -> Dataset:
-    """Return a benchmark's data set."""
-    return load(name)

@@ -70,13 +70,15 @@ def train_packs(
         found = train_a_piece(
             cells,
             data,
-            folder / str(number),
+            folder / f"{number}-of-{len(cells)}",
             device=device,
             seconds=left,
             watch=lambda _: {"matrix_rate": rate},
         )
         flops = flops_of(cells, found, data)
-        share = flops / found["seconds"] / rate if found["seconds"] else None
+        # Pieces may be of different devices.
+        could = sum(piece["seconds"] * piece["matrix_rate"] for piece in found["pieces"])
+        share = flops / could if could else None
         rows.append(found | {"cells": len(cells), "flops": flops, "share_of_matrix_rate": share})
         print(
             f"pack {number}: {len(cells)} cells at step {found['steps']}, {found['seconds']:.1f} s, "

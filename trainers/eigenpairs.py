@@ -36,8 +36,8 @@ class Eigenspace:
     Args:
         basis_NWP: Orthonormal vectors, in descending order of value.
         values_NW: What is known of the eigenvalues, float64, see `trainers.power_step`.
-        residuals_NW: Bounds on ||H x - theta x|| of each vector of the basis, as far as the smallest eigenvalue
-            is known, float64.
+        residuals_NW: Bounds on ||H x - theta x|| of each vector of the basis, float64, as far as the smallest
+            eigenvalue is known.
         relative_N: The largest of the leading k residuals over the magnitude of the k-th value, or over
             `LEAST_SCALE` times that of the first where that is more, float64.
         products_N: Columns multiplied by H, int64.

@@ -180,8 +180,8 @@ def refresh(
     cold = solve(operator, block, k=counts, tolerance=tolerance, max_products=max_cold_products)
     products = state.products_N[rows] + cold.products_N
     wanted = Wanted(counts, *cold.values_NW.shape)
-    # Of two subspaces the nearer one has the larger Ritz values, but what a power step says of eigenvalues may
-    # be too large, by the residuals at most.
+    # Of two subspaces the nearer one has the larger Ritz values, but what a power step says of eigenvalues
+    # may be too large, by the residuals at most.
     surely = wanted.sum(state.values_NW[rows]) - wanted.sum(state.residuals_NW[rows])
     better = bad[rows] & (wanted.sum(cold.values_NW) >= surely)
     inside = better.nonzero().squeeze(1)

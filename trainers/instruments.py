@@ -36,8 +36,8 @@ class Leading:
     Args:
         basis_KP: Orthonormal rows, by descending eigenvalue.
         values_K: Eigenvalues, float64, on the host.
-        residuals_K: Bounds on ||H u - lambda u|| of each, as far as the smallest eigenvalue is known, float64, on
-            the host.
+        residuals_K: Bounds on ||H u - lambda u|| of each, float64, on the host, as far as the smallest
+            eigenvalue is known.
         tolerance: On `residual`.
         products: Columns multiplied by H.
     """

@@ -25,8 +25,8 @@ from torch import Tensor
 from trainers.ritz import eigenpairs
 
 LEAST_TURNED = 1e-2
-"""A Ritz value below this share of the first is not turned with the others: inner products of residuals are off
-by rounding times the square of the first, which counts by the square of the share."""
+"""A Ritz value below this share of the first is not turned with the others: inner products of residuals are
+off by rounding times the square of the first, which counts by the square of the share."""
 
 
 class PowerStep(NamedTuple):
@@ -34,7 +34,8 @@ class PowerStep(NamedTuple):
 
     Args:
         values_NW: The eigenvalues as they are known after it, descending.
-        norms_NW: Bounds on the residuals of the vectors it leads to, as far as the smallest eigenvalue is known.
+        norms_NW: Bounds on the residuals of the vectors it leads to, as far as the smallest eigenvalue is
+            known.
         shares_NW: What to add of a Ritz vector's residual to it: 1 / theta, or 0 where that would not help.
         turn_NWW: The new vectors as combinations of these sums, in rows.
     """
