@@ -6,10 +6,11 @@
 
 Every row is a network on a trajectory of SGD or Bulk-SGD at lr 0.05, after 100 steps of SGD. At every refresh
 all solvers see the same weights, one after another in one process, in an order that rotates, each after a
-pause and what comes before a refresh in training: gradients of a minibatch. What is timed is all that a solver
-does to get its basis: building the gradient graph or linearising, products, small algebra. The tracker's is in
-the holdout's coordinates, as the trainer uses it; what it takes to give it over all parameters, as the peers
-do, is shown beside it.
+pause and what comes before a refresh in training: gradients of a minibatch. What is timed is all that a
+solver does to get its basis: building the gradient graph or linearising, products, small algebra. The
+tracker's is in the holdout's coordinates, as the trainer uses it; what it takes to give it over all
+parameters, as the peers do, is shown beside it.
+
 Errors are against float64 ARPACK: of the projected minibatch gradient (relative), and the sine of the largest
 principal angle. `--tune` finds the loosest setting on each peer's ladder whose median error is not above the
 tracker's, beginning with that of the row most like it, and keeps them in `results/eigenspace_tuning.json`.
