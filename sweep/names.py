@@ -16,9 +16,12 @@ TAG_FORKED_FROM = "sweep.forked_from"
 TAG_METHOD = "sweep.method"
 TAG_COST = "sweep.cost"
 TAG_STOP_REQUESTED = "sweep.stop_requested"
+TAG_STOP_CELL_PREFIX = "sweep.stop_cell."
 TAG_STOP_CELLS = "sweep.stop_cells"
+"""All of them in one value, as earlier versions wrote them; it may be long, and goes on in `….1`, `….2`, …"""
+
 TAG_FIRST = "sweep.first"
-"""Like the cells to stop it may be long, and goes on in `sweep.first.1`, `.2`, …"""
+"""It may be long, and goes on in `sweep.first.1`, `.2`, …"""
 
 TAG_EPOCH = "sweep.epoch"
 TAG_RECORDED_UNTIL = "sweep.recorded_until"

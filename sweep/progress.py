@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -12,8 +12,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweep import names
-from sweep.grid_table import CellFate
 from sweep.names import Status
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -105,24 +103,6 @@ class Progress:
         eta = self.eta_seconds()
         left = "" if eta is None else f", about {duration(eta)} left"
         return f"{self.name}: {self.fraction():.0%} of steps; {counts}{left}"
-
-
-def progress_metrics(fates: Iterable[CellFate]) -> dict[str, float]:
-    """Return how a sweep stands as metrics of its own run: cells by status, and the best finals so far."""
-    fates = list(fates)
-    counted = Counter(fate.status for fate in fates)
-    shown = {Status.COMPLETED, Status.DIVERGED, Status.FAILED} | {
-        status for status in counted if status.ended
-    }
-    values = {f"{names.CELLS_METRIC_PREFIX}{status}": float(counted[status]) for status in sorted(shown)}
-    completed = [fate.metrics for fate in fates if fate.status is Status.COMPLETED]
-    losses = [m[names.FINAL_TRAIN_LOSS] for m in completed if names.FINAL_TRAIN_LOSS in m]
-    accuracies = [m[names.FINAL_TEST_ACCURACY] for m in completed if names.FINAL_TEST_ACCURACY in m]
-    if losses:
-        values[names.BEST_TRAIN_LOSS] = min(losses)
-    if accuracies:
-        values[names.BEST_TEST_ACCURACY] = max(accuracies)
-    return values
 
 
 def count_of(count: int, noun: str) -> str:

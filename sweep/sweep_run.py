@@ -22,7 +22,8 @@ from sweep.names import Status
 from sweep.places import Places
 from sweep.plan import Plan
 from sweep.priority import in_wished_order
-from sweep.progress import Progress, count_of, progress_metrics
+from sweep.progress import Progress, count_of
+from sweep.progress_record import ProgressRecord
 from sweep.recorder import Recorder
 from sweep.reopening import Reopening
 from sweep.run_options import RunOptions
@@ -289,8 +290,7 @@ class SweepRun:
             fates = self._ledger.lookup(list(self._plan.cells), self._sweep)
             table = grid_table(self._plan.grids, self._plan.axes, self._plan.cell_ids)
             self._ledger.write_cells(self._sweep, with_fates(table, fates))
-            ended = sum(run.status.ended for run in fates.values())
-            self._ledger.log_progress(self._sweep, progress_metrics(fates.values()), step=ended)
+            ProgressRecord(self._ledger, self._sweep).record(fates.values())
             left = [cell for cell in self._wanted if not has_ended(fates.get(cell))]
             failed = [cell for cell in left if cell in fates and fates[cell].status is Status.FAILED]
             self._forget_met_requests(fates)

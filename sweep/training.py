@@ -25,7 +25,8 @@ from sweep.packs import make_packs, still_waiting
 from sweep.places import Places
 from sweep.plan import Plan
 from sweep.priority import in_wished_order
-from sweep.progress import Display, Progress, count_of, progress_metrics
+from sweep.progress import Display, Progress, count_of
+from sweep.progress_record import ProgressRecord
 from sweep.ray_cluster import Cluster, Resources
 from sweep.recorder import Recorder
 from sweep.retention import Retention
@@ -220,9 +221,9 @@ class Training:
     ) -> "_Watch":
         display = Display(progress, self._console)
         marked: set[str] = set()
-        meter = self._meter
+        meter, record = self._meter, ProgressRecord(self._ledger, self._sweep)
 
-        def look(ended_before: int) -> int:
+        def look() -> None:
             nonlocal first
             display.tick()
             self._spending.hold(self._held_seconds + events.held_seconds())
@@ -232,11 +233,10 @@ class Training:
                 self._stop.ask("because Ray on this machine has died")
             retention.remove()
             recorder.check()
-            runs = recorder.runs
-            ended = sum(run.status.ended for run in runs.values())
-            if ended > ended_before:
+            runs = recorder.runs.values()
+            if record.has_news(runs):
                 self._lease.check()
-                self._ledger.log_progress(self._sweep, progress_metrics(runs.values()), step=ended)
+                record.record(runs)
             self._record_nodes(events)
             asked = self._ledger.requests(self._sweep)
             if asked.stop:
@@ -249,7 +249,6 @@ class Training:
                 self._storage.stops(self._sweep.run_id).put(cell_id, "as `sweep stop --cell` asked")
                 marked.add(cell_id)
             self._spending.keep()
-            return ended
 
         return _Watch(look, self._stop, display)
 
@@ -286,7 +285,7 @@ class _Watch:
     see that the record stands still, or what users ask for.
     """
 
-    def __init__(self, look: Callable[[int], int], stop: Stop, display: Display) -> None:
+    def __init__(self, look: Callable[[], None], stop: Stop, display: Display) -> None:
         self._look = look
         self._stop = stop
         self._display = display
@@ -305,16 +304,21 @@ class _Watch:
             raise self._failure
 
     def _watch(self) -> None:
-        ended = -1
         while not self._over.wait(SECONDS_BETWEEN_POLLS):
             try:
-                ended = self._look(ended)
-            except (LedgerError, StorageError):
-                # MLflow or the store is away; the recorder waits for it, and so does a request to stop.
-                continue
+                self._look()
+            except (LedgerError, StorageError) as error:
+                if error.transient:
+                    # MLflow or the store is away; the recorder waits for it, and so does a request to stop.
+                    continue
+                self._fail(error)
+                return
             except LeaseLostError:
                 self._stop.ask("because another process has taken over")
             except BaseException as failure:
-                self._failure = failure
-                self._stop.ask(f"because of an error: {failure}")
+                self._fail(failure)
                 return
+
+    def _fail(self, failure: BaseException) -> None:
+        self._failure = failure
+        self._stop.ask(f"because of an error: {failure}")

@@ -77,9 +77,10 @@ class Waiting:
                     who = ", ".join(repr(name) for name in sorted({held[cell] for cell in left}))
                     many = count_of(len(left), "cell")
                     self._say(f"waiting for {many} that sweep {who} is running; Ctrl-C stops the waiting")
-            except LedgerError:
+            except LedgerError as error:
+                if not error.transient:
+                    raise
                 # MLflow is away; the others wait for it too.
-                pass
             except LeaseLostError:
                 self._stop.ask("because another process has taken over")
             self.pause()

@@ -41,7 +41,7 @@ class RequestTags(TaggedRuns):
         tags = self._request_tags(sweep)
         return Requests(
             stop=bool(tags.get(names.TAG_STOP_REQUESTED)),
-            cells=frozenset((_joined(tags, names.TAG_STOP_CELLS) or "").split()),
+            cells=_cells_to_stop(tags),
             first=_first(_joined(tags, names.TAG_FIRST)),
         )
 
@@ -63,18 +63,27 @@ class RequestTags(TaggedRuns):
             self._set_tags(sweep.run_id, {names.TAG_STOP_REQUESTED: ""})
 
     def request_cell_stops(self, sweep: Sweep, cell_ids: Collection[str]) -> None:
-        """Ask the driver of a sweep to stop single cells, now or when it runs again."""
-        asked = self.requests(sweep).cells | set(cell_ids)
-        self._set_long(sweep, names.TAG_STOP_CELLS, " ".join(sorted(asked)))
+        """Ask the driver of a sweep to stop single cells, now or when it runs again.
+
+        Each is a tag of its own: who asks at the same time, or forgets what is met, takes nothing back.
+        """
+        self._mark(sweep, sorted(cell_ids), str(now_ms()))
 
     def clear_cell_stops(self, sweep: Sweep, cell_ids: Collection[str]) -> None:
         """Forget the requests for these cells."""
-        left = self.requests(sweep).cells - set(cell_ids)
-        self._set_long(sweep, names.TAG_STOP_CELLS, " ".join(sorted(left)))
+        tags, met = self._request_tags(sweep), set(cell_ids)
+        self._mark(sweep, sorted(_marked(tags) & met), "")
+        if (together := _asked_together(tags)) & met:
+            self._set_long(sweep, names.TAG_STOP_CELLS, " ".join(sorted(together - met)))
 
     def request_first(self, sweep: Sweep, first: Sequence[str]) -> None:
         """Say which cells come first, from now on; none is the order of the plan."""
         self._set_long(sweep, names.TAG_FIRST, json.dumps(list(first)))
+
+    def _mark(self, sweep: Sweep, cell_ids: Sequence[str], value: str) -> None:
+        for start in range(0, len(cell_ids), TAGS_PER_CALL):
+            some = cell_ids[start : start + TAGS_PER_CALL]
+            self._set_tags(sweep.run_id, {f"{names.TAG_STOP_CELL_PREFIX}{cell}": value for cell in some})
 
     def _set_long(self, sweep: Sweep, name: str, text: str) -> None:
         """Write a value of any length, as one tag or several, with one request."""
@@ -88,6 +97,21 @@ class RequestTags(TaggedRuns):
         before = sum(_part(name, index) in tags for index in range(TAGS_PER_CALL))
         parts += [""] * (before - len(parts))
         self._set_tags(sweep.run_id, {_part(name, index): part for index, part in enumerate(parts)})
+
+
+def _cells_to_stop(tags: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(_marked(tags) | _asked_together(tags))
+
+
+def _marked(tags: Mapping[str, str]) -> set[str]:
+    """Return the cells whose own tag asks for their end."""
+    prefix = names.TAG_STOP_CELL_PREFIX
+    return {tag.removeprefix(prefix) for tag, value in tags.items() if value and tag.startswith(prefix)}
+
+
+def _asked_together(tags: Mapping[str, str]) -> set[str]:
+    """Return what an earlier version asked for, all in one value."""
+    return set((_joined(tags, names.TAG_STOP_CELLS) or "").split())
 
 
 def _part(name: str, index: int) -> str:

@@ -244,11 +244,19 @@ class Sweeps(TaggedRuns):
         Args:
             sweep: The sweep.
             values: By metric name.
-            step: How many cells have ended; for the use of nodes, the sweep's age in seconds.
+            step: How many cells have ended, see `sweep.progress_record`; for the use of nodes, the age of the
+                sweep in seconds.
         """
         metrics = [Metric(name, value, now_ms(), step) for name, value in values.items()]
         with translated(f"recording the progress of sweep {sweep.name!r}"):
             self.client.log_batch(sweep.run_id, metrics=metrics)
+
+    def last_progress_step(self, sweep: Sweep) -> int:
+        """Return the highest step at which it was recorded how the cells stand; 0 before the first time."""
+        name = f"{names.CELLS_METRIC_PREFIX}{Status.COMPLETED}"
+        with translated(f"looking at the progress of sweep {sweep.name!r}"):
+            points = self.client.get_metric_history(sweep.run_id, name)
+        return max((point.step for point in points), default=0)
 
     def finish_sweep(self, sweep: Sweep, status: Status) -> None:
         """End the parent run with the MLflow status that goes with `status`."""

@@ -98,6 +98,30 @@ def test_the_order_is_kept_with_the_sweep(ledger: Ledger, folder: Path) -> None:
     assert ledger.requests(sweep).first == ()
 
 
+def test_requests_made_at_once_take_nothing_from_each_other(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has looked at what is asked before the other wrote."""
+    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+    ledger.request_cell_stops(sweep, ["met"])
+    before = ledger.client.get_run(sweep.run_id).data.tags
+    monkeypatch.setattr(Ledger, "_request_tags", lambda self, sweep: before)
+    ledger.request_cell_stops(sweep, ["one"])
+    ledger.request_cell_stops(sweep, ["other"])
+    ledger.clear_cell_stops(sweep, ["met"])
+    monkeypatch.undo()
+    assert ledger.requests(sweep).cells == {"one", "other"}
+
+
+def test_requests_of_earlier_versions_are_read_and_forgotten(ledger: Ledger) -> None:
+    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+    ledger.client.set_tag(sweep.run_id, names.TAG_STOP_CELLS, "one two")
+    ledger.request_cell_stops(sweep, ["three"])
+    assert ledger.requests(sweep).cells == {"one", "two", "three"}
+    ledger.clear_cell_stops(sweep, ["two", "three"])
+    assert ledger.requests(sweep).cells == {"one"}
+
+
 def test_requests_of_any_length_are_kept_whole(ledger: Ledger) -> None:
     sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
     cells = [f"{number:016x}" for number in range(2000)]

@@ -1,6 +1,7 @@
 """The thread beside Tune's loop: what is away is waited for, what fails ends the training."""
 
 import io
+import itertools
 import threading
 from types import SimpleNamespace
 
@@ -30,28 +31,26 @@ def display() -> Display:
     "error", [LedgerError("away", transient=True), StorageError("no space"), LeaseLostError("taken over")]
 )
 def test_what_may_come_back_is_looked_at_again(error: Exception) -> None:
-    stop, seen, again = Stop(), list[int](), threading.Event()
+    stop, looks, again = Stop(), itertools.count(), threading.Event()
 
-    def look(ended: int) -> int:
-        seen.append(ended)
-        if len(seen) == 1:
+    def look() -> None:
+        if next(looks) == 0:
             raise error
         again.set()
-        return 5
 
     with training._Watch(look, stop, display()):
         assert again.wait(WAIT_SECONDS)
-    assert seen[:2] == [-1, -1]
     assert stop.asked() == isinstance(error, LeaseLostError)
 
 
-def test_a_failure_ends_the_training_and_is_raised() -> None:
+@pytest.mark.parametrize("failure", [KeyError("unforeseen"), LedgerError("unforeseen", transient=False)])
+def test_a_failure_ends_the_training_and_is_raised(failure: Exception) -> None:
     stop = Stop()
 
-    def look(_: int) -> int:
-        raise KeyError("unforeseen")
+    def look() -> None:
+        raise failure
 
-    with pytest.raises(KeyError, match="unforeseen"), training._Watch(look, stop, display()):
+    with pytest.raises(type(failure), match="unforeseen"), training._Watch(look, stop, display()):
         assert stop.wait(WAIT_SECONDS)
     assert "unforeseen" in stop.why
 
@@ -59,7 +58,7 @@ def test_a_failure_ends_the_training_and_is_raised() -> None:
 def test_a_failure_of_the_training_itself_comes_first() -> None:
     stop = Stop()
 
-    def look(_: int) -> int:
+    def look() -> None:
         raise KeyError("unforeseen")
 
     with pytest.raises(OSError, match="of its own"), training._Watch(look, stop, display()):

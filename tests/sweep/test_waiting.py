@@ -77,3 +77,9 @@ def test_a_lost_lease_and_a_request_end_it(monkeypatch: pytest.MonkeyPatch) -> N
     others.ledger.requests.return_value.stop = True
     others.waiting.wait_for(["a"])
     assert others.stop.why == "as `sweep stop` asked"
+
+
+def test_what_mlflow_refuses_for_good_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = Others(monkeypatch, LedgerError("the run is deleted", transient=False))
+    with pytest.raises(LedgerError, match="the run is deleted"):
+        others.waiting.wait_for(["a"])
