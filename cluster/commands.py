@@ -297,12 +297,12 @@ def _submit(submission: "Submission", address: str | None) -> None:
 
     place = log_in(address)
     from cluster.jobs import Jobs
+    from cluster.submission import standing, submit_and_follow
     from cluster.submission import submit as submit_only
-    from cluster.submission import submit_and_follow
 
     jobs, rejoin = Jobs(place), _rejoin(submission.name, address)
     if submission.unattended:
-        _say(f"job {submit_only(jobs, submission).id}; follow it with: {rejoin}")
+        _say(f"{standing(jobs, submit_only(jobs, submission), submission)}; follow it with: {rejoin}")
         return
     try:
         raise typer.Exit(submit_and_follow(jobs, submission, write=_write, say=_say))

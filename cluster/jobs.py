@@ -62,6 +62,7 @@ class Job:
         status: `JobStatus` as text.
         exit_code: Of the driver, where it came to an end and Ray saw it.
         message: What Ray says about the end.
+        entrypoint: The driver's command.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Job:
     status: str
     exit_code: int | None
     message: str
+    entrypoint: str = ""
 
     @property
     def over(self) -> bool:
@@ -274,6 +276,7 @@ def _job(details: JobDetails) -> Job:
         status=str(details.status),
         exit_code=details.driver_exit_code,
         message=details.message or "",
+        entrypoint=details.entrypoint or "",
     )
 
 

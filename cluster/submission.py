@@ -33,6 +33,9 @@ JOB_ENVIRONMENT = {
     "RAY_JOB_STOP_WAIT_TIME_S": "30",
 }
 
+KEEPER = ("python", "-m", "cluster.keeper")
+"""What the driver's command begins with."""
+
 INTERRUPTED = 130
 FAILED = 1
 
@@ -70,7 +73,7 @@ class Submission:
         verb = "search" if self.search else "run"
         what = ["resume", self.name] if self.space is None else [verb, SPACE_FILE, "--name", self.name]
         words = unmistakable([*what, "--address", "auto", *self.options])
-        return shlex.join(["python", "-m", "cluster.keeper", *words])
+        return shlex.join([*KEEPER, *words])
 
 
 def submit(jobs: Jobs, submission: Submission, *, restarted: bool = False) -> Job:
@@ -123,6 +126,15 @@ def _stored_sha256(name: str) -> str:
         return ""
 
 
+def standing(jobs: Jobs, job: Job, submission: Submission) -> str:
+    """Say which job it is, and where it was running already with other options."""
+    said = f"job {job.id} on {jobs.address}"
+    if job.entrypoint in ("", submission.entrypoint):
+        return said
+    begun = shlex.join(["sweep", *shlex.split(job.entrypoint)[len(KEEPER) :]])
+    return f"{said} was running already, as {begun}; options that differ from those do not hold"
+
+
 def submit_and_follow(
     jobs: Jobs, submission: Submission, *, write: Callable[[str], None], say: Callable[[str], None]
 ) -> int:
@@ -132,7 +144,7 @@ def submit_and_follow(
         The driver's exit code; 1 when it died too often or the cluster stayed away.
     """
     job, log = submit(jobs, submission), Log(write)
-    say(f"job {job.id} on {jobs.address}; Ctrl-C leaves it running")
+    say(f"{standing(jobs, job, submission)}; Ctrl-C leaves it running")
     restarts = 0
     while True:
         state = jobs.follow(job, log)

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from cluster.jobs import Job, Jobs, submission_id
 from cluster.shipping import SPACE_FILE, pack_code, pack_space
-from cluster.submission import Submission, submit
+from cluster.submission import Submission, standing, submit
 from search_spaces import Space, load_space, load_space_text
 from sweep.cli import app
 from sweep.environment import source_state
@@ -236,6 +236,14 @@ def test_a_running_job_is_joined_for_its_own_space_only(
     else:
         with pytest.raises(ClusterError, match=refusal):
             submit(Running(job), submission)
+
+
+def test_options_that_a_running_job_has_not_are_said() -> None:
+    jobs, limited = Running(RUNNING), replace(SUBMISSION, options=["--cost-limit", "10"])
+    same = replace(RUNNING, entrypoint=SUBMISSION.entrypoint)
+    assert standing(jobs, same, SUBMISSION) == f"job sweep-mine on {jobs.address}"
+    said = standing(jobs, same, limited)
+    assert "was running already, as sweep run" in said and "--commit-every 1; options that differ" in said
 
 
 def test_the_driver_s_command_is_quoted() -> None:
