@@ -7,7 +7,7 @@ begun anew, for what is missing.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -23,6 +23,9 @@ DRAIN_SECONDS = 30
 
 USER_ID = 1000
 """The account of cluster/Dockerfile."""
+
+DATA_FOLDER = "/data"
+"""The data folder of that image, `$SHARPFLAT_DATA`."""
 
 GPU_RESOURCE = "nvidia.com/gpu"
 _PORTS = {"gcs-server": 6379, "dashboard": 8265}
@@ -86,8 +89,7 @@ def _cluster(spec: ClusterSpec, *, with_space: bool = False) -> dict[str, Any]:
     head = _pod(spec, "ray-head", spec.head_cpus, spec.head_memory_gib)
     head["containers"][0]["ports"] = [{"name": name, "containerPort": port} for name, port in _PORTS.items()]
     if with_space:
-        head["containers"][0]["volumeMounts"] = [{"name": "space", "mountPath": SPACES_FOLDER}]
-        head["volumes"] = [{"name": "space", "configMap": {"name": _space_name(spec)}}]
+        _mount(head, "space", SPACES_FOLDER, {"configMap": {"name": _space_name(spec)}})
     return {
         "rayVersion": spec.ray_version,
         "authOptions": {"mode": "token", "secretName": spec.token_secret},
@@ -138,7 +140,7 @@ def _pod(spec: ClusterSpec, name: str, cpus: int, memory_gib: int, gpus: int = 0
         "resources": {"requests": amounts, "limits": dict(amounts)},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    return {
+    pod: dict[str, Any] = {
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER_ID,
@@ -148,6 +150,15 @@ def _pod(spec: ClusterSpec, name: str, cpus: int, memory_gib: int, gpus: int = 0
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "containers": [container],
     }
+    if spec.data_claim is not None:
+        _mount(pod, "data", DATA_FOLDER, {"persistentVolumeClaim": {"claimName": spec.data_claim}})
+    return pod
+
+
+def _mount(pod: dict[str, Any], name: str, folder: str, source: Mapping[str, Any]) -> None:
+    """Give the one container of a pod a volume."""
+    pod["containers"][0].setdefault("volumeMounts", []).append({"name": name, "mountPath": folder})
+    pod.setdefault("volumes", []).append({"name": name, **source})
 
 
 def _config_map(spec: ClusterSpec, space_text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from cluster.spec import ClusterSpec, Workers
+from trainers.errors import ConfigError
 
 HEAD_TYPE = "head"
 PORT = 6379
@@ -20,9 +21,17 @@ FILES = {_TOKEN: "~/.ray/auth_token", _ENVIRONMENT: "~/sharpflat.env"}
 
 _PREPARE = f"ulimit -n 65536; set -a; . {_ENVIRONMENT}; set +a"
 
+DEFAULT_INSTANCE = "m6i.2xlarge"
+_DEFAULT_CPUS, _DEFAULT_MEMORY_GIB = 8, 32
+"""What a machine of that type has, and no GPU."""
+
 
 def on_cloud(spec: ClusterSpec) -> str:
-    """Return the file for a cluster on AWS that grows and shrinks."""
+    """Return the file for a cluster on AWS that grows and shrinks.
+
+    Raises:
+        ConfigError: A group has no `instance_type`, and the default one is less than it says.
+    """
     head: dict[str, Any] = {
         # It trains nothing, so that losing a spot machine never loses the head.
         "resources": {"CPU": 0},
@@ -40,8 +49,17 @@ def on_cloud(spec: ClusterSpec) -> str:
 
 
 def on_premise(spec: ClusterSpec) -> str:
-    """Return the file for a cluster on given machines."""
+    """Return the file for a cluster on given machines.
+
+    Raises:
+        ConfigError: It is not said which.
+    """
     place = spec.on_premise
+    if place.head is None or not place.workers:
+        raise ConfigError(
+            f"on_premise: found head {place.head!r} and workers {list(place.workers)}; expected the names or "
+            "addresses of machines, as in on_premise: {head: 192.168.1.10, workers: [192.168.1.11]}"
+        )
     values = _common(spec) | {
         "max_workers": len(place.workers),
         "provider": {"type": "local", "head_ip": place.head, "worker_ips": list(place.workers)},
@@ -59,6 +77,10 @@ def _common(spec: ClusterSpec) -> dict[str, Any]:
             "pull_before_run": False,
             "run_options": [
                 "--ulimit nofile=65536:65536",
+                # Where a machine has GPUs Ray takes NVIDIA's runtime, which gives a container none unless it
+                # asks for them, as NVIDIA's own images do. Elsewhere these mean nothing.
+                "--env NVIDIA_VISIBLE_DEVICES=all",
+                "--env NVIDIA_DRIVER_CAPABILITIES=compute,utility",
                 "--env RAY_AUTH_MODE=token",
                 f"--env RAY_AUTH_TOKEN_PATH={_TOKEN}",
                 # Ray puts these into a shell's command line; the address of a store may have `&` in it.
@@ -80,7 +102,7 @@ def _common(spec: ClusterSpec) -> dict[str, Any]:
 
 
 def _node_type(group: Workers) -> dict[str, Any]:
-    config: dict[str, Any] = {"InstanceType": group.instance_type}
+    config: dict[str, Any] = {"InstanceType": _instance_type(group)}
     if group.spot:
         config["InstanceMarketOptions"] = {"MarketType": "spot"}
     resources = {"CPU": group.cpus} | ({"GPU": group.gpus} if group.gpus else {})
@@ -90,6 +112,25 @@ def _node_type(group: Workers) -> dict[str, Any]:
         "resources": resources,
         "node_config": config,
     }
+
+
+def _instance_type(group: Workers) -> str:
+    """Return the cloud's name of a group's machines.
+
+    Raises:
+        ConfigError: It is not given, and a machine of the default type has less than the group says, which
+            Ray would count on.
+    """
+    if group.instance_type is not None:
+        return group.instance_type
+    if group.gpus or group.cpus > _DEFAULT_CPUS or group.memory_gib > _DEFAULT_MEMORY_GIB:
+        raise ConfigError(
+            f"workers: group {group.name!r}: found no instance_type for machines of {group.cpus} CPUs, "
+            f"{group.memory_gib} GiB and {group.gpus} GPUs; expected the cloud's name of such a machine "
+            f"(g6.2xlarge has 8 CPUs, 32 GiB and a GPU). The default, {DEFAULT_INSTANCE}, has "
+            f"{_DEFAULT_CPUS} CPUs, {_DEFAULT_MEMORY_GIB} GiB and no GPU."
+        )
+    return DEFAULT_INSTANCE
 
 
 def _yaml(values: dict[str, Any]) -> str:

@@ -32,7 +32,8 @@ class Workers(_Frozen):
         memory_gib: Memory of one machine.
         gpus: GPUs of one machine.
         node_selector: Labels of the Kubernetes nodes to use.
-        instance_type: The cloud's name of such a machine, for `ray up`.
+        instance_type: The cloud's name of such a machine, for `ray up`; `None` is m6i.2xlarge,
+            where that has what the group says.
         spot: Whether the cloud may take the machines back; the work since the last checkpoints is repeated.
     """
 
@@ -43,7 +44,7 @@ class Workers(_Frozen):
     memory_gib: Annotated[int, Field(ge=1)] = 16
     gpus: Annotated[int, Field(ge=0)] = 0
     node_selector: dict[str, str] = {}
-    instance_type: str = "m6i.2xlarge"
+    instance_type: Place | None = None
     spot: bool = False
 
     @model_validator(mode="after")
@@ -89,14 +90,14 @@ class OnPremise(_Frozen):
     """What `ray up` needs to know of machines that are there already.
 
     Attributes:
-        head: Host name or address of the head.
+        head: Host name or address of the head, which trains as well. It and `workers` must be given.
         workers: Host names or addresses of the others.
         ssh_user: Account on all of them.
         ssh_private_key: Path of its key on the machine that types `ray up`.
     """
 
-    head: Place = "10.0.0.10"
-    workers: tuple[Place, ...] = ("10.0.0.11", "10.0.0.12")
+    head: Place | None = None
+    workers: tuple[Place, ...] = ()
     ssh_user: Place = "ray"
     ssh_private_key: Place = "~/.ssh/id_ed25519"
 
@@ -112,6 +113,8 @@ class ClusterSpec(_Frozen):
         storage: Checkpoint store, shared by all machines.
         token_secret: Kubernetes Secret with Ray's token under `auth_token`.
         environment_secret: Kubernetes Secret that becomes environment variables: MLflow's login, S3 keys.
+        data_claim: Kubernetes PersistentVolumeClaim with data sets, the data folder of every pod; without one
+            each pod has an empty folder of its own.
         head_cpus: CPUs of the head, for Ray and the driver; it trains nothing.
         head_memory_gib: Memory of the head.
         workers: Groups of machines that train. SLURM takes the first.
@@ -131,6 +134,7 @@ class ClusterSpec(_Frozen):
     storage: Place = "s3://sharpflat/storage"
     token_secret: DnsName = "sharpflat-ray"
     environment_secret: DnsName = "sharpflat-environment"
+    data_claim: DnsName | None = None
     head_cpus: Annotated[int, Field(ge=1)] = 2
     head_memory_gib: Annotated[int, Field(ge=2)] = 8
     workers: Annotated[tuple[Workers, ...], Field(min_length=1)] = (Workers(),)

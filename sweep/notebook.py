@@ -43,7 +43,10 @@ class LoadedSweep:
 
     @property
     def cells(self) -> "pandas.DataFrame":
-        """One row per distinct cell, by `cell_id`, with the axes of the first point that asks for it."""
+        """One row per distinct cell, by `cell_id`, with the axes of the first point that asks for it.
+
+        Other points that are the same cell are not among them: what lies on a grid is `points`.
+        """
         return self.points.drop_duplicates("cell_id").set_index("cell_id")
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.kuberay import ray_cluster, ray_job
 from cluster.ray_up import on_cloud, on_premise
 from cluster.slurm import batch_script
-from cluster.spec import ClusterSpec, Slurm, Workers
+from cluster.spec import ClusterSpec, OnPremise, Slurm, Workers
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -37,6 +37,7 @@ GPUS = ClusterSpec(
         setup=("module load python", "source env/bin/activate"),
     ),
 )
+GIVEN = ClusterSpec(on_premise=OnPremise(head="10.0.0.10", workers=("10.0.0.11", "10.0.0.12")))
 SPACE_TEXT = "name: mine\naxes:\n  lr: [0.1, 0.2]\n"
 
 
@@ -51,7 +52,7 @@ def files() -> Mapping[str, str]:
         "sweep-gpus.sbatch": batch_script(GPUS, name="it's mine", space="my spaces/mine.yaml"),
         "ray-up-cloud.yaml": on_cloud(PLAIN),
         "ray-up-cloud-gpus.yaml": on_cloud(GPUS),
-        "ray-up-on-premise.yaml": on_premise(PLAIN),
+        "ray-up-on-premise.yaml": on_premise(GIVEN),
     }
 
 

@@ -49,7 +49,7 @@ def test_init_writes_secrets_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_of_cluster_is_rendered(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("spec.yaml").write_text("name: ours\n")
+    Path("spec.yaml").write_text("name: ours\non_premise: {head: here, workers: [there]}\n")
     Path("mine.yaml").write_text(SPACE)
     runs_one = kind in (Kind.RAY_JOB, Kind.SLURM)
     assert (

@@ -12,11 +12,12 @@ import pytest
 import ray.autoscaler
 import yaml
 
-from cluster.kuberay import ray_cluster
+from cluster.kuberay import DATA_FOLDER, ray_cluster, ray_job
 from cluster.ray_up import on_cloud, on_premise
-from cluster.spec import ClusterSpec, Workers, load_spec
+from cluster.spec import ClusterSpec, OnPremise, Workers, load_spec
 from sweep.run_options import RunOptions
-from tests.cluster.clusters import GOLDEN, PLAIN, files
+from tests.cluster.clusters import GIVEN, GOLDEN, GPUS, PLAIN, SPACE_TEXT, files
+from tests.pages import ROOT
 from trainers.errors import ConfigError
 
 COMMIT_SECONDS = RunOptions(name="any").commit_seconds
@@ -44,7 +45,7 @@ def test_the_store_s_address_survives_the_shell_in_which_ray_starts_the_containe
     from ray.autoscaler._private.docker import docker_start_cmds
 
     store = "s3://bucket/a?region=garage&endpoint_override=http%3A%2F%2Fs3:3900;$HOME"
-    docker = yaml.safe_load(write(PLAIN.model_copy(update={"storage": store})))["docker"]
+    docker = yaml.safe_load(write(GIVEN.model_copy(update={"storage": store})))["docker"]
     command = docker_start_cmds(
         "ubuntu", docker["image"], {}, "name", docker["run_options"], "cluster", "/home", "docker"
     )
@@ -66,6 +67,31 @@ def test_ray_up_files_are_what_ray_makes_its_defaults_for(name: str) -> None:
     prepared = prepare_config(config)
     validate_config(prepared)
     assert sum(one.get("max_workers", 0) for one in prepared["available_node_types"].values()) >= 2
+
+
+@pytest.mark.parametrize(
+    "more", [{"gpus": 1}, {"cpus": 16}, {"memory_gib": 64}], ids=lambda more: next(iter(more))
+)
+def test_a_cloud_s_machine_that_has_less_than_its_group_says_is_not_taken_by_default(
+    more: dict[str, int],
+) -> None:
+    group = Workers(name="large").model_copy(update=more)
+    with pytest.raises(ConfigError, match=r"group 'large': found no instance_type"):
+        on_cloud(ClusterSpec(workers=(group,)))
+    named = ClusterSpec(workers=(group.model_copy(update={"instance_type": "g6.16xlarge"}),))
+    types = yaml.safe_load(on_cloud(named))["available_node_types"]
+    assert types["large"]["node_config"]["InstanceType"] == "g6.16xlarge"
+
+
+@pytest.mark.parametrize("place", [OnPremise(), OnPremise(head="here"), OnPremise(workers=("there",))])
+def test_machines_that_are_there_already_are_named_and_not_guessed(place: OnPremise) -> None:
+    with pytest.raises(ConfigError, match="on_premise: found head .* expected"):
+        on_premise(ClusterSpec(on_premise=place))
+
+
+@pytest.mark.parametrize("write", [on_cloud, on_premise])
+def test_a_container_asks_for_the_gpus_of_its_machine(write: Callable[[ClusterSpec], str]) -> None:
+    assert "--env NVIDIA_VISIBLE_DEVICES=all" in yaml.safe_load(write(GIVEN))["docker"]["run_options"]
 
 
 def strict(schema: Any) -> Any:
@@ -153,6 +179,25 @@ def test_a_space_travels_with_its_job() -> None:
     assert f"{mounted}/{file}" in job["spec"]["entrypoint"].split()
     assert job["spec"]["backoffLimit"] == 3
     assert "keeper --stopped-is-done run" in job["spec"]["entrypoint"], "`sweep stop` is no failure"
+
+
+def test_data_of_a_claim_are_the_data_folder_of_every_pod(
+    kuberay: dict[str, jsonschema.Draft7Validator],
+) -> None:
+    spec = GPUS.model_copy(update={"data_claim": "our-data"})
+    cluster = yaml.safe_load(ray_cluster(spec))
+    _, job = yaml.safe_load_all(ray_job(spec, name="mine", space="mine.yaml", space_text=SPACE_TEXT))
+    for one, inner in ((cluster, cluster["spec"]), (job, job["spec"]["rayClusterSpec"])):
+        kuberay[one["kind"]].validate(one)
+        for group in (inner["headGroupSpec"], *inner["workerGroupSpecs"]):
+            pod = group["template"]["spec"]
+            claims = {volume["name"]: volume.get("persistentVolumeClaim") for volume in pod["volumes"]}
+            assert claims["data"] == {"claimName": "our-data"}
+            mounts = pod["containers"][0]["volumeMounts"]
+            assert {"name": "data", "mountPath": DATA_FOLDER} in mounts
+            assert {mount["name"] for mount in mounts} == set(claims), "the space of a job is there too"
+    image = (ROOT / "cluster" / "Dockerfile").read_text()
+    assert f"SHARPFLAT_DATA={DATA_FOLDER}\n" in image
 
 
 @pytest.mark.parametrize(

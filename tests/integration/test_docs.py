@@ -134,6 +134,8 @@ def test_every_command_of_the_page_works(tmp_path: Path, forks: str) -> None:
     assert wrong == [], out[-2000:] + err[-2000:]
     assert (tmp_path / "results" / "reports" / "demo-smoke" / "report.html").is_file()
     assert (tmp_path / "mine.csv").is_file()
+    for name in ("mine.pdf", "mine.parquet", "mine-histories.parquet"):
+        assert (tmp_path / name).is_file(), name
     assert (tmp_path / "results" / "reports" / "rings" / "figures" / "weights.png").is_file()
     assert (tmp_path / "results" / "reports" / "mine-best" / "figures" / "best.png").is_file()
     best = load_record(f"sqlite:///{tmp_path / 'results' / 'mlflow.db'}", "mine-best")

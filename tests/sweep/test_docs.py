@@ -49,6 +49,13 @@ def test_rows_name_commands_that_have_the_option(options: dict[tuple[str, str], 
         assert [command for command in commands if (command, option) not in options] == [], option
 
 
+def test_rows_name_every_command_that_has_the_option(options: dict[tuple[str, str], Any]) -> None:
+    # One whose row names none has it in words.
+    for option in {option for option, commands in map(named, ROWS) if commands}:
+        found = {command for one, commands in map(named, ROWS) if one == option for command in commands}
+        assert found == {command for command, one in options if one == option}, option
+
+
 def test_defaults_are_those_of_the_command_that_is_named_first(options: dict[tuple[str, str], Any]) -> None:
     for row in ROWS:
         option, commands = named(row)
