@@ -91,7 +91,7 @@ class _Histories:
     def __init__(self, record: Record) -> None:
         self._room = KEPT_BYTES
         self._kept: dict[str, Mapping[str, Series]] = {}
-        self._read = lru_cache(maxsize=LATEST_KEPT)(lambda run_id: read_history(record, run_id))
+        self._read = lru_cache(maxsize=LATEST_KEPT)(partial(read_history, record))
 
     def of(self, outcome: CellOutcome) -> Mapping[str, Series]:
         """Return the history of a cell's run; nothing of one that has none."""
