@@ -19,8 +19,8 @@ from trainers.cell import Cell
 FEW_CELLS = 8
 """Up to so many cells are looked up one by one."""
 
-RUNS_PER_REQUEST = 24
-"""So many runs are read in the time that a request for one cell takes, in a store of tens of thousands."""
+RUNS_PER_REQUEST = 10
+"""So many runs are read in about the time that a request for one cell takes."""
 
 MANY_CELLS = 1000
 """More cells are looked up by reading all runs: what each request takes grows with the store, too."""
@@ -122,7 +122,7 @@ class CellRuns(TaggedRuns):
     def _runs_of(self, cell_ids: Collection[str], experiments: list[str]) -> list[Run]:
         """Return the runs of cells, others possibly among them.
 
-        MLflow takes no list of values of a tag. A request for each cell takes as long as reading a few dozen
+        MLflow takes no list of values of a tag. A request for each cell takes as long as reading several
         runs; so all runs are read where there are no more than that many a cell.
         """
         if len(cell_ids) > MANY_CELLS:

@@ -85,7 +85,7 @@ def test_of_two_that_have_ended_a_sweep_has_its_own(ledger: Ledger, num_cells: i
     ("limit", "value", "num_read"),
     [
         # All of them, once.
-        ("RUNS_PER_REQUEST", 24, len(THEIRS)),
+        ("RUNS_PER_REQUEST", 10, len(THEIRS)),
         # Enough to see that there are too many, then a request for each cell.
         ("RUNS_PER_REQUEST", 1, 2 * len(MINE) + 1),
         ("MANY_CELLS", len(MINE) - 1, len(THEIRS)),
