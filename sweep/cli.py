@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from gc import set_threshold
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,6 +31,7 @@ from sweep.cli_reading import register_reading
 from sweep.cli_running import register_running
 from sweep.completion import complete_cell, complete_space_or_sweep
 from sweep.console import add_typed_column, output
+from sweep.outputs import named_place, require_folder
 from sweep.places import Places
 from sweep.run_options import FAILED_IS_DONE
 from trainers.errors import ConfigError, SharpflatError
@@ -119,13 +119,17 @@ def report(
     name: NameArgument,
     tracking_uri: TrackingOption = None,
     out: Annotated[str | None, typer.Option("--out", help="Folder; default: results/reports/NAME.")] = None,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Write each figure as a PDF too, of lines and text, for papers.")
+    ] = False,
 ) -> None:
     """Rebuild the figures and tables of a sweep from MLflow alone."""
     from sweep.finding import publish_report
 
     places = Places.resolve(tracking_uri=tracking_uri)
-    folder = Path(out).expanduser().absolute() if out else places.reports(name)
-    publish_report(places, name, folder, output())
+    folder = named_place(out) if out else places.reports(name)
+    require_folder(folder)
+    publish_report(places, name, folder, output(), pdf=pdf)
 
 
 @app.command()
@@ -146,11 +150,14 @@ def export(
     ] = False,
 ) -> None:
     """Write a sweep as one tidy table."""
-    from sweep.export import export_table, write_table
+    from sweep.export import require_table_file, write_export
     from sweep.record import load_record
 
+    path = None if out is None else named_place(out)
+    if path is not None:
+        require_table_file(path)
     record = load_record(Places.resolve(tracking_uri=tracking_uri).tracking_uri, name)
-    write_table(export_table(record, histories=histories), None if out is None else Path(out))
+    write_export(record, path, histories=histories)
 
 
 @app.command()

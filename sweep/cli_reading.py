@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +21,7 @@ from sweep.cli_options import (
 from sweep.completion import complete_sweep
 from sweep.console import add_typed_column, output
 from sweep.invocation import TRAINS, hint
+from sweep.outputs import named_place, replacing, require_file, writing
 from sweep.places import Places
 from trainers.errors import ConfigError
 
@@ -180,17 +180,19 @@ def best(
     from sweep.record import load_record
     from sweep.stored import stored_space
 
+    path = None if out is None else named_place(out)
+    if path is not None:
+        require_file(path)
     places = Places.resolve(tracking_uri=tracking_uri)
     uri = places.tracking_uri
     record = load_record(uri, name)
     decisive, found = find_best(record, metric=metric, top=top)
-    if out is not None:
+    if out is not None and path is not None:
         text = best_space(
             stored_space(uri, name), found, metric=decisive, sweep=name, file=out, given=places.given
         )
-        path = Path(out).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with writing(path), replacing(path) as fresh:
+            fresh.write_text(text, encoding="utf-8")
     if as_json:
         print(json.dumps([one.to_json() for one in found], indent=1))
         return
@@ -250,10 +252,12 @@ def compare(
     from sweep.record import load_record
 
     places = Places.resolve(tracking_uri=tracking_uri)
+    path = named_place(out) if out else places.reports(f"{first}-{second}.html")
+    require_file(path)
     records = [load_record(places.tracking_uri, name) for name in (first, second)]
     comparison = compare_records(records[0], records[1], tuple(metrics or DEFAULT_METRICS))
-    path = Path(out).expanduser().absolute() if out else places.reports(f"{first}-{second}.html")
-    write_comparison(comparison, path)
+    with writing(path), replacing(path) as fresh:
+        write_comparison(comparison, fresh)
     if as_json:
         print(json.dumps(_json_rows(comparison), indent=1))
         return

@@ -30,10 +30,11 @@ from sweep.cli_options import (
 )
 from sweep.completion import complete_cell, one_of
 from sweep.console import output
-from sweep.invocation import TRAINS, hint
+from sweep.errors import StoppedAtOnceError
+from sweep.invocation import TRAINS, hint, resuming
 from sweep.patience import is_unattended, patiently
 from sweep.places import Places
-from sweep.run_options import FAILED_IS_DONE, RESTARTED
+from sweep.run_options import FAILED_IS_DONE, RESTARTED, TRIAL, RunOptions
 from trainers.errors import ConfigError
 
 FirstOption = Annotated[
@@ -358,14 +359,11 @@ def _resume(name: str, places: Places, *, cells: list[str] | None, **options: An
         return space, frozenset(cells_named(places.tracking_uri, name, cells)) if cells else None
 
     space, only = patiently(look, _say) if is_unattended() else look()
-    _run(space, places, name=name, only=only, **options)
+    _run(space, places, is_there=True, name=name, only=only, **options)
 
 
-def _run(space: Any, places: Places, **options: Any) -> None:
-    # Ray and MLflow take seconds to import; a mistake in the space is said before.
-    from sweep.driver import run_sweep
-    from sweep.run_options import TRIAL, RunOptions
-
+def _run(space: Any, places: Places, *, is_there: bool = False, **options: Any) -> None:
+    """Make what is missing, of a sweep that is there already or may not be yet, and exit with its code."""
     unsaid = frozenset(option for option in TRIAL if options.get(option) is None)
     given = RunOptions(
         **{option: value for option, value in options.items() if option not in unsaid},
@@ -374,7 +372,6 @@ def _run(space: Any, places: Places, **options: Any) -> None:
         unattended=is_unattended(),
         failed_is_done=bool(os.environ.get(FAILED_IS_DONE)),
     )
-
     tries: list[RunOptions] = [given]
 
     def begun() -> None:
@@ -382,9 +379,19 @@ def _run(space: Any, places: Places, **options: Any) -> None:
         tries[:] = [replace(given, restarted=True)]
 
     def make() -> int:
+        # Ray and MLflow take seconds to import; a mistake in the space is said before.
+        from sweep.driver import run_sweep
+
         return run_sweep(space, places, tries[0], output(), begun=begun)
 
-    raise typer.Exit(patiently(make, _say) if given.unattended else make())
+    try:
+        code = patiently(make, _say) if given.unattended else make()
+    except KeyboardInterrupt as error:
+        how = " before anything was recorded; to begin, give the same command again"
+        if is_there or tries[0] is not given:
+            how = f"; go on with: {resuming(given, given=places.given)}"
+        raise StoppedAtOnceError(f"interrupted{how}") from error
+    raise typer.Exit(code)
 
 
 def _say(line: str) -> None:

@@ -108,3 +108,9 @@ class ClusterError(SharpflatError):
 
 class NoRoomError(ClusterError):
     """No node has room for a trial; where nodes may still come they have been waited for."""
+
+
+class StoppedAtOnceError(SharpflatError):
+    """Somebody has pressed Ctrl-C, and nothing was ended in order; the message says how to go on."""
+
+    exit_code = 130

@@ -11,6 +11,7 @@ from sweep.best import best_by, configurations
 from sweep.html import write_html
 from sweep.invocation import hint
 from sweep.ledger import Ledger
+from sweep.outputs import writing
 from sweep.places import Places
 from sweep.progress import count_of
 from sweep.record import Record, load_record
@@ -20,7 +21,7 @@ LOOKED_AT = (".png", ".html")
 """Files that MLflow shows by itself: the sweep's description there links to them."""
 
 
-def publish_report(places: Places, name: str, folder: Path, console: Console) -> None:
+def publish_report(places: Places, name: str, folder: Path, console: Console, *, pdf: bool = False) -> None:
     """Write a sweep's figures, tables and page, log them to its parent run, and print what was found.
 
     Args:
@@ -28,12 +29,18 @@ def publish_report(places: Places, name: str, folder: Path, console: Console) ->
         name: The sweep.
         folder: Receives `figures/`, `tables/` and `report.html`.
         console: Where to say it.
+        pdf: Write each figure as a PDF, too.
+
+    Raises:
+        ConfigError: There is no sweep of that name, or nothing can be written into the folder.
+        LedgerError: MLflow does not answer.
     """
     record = load_record(places.tracking_uri, name)
-    files = [
-        *make_report(record, folder),
-        ReportFile(path=write_html(record, folder), artifact_dir=names.ARTIFACT_FIGURES),
-    ]
+    with writing(folder):
+        files = [
+            *make_report(record, folder, pdf=pdf),
+            ReportFile(path=write_html(record, folder), artifact_dir=names.ARTIFACT_FIGURES),
+        ]
     for file in files:
         path = f"{file.artifact_dir}/{file.path.name}"
         record.artifacts.put(record.parent_run_id, path, file.path.read_bytes())

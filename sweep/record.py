@@ -5,9 +5,9 @@ name and nothing else; the names it looks for are those of `sweep.names`. Report
 """
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from trainers.cell import Cell
 
 SEED_AXIS = "seed"
 HTTP_READERS = 8
+READ_AHEAD = 2 * HTTP_READERS
 
 SECONDS_NODES_ARE_SHOWN = 60.0
 """A node that the driver has not told of for so long, while it told of another, runs nothing any more."""
@@ -200,12 +201,25 @@ class Record:
             return _series_of(self.client.get_metric_history(run_id, key))
 
     def each(self, read: Callable[[T], R], of: Iterable[T]) -> Iterator[R]:
-        """Read one thing after the other, in their order; several at a time where MLflow is behind HTTP."""
+        """Read one thing after the other, in their order; several at a time where MLflow is behind HTTP.
+
+        At most `READ_AHEAD` more are read than have been taken: whole histories are large.
+        """
         if not self.remote:
             yield from map(read, of)
             return
+        ahead: deque[Future[R]] = deque()
         with ThreadPoolExecutor(HTTP_READERS) as pool:
-            yield from pool.map(read, of)
+            try:
+                for one in of:
+                    ahead.append(pool.submit(read, one))
+                    if len(ahead) > READ_AHEAD:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for unread in ahead:
+                    unread.cancel()
 
 
 def _series_of(points: Iterable[Metric]) -> Series:

@@ -17,7 +17,13 @@ from sweep.plain_text import plain_text
 from trainers.cell import Cell
 
 FEW_CELLS = 8
-"""Up to so many cells are looked up one by one; more by reading all of them."""
+"""Up to so many cells are looked up one by one."""
+
+RUNS_PER_REQUEST = 10
+"""So many runs are read in about the time that a request for one cell takes."""
+
+MANY_CELLS = 1000
+"""More cells are looked up by reading all runs: what each request takes grows with the store, too."""
 
 REASON_LENGTH = 1000
 ENTRIES_PER_CALL = 1000
@@ -83,32 +89,55 @@ class CellRuns(TaggedRuns):
     def lookup(self, cell_ids: Collection[str], sweep: Sweep | None = None) -> dict[str, CellRun]:
         """Return the run of each of these cells that has one, whichever sweep that shares made it.
 
-        Of several runs of one cell the ended one counts, else the oldest, else one that something is in.
+        Of several runs of one cell an ended one counts, of such the sweep's own; else the oldest, else one
+        that something is in. The sweep's own runs are read first and others only for cells that have not
+        ended there: most cells are their sweep's own, and a store may hold many times as many runs.
 
         Args:
             cell_ids: The cells.
             sweep: Whose they are; one that does not share has only its own runs.
         """
+        left, shares = set(cell_ids), sweep is None or sweep.shares
+        own = None if sweep is None else sweep.experiment_id
+        runs: list[Run] = []
         with translated("looking for the runs of cells"):
-            apart = sweep.experiment_id if sweep is not None and not sweep.shares else None
-            experiments = [apart] if apart is not None else self._experiment_ids()
-            if len(cell_ids) <= FEW_CELLS:
-                runs = [
+            read_first = own is not None and (not shares or len(left) > FEW_CELLS)
+            if own is not None and read_first:
+                runs = self._runs_of(left, [own])
+                left -= {run.data.tags.get(names.TAG_CELL_ID) for run in runs if _ended(run)}
+            if shares and left:
+                others = [one for one in self._experiment_ids() if not (read_first and one == own)]
+                runs += [
                     run
-                    for cell_id in cell_ids
-                    for run in self._search(experiments, names.TAG_CELL_ID, cell_id)
-                    if run.data.tags.get(names.TAG_ROLE) == names.ROLE_CELL
+                    for run in self._runs_of(left, others)
+                    if run.data.tags.get(names.TAG_REUSE) != NOT_SHARED
                 ]
-            else:
-                runs = self._search(experiments, names.TAG_ROLE, names.ROLE_CELL)
-        if apart is None:
-            runs = [run for run in runs if run.data.tags.get(names.TAG_REUSE) != NOT_SHARED]
-        chosen = _chosen(runs, set(cell_ids))
+        chosen = _chosen(runs, set(cell_ids), own)
         kept = {run.run_id for run in chosen.values()}
         for run in runs:
             if run.info.run_id in kept:
                 self.artifacts.remember(run)
         return chosen
+
+    def _runs_of(self, cell_ids: Collection[str], experiments: list[str]) -> list[Run]:
+        """Return the runs of cells, others possibly among them.
+
+        MLflow takes no list of values of a tag. A request for each cell takes as long as reading several
+        runs; so all runs are read where there are no more than that many a cell.
+        """
+        if len(cell_ids) > MANY_CELLS:
+            return self._search(experiments, names.TAG_ROLE, names.ROLE_CELL)
+        if len(cell_ids) > FEW_CELLS:
+            at_most = RUNS_PER_REQUEST * len(cell_ids)
+            runs = self._search_few(experiments, names.TAG_ROLE, names.ROLE_CELL, at_most=at_most)
+            if runs is not None:
+                return runs
+        return [
+            run
+            for cell_id in cell_ids
+            for run in self._search(experiments, names.TAG_CELL_ID, cell_id)
+            if run.data.tags.get(names.TAG_ROLE) == names.ROLE_CELL
+        ]
 
     def past_costs(self, limit: int) -> list[str]:
         """Return what training took of the cells that ended last, whichever sweep ran them."""
@@ -323,8 +352,15 @@ def _status(text: str | None) -> Status:
     return next((status for status in Status if status.value == text), Status.RUNNING)
 
 
-def _chosen(runs: Iterable[Run], wanted: set[str] | None) -> dict[str, CellRun]:
-    """Choose one run per cell: the ended one, else the oldest, else one that something is in."""
+def _ended(run: Run) -> bool:
+    return _status(run.data.tags.get(names.TAG_STATUS)).ended
+
+
+def _chosen(runs: Iterable[Run], wanted: set[str] | None, own: str | None = None) -> dict[str, CellRun]:
+    """Choose one run per cell: the ended one, else the oldest, else one that something is in.
+
+    Of several that have ended it is one in the experiment `own`, else the oldest.
+    """
     chosen: dict[str, CellRun] = {}
     for run in runs:
         if (cell_id := run.data.tags.get(names.TAG_CELL_ID)) is None:
@@ -333,11 +369,12 @@ def _chosen(runs: Iterable[Run], wanted: set[str] | None) -> dict[str, CellRun]:
             continue
         found = _cell_run(run)
         known = chosen.get(cell_id)
-        if known is None or _rank(found) < _rank(known):
+        if known is None or _rank(found, own) < _rank(known, own):
             chosen[cell_id] = found
     return chosen
 
 
-def _rank(run: CellRun) -> tuple[bool, int, bool, str]:
+def _rank(run: CellRun, own: str | None) -> tuple[bool, bool, int, bool, str]:
+    is_own = run.status.ended and run.experiment_id == own
     # A request that was repeated on its way makes a twin of the same start, to which nobody ever writes.
-    return not run.status.ended, run.started_ms, not (run.params or run.metrics), run.run_id
+    return not run.status.ended, not is_own, run.started_ms, not (run.params or run.metrics), run.run_id

@@ -1,7 +1,7 @@
 """What sweeps and cells in MLflow have in common: an opened client, artifacts, searches by tag."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -37,28 +37,44 @@ class TaggedRuns:
         return [experiment.experiment_id for experiment in all_experiments(self.client)]
 
     def _search(self, experiment_ids: list[str], tag: str, value: str) -> list[Run]:
-        """Return all runs that have a tag, the oldest first.
+        """Return all runs that have a tag, the oldest first."""
+        found: dict[str, Run] = {}
+        for page in self._pages(experiment_ids, tag, value, RUNS_PER_PAGE):
+            found.update((run.info.run_id, run) for run in page)
+        return list(found.values())
+
+    def _search_few(
+        self, experiment_ids: list[str], tag: str, value: str, *, at_most: int
+    ) -> list[Run] | None:
+        """Return all runs that have a tag, or `None`, without reading them all, where there are more."""
+        found: dict[str, Run] = {}
+        for page in self._pages(experiment_ids, tag, value, min(at_most + 1, RUNS_PER_PAGE)):
+            found.update((run.info.run_id, run) for run in page)
+            if len(found) > at_most:
+                return None
+        return list(found.values())
+
+    def _pages(self, experiment_ids: list[str], tag: str, value: str, size: int) -> Iterator[list[Run]]:
+        """Yield the runs that have a tag, so many at a time, the oldest first; some are in two pages.
 
         MLflow counts its pages, so that a run that is deleted meanwhile would move another off the next one.
         Therefore each page begins anew with the start of the last run that has been seen.
         """
-        found: dict[str, Run] = {}
         since, token = 0, None
         while experiment_ids:
             page = self.client.search_runs(
                 experiment_ids,
                 filter_string=f"tags.`{tag}` = '{value}' AND attributes.start_time >= {since}",
-                max_results=RUNS_PER_PAGE,
+                max_results=size,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            found.update((run.info.run_id, run) for run in page)
+            yield list(page)
             if not page.token:
-                break
+                return
             last = page[-1].info.start_time
             # A whole page of one millisecond can only be counted.
             since, token = (last, None) if last > since else (since, page.token)
-        return list(found.values())
 
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         with translated("setting tags"):

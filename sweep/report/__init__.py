@@ -4,7 +4,7 @@ Each kind of report has one module, which first arranges plain data and then dra
 MLflow: `make_report` writes files and says where each belongs among the parent run's artifacts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,56 +48,62 @@ class ReportFile:
     artifact_dir: str
 
 
-def make_report(record: Record, folder: Path) -> list[ReportFile]:
+def make_report(record: Record, folder: Path, *, pdf: bool = False) -> list[ReportFile]:
     """Write everything that the space wants drawn, the verdicts on its claims, and the summary.
 
     Args:
         record: The sweep.
-        folder: Receives `figures/*.png` and `tables/*`; made if it is not there.
+        folder: Receives `figures/*` and `tables/*`; made if it is not there.
+        pdf: Write each figure as a PDF, too.
 
     Returns:
         The files in the order of the specifications; those of a search, claims and the summary last.
     """
+    suffixes = (".png", ".pdf") if pdf else (".png",)
     written: list[ReportFile] = []
     for spec in record.reports:
-        written += _write(record, spec, folder)
-    written += _write_search(record, folder)
+        written += _write(record, spec, folder, suffixes)
+    written += _write_search(record, folder, suffixes)
     written += _write_claims(record, folder)
     summary = folder / names.ARTIFACT_TABLES / SUMMARY
     _write_text(summary, summary_csv(record))
     return [*written, ReportFile(path=summary, artifact_dir=names.ARTIFACT_TABLES)]
 
 
-def _write(record: Record, spec: Report, folder: Path) -> list[ReportFile]:
-    figure = folder / names.ARTIFACT_FIGURES / f"{spec.name}.png"
-    files = [ReportFile(path=figure, artifact_dir=names.ARTIFACT_FIGURES)]
+def _write(record: Record, spec: Report, folder: Path, suffixes: Sequence[str]) -> list[ReportFile]:
+    figures = _figures(folder, spec.name, suffixes)
+    files = [ReportFile(path=path, artifact_dir=names.ARTIFACT_FIGURES) for path in figures]
     match spec:
         case HeatmapSpec():
-            draw_heatmap(record, spec, figure)
+            draw_heatmap(record, spec, *figures)
         case CurvesSpec():
-            draw_curves(record, spec, figure)
+            draw_curves(record, spec, *figures)
         case FinalsSpec():
-            draw_finals(record, spec, figure)
+            draw_finals(record, spec, *figures)
         case SpectrumSpec():
-            draw_spectrum(record, spec, figure)
+            draw_spectrum(record, spec, *figures)
         case ProfileSpec():
-            draw_profile(record, spec, figure)
+            draw_profile(record, spec, *figures)
         case PathSpec():
-            draw_path(record, spec, figure)
+            draw_path(record, spec, *figures)
         case SeparationSpec():
-            draw_separation(record, spec, figure)
+            draw_separation(record, spec, *figures)
         case DensitySpec():
-            draw_density(record, spec, figure)
+            draw_density(record, spec, *figures)
         case LevelsSpec():
             levels = levels_data(record, spec)
             texts = {".md": levels_markdown(record, spec, levels), ".csv": levels_csv(spec, levels)}
             return _write_tables(folder, spec.name, texts)
         case TableSpec():
             data = table_data(record, spec)
-            draw_table(record, spec, data, figure)
+            draw_table(record, spec, data, *figures)
             texts = {".md": table_markdown(record, spec, data), ".csv": table_csv(data)}
             files += _write_tables(folder, spec.name, texts)
     return files
+
+
+def _figures(folder: Path, name: str, suffixes: Sequence[str]) -> list[Path]:
+    return [folder / names.ARTIFACT_FIGURES / f"{name}{suffix}" for suffix in suffixes]
 
 
 def _write_tables(folder: Path, stem: str, texts: Mapping[str, str]) -> list[ReportFile]:
@@ -109,15 +115,15 @@ def _write_tables(folder: Path, stem: str, texts: Mapping[str, str]) -> list[Rep
     return files
 
 
-def _write_search(record: Record, folder: Path) -> list[ReportFile]:
+def _write_search(record: Record, folder: Path, suffixes: Sequence[str]) -> list[ReportFile]:
     if record.search is None:
         return []
-    figures = {"search": draw_search, "parallel": draw_parallel}
+    drawn = {"search": draw_search, "parallel": draw_parallel}
     files: list[ReportFile] = []
-    for name, draw in figures.items():
-        path = folder / names.ARTIFACT_FIGURES / f"{name}.png"
-        draw(record, record.search, path)
-        files.append(ReportFile(path=path, artifact_dir=names.ARTIFACT_FIGURES))
+    for name, draw in drawn.items():
+        figures = _figures(folder, name, suffixes)
+        draw(record, record.search, *figures)
+        files += [ReportFile(path=path, artifact_dir=names.ARTIFACT_FIGURES) for path in figures]
     return files
 
 

@@ -1,6 +1,6 @@
 """The sheet that all figures are drawn on: fixed fonts, inches, a title, a caption, reproducible bytes.
 
-matplotlib's object interface and its Agg canvas only: no global figure, no display, no user style sheet.
+matplotlib's object interface only: no global figure, no display, no user style sheet.
 """
 
 import textwrap
@@ -37,6 +37,12 @@ SHORT_COMMIT = 7
 MINOR_LABELS = (2.0, 0.5)
 """Decades below which some, and then all, ticks between powers of ten are labelled."""
 
+NOT_SAID: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
+"""What matplotlib would add to a file, by its format."""
+
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -55,6 +61,8 @@ STYLE: dict[str, Any] = {
     "grid.linewidth": 0.5,
     "grid.color": "#dddddd",
     "lines.linewidth": 1.3,
+    # TrueType: some journals refuse the Type 3 fonts that matplotlib puts into a PDF by itself.
+    "pdf.fonttype": 42,
 }
 
 
@@ -119,10 +127,15 @@ class Canvas:
         )
         return self.figure.add_axes(box)
 
-    def save(self, path: Path) -> None:
-        """Write a PNG that depends on the drawing alone: no software version, no date."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
+    def save(self, *paths: Path) -> None:
+        """Write the drawing in the formats that the paths end in: .png, or .pdf of lines and text.
+
+        The files depend on the drawing alone: no software version, no date.
+        """
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kind = path.suffix.removeprefix(".")
+            self.figure.savefig(path, dpi=DPI, format=kind, metadata=NOT_SAID[kind])
 
 
 def logarithmic_y(axes: Axes) -> None:

@@ -43,8 +43,8 @@ DECADE = 10.0
 MAX_BARS = 26
 
 
-def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
-    """Draw the curves of a specification as a PNG."""
+def draw_curves(record: Record, spec: CurvesSpec, *paths: Path) -> None:
+    """Draw the curves of a specification."""
     data = curves_data(record, spec)
     rows = len({panel.metric for panel in data.panels})
     across = len(data.panels) // rows
@@ -93,7 +93,7 @@ def draw_curves(record: Record, spec: CurvesSpec, path: Path) -> None:
             axes.set_title(combination(data.panel_axes, panel.key), fontsize=9)
         left = LEFT + across * panel_width + (across - 1) * gap + KEY_GAP
         draw_key(canvas, looks, left, height - heading - panel_height, panel_height, marks)
-        canvas.save(path)
+        canvas.save(*paths)
 
 
 def _named(data: CurvesData) -> Iterator[tuple[str, Line]]:

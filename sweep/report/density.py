@@ -94,6 +94,6 @@ def widened(nodes: np.ndarray, weights: np.ndarray, unit: float) -> tuple[np.nda
     return unit * np.sinh(x), bumps @ weights
 
 
-def draw_density(record: Record, spec: DensitySpec, path: Path) -> None:
-    """Draw the densities of a specification as a PNG, logarithmic: few large eigenvalues among many."""
-    draw_panels(record, spec, density_data(record, spec), path, log_y=True)
+def draw_density(record: Record, spec: DensitySpec, *paths: Path) -> None:
+    """Draw the densities of a specification, logarithmic: few large eigenvalues among many."""
+    draw_panels(record, spec, density_data(record, spec), *paths, log_y=True)

@@ -80,8 +80,8 @@ def finals_data(record: Record, spec: FinalsSpec, metric: str) -> FinalsData:
     )
 
 
-def draw_finals(record: Record, spec: FinalsSpec, path: Path) -> None:
-    """Draw the finals of a specification, one panel per metric, as a PNG."""
+def draw_finals(record: Record, spec: FinalsSpec, *paths: Path) -> None:
+    """Draw the finals of a specification, one panel per metric."""
     tables = [finals_data(record, spec, metric) for metric in spec.metrics]
     looks = _looks(tables[0])
     marks = _marks(tables)
@@ -99,7 +99,7 @@ def draw_finals(record: Record, spec: FinalsSpec, path: Path) -> None:
             axes = canvas.axes(LEFT + index * (PANEL_WIDTH + GAP), BOTTOM, PANEL_WIDTH, PANEL_HEIGHT)
             _draw_panel(axes, table, spec, looks)
         draw_key(canvas, looks, LEFT + panels + KEY_GAP, BOTTOM, PANEL_HEIGHT, marks)
-        canvas.save(path)
+        canvas.save(*paths)
 
 
 def _spread_note(tables: list[FinalsData], spec: FinalsSpec) -> str:

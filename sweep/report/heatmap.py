@@ -143,14 +143,14 @@ def _present(value: AxisValue | None) -> AxisValue:
     return value
 
 
-def draw_heatmap(record: Record, spec: HeatmapSpec, path: Path) -> None:
-    """Draw the heatmaps of a specification, one per metric, as a PNG."""
+def draw_heatmap(record: Record, spec: HeatmapSpec, *paths: Path) -> None:
+    """Draw the heatmaps of a specification, one per metric."""
     tables = [heatmap_data(record, spec, metric) for metric in spec.metrics]
     with house_style():
-        _draw(record, spec, tables, path)
+        _draw(record, spec, tables, *paths)
 
 
-def _draw(record: Record, spec: HeatmapSpec, tables: Sequence[HeatmapData], path: Path) -> None:
+def _draw(record: Record, spec: HeatmapSpec, tables: Sequence[HeatmapData], *paths: Path) -> None:
     first = tables[0]
     num_panels = len(first.panel_keys)
     in_row = balanced(num_panels, MAX_PANELS_IN_ROW)
@@ -204,7 +204,7 @@ def _draw(record: Record, spec: HeatmapSpec, tables: Sequence[HeatmapData], path
         )
         _draw_colour_bar(canvas, bar, data, label, norm, colours)
     _draw_legend(canvas, entries, columns, blocks_across * block_width, legend)
-    canvas.save(path)
+    canvas.save(*paths)
 
 
 def colour_scale(data: HeatmapData, label: MetricLabel) -> tuple[Normalize, Colormap]:

@@ -94,20 +94,19 @@ def draw_panels(
     record: Record,
     spec: ReportSpec,
     data: PanelsData,
-    path: Path,
-    *,
+    *paths: Path,
     log_y: bool = False,
     in_order: bool = True,
     mark_points: bool = False,
     over_seeds: str = "mean",
 ) -> None:
-    """Draw panels side by side as a PNG.
+    """Draw panels side by side.
 
     Args:
         record: The sweep, for the caption.
         spec: Its title, and the points it selects.
         data: What is drawn.
-        path: The file.
+        paths: The files, see `Canvas.save`.
         log_y: Whether y is logarithmic.
         in_order: Whether colours follow the order of the lines (steps), or only tell them apart (seeds).
         mark_points: Whether points are marked.
@@ -146,7 +145,7 @@ def draw_panels(
         top = (down - 1) * step_height + BOTTOM
         key = [drawn[label] for label in labels]
         draw_legend(canvas, key, right + KEY_GAP, top, LEGEND - KEY_GAP, HEIGHT)
-        canvas.save(path)
+        canvas.save(*paths)
 
 
 def _draw_panel(

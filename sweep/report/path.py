@@ -47,6 +47,6 @@ def _label(seed: int) -> str:
     return f"seed {seed}"
 
 
-def draw_path(record: Record, spec: PathSpec, path: Path) -> None:
-    """Draw the trajectories of a specification as a PNG."""
-    draw_panels(record, spec, path_data(record, spec), path, in_order=False, over_seeds="a line each")
+def draw_path(record: Record, spec: PathSpec, *paths: Path) -> None:
+    """Draw the trajectories of a specification."""
+    draw_panels(record, spec, path_data(record, spec), *paths, in_order=False, over_seeds="a line each")

@@ -84,6 +84,6 @@ def _row(
     return np.array(values) if values else None
 
 
-def draw_profile(record: Record, spec: ProfileSpec, path: Path) -> None:
-    """Draw the profiles of a specification as a PNG."""
-    draw_panels(record, spec, profile_data(record, spec), path, log_y=spec.log_y, mark_points=True)
+def draw_profile(record: Record, spec: ProfileSpec, *paths: Path) -> None:
+    """Draw the profiles of a specification."""
+    draw_panels(record, spec, profile_data(record, spec), *paths, log_y=spec.log_y, mark_points=True)

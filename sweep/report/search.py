@@ -33,7 +33,7 @@ EDGE = 0.965
 """Height, as a share, at which configurations that diverged or failed are drawn."""
 
 
-def draw_search(record: Record, account: Account, path: Path) -> None:
+def draw_search(record: Record, account: Account, *paths: Path) -> None:
     """Draw how the search went: a panel an objective, the front of two, and the importances."""
     with house_style():
         objectives = account.search.objectives
@@ -56,7 +56,7 @@ def draw_search(record: Record, account: Account, path: Path) -> None:
         if len(objectives) == 2:
             _draw_front(panels[2], account)
         _draw_importances(panels[-1], account)
-        canvas.save(path)
+        canvas.save(*paths)
 
 
 def _notes(account: Account) -> list[str]:
@@ -160,7 +160,7 @@ def _draw_importances(axes: Axes, account: Account) -> None:
     axes.legend(loc="lower right")
 
 
-def draw_parallel(record: Record, account: Account, path: Path) -> None:
+def draw_parallel(record: Record, account: Account, *paths: Path) -> None:
     """Draw every complete configuration as a line through its axes and objectives, coloured by the first."""
     trials = [trial for trial in account.trials if trial.is_whole]
     names, objectives = list(account.search.axes), account.search.objectives
@@ -177,7 +177,7 @@ def draw_parallel(record: Record, account: Account, path: Path) -> None:
             blank(axes, "no configuration has completed yet")
         else:
             _draw_lines(axes, account, trials)
-        canvas.save(path)
+        canvas.save(*paths)
 
 
 def _draw_lines(axes: Axes, account: Account, trials: Sequence[Trial]) -> None:

@@ -101,6 +101,6 @@ def _line(label: str, by_seed: list[Sketches], style: LineStyle) -> PanelLine:
     return PanelLine(label=label, x=steps, mean=mean, std=std, style=style)
 
 
-def draw_separation(record: Record, spec: SeparationSpec, path: Path) -> None:
-    """Draw the distances of a specification as a PNG."""
-    draw_panels(record, spec, separation_data(record, spec), path, log_y=spec.log_y, in_order=False)
+def draw_separation(record: Record, spec: SeparationSpec, *paths: Path) -> None:
+    """Draw the distances of a specification."""
+    draw_panels(record, spec, separation_data(record, spec), *paths, log_y=spec.log_y, in_order=False)

@@ -115,8 +115,8 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
     )
 
 
-def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
-    """Draw the eigenvalues of a specification as a PNG."""
+def draw_spectrum(record: Record, spec: SpectrumSpec, *paths: Path) -> None:
+    """Draw the eigenvalues of a specification."""
     data = spectrum_data(record, spec)
     # Four read better as two by two than as three and one.
     across = balanced(len(data.panels), MAX_PANELS_IN_ROW)
@@ -159,7 +159,7 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, path: Path) -> None:
         if data.indices:
             bar = canvas.axes(right + KEY_GAP, bottom, BAR_WIDTH, PANEL_HEIGHT - taken)
             _draw_scale(canvas, bar, data.indices, spec.highlight)
-        canvas.save(path)
+        canvas.save(*paths)
 
 
 def _colours(indices: tuple[int, ...], highlight: int | None) -> list[tuple[float, float, float, float]]:

@@ -1,4 +1,4 @@
-"""Tables like ZS25 tables 1 and 2, as Markdown, CSV and PNG.
+"""Tables like ZS25 tables 1 and 2, as Markdown, CSV and figures.
 
 The best value of each block (each value of the first row axis) is bold, diverged runs are red. A reference
 grid (plain SGD, which has no k and no holdout) fills further columns, see `sweep.report.reference`.
@@ -274,8 +274,8 @@ def table_csv(data: TableData) -> str:
     return csv_text(columns, rows)
 
 
-def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> None:
-    """Draw the table as a PNG, with the rules of a printed table."""
+def draw_table(record: Record, spec: TableSpec, data: TableData, *paths: Path) -> None:
+    """Draw the table with the rules of a printed table."""
     label = metric_label(data.metric)
     headers = _headers(data)
     num_axes = len(data.row_axes)
@@ -334,7 +334,7 @@ def draw_table(record: Record, spec: TableSpec, data: TableData, path: Path) -> 
                     color=_colour(place),
                     fontweight="bold" if place is not None and at in data.best else "normal",
                 )
-        canvas.save(path)
+        canvas.save(*paths)
 
 
 def _colour(place: Pool | None) -> str:

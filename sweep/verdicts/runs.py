@@ -6,7 +6,7 @@ last 1,000 steps needs those. They are read here.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache, partial
 
 from search_spaces.reports import AxisValue
 from sweep import names
@@ -17,6 +17,12 @@ from sweep.stated import last_switch
 from trainers.cell import Cell
 
 SWITCH_AXIS = "switch_step"
+
+KEPT_BYTES = 2**29
+"""Of whole histories so many bytes are kept; others are read again for each claim about them."""
+
+LATEST_KEPT = 4
+"""Of the others the last few stay, a pair that is compared among them."""
 
 
 class Untestable(Exception):
@@ -75,14 +81,38 @@ class Run:
         return found
 
 
+class _Histories:
+    """Whole histories of runs, read when they are asked for and kept as far as there is room.
+
+    Claims go through the same runs in the same order, one claim after the other: if the last ones that were
+    read were kept, each would be gone just before its turn. So the first ones stay, and a few of the others.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._room = KEPT_BYTES
+        self._kept: dict[str, Mapping[str, Series]] = {}
+        self._read = lru_cache(maxsize=LATEST_KEPT)(partial(read_history, record))
+
+    def of(self, outcome: CellOutcome) -> Mapping[str, Series]:
+        """Return the history of a cell's run; nothing of one that has none."""
+        if (run_id := outcome.run_id) is None:
+            return {}
+        if run_id in self._kept:
+            return self._kept[run_id]
+        found = self._read(run_id)
+        size = sum(series.steps.nbytes + series.values.nbytes for series in found.values())
+        if size <= self._room:
+            self._room -= size
+            self._kept[run_id] = found
+        return found
+
+
 def load_runs(record: Record) -> tuple[Run, ...]:
-    """Return a run per grid point; histories are read when they are asked for, once a cell."""
-    histories: dict[str, Callable[[], Mapping[str, Series]]] = {}
+    """Return a run per grid point; histories are read when they are asked for, see `KEPT_BYTES`."""
+    histories = _Histories(record)
     runs: list[Run] = []
     for point, cell_id in enumerate(record.cell_ids):
         outcome = record.outcome(point)
-        if cell_id not in histories:
-            histories[cell_id] = _reader(record, outcome)
         axes = {axis: value_of(record, point, axis) for axis in (*record.axes, GRID_AXIS)}
         runs.append(
             Run(
@@ -91,15 +121,7 @@ def load_runs(record: Record) -> tuple[Run, ...]:
                 seed=int(axes.get(SEED_AXIS) or outcome.params.get(SEED_AXIS, 0)),
                 cell=record.cell(point),
                 outcome=outcome,
-                history=histories[cell_id],
+                history=partial(histories.of, outcome),
             )
         )
     return tuple(runs)
-
-
-def _reader(record: Record, outcome: CellOutcome) -> Callable[[], Mapping[str, Series]]:
-    @cache
-    def read() -> Mapping[str, Series]:
-        return {} if outcome.run_id is None else read_history(record, outcome.run_id)
-
-    return read

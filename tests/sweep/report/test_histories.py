@@ -2,9 +2,10 @@
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,16 +14,17 @@ import pytest
 from search_spaces.reports import CurvesSpec, DensitySpec, LevelsSpec, PathSpec, ProfileSpec, SpectrumSpec
 from sweep import names
 from sweep.errors import LedgerError
-from sweep.export import export_table
+from sweep.export import HISTORY_SCHEMA, history_tables
 from sweep.histories import read_history
 from sweep.ledger import connection
 from sweep.names import Status
 from sweep.notebook import LoadedSweep
-from sweep.record import Record, load_record
+from sweep.record import READ_AHEAD, Record, Series, load_record
 from sweep.report import make_report
 from sweep.report.curve_lines import curves_data
 from sweep.storage.parts import encode_part
 from sweep.thinning import Thinning
+from sweep.verdicts.runs import load_runs
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, grid
 from trainers.errors import ConfigError
@@ -63,6 +65,10 @@ def run_of(record: Record, cell_id: str) -> str:
     return run_id
 
 
+def exported(record: Record) -> pa.Table:
+    return pa.concat_tables([HISTORY_SCHEMA.empty_table(), *history_tables(record)])
+
+
 def every(period: int, stop: int, value: float = 1.0) -> list[tuple[int, float]]:
     return [(step, value) for step in range(0, stop + 1, period)]
 
@@ -74,7 +80,7 @@ def test_an_export_has_every_recorded_point(store: Store) -> None:
     assert (
         len(record.histories([run_of(record, record.cell_ids[0])], ["train/loss"]).popitem()[1].steps) < 500
     )
-    table = export_table(record, histories=True)
+    table = exported(record)
     assert table.column_names == ["cell_id", "series", "step", "value"]
     frame = table.to_pandas()
     assert frame["series"].value_counts().to_dict() == {"train/batch_loss": 9991, "train/loss": 1000}
@@ -89,19 +95,19 @@ def test_an_export_has_every_recorded_point(store: Store) -> None:
 def test_a_run_without_a_history_is_exported_as_far_as_mlflow_has_it(store: Store) -> None:
     points = grid("main", {"seed": [0]})
     cell = StoredCell(metrics={"final/train_loss": 1.0}, histories={"train/loss": [(0, 2.0), (10, 1.0)]})
-    table = export_table(store.record(points, {points[0][2]: cell}), histories=True)
+    table = exported(store.record(points, {points[0][2]: cell}))
     assert table.select(["series", "step", "value"]).to_pylist() == [
         {"series": "train/loss", "step": 0, "value": 2.0},
         {"series": "train/loss", "step": 10, "value": 1.0},
     ]
-    assert export_table(store.record(grid("main", {"seed": [0]}), {}), histories=True).num_rows == 0
+    assert exported(store.record(grid("main", {"seed": [0]}), {})).num_rows == 0
 
 
 def test_of_a_run_that_goes_on_after_its_end_mlflow_has_more(store: Store) -> None:
     record = linked(store, {"train/loss": every(10, 100)}, status=Status.INTERRUPTED)
     run = run_of(record, record.cell_ids[0])
     record.artifacts.put(run, PART, encode_part(history_table({"train/loss": every(10, 50)})))
-    assert export_table(record, histories=True)["step"].to_pylist()[-1] == 100
+    assert exported(record)["step"].to_pylist()[-1] == 100
 
 
 def test_data_frames_have_whole_histories(store: Store) -> None:
@@ -175,7 +181,7 @@ def test_reports_read_each_run_once_and_leave_nothing_behind(
 def test_histories_are_read_in_parallel_in_their_order(store: Store) -> None:
     histories = [{"train/loss": [(0, float(seed))]} for seed in range(10)]
     record = replace(linked(store, *histories), remote=True)
-    assert export_table(record, histories=True)["value"].to_pylist() == [float(seed) for seed in range(10)]
+    assert exported(record)["value"].to_pylist() == [float(seed) for seed in range(10)]
 
 
 def test_a_damaged_history_is_an_error_that_names_the_run(store: Store, tmp_path: Path) -> None:
@@ -203,4 +209,52 @@ def test_runs_of_a_sweep_are_read_without_asking_where_they_are(
     name = linked(store, {"train/loss": every(10, 100)}).name
     record = load_record(store.uri, name)
     monkeypatch.setattr(record.client, "get_run", lambda run_id: pytest.fail(run_id))
-    assert export_table(record, histories=True).num_rows == 11
+    assert exported(record).num_rows == 11
+
+
+@pytest.mark.parametrize(("room", "num_read"), [(2**29, 8), (3 * 11 * 16, 8 + 5), (0, 16)])
+def test_claims_keep_whole_histories_as_far_as_there_is_room(
+    store: Store, monkeypatch: pytest.MonkeyPatch, room: int, num_read: int
+) -> None:
+    record = linked(store, *[{"train/loss": every(10, 100)}] * 8)
+    read: list[str] = []
+
+    def counted(record: Record, run_id: str) -> Mapping[str, Series]:
+        read.append(run_id)
+        return read_history(record, run_id)
+
+    monkeypatch.setattr("sweep.verdicts.runs.read_history", counted)
+    monkeypatch.setattr("sweep.verdicts.runs.KEPT_BYTES", room)
+    runs = load_runs(record)
+    for _ in range(2):
+        for run in runs:
+            assert run.series("train/loss").steps.tolist() == list(range(0, 101, 10))
+    assert len(read) == num_read
+    read.clear()
+    for run in [*runs[-2:]] * 3:
+        assert len(run.history()) == 1
+    assert len(read) <= 2, "a pair that is compared stays"
+
+
+def test_what_is_read_in_parallel_is_read_a_little_ahead(store: Store) -> None:
+    record = replace(linked(store, {"train/loss": every(10, 100)}), remote=True)
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(200):
+            taken.append(number)
+            yield number
+
+    results = record.each(lambda number: number * number, numbers())
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    assert len(taken) <= READ_AHEAD + 3
+    assert list(results) == [number * number for number in range(3, 200)]
+
+
+def test_whoever_has_seen_enough_of_what_is_read_in_parallel_waits_for_little(store: Store) -> None:
+    record = replace(linked(store, {"train/loss": every(10, 100)}), remote=True)
+    read: list[int] = []
+    results = cast("Generator[None]", record.each(read.append, range(200)))
+    next(results)
+    results.close()
+    assert len(read) <= READ_AHEAD + 1
