@@ -105,7 +105,15 @@ class CellRecords:
         run = self._take_up(cell_id, known, entries)
         if wanted.commit is not None:
             manifest = self._manifest(cell_id, *wanted.commit)
-            run = self._add_history(run, manifest, entries)
+            try:
+                run = self._add_history(run, manifest, entries)
+            except StorageDamagedError:
+                # Pruned while it was read: parts that later commits list as one are not kept.
+                newest, _ = self.storage.latest(cell_id)
+                if newest is None or newest == manifest or newest.step < manifest.step:
+                    raise
+                manifest = newest
+                run = self._add_history(run, manifest, entries)
             if manifest.outcome is not None:
                 self._finish(run, manifest, entries)
                 return
