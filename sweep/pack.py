@@ -150,16 +150,18 @@ class Pack:
         self._beat()
         self._origins.pop(index, None)
         own = self._latest(self._ids[index], max_step, report)
-        best = None if own is None else self._state_of(own)
+        best: LaneState | None = None
         if own is not None:
-            self._origins[index] = own
+            self._origins[index], best = own
         for line, start, stop in lines_of(self._cells[index]):
             limit = stop if max_step is None else min(stop, max_step)
             if best is not None and (_has_ended(best) or limit <= best.step):
                 break
-            manifest = self._latest(line, limit, report)
-            if manifest is not None and start < manifest.step and (best is None or manifest.step > best.step):
-                best = relabelled(self._state_of(manifest), self._ids[index])
+            if (left := self._latest(line, limit, report)) is None:
+                continue
+            manifest, state = left
+            if start < manifest.step and (best is None or manifest.step > best.step):
+                best = relabelled(state, self._ids[index])
                 self._origins[index] = manifest
                 break
         return best
@@ -209,21 +211,20 @@ class Pack:
             summary["earlier_attempts"] = self._earlier[index]
         return summary | ({"forked_from": forked_from} if forked_from else {})
 
-    def _state_of(self, manifest: Manifest) -> LaneState:
-        return decode(self._storage.read_checkpoint(manifest))
-
-    def _latest(self, address: str, max_step: int | None, report: Callable[[str], None]) -> Manifest | None:
+    def _latest(
+        self, address: str, max_step: int | None, report: Callable[[str], None]
+    ) -> tuple[Manifest, LaneState] | None:
+        """Return the newest commit whose state can be used, and that state."""
         manifest, problems = self._storage.latest(address, max_step=max_step)
         for problem in problems:
             report(problem)
         if manifest is None:
             return None
         try:
-            self._state_of(manifest)
+            return manifest, decode(self._storage.read_checkpoint(manifest))
         except CheckpointError as error:
             report(f"cell {address}, step {manifest.step}: {error} The previous state is used.")
             return self._latest(address, manifest.step - 1, report) if manifest.step > 0 else None
-        return manifest
 
     @property
     def finished(self) -> bool:
