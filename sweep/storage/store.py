@@ -274,7 +274,7 @@ class Storage:
         return self._verified(part.stored)
 
     def read_parts(self, manifest: Manifest, *, from_step: int = 0) -> pa.Table:
-        """Return the committed history, digests verified, without parts whose rows are all before `from_step`."""
+        """Return the committed history, digests verified, without parts that are all before `from_step`."""
         # A row at the step where a part stops is in the next one, if there is one.
         last = manifest.parts[-1:]
         wanted = [part for part in manifest.parts if part.stop > from_step or part in last]

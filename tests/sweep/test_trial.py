@@ -259,7 +259,8 @@ def test_a_commit_that_took_long_is_followed_by_more_training(
 def test_many_cells_on_a_slow_store_do_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of their commits together take longer than the watchdog waits, each of them does not."""
     put, killed = LocalFiles.put, list[int]()
-    first, *others = (replace(own_cell(tmp_path), seed=seed) for seed in range(9))
+    one = replace(own_cell(tmp_path), phases=(Phase(lr=0.001, until=3),))
+    first, *others = (replace(one, seed=seed) for seed in range(9))
     # What is slow the first time in a process is none of the store's doing.
     result_of({cell_id(first): first}, tmp_path)
 
@@ -269,7 +270,7 @@ def test_many_cells_on_a_slow_store_do_not_hang(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(LocalFiles, "put", slow)
     monkeypatch.setattr("sweep.watchdog.os._exit", killed.append)
-    cells = {cell_id(one): one for one in others}
+    cells = {cell_id(other): other for other in others}
     config = config_of(cells, tmp_path, seconds=60.0) | {"hang_seconds": 2.0}
     (last,) = reports(config, times=1)
     assert [one["status"] for one in last[RESULT_CELLS]] == [Status.COMPLETED] * len(cells)
