@@ -6,6 +6,7 @@ cell's final status is the last thing written, after its files have been read ba
 
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -105,7 +106,15 @@ class CellRecords:
         run = self._take_up(cell_id, known, entries)
         if wanted.commit is not None:
             manifest = self._manifest(cell_id, *wanted.commit)
-            run = self._add_history(run, manifest, entries)
+            try:
+                run = self._add_history(run, manifest, entries)
+            except StorageDamagedError:
+                # Pruned while it was read: parts that later commits list as one are not kept.
+                newest, _ = self.storage.latest(cell_id)
+                if newest is None or newest == manifest or newest.step < manifest.step:
+                    raise
+                manifest = newest
+                run = self._add_history(run, manifest, entries)
             if manifest.outcome is not None:
                 self._finish(run, manifest, entries)
                 return
@@ -144,10 +153,12 @@ class CellRecords:
 
     def _replay(self, run: CellRun, thinning: Thinning) -> None:
         """Bring the choice of points to where an earlier session stopped, without sending."""
-        newest, _ = self.storage.latest(run.cell_id)
-        if newest is not None:
-            table = self.storage.read_parts(newest)
-            thinning.choose(table.filter(compute.field(STEP) < run.recorded_until))
+        for manifest in self.storage.manifests(run.cell_id):
+            # Of one that is damaged the commit before it has the same rows, as far as it goes.
+            with suppress(StorageDamagedError):
+                table = self.storage.read_parts(manifest)
+                thinning.choose(table.filter(compute.field(STEP) < run.recorded_until))
+                return
 
     def _manifest(self, cell_id: str, step: int, attempt: int) -> Manifest:
         try:

@@ -64,7 +64,12 @@ ThreadsOption = Annotated[
     ),
 ]
 CommitOption = Annotated[
-    float, typer.Option("--commit-every", min=0.05, help="Seconds of training between two checkpoints.")
+    float,
+    typer.Option(
+        "--commit-every",
+        min=0.05,
+        help="Seconds of training between two checkpoints; more where the store is slow.",
+    ),
 ]
 FailuresOption = Annotated[
     int,

@@ -5,40 +5,33 @@ No Ray here: a trial (`sweep.trial`) drives it on a cluster and `sweep cell` in 
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pyarrow.compute import field
 
 from sweep.attempts import attempts_of
 from sweep.ends import publish_end
-from sweep.errors import StorageError
 from sweep.forks import fork_at, lines_of
-from sweep.names import (
-    EIGENSPACE_UNCONVERGED,
-    FINAL_PEAK_LOSS,
-    FINAL_STEPS,
-    FINAL_SWITCH_STEP,
-    FINAL_TEST_ACCURACY,
-    FINAL_TRAIN_LOSS,
-)
+from sweep.lane_results import finals_of, joined, table_of
 from sweep.packs import pack_name
-from sweep.storage import Manifest, Storage
+from sweep.storage import Manifest, Storage, Tidying
 from trainers.canonical import cell_id
 from trainers.cell import Cell
 from trainers.checkpoint import LaneState, decode, encode
 from trainers.data import Dataset
 from trainers.errors import CheckpointError
-from trainers.history import TEST_ACCURACY, TRAIN_LOSS, History
 from trainers.lane import OWN_FINALS, Lane
 from trainers.training import Trainer
 
 SECONDS_BETWEEN_LOOKS = 0.25
 """How long is trained between two looks around."""
+
+
+def _unheard() -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +67,8 @@ class Pack:
         environment: Facts about this attempt, recorded with every commit.
         report: Receives a line for each damaged file that was passed over.
         data: The loaded data set, where the caller has it.
+        beat: Called whenever the work has gone on: with every step, and with every cell whose commits are
+            looked at or added to.
     """
 
     def __init__(
@@ -87,15 +82,18 @@ class Pack:
         environment: dict[str, Any] | None = None,
         report: Callable[[str], None] = print,
         data: Dataset | None = None,
+        beat: Callable[[], None] = _unheard,
     ) -> None:
         self._storage = storage
+        self._beat = beat
         self._environment = environment or {}
         self._cells = list(cells)
         self._ids = [cell_id(cell) for cell in cells]
         self._name = pack_name(self._ids)
         self._leaves = [sorted(steps) for steps in leaves] or [[] for _ in cells]
         self._left: list[set[int]] = [set() for _ in cells]
-        self._attempts = [storage.begin_attempt(address) for address in self._ids]
+        self._attempts = [self._begin_attempt(address) for address in self._ids]
+        self._tidying = [Tidying(storage, address) for address in self._ids]
         self.trainer = Trainer(cells, data_folder=data_folder, data=data, device=device)
         self._manifests: list[Manifest | None] = [None] * len(cells)
         self._common: int | None = None
@@ -112,6 +110,10 @@ class Pack:
         for index, steps in enumerate(self._leaves):
             self._left[index].update(step for step in steps if step < self._passed(index))
         self._leave()
+
+    def _begin_attempt(self, address: str) -> int:
+        self._beat()
+        return self._storage.begin_attempt(address)
 
     def _resume(self, report: Callable[[str], None]) -> None:
         """Go on from the newest state that every lane has, its own or one that another cell left."""
@@ -145,24 +147,28 @@ class Pack:
         self, index: int, max_step: int | None, report: Callable[[str], None]
     ) -> LaneState | None:
         """Return the furthest state that a cell can start from, up to `max_step`."""
+        self._beat()
         self._origins.pop(index, None)
         own = self._latest(self._ids[index], max_step, report)
-        best = None if own is None else self._state_of(own)
+        best: LaneState | None = None
         if own is not None:
-            self._origins[index] = own
+            self._origins[index], best = own
         for line, start, stop in lines_of(self._cells[index]):
             limit = stop if max_step is None else min(stop, max_step)
             if best is not None and (_has_ended(best) or limit <= best.step):
                 break
-            manifest = self._latest(line, limit, report)
-            if manifest is not None and start < manifest.step and (best is None or manifest.step > best.step):
-                best = relabelled(self._state_of(manifest), self._ids[index])
+            if (left := self._latest(line, limit, report)) is None:
+                continue
+            manifest, state = left
+            if start < manifest.step and (best is None or manifest.step > best.step):
+                best = relabelled(state, self._ids[index])
                 self._origins[index] = manifest
                 break
         return best
 
     def _adopt(self, index: int, state: LaneState) -> None:
         """Take over the history that belongs to a restored state; another cell's becomes the cell's own."""
+        self._beat()
         origin = self._origins[index]
         if origin.cell_id == self._ids[index]:
             self._manifests[index] = origin
@@ -205,21 +211,20 @@ class Pack:
             summary["earlier_attempts"] = self._earlier[index]
         return summary | ({"forked_from": forked_from} if forked_from else {})
 
-    def _state_of(self, manifest: Manifest) -> LaneState:
-        return decode(self._storage.read_checkpoint(manifest))
-
-    def _latest(self, address: str, max_step: int | None, report: Callable[[str], None]) -> Manifest | None:
+    def _latest(
+        self, address: str, max_step: int | None, report: Callable[[str], None]
+    ) -> tuple[Manifest, LaneState] | None:
+        """Return the newest commit whose state can be used, and that state."""
         manifest, problems = self._storage.latest(address, max_step=max_step)
         for problem in problems:
             report(problem)
         if manifest is None:
             return None
         try:
-            self._state_of(manifest)
+            return manifest, decode(self._storage.read_checkpoint(manifest))
         except CheckpointError as error:
             report(f"cell {address}, step {manifest.step}: {error} The previous state is used.")
             return self._latest(address, manifest.step - 1, report) if manifest.step > 0 else None
-        return manifest
 
     @property
     def finished(self) -> bool:
@@ -230,9 +235,7 @@ class Pack:
         """End a cell where it is, because somebody asks for it; the next commit says so."""
         self.trainer.stop(self._ids.index(cell_id), reason)
 
-    def train(
-        self, seconds: float, *, pauses: Sequence[int] = (), beat: Callable[[], None] | None = None
-    ) -> None:
+    def train(self, seconds: float, *, pauses: Sequence[int] = ()) -> None:
         """Train for about `seconds`, up to one of the steps `pauses`, or until every cell has ended.
 
         The clock has no influence on the numbers: see `Trainer.advance`.
@@ -240,7 +243,6 @@ class Pack:
         Args:
             seconds: Time until the next commit.
             pauses: Steps at which a commit is wanted at once.
-            beat: Called whenever the work has gone on.
         """
         deadline = time.monotonic() + seconds
         last = max(lane.num_steps for lane in self.trainer.lanes)
@@ -250,7 +252,7 @@ class Pack:
             training = [index for index, lane in enumerate(self.trainer.lanes) if lane.outcome is None]
             until = min(deadline, begun + SECONDS_BETWEEN_LOOKS)
             nearest = min([last, *self._next_leaves(start), *ahead])
-            self.trainer.advance(nearest, pause=partial(_is_past, until), beat=beat)
+            self.trainer.advance(nearest, pause=partial(_is_past, until), beat=self._beat)
             elapsed = time.monotonic() - begun
             self._train_seconds += elapsed
             for index in training:
@@ -295,6 +297,7 @@ class Pack:
         return committed
 
     def _commit_lane(self, index: int, lane: Lane) -> Committed:
+        self._beat()
         address, attempt, previous = self._ids[index], self._attempts[index], self._manifests[index]
         state = self.trainer.state(index)
         if previous is None or (previous.outcome is None and (state.step > previous.step or lane.outcome)):
@@ -311,7 +314,7 @@ class Pack:
                     earlier = self._storage.read_parts(previous)
                     history = joined(earlier, history)
                 previous, start = None, 0
-            self._manifests[index] = self._storage.commit(
+            manifest = self._manifests[index] = self._storage.commit(
                 address,
                 attempt=attempt,
                 step=state.step,
@@ -323,10 +326,7 @@ class Pack:
                 summary=self._summary(index, state.step),
             )
             # A lane that leaves its state is ahead of the others: the pack goes on from what all have.
-            needed = self._common if outcome is None else None
-            # The commit is durable. What cannot be removed now goes with the next one, or with `sweep gc`.
-            with suppress(StorageError):
-                self._storage.prune(address, keep=2 if outcome is None else 1, needed=needed)
+            self._tidying[index].after(manifest, needed=self._common)
         self._publish_end(index)
         status = "running" if lane.outcome is None else lane.outcome.status
         return Committed(
@@ -358,40 +358,3 @@ def _has_ended(state: LaneState) -> bool:
 def relabelled(state: LaneState, address: str) -> LaneState:
     """Return another cell's state as the state of the cell `address`, which has not ended there."""
     return replace(state, cell_id=address, scalars={**state.scalars, "outcome": None, OWN_FINALS: {}})
-
-
-def table_of(history: History) -> pa.Table:
-    """Return a history as an Arrow table: step, timestamp_ms, then the series in alphabetical order."""
-    columns: dict[str, pa.Array] = {
-        "step": pa.array(history.steps, pa.int64()),
-        "timestamp_ms": pa.array(history.timestamps_ms, pa.int64()),
-    }
-    for name, values in sorted(history.series.items()):
-        columns[name] = pa.array(values, pa.float64(), from_pandas=False)
-    return pa.table(columns)
-
-
-def joined(earlier: pa.Table, later: pa.Table) -> pa.Table:
-    """Return one history out of two that follow each other, its columns ordered as `table_of` orders them."""
-    table = pa.concat_tables([earlier, later], promote_options="default").combine_chunks()
-    names = [name for name in table.column_names if name not in ("step", "timestamp_ms")]
-    return table.select(["step", "timestamp_ms", *sorted(names)])
-
-
-def finals_of(lane: Lane, step: int) -> dict[str, float]:
-    """Return the final metrics of a lane as they stand."""
-    finals = {FINAL_STEPS: float(step)}
-    last = lane.finals
-    if TRAIN_LOSS in last:
-        finals[FINAL_TRAIN_LOSS] = last[TRAIN_LOSS]
-    if TEST_ACCURACY in last:
-        finals[FINAL_TEST_ACCURACY] = last[TEST_ACCURACY]
-    finals[FINAL_PEAK_LOSS] = lane.detector.peak
-    if lane.refreshes:
-        finals[EIGENSPACE_UNCONVERGED] = lane.unconverged / lane.refreshes
-    last = lane.stages[-1]
-    # A condition that is never met resolves to a step, too; without any the schedule says it all.
-    conditional = bool(lane.switches) or any(stage.condition is not None for stage in lane.stages)
-    if conditional and last.start <= step and last.start < last.stop:
-        finals[FINAL_SWITCH_STEP] = float(last.start)
-    return finals

@@ -7,19 +7,25 @@ missing at the end the next run records (`reconcile`).
 
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
+from sweep.attempts import ending
 from sweep.cell_records import CellRecords
 from sweep.ends import publish_end
 from sweep.errors import LedgerError, StorageError
 from sweep.ledger import CellRun
+from sweep.looking import looks
 from sweep.names import Status
 from sweep.packs import Formed
 from sweep.plain_text import plain_text
+from sweep.storage import Manifest
 from sweep.wanted import SECONDS_BEFORE_START, End, Wanted
 
 FIRST_RETRY_SECONDS = 0.5
 LONGEST_RETRY_SECONDS = 15.0
+
+SECONDS_BETWEEN_LINES = 10.0
+"""How long the store is read before that is said, and between two lines."""
 
 LOST_REASON = "its driver was lost"
 
@@ -36,6 +42,7 @@ class Recorder:
         self._wanted: dict[str, Wanted] = {}
         self._refused: dict[str, str] = {}
         self._committed: dict[str, int] = {}
+        self._ends: dict[str, Status] = {}
         self._packs: dict[str, Formed] = {}
         self._busy: str | None = None
         self._away: str | None = None
@@ -148,7 +155,13 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join()
 
-    def reconcile(self, cell_ids: Collection[str]) -> set[str]:
+    def reconcile(
+        self,
+        cell_ids: Collection[str],
+        *,
+        stop: Callable[[], bool] = bool,
+        say: Callable[[str], None] | None = None,
+    ) -> set[str]:
         """Make MLflow agree with the store after a crash; call before `start`.
 
         An outcome that was committed and not recorded is queued, and told to longer runs; a run that a lost
@@ -156,35 +169,52 @@ class Recorder:
 
         Args:
             cell_ids: The plan's cells, without those that another driver is running now.
+            stop: Whether somebody asks to stop: then the store is not asked for the cells that are left.
+                Default: nobody does.
+            say: Is given a line now and then where the store takes long.
 
         Returns:
-            The cells that need no training: ended in MLflow, or in the store.
+            The cells that need no training: ended in MLflow, or in the store as far as that was looked at.
 
         Raises:
             LedgerError: MLflow does not answer; may be repeated.
             StorageError: Likewise the store.
         """
-        done: set[str] = set()
+        done, left = set[str](), list[str]()
         for cell_id in cell_ids:
             run = self._records.run_of(cell_id)
-            if run is not None and run.status.ended:
-                done.add(cell_id)
-                if run.run_status != run.status.mlflow_status:
-                    self._records.end(run, run.status, run.reason)
+            if run is None or not run.status.ended:
+                left.append(cell_id)
                 continue
-            newest, _ = self._records.storage.latest(cell_id)
-            if newest is not None:
-                self._committed[cell_id] = newest.step
-                attempt = newest.summary.get("environment", {})
-                if attempt.get("lanes", 1) > 1 and "pack" in attempt:
-                    self._packs[cell_id] = Formed(name=attempt["pack"], lanes=attempt["lanes"])
-            if newest is not None and newest.outcome is not None:
+            done.add(cell_id)
+            if run.run_status != run.status.mlflow_status:
+                self._records.end(run, run.status, run.reason)
+        told = time.monotonic()
+        found = looks(left, self._records.storage.latest, is_over=stop)
+        for number, (cell_id, (newest, _)) in enumerate(found, start=1):
+            if self._settle(cell_id, newest):
                 done.add(cell_id)
-                publish_end(self._records.storage, self._records.describe(cell_id)[0], newest)
-                self.submit(cell_id, step=newest.step, attempt=newest.attempt)
-            elif run is not None and run.status is Status.RUNNING:
-                self._records.end(run, Status.INTERRUPTED, LOST_REASON)
+            if say is not None and time.monotonic() - told > SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                say(f"reading what the store holds of cells that have not ended: {number} of {len(left)}")
         return done
+
+    def _settle(self, cell_id: str, newest: Manifest | None) -> bool:
+        """Make MLflow agree with the newest commit of a cell; returns whether the cell has ended with it."""
+        if newest is not None:
+            self._committed[cell_id] = newest.step
+            attempt = newest.summary.get("environment", {})
+            if attempt.get("lanes", 1) > 1 and "pack" in attempt:
+                self._packs[cell_id] = Formed(name=attempt["pack"], lanes=attempt["lanes"])
+        run = self._records.run_of(cell_id)
+        if newest is not None and newest.outcome is not None:
+            publish_end(self._records.storage, self._records.describe(cell_id)[0], newest)
+            self._ends[cell_id] = ending(newest)[0]
+            self.submit(cell_id, step=newest.step, attempt=newest.attempt)
+            return True
+        if run is not None and run.status is Status.RUNNING:
+            self._records.end(run, Status.INTERRUPTED, LOST_REASON)
+        return False
 
     def admit(self, runs: Mapping[str, CellRun], cell_ids: Collection[str]) -> set[str]:
         """Take on further cells while recording; see `reconcile`.
@@ -200,6 +230,11 @@ class Recorder:
     def committed(self) -> Mapping[str, int]:
         """The step of the newest commit of each cell that has one, as `reconcile` found them."""
         return self._committed
+
+    @property
+    def ends(self) -> Mapping[str, Status]:
+        """How the cells ended whose end `reconcile` found in the store and not in MLflow."""
+        return self._ends
 
     @property
     def packs(self) -> Mapping[str, Formed]:

@@ -36,7 +36,7 @@ class RunOptions:
         cpus: CPUs of a Ray started here; `None` is all.
         cpus_per_trial: CPUs and torch threads of a trial.
         gpus_per_trial: GPUs of a trial, fractions allowed.
-        commit_seconds: Training time between two checkpoints.
+        commit_seconds: Training time between two checkpoints; a trial takes longer where they take long.
         lanes: How many cells a trial trains together; `sweep.lanes.AUTO` for what the GPU has room for.
         max_failures: How often in a row a trial that fails is tried again; progress begins a new row.
         hang_seconds: A trial whose work stands still for so long is ended, and tried again like a failed one.

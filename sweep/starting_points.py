@@ -5,9 +5,9 @@ and no more; `sweep.pack` reads the states themselves.
 """
 
 from collections.abc import Mapping
-from functools import cache
 
 from sweep.forks import lines_of
+from sweep.looking import looks
 from sweep.storage import Storage
 from trainers.cell import Cell
 
@@ -29,13 +29,16 @@ def starting_points(
     """
     if lanes == 1:
         return committed
-    steps_of = cache(storage.steps)
+    lines = {cell_id: lines_of(cell) for cell_id, cell in cells.items()}
+    # Cells that share a prefix share its line.
+    distinct = dict.fromkeys(line for found in lines.values() for line, _, _ in found)
+    steps = dict(looks(distinct, storage.steps))
 
-    def left(cell: Cell) -> int:
+    def left(cell_id: str) -> int:
         """Return the furthest step at which another cell has left a state for this one."""
-        for line, start, stop in lines_of(cell):
-            if usable := [step for step in steps_of(line) if start < step <= stop]:
-                return max(usable)
-        return 0
+        usable = [
+            step for line, start, stop in lines[cell_id] for step in steps[line] if start < step <= stop
+        ]
+        return max(usable, default=0)
 
-    return {cell_id: max(committed.get(cell_id, 0), left(cell)) for cell_id, cell in cells.items()}
+    return {cell_id: max(committed.get(cell_id, 0), left(cell_id)) for cell_id in cells}

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from search_spaces import Space
-from sweep.attempts import ending
 from sweep.cell_records import CellRecords
 from sweep.claims import Claims
 from sweep.errors import LedgerError, StorageError
@@ -187,7 +186,8 @@ class SweepRun:
                 runs=known,
             )
         )
-        done = recorder.reconcile([cell_id for cell_id in self._plan.cells if cell_id not in theirs])
+        ours = [cell_id for cell_id in self._plan.cells if cell_id not in theirs]
+        done = recorder.reconcile(ours, stop=self._stop.asked, say=self._say)
         # Each is tried once by one command: a cell that failed is not tried again while waiting for others.
         first = self._ledger.requests(self._sweep).first
         missing = in_wished_order(
@@ -221,7 +221,7 @@ class SweepRun:
         recorder.start()
         try:
             if (missing or more) and not self._stop.asked():
-                progress = self._progress(known, missing, done, recorder.committed)
+                progress = self._progress(known, missing, done, recorder)
                 like = self._space.base if more else None
                 self._training.train(missing, recorder, progress, self._guide, like=like, first=looked.first)
             self._tried.update(missing)
@@ -246,23 +246,18 @@ class SweepRun:
         known: Mapping[str, CellRun],
         missing: Sequence[str],
         done: Collection[str],
-        committed: Mapping[str, int],
+        recorder: Recorder,
     ) -> Progress:
         """Return how it stands, what has ended in the store and is not recorded yet counted as ended."""
-        cells = self._plan.cells
+        cells, committed = self._plan.cells, recorder.committed
         statuses = {
             cell_id: known[cell_id].status if has_ended(known.get(cell_id)) else Status.PENDING
             for cell_id in cells
         }
-        for cell_id in done:
-            if not statuses[cell_id].ended:
-                newest, _ = self._storage.latest(cell_id)
-                assert newest is not None, "it was found there"
-                statuses[cell_id] = ending(newest)[0]
         return Progress(
             name=self._sweep.name,
             total_steps=sum(cells[cell_id].num_steps for cell_id in (*missing, *done)),
-            statuses=statuses,
+            statuses={**statuses, **recorder.ends},
             steps_before={cell_id: committed[cell_id] for cell_id in missing if cell_id in committed}
             | {cell_id: cells[cell_id].num_steps for cell_id in done},
         )

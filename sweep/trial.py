@@ -35,6 +35,13 @@ SECONDS_FOR_STORE = 600.0
 
 SECONDS_BETWEEN_TRIES = 5.0
 
+TRAINING_PER_COMMIT = 10.0
+"""For so many times as long as a commit took is trained until the next one: many lanes and a slow store are
+to delay the training little."""
+
+LONGEST_STRETCH_SECONDS = 60.0
+"""For no longer than this because of that: a kill costs so much, and a clean stop takes so long."""
+
 FIRST_LOOK_FOR_STOPS_SECONDS = 0.1
 LAST_LOOK_FOR_STOPS_SECONDS = 1.0
 """How soon after a commit, which may lead to a decision, a worker looks for marks; then less often."""
@@ -63,7 +70,7 @@ class PackTrial(tune.Trainable):
         sweep: Run id of the sweep, which may ask for cells to be stopped.
         storage: Place of the checkpoint store.
         data_folder: Where data sets are kept.
-        seconds: Training time between two commits.
+        seconds: Training time between two commits; longer where commits take long (`TRAINING_PER_COMMIT`).
         hang_seconds: How long the work may stand still before this process is ended.
         threads: Torch threads.
         gpu: Whether to train on the first GPU that Ray made visible.
@@ -80,6 +87,7 @@ class PackTrial(tune.Trainable):
         self._problems: list[str] = []
         self._opened: Storage | None = None
         self._away_since = None
+        self._commit_seconds = 0.0
         self._cells = [cell_from_json(values) for values in config["cells"]]
         self._ids: list[str] = list(config["ids"])
         self._watchdog = Watchdog(config["hang_seconds"], self._leave_note)
@@ -161,19 +169,24 @@ class PackTrial(tune.Trainable):
             self._pack = self._build()
         self._stop_cells(self._pack)
         # Only now: however long the store takes to list its marks, something is trained.
-        deadline = time.monotonic() + float(self.config["seconds"])
+        deadline = time.monotonic() + self._seconds_to_train
         look = FIRST_LOOK_FOR_STOPS_SECONDS
         while not self._pack.finished and (left := deadline - time.monotonic()) > 0:
-            self._pack.train(
-                min(left, look),
-                pauses=self.config["pauses"],
-                beat=self._watchdog.beat,
-            )
+            self._pack.train(min(left, look), pauses=self.config["pauses"])
             self._stop_cells(self._pack)
             look = min(2 * look, LAST_LOOK_FOR_STOPS_SECONDS)
             if self._pack.trainer.step in self.config["pauses"]:
                 break
-        return self._pack.commit()
+        begun = time.monotonic()
+        committed = self._pack.commit()
+        self._commit_seconds = time.monotonic() - begun
+        return committed
+
+    @property
+    def _seconds_to_train(self) -> float:
+        """How long is trained until the next commit."""
+        enough = min(TRAINING_PER_COMMIT * self._commit_seconds, LONGEST_STRETCH_SECONDS)
+        return max(float(self.config["seconds"]), enough)
 
     def _require_planned(self) -> None:
         """See that the cells are here what they were to the driver.
@@ -219,6 +232,7 @@ class PackTrial(tune.Trainable):
             environment=collect_environment(device=device, threads=config["threads"]),
             report=self._problems.append,
             data=self._dataset(self._cells[0], Path(config["data_folder"])),
+            beat=self._watchdog.beat,
         )
 
     def _dataset(self, cell: Cell, folder: Path) -> Dataset:

@@ -1,4 +1,4 @@
-"""Which files of a cell its newer commits make superfluous."""
+"""Which commits of a cell are kept, and which of its files these make superfluous."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,39 @@ from sweep.storage.layout import attempt_in, checkpoint_in, commit_in, manifest_
 from sweep.storage.manifest import Manifest
 
 
+def kept_of(readable: Sequence[Manifest], *, keep: int, needed: int | None) -> list[Manifest]:
+    """Return the commits that are kept; one may be there twice.
+
+    They are those of the latest steps, and those of the latest attempt and before it: where files of the
+    former are damaged, an attempt begins at an earlier step. So is the commit of the step `needed`.
+
+    Args:
+        readable: A cell's manifests that can be read, at least one, newest first.
+        keep: How many of the newest are kept.
+        needed: A step whose commit is kept.
+    """
+    latest = _latest_of(readable)
+    return [
+        *readable[:keep],
+        *[one for one in readable if one.attempt == latest.attempt][:keep],
+        *[one for one in readable if one.step <= latest.step][:keep],
+        *[one for one in readable if one.step == needed][:1],
+    ]
+
+
+def _latest_of(readable: Sequence[Manifest]) -> Manifest:
+    """Return the newest commit of the latest attempt."""
+    return max(readable, key=lambda one: (one.attempt, one.step))
+
+
 def superfluous(
     files: Files, cell_id: str, readable: Sequence[Manifest], *, keep: int, needed: int | None
 ) -> dict[str, int]:
-    """Return the files that the newest `keep` readable commits make superfluous, with their sizes.
+    """Return the files that the commits which are kept (`kept_of`) make superfluous, with their sizes.
 
-    The newest are those of the latest steps, and those of the latest attempt and before it: where files
-    of the former are damaged, an attempt begins at an earlier step. Parts that a kept manifest lists
-    stay. Files of a commit that is being written (of a later step, or a later attempt than the newest
-    kept one) stay too, and so does the commit of the step `needed`. Once the cell has ended, parts that
-    nothing lists are removed.
+    Parts that a kept manifest lists stay. Files of a commit that is being written (of a later step, or a
+    later attempt than the newest kept one) stay too. Once the cell has ended, parts that nothing lists are
+    removed.
 
     Args:
         files: The store's.
@@ -27,13 +50,8 @@ def superfluous(
     """
     if not readable:
         return {}
-    newest, latest = readable[0], max(readable, key=lambda one: (one.attempt, one.step))
-    kept = [
-        *readable[:keep],
-        *[one for one in readable if one.attempt == latest.attempt][:keep],
-        *[one for one in readable if one.step <= latest.step][:keep],
-        *[one for one in readable if one.step == needed][:1],
-    ]
+    newest, latest = readable[0], _latest_of(readable)
+    kept = kept_of(readable, keep=keep, needed=needed)
     oldest = min(kept, key=lambda one: (one.step, one.attempt))
     ended = newest.outcome is not None
     listed = {file for manifest in kept for file in manifest.files}

@@ -4,7 +4,7 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from sweep.errors import StorageDamagedError, StorageError, StorageUnavailableError
 from sweep.storage.files import INTACT, Files, below, open_files, public_place
+from sweep.storage.joining import num_to_join
 from sweep.storage.layout import (
     attempt_in,
     checkpoint_file,
@@ -23,7 +24,7 @@ from sweep.storage.layout import (
     root_of,
 )
 from sweep.storage.manifest import Manifest, Part, StoredFile, decode_manifest, encode_manifest
-from sweep.storage.parts import decode_part, encode_part, join_parts
+from sweep.storage.parts import decode_part, encode_part, join_parts, normalised
 from sweep.storage.pruning import superfluous
 from sweep.storage.stop_marks import StopMarks
 
@@ -115,9 +116,12 @@ class Storage:
         for folder in ("checkpoints", "history", "manifests"):
             for name, _ in self._files.names(f"{root_of(cell_id)}/{folder}"):
                 highest = max(highest, attempt_in(name))
-        for name, _ in self._files.names(f"{root_of(cell_id)}/attempts"):
-            highest = max(highest, reservation_in(name))
-        return highest + 1
+        return max(highest, self._last_reserved(cell_id)) + 1
+
+    def _last_reserved(self, cell_id: str) -> int:
+        """Return the highest attempt number that was reserved, 0 for none."""
+        names = self._files.names(f"{root_of(cell_id)}/attempts")
+        return max((reservation_in(name) for name, _ in names), default=0)
 
     def commit(
         self,
@@ -141,7 +145,8 @@ class Storage:
             checkpoint: The state; `None` keeps that of `previous` where its step is the same, else none.
             part: The history since `previous`, or the whole history where `previous` is `None`.
             start: First step of the part; where `previous` ended (or 0) when left out.
-            previous: The commit that this one goes on from; its parts are listed again.
+            previous: The commit that this one goes on from; its parts are listed again. Those at
+                the end that have become many and short are written again, as one with `part` (`joining`).
             outcome: How the cell ended (`status`, `reason`), when it did.
             summary: Finals so far and further facts, JSON values.
 
@@ -150,6 +155,7 @@ class Storage:
 
         Raises:
             StorageError: Something could not be written; the previous commit is still the newest.
+            StorageDamagedError: A part that was to be written again is missing or altered.
         """
         parts = previous.parts if previous else ()
         stored = previous.checkpoint if previous and previous.step == step else None
@@ -168,6 +174,9 @@ class Storage:
                 raise StorageError(
                     f"storage: cell {cell_id}: the history ends at step {end} and goes on at {start}."
                 )
+            if parts and (joined := num_to_join(parts, step)):
+                earlier, parts = parts[-joined:], parts[:-joined]
+                start, part = earlier[0].start, join_parts([*self._tables(earlier), normalised(part)])
             data = encode_part(part)
             file = part_file(cell_id, start, step, attempt, ends=outcome is not None)
             listed = StoredFile.of(file, data)
@@ -265,9 +274,14 @@ class Storage:
         return self._verified(part.stored)
 
     def read_parts(self, manifest: Manifest, *, from_step: int = 0) -> pa.Table:
-        """Return the committed history, digests verified, without the parts that end before `from_step`."""
-        wanted = [part for part in manifest.parts if part.stop >= from_step]
-        return join_parts([decode_part(self.read_part(part), part.stored.file) for part in wanted])
+        """Return the committed history, digests verified, without parts that are all before `from_step`."""
+        # A row at the step where a part stops is in the next one, if there is one.
+        last = manifest.parts[-1:]
+        wanted = [part for part in manifest.parts if part.stop > from_step or part in last]
+        return join_parts(self._tables(wanted))
+
+    def _tables(self, parts: Sequence[Part]) -> list[pa.Table]:
+        return [decode_part(self.read_part(part), part.stored.file) for part in parts]
 
     def prune(self, cell_id: str, keep: int = 2, *, needed: int | None = None) -> int:
         """Remove what is `superfluous`; returns the bytes freed."""
@@ -289,16 +303,32 @@ class Storage:
             The bytes freed.
         """
         manifests = list(self.manifests(cell_id))
-        own = f"{root_of(cell_id)}/"
         gone = [manifest for manifest in manifests if manifest.step == step and not manifest.points_elsewhere]
-        kept = {file for manifest in manifests if manifest not in gone for file in manifest.files}
-        files = {file for manifest in gone for file in manifest.files if file.startswith(own)}
         sizes = dict(self._files.sizes(root_of(cell_id)))
-        # Manifests go first: one without its files would be reported as damaged.
-        doomed = [*(manifest.file for manifest in gone), *sorted(files - kept)]
+        doomed = _only_in(gone, [manifest for manifest in manifests if manifest not in gone])
         for file in doomed:
             self._files.delete(file)
         return sum(sizes.get(file, 0) for file in doomed)
+
+    def remove(self, gone: Collection[Manifest], kept: Collection[Manifest]) -> None:
+        """Remove commits of a cell, with the files that none of those that are kept lists.
+
+        The caller knows both, so nothing is listed or read for it, unless parts are to go that have become
+        one (`joining`). These stay where a later attempt has begun: it may go on from a commit that lists
+        them, if the caller is a worker that was cut off. They go when the cell ends.
+
+        Args:
+            gone: The commits, all of one cell.
+            kept: Those that stay, at least the newest.
+        """
+        doomed = _only_in(gone, kept)
+        parts = {part.stored.file for manifest in gone for part in manifest.parts}
+        if not parts.isdisjoint(doomed):
+            newest = max(kept, key=lambda one: one.attempt)
+            if self._last_reserved(newest.cell_id) > newest.attempt:
+                doomed = [file for file in doomed if file not in parts]
+        for file in doomed:
+            self._files.delete(file)
 
     def delete(self, cell_id: str) -> int:
         """Remove all that is stored of a cell; returns the bytes freed."""
@@ -335,6 +365,14 @@ class Storage:
                 f"({stored.size} bytes)."
             )
         return data
+
+
+def _only_in(gone: Collection[Manifest], kept: Collection[Manifest]) -> list[str]:
+    """Return the files of a cell's commits that go, without what others list that stay, or of other cells."""
+    listed = {file for manifest in kept for file in manifest.files}
+    own = [file for one in gone for file in one.files if file.startswith(f"{root_of(one.cell_id)}/")]
+    # Manifests go first: one without its files would be reported as damaged.
+    return [*(one.file for one in gone), *sorted({*own} - listed)]
 
 
 def _format_of(data: bytes) -> Any:

@@ -11,7 +11,8 @@ import torch
 
 from sweep.errors import StorageError
 from sweep.forks import fork_at
-from sweep.pack import Pack, finals_of
+from sweep.lane_results import finals_of
+from sweep.pack import Pack
 from sweep.packs import make_packs, pack_name
 from sweep.reopening import reopen_stored
 from sweep.starting_points import starting_points
@@ -390,9 +391,3 @@ def test_the_switch_of_a_schedule_with_a_condition_is_where_its_last_stage_began
     while not pack.finished and pack.trainer.step < stop:
         pack.train(60.0, pauses=[stop])
     assert finals_of(pack.trainer.lanes[0], pack.trainer.step).get("final/switch_step") == expected
-
-
-def test_a_watchdog_hears_of_every_step(tmp_path: Path, data: Dataset) -> None:
-    pack, beats = Pack([CELLS["late"]], Storage.open(tmp_path), data_folder=Path("unused"), data=data), []
-    pack.train(1e9, beat=lambda: beats.append(pack.trainer.step))
-    assert pack.finished and len(beats) == STEPS

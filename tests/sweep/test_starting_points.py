@@ -1,10 +1,11 @@
 """Where cells can begin, by the names of what is stored: packs are of cells that begin at one step."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from sweep.forks import fork_at
+from sweep.forks import fork_at, lines_of
 from sweep.packs import make_packs
 from sweep.starting_points import starting_points
 from sweep.storage import Storage
@@ -56,3 +57,20 @@ def test_a_cell_with_a_state_is_not_beside_one_that_begins_anew(storage: Storage
         leave(storage, cell(sgd(step), seed=seed), step)
     begins = starting_points(cells, storage, {}, lanes=4)
     assert make_packs(cells, {}, lanes=4, begins=begins) == [("0", "1"), ("2",), ("3",)]
+
+
+def test_each_line_is_looked_at_once_and_several_at_a_time(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = {str(seed): cell(sgd(30), bulk(60 + seed), seed=seed % 8) for seed in range(16)}
+    lines = {line for one in cells.values() for line, _, _ in lines_of(one)}
+    together, looked, steps = threading.Barrier(8), list[str](), Storage.steps
+
+    def waiting(store: Storage, line: str) -> list[int]:
+        looked.append(line)
+        together.wait(60.0)
+        return steps(store, line)
+
+    monkeypatch.setattr(Storage, "steps", waiting)
+    starting_points(cells, storage, {}, lanes=2)
+    assert len(lines) == 16 and sorted(looked) == sorted(lines)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,12 +17,13 @@ import pytest
 from sweep.errors import StorageError
 from sweep.forks import plan_sharing
 from sweep.names import Status
+from sweep.pack import Committed, Pack
 from sweep.pack_events import PackEvents
 from sweep.packs import pack_of
 from sweep.storage import Storage
 from sweep.storage.files import LocalFiles, _write_error
 from sweep.storage.stop_marks import StopMarks
-from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_PROBLEMS, PackTrial
+from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_PROBLEMS, TRAINING_PER_COMMIT, PackTrial
 from trainers import canonical
 from trainers.canonical import cell_id
 from trainers.cell import Cell, Phase, Probe
@@ -230,3 +232,46 @@ def test_a_process_that_has_lost_its_gpu_gets_no_other_pack(
             trial.step()
     else:
         assert "illegal memory access" in trial.step()[RESULT_FAILURE]
+
+
+@pytest.mark.parametrize("longest", [60.0, 0.0])
+def test_a_commit_that_took_long_is_followed_by_more_training(
+    longest: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, taken = Pack.commit, 0.1
+
+    def slow(pack: Pack) -> list[Committed]:
+        time.sleep(taken)
+        return commit(pack)
+
+    monkeypatch.setattr(Pack, "commit", slow)
+    monkeypatch.setattr("sweep.trial.LONGEST_STRETCH_SECONDS", longest)
+    cell = replace(own_cell(tmp_path), phases=(Phase(lr=0.001, until=10**6),), probes=())
+    trained = [0.0]
+    for _ in reports(config_of({cell_id(cell): cell}, tmp_path, seconds=0.05), times=2):
+        newest, _ = Storage.open(tmp_path / "storage").latest(cell_id(cell))
+        assert newest is not None
+        trained.append(newest.summary["environment"]["train_seconds"])
+    _, second = (after - before for before, after in pairwise(trained))
+    assert (second > 0.8 * TRAINING_PER_COMMIT * taken) == (longest > 0)
+
+
+def test_many_cells_on_a_slow_store_do_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of their commits together take longer than the watchdog waits, each of them does not."""
+    put, killed = LocalFiles.put, list[int]()
+    one = replace(own_cell(tmp_path), phases=(Phase(lr=0.001, until=3),))
+    first, *others = (replace(one, seed=seed) for seed in range(9))
+    # What is slow the first time in a process is none of the store's doing.
+    result_of({cell_id(first): first}, tmp_path)
+
+    def slow(files: LocalFiles, path: str, data: bytes) -> None:
+        time.sleep(0.1)
+        put(files, path, data)
+
+    monkeypatch.setattr(LocalFiles, "put", slow)
+    monkeypatch.setattr("sweep.watchdog.os._exit", killed.append)
+    cells = {cell_id(other): other for other in others}
+    config = config_of(cells, tmp_path, seconds=60.0) | {"hang_seconds": 2.0}
+    (last,) = reports(config, times=1)
+    assert [one["status"] for one in last[RESULT_CELLS]] == [Status.COMPLETED] * len(cells)
+    assert killed == []
