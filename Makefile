@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 FAULT_SEEDS ?= 3
 
-PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+PIP_INSTALL = "$(VENV)/bin/python" -m pip install --quiet --disable-pip-version-check --timeout 60 --retries 10 --no-compile -c constraints.txt
 # pip installs one package after the other, and most bytes are torch's. Those go on beside the rest, and what either
 # of the two could not do, or left to the other, is done and said by the call that follows them.
 TORCH = $(shell sed -n $(if $(filter Linux/x86_64,$(shell uname -s)/$(shell uname -m)),-e '/^nvidia-/p' -e '/^triton=/p') \

@@ -48,9 +48,9 @@ def artifact_location(root: Path, name: str, *, limited: bool) -> str:
 
 
 def name_of_deleted(name: str, run_id: str) -> str:
-    """Return what a deleted sweep's experiment is called from now on, so that the name is free."""
-    when = f" (deleted {time.strftime('%Y-%m-%d %H:%M:%S')})"
-    if len(name) + len(when) > NAME_LENGTH:
-        mark = f"~{run_id[:8]}"
-        name = name[: NAME_LENGTH - len(mark) - len(when)] + mark
-    return name + when
+    """Return what a deleted sweep's experiment is called from now on, so that the name is free.
+
+    Sweeps of one name may be deleted within a second, so their own run is named too.
+    """
+    when = f" (deleted {time.strftime('%Y-%m-%d %H:%M:%S')}, run {run_id[:8]})"
+    return name[: NAME_LENGTH - len(when)] + when

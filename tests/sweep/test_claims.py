@@ -93,8 +93,8 @@ def test_one_that_is_choosing_is_waited_for(ledger: Ledger, leases: ExitStack) -
     lease = leases.enter_context(Lease.acquire(ledger, slow))
     ledger.write_ticket(slow, f"{lease.epoch}:{CHOOSING}")
     second = claims(ledger, begin(ledger, "second", 0.1), leases)
-    threading.Timer(0.5, ledger.write_ticket, (slow, f"{lease.epoch}:1")).start()
     begun = time.monotonic()
+    threading.Timer(0.5, ledger.write_ticket, (slow, f"{lease.epoch}:1")).start()
     found = second.others([A])
     assert time.monotonic() - begun > 0.4
     # Both have number 1; the parent runs' ids decide.

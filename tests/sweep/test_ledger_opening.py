@@ -38,7 +38,7 @@ def test_a_server_that_is_not_there_is_said_so_at_once() -> None:
     with pytest.raises(LedgerUnavailableError, match="does not answer") as away:
         Ledger.open(f"http://127.0.0.1:{port}")
     assert away.value.transient, "it may come back"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60, "MLflow by itself would try for minutes"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_is_no_database_is_said_at_once(content: bytes | None, said: str, t
         with pytest.raises(LedgerUnavailableError, match=said):
             Ledger.open(f"sqlite:///{path}", create=create)
         # MLflow by itself would try again for most of an hour.
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60
     assert content is None or path.read_bytes() == content
 
 

@@ -79,7 +79,7 @@ def test_where_nothing_listens_there_is_no_ray(monkeypatch: pytest.MonkeyPatch) 
     begun = time.monotonic()
     with pytest.raises(ClusterError, match=r"no Ray at 192\.0\.2\.1:6379"):
         require_reachable("192.0.2.1:6379")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize(
