@@ -24,6 +24,7 @@ from sweep.invocation import hint
 from sweep.ledger import Ledger, Sweep
 from sweep.ledger.connection import translated
 from sweep.ledger.fence import Fence
+from sweep.ledger.runs import is_deleted
 from sweep.names import PARAM_LEASE_PREFIX, TAG_LEASE_BEAT, TAG_LEASE_RELEASED
 
 RENEW_SECONDS = 2.0
@@ -231,7 +232,13 @@ class Lease:
 
     def _look(self) -> None:
         begun = seconds_since_boot()
-        epochs = _epochs(self._ledger.parent_run(self._sweep).data.params)
+        run = self._ledger.parent_run(self._sweep)
+        if is_deleted(run):
+            raise LedgerError(
+                f"the run of sweep {self._sweep.name!r} was deleted in MLflow while it went on. Restore it "
+                "there, or start the sweep anew with `sweep run`; what was trained is in the store."
+            )
+        epochs = _epochs(run.data.params)
         if max(epochs) > self.epoch:
             self._taken_by = epochs[max(epochs)]
         else:

@@ -103,9 +103,10 @@ def require_reachable(address: str | None) -> None:
     if address.startswith(("http://", "https://")):
         host = urlsplit(address).hostname
         raise ClusterError(
-            f"--address: {address} is a cluster's dashboard, for `sweep submit` and `sweep resume`; expected "
-            f"the address of its control store (GCS), such as {host}:{GCS_PORT}, or auto on one of its "
-            "nodes.",
+            f"--address: {address} is a cluster's dashboard, for `sweep submit` and `sweep resume`, which "
+            "run failed cells again with all else that is missing (alone: `sweep resume` with --cell); "
+            f"expected the address of its control store (GCS), such as {host}:{GCS_PORT}, or auto on "
+            "one of its nodes.",
             transient=False,
         )
     host, _, port = address.rpartition("://")[2].rpartition(":")

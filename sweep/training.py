@@ -245,10 +245,11 @@ class Training:
                 first = asked.first
                 self._say(f"from now on first: {', '.join(first or ['what the plan has first'])}")
                 events.prefer(in_wished_order(self._plan, list(self._plan.cells), first or (), self._say))
+            self._spending.keep()
+            # Last: where the store is away all else goes on.
             for cell_id in asked.cells - marked:
                 self._storage.stops(self._sweep.run_id).put(cell_id, "as `sweep stop --cell` asked")
                 marked.add(cell_id)
-            self._spending.keep()
 
         return _Watch(look, self._stop, display)
 
@@ -308,11 +309,10 @@ class _Watch:
             try:
                 self._look()
             except (LedgerError, StorageError) as error:
-                if error.transient:
-                    # MLflow or the store is away; the recorder waits for it, and so does a request to stop.
-                    continue
-                self._fail(error)
-                return
+                if isinstance(error, LedgerError) and not error.transient:
+                    self._fail(error)
+                    return
+                # MLflow or the store is away; the recorder waits for it, and so does a request to stop.
             except LeaseLostError:
                 self._stop.ask("because another process has taken over")
             except BaseException as failure:

@@ -371,3 +371,13 @@ def test_what_mlflow_refuses_for_good_is_said_at_the_end_of_a_lease(
     lease = Lease.acquire(ledger, sweep, renew_seconds=3600)
     with pytest.raises(LedgerError, match="releasing the lease"), monkeypatch.context() as patch, lease:
         patch.setattr(ledger.client, "set_tag", refuse)
+
+
+def test_a_run_that_is_deleted_in_mlflow_is_said_to_be(ledger: Ledger) -> None:
+    sweep = ledger.open_sweep(FakeSpace(), make_plan(0.1))
+    with Lease.acquire(ledger, sweep, stale_seconds=0.0) as lease:
+        ledger.client.delete_run(sweep.run_id)
+        with pytest.raises(LedgerError, match="was deleted in MLflow") as refused:
+            lease.check()
+        assert not refused.value.transient
+        lease.abandon()

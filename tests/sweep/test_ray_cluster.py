@@ -85,7 +85,7 @@ def test_where_nothing_listens_there_is_no_ray(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("http://127.0.0.1:8265", r"dashboard, .* such as 127\.0\.0\.1:6379"),
+        ("http://127.0.0.1:8265", r"dashboard, .*run failed cells again.* such as 127\.0\.0\.1:6379"),
         ("somewhere", "expected HOST:PORT"),
         ("somewhere:99999", "expected HOST:PORT"),
         (":6379", "expected HOST:PORT"),
