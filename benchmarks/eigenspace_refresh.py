@@ -265,8 +265,8 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
     floor = floor_product(row, tracker.width, device)
     peers = {name: peer for name, peer in installed().items() if name in tuned["peers"]}
     measured = {name: Measured() for name in (TRACKER, *peers)}
+    small = Problem(replace(row, holdout_size=SMALL_HOLDOUT), device)
     for name, peer in peers.items():
-        small = Problem(replace(row, holdout_size=SMALL_HOLDOUT), device)
         peer.solve(small, tuned["peers"][name]["setting"], tracker.block)
     floors: list[float] = []
     unconverged = 0

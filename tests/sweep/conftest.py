@@ -1,14 +1,17 @@
-"""A ledger on a SQLite store of its own for every test."""
+"""A ledger on a SQLite store of its own for every test, and a sweep in it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from sweep.ledger import Ledger
+from sweep.lease import Lease
+from sweep.ledger import Ledger, Sweep
 from sweep.places import Places
+from sweep.storage import Storage
 from tests.fresh_database import fresh_database
-from tests.sweep.small_sweep import open_ledger
+from tests.sweep.small_sweep import FakeSpace, make_plan, open_ledger
 from tests.sweep.trained_grids import Store
 
 
@@ -21,6 +24,22 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(folder: Path) -> Ledger:
     return open_ledger(folder)
+
+
+@pytest.fixture
+def storage(folder: Path) -> Storage:
+    return Storage.open(folder / "storage")
+
+
+@pytest.fixture
+def sweep(ledger: Ledger) -> Sweep:
+    return ledger.open_sweep(FakeSpace(), make_plan(0.1))
+
+
+@pytest.fixture
+def lease(ledger: Ledger, sweep: Sweep) -> Iterator[Lease]:
+    with Lease.acquire(ledger, sweep) as lease:
+        yield lease
 
 
 @pytest.fixture

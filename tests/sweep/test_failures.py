@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -29,11 +28,6 @@ trainers.errors.DataError: mnist is not there
 """
 LAST_LINE = "Worker exit type: SYSTEM_ERROR"
 HUNG = "hung: no progress for 5 s in step\n\nThread 1"
-
-
-@pytest.fixture
-def storage(folder: Path) -> Storage:
-    return Storage.open(folder / "storage")
 
 
 @pytest.fixture

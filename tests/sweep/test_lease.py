@@ -22,11 +22,6 @@ from sweep.names import PARAM_LEASE_PREFIX, ROLE_SWEEP, TAG_LEASE_BEAT, TAG_NAME
 from tests.sweep.small_sweep import FakeSpace, make_plan, take_over
 
 
-@pytest.fixture
-def sweep(ledger: Ledger) -> Sweep:
-    return ledger.open_sweep(FakeSpace(), make_plan(0.1))
-
-
 def pretend(holder: Holder, ledger: Ledger, sweep: Sweep, epoch: int = 1) -> None:
     ledger.client.log_param(sweep.run_id, f"{PARAM_LEASE_PREFIX}{epoch}", holder.to_text())
 

@@ -1,7 +1,6 @@
 """What a driver finds in the store when it begins, while somebody asks to stop or the store takes long."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,8 @@ from tests.sweep.recording import (
     record_all,
     submit,
 )
-from tests.sweep.small_sweep import FakeSpace, make_plan
 
 UNKNOWN = ["feedfacefeedface", "0000000000000000"]
-
-
-@pytest.fixture
-def storage(folder: Path) -> Storage:
-    return Storage.open(folder / "storage")
-
-
-@pytest.fixture
-def sweep(ledger: Ledger) -> Sweep:
-    return ledger.open_sweep(FakeSpace(), make_plan(0.1))
-
-
-@pytest.fixture
-def lease(ledger: Ledger, sweep: Sweep) -> Iterator[Lease]:
-    with Lease.acquire(ledger, sweep) as lease:
-        yield lease
 
 
 @pytest.fixture

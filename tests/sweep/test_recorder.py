@@ -39,22 +39,6 @@ from tests.sweep.small_sweep import FakeSpace, history, make_cell, make_plan, ta
 from trainers.canonical import cell_id
 
 
-@pytest.fixture
-def storage(folder: Path) -> Storage:
-    return Storage.open(folder / "storage")
-
-
-@pytest.fixture
-def sweep(ledger: Ledger) -> Sweep:
-    return ledger.open_sweep(FakeSpace(), make_plan(0.1))
-
-
-@pytest.fixture
-def lease(ledger: Ledger, sweep: Sweep) -> Iterator[Lease]:
-    with Lease.acquire(ledger, sweep) as lease:
-        yield lease
-
-
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.recorder.FIRST_RETRY_SECONDS", 0.01)

@@ -21,11 +21,6 @@ KINDS = ("manifests", "checkpoints", "history")
 
 
 @pytest.fixture
-def storage(folder: Path) -> Storage:
-    return Storage.open(folder / "storage")
-
-
-@pytest.fixture
 def let_fail(monkeypatch: pytest.MonkeyPatch) -> LetFail:
     """Lets the next reads of files fail whose path has a part; returns those that have failed so far."""
     get = LocalFiles.get

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +15,6 @@ from tests.sweep.search.one_search import Search
 def quick_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.search.turns.SECONDS_BETWEEN_TURNS", 0.01)
     monkeypatch.setattr("sweep.search.steering.SECONDS_BETWEEN_LOOKS_AT_OTHERS", 0.05)
-
-
-@pytest.fixture
-def storage(folder: Path) -> Storage:
-    return Storage.open(folder / "storage")
 
 
 @pytest.fixture

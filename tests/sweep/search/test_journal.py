@@ -1,7 +1,5 @@
 """The journal in a real MLflow: in order, complete, durable, and nobody else's."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from search_spaces.search import SearchSpec
@@ -22,7 +20,6 @@ from sweep.search.events import (
     event_to_json,
 )
 from sweep.search.journal import Journal, read_events
-from tests.sweep.small_sweep import FakeSpace, make_plan
 
 EVENTS: list[Event] = [
     Known(
@@ -36,17 +33,6 @@ EVENTS: list[Event] = [
     Decided(cell_id="a", step=10, value=0.1 + 0.2, stops=True, reason="asha: 2 of 3"),
     Released(cell_id="a"),
 ]
-
-
-@pytest.fixture
-def sweep(ledger: Ledger) -> Sweep:
-    return ledger.open_sweep(FakeSpace(), make_plan(0.1))
-
-
-@pytest.fixture
-def lease(ledger: Ledger, sweep: Sweep) -> Iterator[Lease]:
-    with Lease.acquire(ledger, sweep) as lease:
-        yield lease
 
 
 def test_every_kind_of_event_comes_back_as_it_was(ledger: Ledger, sweep: Sweep, lease: Lease) -> None:
