@@ -229,7 +229,7 @@ def ritz_in_block(stacked_NMP: Tensor, gram_NMM: Tensor, floor_N: Tensor) -> tup
     moved = torch.bmm(step.turn_NWW, torch.addcmul(vectors, step.shares_NW.unsqueeze(2), residual))
     whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
     # What float64 leaves of 1 - 1: times entries of a vector it would be subnormal numbers, each of which
-    # takes some processors a hundred cycles. Not a number stays one.
+    # takes some processors many cycles. Not a number stays one.
     parts = whole.abs() * gram.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt().unsqueeze(1)
     whole = whole.masked_fill(parts < NEGLIGIBLE * parts.amax(2, keepdim=True), 0.0)
     values, norms = torch.cat([step.values_NW, step.norms_NW], 1).cpu().split(width, 1)
