@@ -114,6 +114,21 @@ def test_modules_that_are_not_sound(module: nn.Module, said: str) -> None:
         require_sound(module, SHAPE, OUTPUTS)
 
 
+def test_a_memory_that_is_at_rest_is_found_and_the_weights_stay() -> None:
+    """Iterating spectral_norm further than it is when built leaves the same bits; other weights do not."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(16, 3)))
+    module.train()
+    for _ in range(1000):
+        before = [buffer.clone() for buffer in module.buffers()]
+        module(torch.zeros(1, *SHAPE))
+    assert all(map(torch.equal, before, module.buffers()))
+    weights = [parameter.clone() for parameter in module.parameters()]
+    with pytest.raises(ConfigError, match=r"buffer 1\.parametrizations\.weight\.0\._u is changed"):
+        require_sound(module, SHAPE, OUTPUTS)
+    assert all(map(torch.equal, weights, module.parameters()))
+
+
 class Alone(nn.Module):
     """A linear layer, and something else on its outputs or on rows of its inputs."""
 

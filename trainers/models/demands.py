@@ -38,8 +38,9 @@ def require_sound(
         module.eval()
         _require_outputs(module, inputs, num_outputs, vocabulary)
         module.train()
-        # Modules are trained in evaluation mode: what fails in the other one does not matter.
-        with torch.random.fork_rng(devices=[]), suppress(Exception):
+        # Modules are trained in evaluation mode: what fails in the other one does not matter. Other weights,
+        # because a memory may be at rest where it is: vectors of spectral_norm are iterated as it is built.
+        with torch.random.fork_rng(devices=[]), _other_weights(module), suppress(Exception):
             module(inputs.clone())
     for name, buffer in module.named_buffers():
         if name not in before or not torch.equal(before[name].nan_to_num(), buffer.nan_to_num()):
@@ -114,6 +115,21 @@ def _outputs(module: nn.Module, inputs: Tensor, num_outputs: int, vocabulary: in
         what = "1 example" if len(inputs) == 1 else f"{len(inputs)} examples"
         raise ConfigError(f"expected outputs of shape {expected} for {what}, found {found}.")
     return outputs
+
+
+@contextmanager
+def _other_weights(module: nn.Module) -> Generator[None]:
+    """Move all parameters for a while, as training does."""
+    generator = torch.Generator().manual_seed(0)
+    kept = [(parameter, parameter.clone()) for parameter in module.parameters()]
+    for parameter, value in kept:
+        noise = torch.rand(value.shape, generator=generator, dtype=value.dtype).to(value.device)
+        parameter.copy_(value * (0.5 + noise) + 0.01 * noise)
+    try:
+        yield
+    finally:
+        for parameter, value in kept:
+            parameter.copy_(value)
 
 
 @contextmanager
