@@ -1,21 +1,23 @@
 """Row 1: one refresh of the Dominant subspace along real trajectories, the tracker against its peers.
 
     python -m benchmarks.eigenspace_refresh --tune [--filter TEXT]      # settings of equal measured error
-    python -m benchmarks.eigenspace_refresh [--filter TEXT] [--refreshes 100] [--seconds 200] [--device cuda]
+    python -m benchmarks.eigenspace_refresh [--filter TEXT] [--course 100] [--seconds 200] [--device cuda]
     python -m benchmarks.eigenspace_refresh --show
 
-Every row is a network on a trajectory of SGD or Bulk-SGD at lr 0.05, after 100 steps of SGD. At every refresh
-all solvers see the same weights, one after another in one process, in an order that rotates, each after a
-pause and what comes before a refresh in training: gradients of a minibatch. What is timed is all that a
-solver does to get its basis: building the gradient graph or linearising, products, small algebra. The
-tracker's is in the holdout's coordinates, as the trainer uses it; what it takes to give it over all
-parameters, as the peers do, is shown beside it.
+Every row is a network on a trajectory of SGD or Bulk-SGD at lr 0.05, after 100 steps of SGD, on which the
+tracker refreshes `--course` times. At as many of these as fit into `--seconds`, evenly spread, all solvers
+see the same weights, one after another in one process, in an order that rotates, each after a pause and what
+comes before a refresh in training: gradients of a minibatch. What is timed is all that a solver does to get
+its basis: building the gradient graph or linearising, products, small algebra. The tracker's is in the
+holdout's coordinates, as the trainer uses it; what it takes to give it over all parameters, as the peers do,
+is shown beside it.
 
-Errors are against float64 ARPACK: of the projected minibatch gradient (relative), and the sine of the largest
-principal angle. `--tune` finds the loosest setting on each peer's ladder whose median error is not above the
-tracker's, beginning with that of the row most like it, and keeps them in `results/eigenspace_tuning.json`.
-Rows land one by one in `results/eigenspace_refresh.json`, so a run may be cut short and continued. A row ends
-after `--refreshes`, or after `--seconds`, and says how many.
+Errors are against float64 ARPACK: of the projected minibatch gradient, relative to that and to the whole
+gradient, and the sine of the largest principal angle. The first is large for any solver where a gradient has
+next to nothing in the subspace, as happens now and then for one direction alone. `--tune` finds the loosest
+setting on each peer's ladder whose median error at a few refreshes of the course is not above the tracker's,
+beginning with that of the row most like it, and keeps them in `results/eigenspace_tuning.json`. Rows land one
+by one in `results/eigenspace_refresh.json`, so a run may be cut short and continued.
 """
 
 import argparse
@@ -26,26 +28,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from benchmarks.command import begin, results_name, surroundings
+from benchmarks.course import Course
 from benchmarks.environment import read_results, write_results
 from benchmarks.peers import PEERS, Answer, Peer, installed
-from benchmarks.problems import WARM_UP, Error, Problem, Row, all_rows, error_of, floor_product
+from benchmarks.problems import Error, Problem, Row, all_rows, floor_product
 from benchmarks.timing import finish, median_ratio, seconds_of
 from trainers.canonical import NUMERICS_VERSION
-from trainers.cell import Solver
-from trainers.eigenpairs import Warm
-from trainers.eigenspace import block_width, refresh
-from trainers.first_block import Operator, WarmBlock
-from trainers.objective import CurvatureProduct
-from trainers.randomness import generator
 
 TRACKER = "tracker"
 TUNING, RESULTS = "eigenspace_tuning", "eigenspace_refresh"
-SETTLING, TUNING_REFRESHES, DEAR_TUNING_REFRESHES = 3, 4, 2
-SOLVER = Solver()
+TUNING_REFRESHES, DEAR_TUNING_REFRESHES = 4, 2
 
 NAMES = {
     "mlp100-relu": "MLP 100",
@@ -57,82 +52,8 @@ NAMES = {
 }
 """In tables."""
 
-PAUSE = 0.2
-"""Seconds before each timing. SciPy's and torch's linear algebra have threads of their own, which go on
-waiting actively after a call: without a pause each solver shares the cores with those of the one before."""
-
-WAKING = 10
-"""Gradients after a pause: cores that have slept are slow for some milliseconds."""
-
 SMALL_HOLDOUT = 50
 """Examples of a first call of each peer, which imports."""
-
-
-class Tracker:
-    """The project's tracker, warm from refresh to refresh, in the holdout's coordinates as in training."""
-
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self._coordinates = problem.objective.coordinates(problem.holdout[0])
-        self._size = problem.num_params if self._coordinates is None else self._coordinates.size
-        self.width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, self._size)
-        self._warm: Warm | None = None
-        self._block = WarmBlock(k=[problem.row.k], tolerance=SOLVER.tolerance, replayable=True)
-
-    def _linearise(self, params_NP: Tensor) -> CurvatureProduct:
-        return self._problem.curvature(self._coordinates, params_NP)
-
-    def __call__(self) -> Answer:
-        """Refresh as the trainer does: on a GPU, what comes first is replayed."""
-        params, calls = self._problem.params, 0
-        if self._warm is None:
-            operator = Operator(product=self._linearise(params))
-        else:
-            operator = self._block.begin(self._linearise, params, self._warm)
-            calls = 1
-
-        def counting(block: Tensor) -> Tensor:
-            nonlocal calls
-            calls += 1
-            return operator.product(block)
-
-        space = refresh(
-            replace(operator, product=counting, of_lanes=None),
-            self._warm,
-            self._random_block,
-            k=self._problem.row.k,
-            tolerance=SOLVER.tolerance,
-            max_products=SOLVER.max_products,
-            max_cold_products=SOLVER.max_cold_products,
-        )
-        self._warm = Warm(block_NWP=self._block.keep(space.basis_NWP), floor_N=space.floor_N)
-        self.converged = bool(space.converged_N[0])
-        return Answer(basis=self.leading, products=int(space.products_N[0]), calls=calls)
-
-    @property
-    def leading(self) -> Tensor:
-        """The Dominant basis in the holdout's coordinates, which is how the trainer projects with it."""
-        assert self._warm is not None
-        return self._warm.block_NWP[0, : self._problem.row.k]
-
-    @property
-    def basis(self) -> Tensor:
-        """The Dominant basis over all parameters, (K, P)."""
-        return self._lifted(self.leading)
-
-    @property
-    def block(self) -> Tensor:
-        """All that is carried on, (W, P)."""
-        assert self._warm is not None
-        # On a GPU the next refresh puts its block where this one is.
-        return self._lifted(self._warm.block_NWP[0]).clone()
-
-    def _lifted(self, vectors: Tensor) -> Tensor:
-        return vectors if self._coordinates is None else self._coordinates.lift(vectors)
-
-    def _random_block(self) -> Tensor:
-        draw = generator(0, "block/eigenspace", self._problem.step)
-        return torch.randn(1, self.width, self._size, generator=draw).to(self._problem.device)
 
 
 @dataclass
@@ -153,7 +74,9 @@ class Measured:
             "calls": statistics.median(answer[1] for answer in self.answers),
             "projected_error_median": statistics.median(projected),
             "projected_error_p90": float(np.quantile(projected, 0.9)),
+            "whole_gradient_error_p90": float(np.quantile([error.whole for error in self.errors], 0.9)),
             "largest_angle_sine_median": statistics.median(error.angle for error in self.errors),
+            "largest_angle_sine_p90": float(np.quantile([error.angle for error in self.errors], 0.9)),
         } | lifting
 
 
@@ -163,31 +86,6 @@ def timed(solve: Callable[[], Answer], device: str) -> tuple[float, Answer]:
     answer = solve()
     finish(device)
     return time.perf_counter() - begun, answer
-
-
-class Course:
-    """A row's trajectory, refresh by refresh, with the tracker on it."""
-
-    def __init__(self, row: Row, device: str) -> None:
-        self.row = row
-        self.problem = Problem(row, device)
-        self.problem.advance(WARM_UP, None)
-        self.tracker = Tracker(self.problem)
-        for _ in range(SETTLING):
-            self.tracker()
-            self.next()
-
-    def next(self) -> None:
-        self.problem.advance(self.row.period, self.tracker.basis if self.row.optimizer == "bulk" else None)
-
-    def pause(self) -> None:
-        """Let threads of others come to rest, and do what comes before a refresh."""
-        time.sleep(PAUSE)
-        for _ in range(WAKING):
-            self.problem.gradient()
-
-    def errors(self, basis: Tensor, exact: Tensor) -> Error:
-        return error_of(basis, exact, self.problem.gradient())
 
 
 def loosest(
@@ -212,12 +110,13 @@ def loosest(
     return {"setting": ladder[rung], "error_median": found[rung]}
 
 
-def tune(row: Row, device: str, before: dict[str, Any]) -> dict[str, Any]:
+def tune(row: Row, device: str, length: int, before: dict[str, Any]) -> dict[str, Any]:
     """Return the cheapest setting of each peer whose median error is not above the tracker's.
 
     Args:
         row: The row.
         device: Torch device.
+        length: Refreshes of the course.
         before: What was found for other rows, by key: where to begin.
     """
     own_key, hints = row.key.split("/"), dict[str, Any]()
@@ -228,7 +127,12 @@ def tune(row: Row, device: str, before: dict[str, Any]) -> dict[str, Any]:
     points: list[tuple[int, Tensor, Tensor, Tensor]] = []
     own: list[float] = []
     dear = row.holdout_size >= 5000 or row.model == "cnn"
-    for _ in range(DEAR_TUNING_REFRESHES if dear else TUNING_REFRESHES):
+    count, done = min(length, DEAR_TUNING_REFRESHES if dear else TUNING_REFRESHES), 0
+    for number in range(count):
+        # The middle of its share of the course.
+        place = (2 * number + 1) * length // (2 * count)
+        course.skip(place - done)
+        done = place + 1
         last = course.tracker.block
         course.tracker()
         exact = course.problem.reference(course.tracker.basis.sum(0))
@@ -256,10 +160,20 @@ def tune(row: Row, device: str, before: dict[str, Any]) -> dict[str, Any]:
         settings[name] = loosest(peer.ladder(row.k), hint, errors_of, bound)
         if peer.takes_tolerance:
             shared = settings[name]
-    return {"numerics_version": NUMERICS_VERSION, "tracker_error_median": bound, "peers": settings}
+    return {
+        "numerics_version": NUMERICS_VERSION,
+        "course": length,
+        "tracker_error_median": bound,
+        "peers": settings,
+    }
 
 
-def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, device: str) -> dict[str, Any]:
+def stride(length: int, fitting: float) -> int:
+    """Return how many refreshes of a course lie between two measured ones where so many of them fit."""
+    return -(-length // max(1, min(length, int(fitting))))
+
+
+def measure(row: Row, tuned: dict[str, Any], length: int, seconds: float, device: str) -> dict[str, Any]:
     course = Course(row, device)
     problem, tracker = course.problem, course.tracker
     floor = floor_product(row, tracker.width, device)
@@ -269,12 +183,10 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
     for name, peer in peers.items():
         peer.solve(small, tuned["peers"][name]["setting"], tracker.block)
     floors: list[float] = []
-    unconverged = 0
+    done, every = 0, 1
     begun = time.perf_counter()
-    for number in range(refreshes):
-        if number and time.perf_counter() - begun > seconds:
-            break
-        last = tracker.block
+    while done < length:
+        number, last = done // every, tracker.block
         answers: dict[str, Answer] = {}
         names = [*measured][number % len(measured) :] + [*measured][: number % len(measured)]
         for name in names:
@@ -292,20 +204,25 @@ def measure(row: Row, tuned: dict[str, Any], refreshes: int, seconds: float, dev
         if floor is not None:
             course.pause()
             floors.append(seconds_of(floor, device))
-        unconverged += not tracker.converged
         exact = problem.reference(tracker.basis.sum(0))
         for name, answer in answers.items():
             measured[name].answers.append((answer.products, answer.calls))
             basis = tracker.basis if name == TRACKER else answer.basis
             measured[name].errors.append(course.errors(basis, exact))
         course.next()
+        if done == 0:
+            every = stride(length, seconds / (time.perf_counter() - begun))
+        skipped = min(every, length - done) - 1
+        course.skip(skipped)
+        done += 1 + skipped
     rows = {name: values.summary() for name, values in measured.items()}
     for name in peers:
         rows[name]["setting"] = tuned["peers"][name]["setting"]
     ratios = {name: median_ratio(measured[name].seconds, measured[TRACKER].seconds) for name in peers}
     return {
+        "course": length,
         "refreshes": len(measured[TRACKER].seconds),
-        "unconverged": unconverged,
+        "unconverged": course.unconverged,
         "block_width": tracker.width,
         "floor_milliseconds": 1e3 * statistics.median(floors) if floors else None,
         "ratios": ratios,
@@ -319,21 +236,30 @@ def fastest_peer(row: dict[str, Any]) -> str:
     return min((name for name in ratios if PEERS[name].counts), key=ratios.__getitem__)
 
 
+COLUMNS = {
+    "ms": ("milliseconds", ".1f"),
+    "prod.": ("products", ".0f"),
+    "calls": ("calls", ".0f"),
+    "error": ("projected_error_median", ".1e"),
+    "p90": ("projected_error_p90", ".1e"),
+    "whole": ("whole_gradient_error_p90", ".1e"),
+    "angle": ("largest_angle_sine_median", ".1e"),
+}
+
+
 def show(results: dict[str, Any]) -> None:
-    print(
-        f"{'row / solver':52}{'ms':>9}{'prod.':>7}{'calls':>7}{'error':>9}{'p90':>9}{'angle':>9}{'ratio':>7}"
-    )
+    print(f"{'row / solver':46}" + "".join(f"{name:>9}" for name in (*COLUMNS, "ratio")))
     for key, row in results.get("rows", {}).items():
         floor = row["floor_milliseconds"]
         floor = "" if floor is None else f", floor of the block {floor:.1f} ms"
-        print(f"{key}: {row['refreshes']} refreshes, {row['unconverged']} not converged{floor}")
+        of = f" of a course of {row['course']}" if "course" in row else ""
+        print(f"{key}: {row['refreshes']} refreshes{of}, {row['unconverged']} not converged{floor}")
         for name, values in row["solvers"].items():
             ratio, lifting = row["ratios"].get(name), values.get("lifting_milliseconds")
+            of = (format(values[of], form) if of in values else "" for of, form in COLUMNS.values())
             print(
-                f"    {name:48}{values['milliseconds']:9.1f}{values['products']:7.0f}{values['calls']:7.0f}"
-                f"{values['projected_error_median']:9.1e}{values['projected_error_p90']:9.1e}"
-                f"{values['largest_angle_sine_median']:9.1e}"
-                + ("" if ratio is None else f"{ratio:7.2f}")
+                f"    {name:42}"
+                + "".join(f"{text:>9}" for text in (*of, "" if ratio is None else f"{ratio:.2f}"))
                 + ("" if lifting is None else f"  + {lifting:.1f} ms over all parameters")
             )
 
@@ -361,8 +287,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--filter", default="", help="only rows whose key contains this")
-    parser.add_argument("--refreshes", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=200.0, help="most a row is measured for")
+    parser.add_argument("--course", type=int, default=100, help="refreshes of a trajectory")
+    parser.add_argument("--seconds", type=float, default=200.0, help="about how long a row is measured for")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tune", action="store_true")
@@ -381,14 +307,15 @@ def main() -> None:
         if arguments.filter not in row.key or (there and not arguments.again):
             continue
         if arguments.tune:
-            found = tune(row, arguments.device, results.get("rows", {}))
+            found = tune(row, arguments.device, arguments.course, results.get("rows", {}))
         else:
             tuned = read_results(TUNING).get("rows", {}).get(row.key, {})
-            if tuned.get("numerics_version") != NUMERICS_VERSION:
+            if (tuned.get("numerics_version"), tuned.get("course")) != (NUMERICS_VERSION, arguments.course):
                 raise SystemExit(
-                    f"{row.key} is not tuned for numerics version {NUMERICS_VERSION}: --tune first"
+                    f"{row.key} is not tuned for numerics version {NUMERICS_VERSION} and a course of "
+                    f"{arguments.course} refreshes: --tune first"
                 )
-            found = measure(row, tuned, arguments.refreshes, arguments.seconds, arguments.device)
+            found = measure(row, tuned, arguments.course, arguments.seconds, arguments.device)
             found["environment"] = surroundings(arguments)
             show({"rows": {row.key: found}})
         results = read_results(name)

@@ -169,9 +169,17 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Error:
-    """How far a basis is from the exact one: of the projected gradient (relative), and sin of the angle."""
+    """How far a basis is from the exact one.
+
+    Args:
+        projected: Norm of the projected gradient's error, relative to the projected gradient. Where a
+            gradient has next to nothing in the subspace this is large for any basis.
+        whole: The same, relative to the whole gradient: what it makes of a step. At most `angle`.
+        angle: Sine of the largest principal angle.
+    """
 
     projected: float
+    whole: float
     angle: float
 
 
@@ -179,9 +187,13 @@ def error_of(basis_KP: Tensor, exact_KP: Tensor, gradient_P: Tensor) -> Error:
     gradient = gradient_P.double().cpu()
     basis = torch.linalg.qr(basis_KP.double().cpu().T)[0]
     wanted = exact_KP.T @ (exact_KP @ gradient)
-    projected = (basis @ (basis.T @ gradient) - wanted).norm() / wanted.norm()
+    wrong = (basis @ (basis.T @ gradient) - wanted).norm()
     outside = exact_KP.T - basis @ (basis.T @ exact_KP.T)
-    return Error(projected=float(projected), angle=float(torch.linalg.matrix_norm(outside, 2)))
+    return Error(
+        projected=float(wrong / wanted.norm()),
+        whole=float(wrong / gradient.norm()),
+        angle=float(torch.linalg.matrix_norm(outside, 2)),
+    )
 
 
 def floor_product(row: Row, width: int, device: str) -> Callable[[], None] | None:
