@@ -40,6 +40,9 @@ _NOISY = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
+_REFUSAL = re.compile(r"status code 40[13]\b|uthentication")
+"""In what Ray says; an address, too, may have these numbers in it."""
+
 _LOST = (ConnectionError, requests.RequestException, aiohttp.ClientError, RuntimeError, OSError)
 """What Ray's client raises when the dashboard is away, in one way or another."""
 
@@ -104,7 +107,7 @@ class Jobs:
         except AuthenticationError as error:
             raise ClusterError(_refused(address), transient=False) from error
         except _LOST as error:
-            if "401" in str(error) or "403" in str(error) or "uthentication" in str(error):
+            if _REFUSAL.search(str(error)):
                 raise ClusterError(_refused(address), transient=False) from error
             raise ClusterError(
                 f"no Ray cluster at {address}: {_short(error)} Expected its dashboard, such as "

@@ -5,6 +5,7 @@ cell's final status is the last thing written, after its files have been read ba
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pyarrow.compute as compute
 from sweep import names
 from sweep.attempts import ending, environment_document, environments, fork_text
 from sweep.costs import cost_of
-from sweep.errors import StorageDamagedError
+from sweep.errors import StorageDamagedError, StorageError
 from sweep.failures import has_lost_worker
 from sweep.grid_table import AxisValue
 from sweep.lease import Lease
@@ -28,6 +29,9 @@ from sweep.storage.parts import STEP, TIMESTAMP
 from sweep.thinning import Thinning
 from sweep.wanted import End, Wanted
 from trainers.cell import Cell
+
+SECONDS_UNSEEN = 120.0
+"""A network file system may remember for a minute that there is no such file; another node has it."""
 
 Describe = Callable[[str], tuple[Cell, Mapping[str, AxisValue]]]
 """Gives a cell, and the axes of the first grid point that asks for it, by its id."""
@@ -105,7 +109,7 @@ class CellRecords:
         entries = self._unsent.setdefault(cell_id, Entries())
         run = self._take_up(cell_id, known, entries)
         if wanted.commit is not None:
-            manifest = self._manifest(cell_id, *wanted.commit)
+            manifest = self._manifest(cell_id, *wanted.commit, since=wanted.since)
             try:
                 run = self._add_history(run, manifest, entries)
             except StorageDamagedError:
@@ -160,12 +164,17 @@ class CellRecords:
                 thinning.choose(table.filter(compute.field(STEP) < run.recorded_until))
                 return
 
-    def _manifest(self, cell_id: str, step: int, attempt: int) -> Manifest:
+    def _manifest(self, cell_id: str, step: int, attempt: int, *, since: float) -> Manifest:
         try:
             return self.storage.manifest(cell_id, step, attempt)
         except StorageDamagedError:
             # Pruned since, because a later commit exists; or damaged, and then the one before it counts.
             newest, problems = self.storage.latest(cell_id)
+            is_behind = newest is None or (newest.step, newest.attempt) < (step, attempt)
+            if is_behind and not problems and time.monotonic() - since < SECONDS_UNSEEN:
+                raise StorageError(
+                    f"the commit of cell {cell_id} at step {step:,} is not to be seen here yet."
+                ) from None
             if newest is None:
                 raise StorageDamagedError(
                     " ".join([f"no commit of cell {cell_id} is left.", *problems])

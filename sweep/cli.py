@@ -31,6 +31,7 @@ from sweep.cli_reading import register_reading
 from sweep.cli_running import register_running
 from sweep.completion import complete_cell, complete_space_or_sweep
 from sweep.console import add_typed_column, output
+from sweep.invocation import without_password
 from sweep.outputs import named_place, require_folder
 from sweep.places import Places
 from sweep.run_options import FAILED_IS_DONE
@@ -171,7 +172,8 @@ def ui(
 
     places = Places.resolve(tracking_uri=tracking_uri)
     if places.tracking_uri.startswith("http"):
-        output().print(f"MLflow is at {places.tracking_uri}/#/experiments?{TRAINING_QUERY}")
+        shown = without_password(places.tracking_uri)
+        output().print(f"MLflow is at {shown}/#/experiments?{TRAINING_QUERY}")
         return
     Ledger.open(places.tracking_uri, create=False)
     try:
@@ -186,7 +188,9 @@ def ui(
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     address = f"http://127.0.0.1:{port}/#/experiments?{TRAINING_QUERY}"
     output().print(f"MLflow is at {address} (Ctrl-C ends it)")
-    command = ["-m", "mlflow", "server", "--backend-store-uri", places.tracking_uri]
+    # Not as an option: it may hold a password, and lists of processes are for everybody.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = places.tracking_uri
+    command = ["-m", "mlflow", "server"]
     command += [
         "--default-artifact-root",
         places.artifacts.as_uri(),

@@ -34,6 +34,11 @@ _SERVER_PASSWORD = re.compile(r"(?<=://)([^/?#:]*):(?!\d*(?:[/?#]|$))[^@]*@(?:[^
 """Up to the last @ that may belong to it: SQLAlchemy takes slashes too, and an @ that should have been quoted
 is a part of the password to whoever wrote it. A number after the colon of a server's address is its port."""
 
+_SECRET_OPTION = re.compile(
+    r"((?:[?&]|^)(?:sig|[\w-]*(?:secret|password|passwd|token|access_key|account_key)[\w-]*)=)[^&#]+", re.I
+)
+"""An option of a URI whose value is a key: Azure's signatures (sig) and client secrets, tokens, passwords."""
+
 
 def hint(*words: str, given: Mapping[str, str] | None = None, options: tuple[str, ...] = READS) -> str:
     """Return a command line of `sweep` that does what is said, from the same folder.
@@ -101,7 +106,8 @@ def unmistakable(words: Sequence[str], more: Sequence[str] = ()) -> list[str]:
 def without_password(value: str) -> str:
     """Return an option's value as it may be shown: an address without its password."""
     password = _SERVER_PASSWORD if value.startswith("http") else _PASSWORD
-    return password.sub(r"\1:***@", value)
+    shown = password.sub(r"\1:***@", value)
+    return _SECRET_OPTION.sub(r"\1***", shown) if "://" in value else shown
 
 
 def _program(called: str) -> str:

@@ -121,7 +121,9 @@ class Pack:
         common = min(
             (state.step for state in found if state is not None and not _has_ended(state)), default=None
         )
+        begun = [state.step for state in found if state is not None]
         if any(state is None for state in found):
+            self._report_beginning(begun, report)
             return
         chosen = [
             state
@@ -131,12 +133,21 @@ class Pack:
         ]
         states = [state for state in chosen if state is not None]
         if len(states) < len(chosen) or len({s.step for s in states if not _has_ended(s)}) > 1:
+            self._report_beginning(begun, report)
             return
         self.trainer.restore(states)
         self._start = self.trainer.step
         for index, state in enumerate(states):
             self._adopt(index, state)
         self._common = common
+
+    def _report_beginning(self, begun: Sequence[int], report: Callable[[str], None]) -> None:
+        """Say that lanes that had gone further begin anew, because all of a pack go on from one step."""
+        if begun and max(begun) > 0:
+            report(
+                f"a pack of {len(self._ids)} cells begins at step 0: there is no step of which each of them "
+                f"has a state; {len(begun)} had one, at step {max(begun):,} at most."
+            )
 
     def _passed(self, index: int) -> int:
         """Return up to where a lane has gone: the trainer's step, or that at which the lane had ended."""

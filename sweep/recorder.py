@@ -204,7 +204,10 @@ class Recorder:
         if newest is not None:
             self._committed[cell_id] = newest.step
             attempt = newest.summary.get("environment", {})
-            if attempt.get("lanes", 1) > 1 and "pack" in attempt:
+            # A stop that was undone is another attempt's commit: the others of its pack have gone on, or
+            # stopped elsewhere, so it goes with whoever is as far.
+            own = attempt.get("attempt") == newest.attempt
+            if own and attempt.get("lanes", 1) > 1 and "pack" in attempt:
                 self._packs[cell_id] = Formed(name=attempt["pack"], lanes=attempt["lanes"])
         run = self._records.run_of(cell_id)
         if newest is not None and newest.outcome is not None:

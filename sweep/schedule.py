@@ -110,7 +110,6 @@ def run_packs(
     """
     space = {
         "sweep": sweep,
-        "storage": storage,
         "data_folder": str(data_folder),
         "seconds": seconds,
         "hang_seconds": hang_seconds,
@@ -123,7 +122,8 @@ def run_packs(
     request = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
     try:
         tuner = tune.Tuner(
-            tune.with_resources(PackTrial, request),
+            # Not in the configuration, which Tune writes where everybody may read: it may have a key in it.
+            tune.with_resources(tune.with_parameters(PackTrial, storage=storage), request),
             param_space=space,
             tune_config=tune.TuneConfig(
                 # Without end: packs may be added while others run. The queue says when it is over.

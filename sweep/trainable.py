@@ -16,7 +16,7 @@ from search_spaces.reports import AxisValue
 from search_spaces.search import corners
 from sweep.plan import Plan
 from trainers.canonical import dataset_entry, record_form, stages
-from trainers.cell import Cell, Condition
+from trainers.cell import DEFAULT_INIT, Cell, Condition
 from trainers.data import DatasetEntry
 from trainers.errors import ConfigError
 from trainers.models import MODELS
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 OWN = "file"
 """The entry of models of the user's own."""
 
-Kind = tuple[Choice, Choice]
-"""A model and its data."""
+Kind = tuple[Choice, Choice, str]
+"""A model, its data, and how weights are drawn where that may not fit: in models of the user's own."""
 
 
 def require_trainable(space: Space, plan: Plan) -> None:
@@ -63,12 +63,13 @@ def require_trainable(space: Space, plan: Plan) -> None:
 
 def _require(kind: Kind, most: int, plan: Plan, first: str | None) -> None:
     """Look at one kind of cells, none of which asks for more than `most` directions besides the default."""
-    model, dataset = kind
+    model, dataset, init = kind
     data = dataset_entry(dataset)
     if max(most, data.num_outputs) <= _certain_parameters(model, data) and not data.num_in_runs:
         return
     try:
-        num_parameters = _num_parameters(model, dataset, (_digest(model), data.digest), _parts(kind, plan))
+        digests = _digest(model), data.digest
+        num_parameters = _num_parameters(model, dataset, init, digests, _parts(kind, plan))
     except ConfigError as error:
         raise ConfigError(str(error) if first is None else f"{_place(plan, first)}: {error}") from error
     if max(most, data.num_outputs) <= num_parameters:
@@ -85,7 +86,7 @@ def _require(kind: Kind, most: int, plan: Plan, first: str | None) -> None:
 
 
 def _kind(cell: Cell) -> Kind:
-    return cell.model, cell.dataset
+    return cell.model, cell.dataset, cell.init if cell.model.name == OWN else DEFAULT_INIT
 
 
 def _parts(kind: Kind, plan: Plan) -> tuple["Part", ...]:
@@ -138,13 +139,14 @@ def _digest(model: Choice) -> str:
 
 @lru_cache(maxsize=256)
 def _num_parameters(
-    model: Choice, dataset: Choice, digests: tuple[str, str], parts: tuple["Part", ...]
+    model: Choice, dataset: Choice, init: str, digests: tuple[str, str], parts: tuple["Part", ...]
 ) -> int:
     """Build a model and count its parameters; of the user's own, see that it can be trained.
 
     Args:
         model: The model.
         dataset: Its data.
+        init: How the weights of one of the user's own are drawn.
         digests: Of their sources, so that what has changed is looked at again.
         parts: The parts of its Hessian with which products are asked for.
     """
@@ -160,7 +162,7 @@ def _num_parameters(
         return entry.build(data.input_shape, data.num_outputs, options)
 
     if model.name == OWN:
-        module = accepted(build, data, parts, f"model {model}")
+        module = accepted(build, data, parts, f"model {model}", init=init)
     else:
         # Ours need no memory to be counted.
         with torch.device("meta"):

@@ -68,7 +68,6 @@ class PackTrial(tune.Trainable):
         leaves: For each cell, the steps at which it leaves its state for others.
         pauses: Steps at which to commit at once.
         sweep: Run id of the sweep, which may ask for cells to be stopped.
-        storage: Place of the checkpoint store.
         data_folder: Where data sets are kept.
         seconds: Training time between two commits; longer where commits take long (`TRAINING_PER_COMMIT`).
         hang_seconds: How long the work may stand still before this process is ended.
@@ -81,9 +80,15 @@ class PackTrial(tune.Trainable):
     _away_since: float | None = None
     """When the store was found not to answer, until it does again."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take a pack; it is built in the first step, where a failure can be reported."""
+    def setup(self, config: dict[str, Any], storage: str) -> None:
+        """Take a pack; it is built in the first step, where a failure can be reported.
+
+        Args:
+            config: See above; Tune writes it where everybody may read.
+            storage: Place of the checkpoint store, which may have a key in it.
+        """
         self._let_go_of_pack(gpu=config["gpu"])
+        self._place = storage
         self._problems: list[str] = []
         self._opened: Storage | None = None
         self._away_since = None
@@ -95,7 +100,8 @@ class PackTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next pack in the same process."""
         self._watchdog.close()
-        self.setup(new_config)
+        # Not that of Tune's subclass, which adds the place.
+        PackTrial.setup(self, new_config, self._place)
         return True
 
     def cleanup(self) -> None:
@@ -106,7 +112,7 @@ class PackTrial(tune.Trainable):
     def _store(self) -> Storage:
         """The checkpoint store; opened only when it is needed, because it may be away for a while."""
         if self._opened is None:
-            self._opened = Storage.open(self.config["storage"], create=False)
+            self._opened = Storage.open(self._place, create=False)
         return self._opened
 
     def _let_go_of_pack(self, *, gpu: bool) -> None:

@@ -38,10 +38,13 @@ def require_its_storage(ledger: Ledger, name: str, place: str) -> None:
     named = public_place(storage.place)
     if _are_same(its_place, named) or _was_moved(ledger, sweep, its_place, storage):
         return
+    # How a server is reached is not recorded, nor are keys.
+    options = ", with the ?options that it had," if "://" in its_place else ""
     raise OtherStorageError(
         f"sweep {name!r} has its checkpoints in {its_place}; found {named}, where its cells would begin "
-        f"anew, and from where none of them would be removed. Give --storage {shlex.quote(its_place)}; or, "
-        "where they were moved or are to be given up, --accept-storage. Nothing was changed."
+        "anew, and from where none of them would be removed. Give "
+        f"--storage {shlex.quote(its_place)}{options} or, where they were moved or are to be given up, "
+        "--accept-storage. Nothing was changed."
     )
 
 

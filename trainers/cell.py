@@ -17,6 +17,12 @@ SHAPE_FIELDS = ("model", "dataset", "loss", "batch_size", "holdout_size")
 DEFAULT_BATCH = 50
 
 
+DEFAULT_INIT = "pytorch"
+"""Parameters are as the layers draw them."""
+
+INITIALISATIONS = (DEFAULT_INIT, "xavier", "kaiming")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     r"""A phase ends once the gradient has aligned with the Dominant subspace (SAY25 section 3.2).
@@ -199,7 +205,7 @@ class Cell:
     holdout_seed: int = 0
     refresh_every: int = 10
     solver: Solver = field(default_factory=Solver)
-    init: str = "pytorch"
+    init: str = DEFAULT_INIT
     divergence_factor: float = 10.0
     divergence_every: int = 100
     evaluate_every: int = 100
@@ -235,8 +241,6 @@ class Cell:
         """The step at which the last phase ends."""
         return max([phase.last for phase in self.phases])
 
-
-INITIALISATIONS = ("pytorch", "xavier", "kaiming")
 
 ORDERS = ("algebraic", "magnitude")
 """Which eigenvalues lead: the largest, as in the papers, or those of largest magnitude."""

@@ -30,6 +30,7 @@ from trainers.layers import Layer
 from trainers.layers.dense import Dense, Flatten
 from trainers.layers.recognition import chain_of
 from trainers.models import MODELS
+from trainers.probes.energies import DIRECTIONS_AT_ONCE, is_exact
 from trainers.tracking import IDLE_PERIODS
 
 FLOAT = 4
@@ -50,6 +51,10 @@ that ends with its first block a GPU keeps six: block and images, and the halves
 
 VECTORS_OF_QUADRATURE = 10
 """Of each random vector besides its Lanczos basis: start, last and image, in float64 too, and others."""
+
+VECTORS_OF_ENERGIES = 8
+"""Of each direction that is multiplied at a time: laid out for products, three images, and one of them in
+float64 and squared."""
 
 OPTIMIZER_VECTORS = {"momentum": 2, "adam": 4}
 """State of the base optimisers before and after a step; none has any other."""
@@ -136,7 +141,8 @@ def footprint(cell: Cell, *, device_type: str = "cuda", periods: Collection[int]
             since = probe.options.get("since")
             kept += (width + width * (len(since) if isinstance(since, tuple) else 1)) * size
             widest = max(widest, width)
-    shared += (BLOCKS_OF_A_REFRESH * widest + _quadrature_vectors(lane, size)) * size
+    finding = max(BLOCKS_OF_A_REFRESH * widest, widest + _energy_vectors(lane, size))
+    shared += (finding + _quadrature_vectors(lane, size)) * size
     evaluation = 3 * size + int(COPIES_OF_ACTIVATIONS * max(evaluated, tested) * features)
     peak = max(step, refresh, evaluation)
     if device_type == "cuda":
@@ -225,6 +231,18 @@ def _quadrature_vectors(lane: Lane, size: int) -> int:
         ),
         default=0,
     )
+
+
+def _energy_vectors(lane: Lane, size: int) -> int:
+    """Return the vectors of the largest measurement of energies among a lane's probes."""
+    most = 0
+    for options in (probe.options for probe in lane.probes if probe.name == "energies"):
+        exact = is_exact(options, size)
+        directions = size if exact else options["samples"]
+        at_work = VECTORS_OF_ENERGIES * min(directions, DIRECTIONS_AT_ONCE)
+        # Random ones are there three times while what is Dominant is taken out of them.
+        most = max(most, directions + max(0 if exact else 2 * directions, at_work))
+    return most
 
 
 def _measuring_bytes(

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from trainers.cell import DEFAULT_INIT
 from trainers.coordinates import Coordinates
 from trainers.errors import ConfigError
 from trainers.losses import Loss
@@ -33,6 +34,10 @@ class CurvatureProduct(Protocol):
 
 Part = Literal["hessian", "gauss_newton", "functional"]
 """H, its generalised Gauss-Newton term H_o, or its functional term H_f; H = H_o + H_f (ZS25 section 5)."""
+
+
+MAGNITUDES = {"weight_g", "original0"}
+"""Names that `torch.nn.utils.weight_norm` and its parametrisation give the lengths of weights."""
 
 
 class Objective(Protocol):
@@ -103,11 +108,13 @@ def initial_parameters(build: Callable[[], nn.Module], *, init: str, seed: int) 
         seed: The cell's seed.
 
     Raises:
-        ConfigError: The module has no parameters, or building it seeds the global generator.
+        ConfigError: The module has no parameters, or some that `init` cannot draw, or building it seeds the
+            global generator.
     """
     with global_draws(seed, "init"):
         module = build()
-        if init != "pytorch":
+        if init != DEFAULT_INIT:
+            require_drawable(module, init)
             scheme = {"xavier": nn.init.xavier_normal_, "kaiming": nn.init.kaiming_normal_}[init]
             for name, parameter in module.named_parameters():
                 if parameter.dim() > 1:
@@ -116,6 +123,43 @@ def initial_parameters(build: Callable[[], nn.Module], *, init: str, seed: int) 
                     # What else has one axis, a normalisation's scale, stays: at 0 nothing would pass it.
                     nn.init.zeros_(parameter)
     return flat_parameters(module)
+
+
+def in_precision(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Move a module to a device and a real dtype; complex buffers stay complex, in the same precision.
+
+    `Module.to` would cut off their imaginary parts.
+    """
+
+    def convert(tensor: Tensor) -> Tensor:
+        if tensor.is_complex():
+            return tensor.to(device, dtype.to_complex())
+        return tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
+
+    return module._apply(convert)  # pyright: ignore[reportPrivateUsage]
+
+
+def require_drawable(module: nn.Module, init: str) -> None:
+    """Refuse a module with parameters that `init` would take for weights: they have several axes, too.
+
+    Args:
+        module: The module.
+        init: See `initial_parameters`; by default parameters are what the layers make them.
+
+    Raises:
+        ConfigError: It has scales of a normalisation, magnitudes of `weight_norm` or biases with more axes
+            than one.
+    """
+    if init == DEFAULT_INIT:
+        return
+    for name, parameter in module.named_parameters():
+        owner, _, own = name.rpartition(".")
+        scales = isinstance(module.get_submodule(owner), (nn.LayerNorm, nn.RMSNorm)) or own in MAGNITUDES
+        if parameter.dim() > 1 and (scales or own.endswith("bias")):
+            raise ConfigError(
+                f"init {init} would draw {name}, of shape {tuple(parameter.shape)}, as it draws weights, "
+                f"because it has several axes; leave init at {DEFAULT_INIT} and draw weights in build."
+            )
 
 
 def flat_parameters(module: nn.Module) -> Tensor:

@@ -38,7 +38,7 @@ from trainers.looks import steps_unwatched
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.models.dropout import masked_layers
-from trainers.objective import build_objective, initial_parameters
+from trainers.objective import build_objective, in_precision, initial_parameters
 from trainers.probes.measures import measure
 from trainers.probes.view import View
 from trainers.randomness import global_draws
@@ -94,7 +94,7 @@ class Trainer:
 
         with global_draws(0, "template"):
             # Of it only the buffers are used: they are the same for all cells, in every process.
-            module = build().to(device=self._device, dtype=dtype)
+            module = in_precision(build(), self._device, dtype)
         self._objective = build_objective(module, self._loss, shape)
         self._instruments = Instruments(
             objective=self._objective,

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import secrets
 import sqlite3
 import tempfile
@@ -34,7 +35,7 @@ from sqlalchemy.exc import ArgumentError, DataError, SQLAlchemyError
 
 from sweep.errors import LedgerError, LedgerUnavailableError
 from sweep.ledger.fence import ask_fences, guard_requests
-from sweep.ledger.sending import sent
+from sweep.ledger.sending import is_of_bucket, sent
 from sweep.places import sqlite_uri
 
 OPENING_SECONDS = 5
@@ -42,7 +43,11 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
 EXPERIMENTS_PER_PAGE = 1000
 PLACES_REMEMBERED = 4096
+_PASSWORD = re.compile(r"(?<=://)[^/\s]*:\S*@")
+"""Of an address within a message, with its user: MLflow repeats its own, whole."""
+
 _PERMANENT = (
+    "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
     "RESOURCE_DOES_NOT_EXIST",
     "RESOURCE_ALREADY_EXISTS",
@@ -190,12 +195,19 @@ def translated(doing: str) -> Generator[None, None, None]:
         raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=not permanent) from error
     except (requests.RequestException, SQLAlchemyError, OSError) as error:
         raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=True) from error
+    except ImportError as error:
+        # Of an artifact store, whose package is asked for with the first file.
+        raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=False) from error
+    except Exception as error:
+        if not is_of_bucket(error):
+            raise
+        raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=True) from error
 
 
 def _short(error: Exception) -> str:
     """Return the first line of a message: MLflow appends statements and links."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:500].rstrip(".") + "."
+    return _PASSWORD.sub("***@", lines[0])[:500].rstrip(".") + "."
 
 
 def _public(tracking_uri: str) -> str:

@@ -130,9 +130,10 @@ def cell_note(cell: Cell, axes: Mapping[str, AxisValue], cell_id: str) -> str:
         f"- steps {stage.start:,} to {stage.stop:,}: {_stage_text(stage)}" for stage in stages(cell)
     )
     name = run_name(axes, cell_id, method_of(cell))
-    return (
+    return note_with_links(
         f"**{name}**\n\n{cell.model} on {cell.dataset}, {cell.loss}, batches of {cell.batch_size},"
-        f" seed {cell.seed}.\n\n{phases}\n\nTrain it again here: `sweep cell {cell_id}`"
+        f" seed {cell.seed}.\n\n{phases}",
+        f"\n\nTrain it again here: `sweep cell {cell_id}`",
     )
 
 

@@ -18,7 +18,14 @@ SECONDS_BEFORE_SENDING_AGAIN = 1.0
 _AWAY = (408, 429, 500, 502, 503, 504)
 """Status of answers after which MLflow's client, too, would send again."""
 
+_BUCKET_CLIENTS = {"boto3", "botocore", "azure", "google", "urllib3"}
+
 Answer = TypeVar("Answer")
+
+
+def is_of_bucket(error: Exception) -> bool:
+    """Whether an error is of a client of S3, Azure or Google, whose errors MLflow passes on as they are."""
+    return any(kind.__module__.partition(".")[0] in _BUCKET_CLIENTS for kind in type(error).__mro__)
 
 
 def sent(send: Callable[[], Answer], *, ask: Callable[[], None] | None = None) -> Answer:
@@ -41,6 +48,9 @@ def sent(send: Callable[[], Answer], *, ask: Callable[[], None] | None = None) -
             raise
     except requests.RequestException:
         pass
+    except Exception as error:
+        if not is_of_bucket(error):
+            raise
     time.sleep(SECONDS_BEFORE_SENDING_AGAIN)
     if ask is not None:
         ask()

@@ -63,6 +63,10 @@ _KEY = re.compile(r"(?<=://)[^/?#:]*:[^@]*@(?:[^?]*@)?")
 """Up to the last @ that may belong to it: whoever does not quote a slash or an @ of a key has it there."""
 
 
+_WITH_CONTAINER = ("abfs", "abfss")
+"""Schemes of abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/path."""
+
+
 def public_place(place: str) -> str:
     """Return a place without what differs between machines (how a server is reached) or is secret.
 
@@ -71,7 +75,9 @@ def public_place(place: str) -> str:
     if "://" not in place:
         return place
     parts = urlsplit(_KEY.sub("", place))
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+    # What precedes the @ of Azure's addresses is no key but the container.
+    host = parts.netloc if parts.scheme in _WITH_CONTAINER else parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
 def open_files(place: str | Path) -> Files:

@@ -278,3 +278,23 @@ def test_ids_of_jobs_are_told_apart_and_fit_into_an_address() -> None:
 def test_a_sweep_is_resumed_from_its_stored_space() -> None:
     stored = Submission(name="mine", space=None, options=["--lanes", "2"])
     assert stored.entrypoint == "python -m cluster.keeper resume mine --address auto --lanes 2"
+
+
+@pytest.mark.parametrize(
+    ("said", "is_refusal"),
+    [
+        ("Failed to connect to Ray at address: http://127.0.0.1:14010.", False),
+        ("Request failed with status code 403: Unauthorized.", True),
+        ("Authentication required", True),
+    ],
+)
+def test_a_port_with_401_in_it_is_no_refusal(
+    said: str, is_refusal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def client(address: str) -> None:
+        raise ConnectionError(said)
+
+    monkeypatch.setattr("cluster.jobs._Client", client)
+    with pytest.raises(ClusterError, match="token" if is_refusal else "no Ray cluster at") as found:
+        Jobs("http://127.0.0.1:14010")
+    assert found.value.transient is not is_refusal

@@ -99,6 +99,8 @@ def test_places_that_were_given_are_given_again(here: Path, monkeypatch: pytest.
         ("https://me:s@e/cr@et@host:5000/mlflow", "https://me:***@host:5000/mlflow"),
         ("http://me:123@host:5000", "http://me:***@host:5000"),
         ("s3://key:sec/ret@bucket/path", "s3://key:***@bucket/path"),
+        ("abfs://box@me.dfs.core.windows.net/x?sig=a%2Fb", "abfs://box@me.dfs.core.windows.net/x?sig=***"),
+        ("abfs://box/x?client_secret=s&client_id=c", "abfs://box/x?client_secret=***&client_id=c"),
     ],
 )
 def test_nothing_of_a_password_is_shown(uri: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +118,8 @@ def test_nothing_of_a_password_is_shown(uri: str, shown: str, monkeypatch: pytes
         "postgresql://host:5432/mlflow",
         "sqlite:////home/a:b@c/mlflow.db",
         "s3://bucket/a:b@c",
+        "s3://bucket/x?endpoint_override=http%3A%2F%2Fhere%3A3900&region=token",
+        "postgresql://host/mlflow?sslmode=require",
     ],
 )
 def test_what_is_no_password_is_shown(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from sweep import names
 from sweep.ledger import Ledger
+from sweep.ledger.description import TAG_LENGTH
 from sweep.ledger.look import SERIES, TAG_VIEW, cell_note, method_of
 from tests.sweep.small_sweep import FakeSpace, make_cell, make_plan
 from trainers.canonical import cell_id
@@ -92,6 +93,14 @@ def test_a_cell_says_what_it_is_and_can_be_found(ledger: Ledger) -> None:
     assert cell_note(cell, {}, "0123456789abcdef").startswith("**bulk-sgd 0123456789abcdef**")
     found = ledger.client.search_runs([sweep.experiment_id], "tags.`sweep.method` = 'bulk-sgd'")
     assert [other.info.run_id for other in found] == [run.run_id]
+
+
+def test_the_description_of_many_phases_fits_into_a_tag() -> None:
+    """MLflow cuts no tag of a new run, and PostgreSQL takes none that is longer."""
+    phases = tuple(Phase(lr=number, alpha_dom=2.0, k=3, until=10 * number) for number in range(1, 201))
+    cell = replace(make_cell(), phases=phases)
+    note = cell_note(cell, {}, "0123456789abcdef")
+    assert len(note) == TAG_LENGTH and note.endswith("`sweep cell 0123456789abcdef`")
 
 
 def test_methods_have_the_names_of_the_papers() -> None:

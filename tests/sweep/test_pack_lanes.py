@@ -51,3 +51,17 @@ def test_a_lane_that_ended_before_it_left_its_state_has_not_left_it(tmp_path: Pa
     assert again.trainer.step == 55
     diverged, _ = again.commit()
     assert (diverged.status, diverged.left) == ("diverged", ())
+
+
+def test_a_pack_that_begins_anew_though_some_had_gone_on_says_so(tmp_path: Path) -> None:
+    storage, said = Storage.open(tmp_path), list[str]()
+    further = cell(sgd(60))
+    alone = Pack([further], storage, data_folder=tmp_path)
+    alone.trainer.advance(20)
+    alone.commit()
+    pack = Pack([further, replace(further, seed=1)], storage, data_folder=tmp_path, report=said.append)
+    assert pack.trainer.step == 0
+    assert said == [
+        "a pack of 2 cells begins at step 0: there is no step of which each of them has a state; "
+        "1 had one, at step 20 at most."
+    ]

@@ -10,6 +10,7 @@ import pytest
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
+from sweep.packs import Formed
 from sweep.recorder import Recorder
 from sweep.storage import Manifest, Storage
 from sweep.storage.joining import SHARE
@@ -23,6 +24,7 @@ from tests.sweep.recording import (
     record_all,
     submit,
 )
+from tests.sweep.small_sweep import history
 
 UNKNOWN = ["feedfacefeedface", "0000000000000000"]
 
@@ -103,3 +105,32 @@ def test_parts_that_have_become_one_while_they_were_read_are_recorded(
     run = ledger.lookup([CELL_ID])[CELL_ID]
     assert run.recorded_until == later[-1].step
     assert [step for step, *_ in points(ledger, run.run_id, "train/loss")] == list(range(0, 85, 10))
+
+
+@pytest.mark.parametrize(
+    ("attempt", "lanes", "expected"),
+    [(1, 3, {CELL_ID: Formed(name="abc", lanes=3)}), (1, 1, {}), (2, 3, {})],
+    ids=["of a pack", "alone", "a stop undone"],
+)
+def test_the_pack_that_made_a_commit_is_known(
+    ledger: Ledger,
+    storage: Storage,
+    sweep: Sweep,
+    lease: Lease,
+    attempt: int,
+    lanes: int,
+    expected: dict[str, Formed],
+) -> None:
+    """Not that of a commit that undoes a stop: others of that pack are elsewhere, and would begin anew."""
+    storage.commit(
+        CELL_ID,
+        attempt=attempt,
+        step=20,
+        checkpoint=b"state",
+        part=history(0, 20),
+        previous=None,
+        summary={"environment": {"attempt": 1, "pack": "abc", "lanes": lanes}},
+    )
+    recorder = new_recorder(ledger, storage, sweep, lease)
+    recorder.reconcile([CELL_ID])
+    assert recorder.packs == expected and recorder.committed == {CELL_ID: 20}

@@ -19,7 +19,6 @@ from sweep.forks import fork_at
 from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.names import Status
-from sweep.packs import Formed
 from sweep.recorder import LOST_REASON, Recorder
 from sweep.storage import Storage
 from sweep.storage.files import LocalFiles
@@ -249,22 +248,37 @@ def test_a_run_that_a_lost_driver_left_is_shown_as_interrupted(
     assert found.run_status == "KILLED"
 
 
-@pytest.mark.parametrize(("lanes", "expected"), [(3, {CELL_ID: Formed(name="abc", lanes=3)}), (1, {})])
-def test_the_pack_that_made_a_commit_is_known(
-    ledger: Ledger, storage: Storage, sweep: Sweep, lease: Lease, lanes: int, expected: dict[str, Formed]
+@pytest.mark.parametrize("until", ["seen", "given up"])
+def test_a_commit_of_another_node_that_is_not_seen_yet_is_waited_for(
+    ledger: Ledger,
+    storage: Storage,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    until: str,
 ) -> None:
-    storage.commit(
-        CELL_ID,
-        attempt=1,
-        step=20,
-        checkpoint=b"state",
-        part=history(0, 20),
-        previous=None,
-        summary={"environment": {"pack": "abc", "lanes": lanes}},
-    )
-    recorder = new_recorder(ledger, storage, sweep, lease)
-    recorder.reconcile([CELL_ID])
-    assert recorder.packs == expected and recorder.committed == {CELL_ID: 20}
+    """A network file system remembers for a while that there was nothing when the driver looked."""
+    last = commit(storage, END, commit(storage, 40, None))
+    hidden, get, listed = threading.Event(), LocalFiles.get, LocalFiles.names
+    hidden.set()
+
+    def seen(path: str) -> bool:
+        return not (hidden.is_set() and f"{CELL_ID}/manifests" in path)
+
+    monkeypatch.setattr(LocalFiles, "get", lambda files, path: get(files, path) if seen(path) else None)
+    monkeypatch.setattr(LocalFiles, "names", lambda files, path: listed(files, path) if seen(path) else [])
+    submit(recorder, last)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while recorder.away is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "is not to be seen here yet" in (recorder.away or "") and not recorder.refused
+    if until == "given up":
+        monkeypatch.setattr("sweep.cell_records.SECONDS_UNSEEN", 0.0)
+        assert recorder.drain(WAIT_SECONDS) == [CELL_ID]
+        assert "no commit of cell" in recorder.refused[CELL_ID]
+        return
+    hidden.clear()
+    assert recorder.drain(WAIT_SECONDS) == []
+    assert ledger.lookup([CELL_ID])[CELL_ID].status is Status.COMPLETED
 
 
 def test_an_outcome_in_the_store_needs_no_training_and_is_recorded(

@@ -1,5 +1,6 @@
 """How often Tune tries a pack again, how many wait, and in which order."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -7,7 +8,8 @@ from unittest.mock import Mock
 import pytest
 from ray.tune.experiment import Trial
 
-from sweep.schedule import MOST_WAITING, _Forward, _InOrder, _Queue, most_waiting
+from sweep.ray_cluster import Resources
+from sweep.schedule import MOST_WAITING, _Forward, _InOrder, _Queue, most_waiting, run_packs
 from sweep.trial import RESULT_CELLS, RESULT_FAILURE, RESULT_NODE, RESULT_PROBLEMS
 
 MAX_FAILURES = 2
@@ -46,6 +48,39 @@ def test_a_trial_that_does_not_is_given_up() -> None:
     assert not lost_after([(10,)] * (1 + MAX_FAILURES))
     assert not lost_after([(10,), (20,), *[(20,)] * MAX_FAILURES])
     assert not lost_after([(20,), *[(10,)] * MAX_FAILURES]), "from an earlier checkpoint is not further"
+
+
+def test_the_place_of_the_store_is_not_in_what_tune_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have a key in it, and everybody may read Ray's folders."""
+    given: dict[str, Any] = {}
+
+    class Tuner:
+        def __init__(self, trainable: Any, *, param_space: dict[str, Any], **more: Any) -> None:
+            given.update(param_space=param_space)
+
+        def fit(self) -> list[Any]:
+            return []
+
+    handed: dict[str, Any] = {}
+    monkeypatch.setattr("sweep.schedule.tune.Tuner", Tuner)
+    monkeypatch.setattr(
+        "sweep.schedule.tune.with_parameters", lambda trial, **more: handed.update(more) or trial
+    )
+    run_packs(
+        [0],
+        sweep="run-id",
+        storage="s3://key:secret@bucket/store",
+        data_folder=Path("data"),
+        seconds=1.0,
+        hang_seconds=60.0,
+        resources=Resources(cpus=1, gpus=0),
+        max_failures=0,
+        num_waiting=1,
+        events=Mock(),
+        stop=bool,
+    )
+    assert handed == {"storage": "s3://key:secret@bucket/store"}
+    assert "secret" not in str(given["param_space"])
 
 
 @pytest.mark.parametrize(

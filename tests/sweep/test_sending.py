@@ -12,7 +12,9 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
+from sweep.errors import LedgerError
 from sweep.ledger import Ledger, sending
+from sweep.ledger.connection import translated
 from sweep.ledger.fence import Fence
 from sweep.ledger.sending import sent
 
@@ -65,6 +67,39 @@ def client(server: Flaky) -> MlflowClient:
     client = Ledger.open(f"http://127.0.0.1:{server.server_address[1]}").client
     server.asked.clear()
     return client
+
+
+Throttled = type("ClientError", (Exception,), {"__module__": "botocore.exceptions"})
+"""Boto's errors have no class of Python's but this one above them."""
+
+
+def test_a_bucket_that_refuses_once_is_asked_again_and_its_errors_are_known() -> None:
+    """Artifacts may be in one: an error that nobody knows would end the sweep."""
+    answers = [Throttled("SlowDown"), "done"]
+
+    def send() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert sent(send) == "done"
+    with pytest.raises(LedgerError, match="a file failed: SlowDown") as away, translated("putting a file"):
+        raise Throttled("SlowDown")
+    assert away.value.transient
+    with pytest.raises(LedgerError) as missing, translated("putting a file"):
+        raise ModuleNotFoundError("No module named 'boto3'")
+    assert not missing.value.transient
+    with pytest.raises(ZeroDivisionError), translated("putting a file"):
+        raise ZeroDivisionError
+
+
+def test_an_address_within_a_message_loses_its_password() -> None:
+    with pytest.raises(LedgerError) as away, translated("asking"):
+        raise MlflowException(
+            "API request to https://admin:sec@ret@host:5000/api/2.0 failed with exception x"
+        )
+    assert "https://***@host:5000/api/2.0 failed" in str(away.value) and "ret@" not in str(away.value)
 
 
 def test_mlflow_itself_sends_once() -> None:

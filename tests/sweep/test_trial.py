@@ -84,7 +84,7 @@ def result_of(cells: dict[str, Cell], folder: Path, *, seconds: float = 60.0) ->
     """Return what a worker reports that is given these cells, by their planned addresses."""
     trial = object.__new__(PackTrial)
     trial.config = config_of(cells, folder, seconds=seconds)
-    trial.setup(trial.config)
+    trial.setup(trial.config, trial.config["storage"])
     try:
         return trial.step()
     finally:
@@ -114,7 +114,7 @@ def reports(config: dict[str, Any], *, times: int) -> Iterator[dict[str, Any]]:
     """Yield what a worker reports that nobody restarts, until it is done."""
     trial = object.__new__(PackTrial)
     trial.config = config
-    trial.setup(config)
+    trial.setup(config, config["storage"])
     try:
         for _ in range(times):
             yield (result := trial.step())

@@ -156,6 +156,8 @@ def test_neither_passwords_nor_the_way_to_a_server_are_recorded(ledger: Ledger) 
         ("s3://key:sec/r@et@bucket/store", "s3://bucket/store"),
         ("s3://key@bucket/store", "s3://bucket/store"),
         ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("abfs://box@me.dfs.core.windows.net/x?sig=s", "abfs://box@me.dfs.core.windows.net/x"),
+        ("abfss://me:secret@box/x", "abfss://box/x"),
     ],
 )
 def test_what_is_said_of_a_store_has_no_key(place: str, shown: str) -> None:

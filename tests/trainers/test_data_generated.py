@@ -99,6 +99,11 @@ def test_signs_are_balanced() -> None:
     assert set(data.train_inputs.flatten().tolist()) == {-1.0, 1.0}
 
 
+def test_an_odd_number_of_signs_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.num_train: found 25; must be even"):
+        dataset_entry(Choice.of("signs", num_train=25))
+
+
 def test_random_labels_are_a_permutation() -> None:
     given, shuffled = load("mnist-5k"), load("mnist-5k", labels="random")
     assert torch.equal(given.train_inputs, shuffled.train_inputs)

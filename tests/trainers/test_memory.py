@@ -92,6 +92,17 @@ def test_probes_that_remember_vectors_take_memory() -> None:
     assert probed.lane_bytes > plain.lane_bytes and probed.shared_bytes > plain.shared_bytes
 
 
+@pytest.mark.parametrize("options", [{"samples": 64}, {"estimator": "exact"}], ids=["samples", "exact"])
+def test_energies_take_what_the_model_says(options: dict[str, Any]) -> None:
+    widths = (64, 64) if "samples" in options else (8,)
+    chosen = {"k": 2, "holdout_size": 50} | options
+    probe = Probe(name="energies", every=2, options=tuple(chosen.items()))
+    cell = dataclasses.replace(CELLS["sgd"], model=Choice.of("mlp", widths=widths), probes=(probe,))
+    planned = footprint(cell, device_type="cpu")
+    measured = peak_bytes(cell, 1)
+    assert 1 <= planned.peak_bytes(1) / measured <= 2, (planned, measured)
+
+
 def test_as_many_lanes_as_fit_and_one_in_any_case() -> None:
     one = Footprint(shared_bytes=100 * MIB, lane_bytes=10 * MIB)
     room = WORKSPACE_BYTES + one.peak_bytes(7)

@@ -1,5 +1,7 @@
 """A model of the user's own when it is planned: weights by the seed alone, and its data."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,6 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from search_spaces import load_space
+from sweep.plan import make_plan
+from sweep.trainable import require_trainable
 from tests.trainers.small_cells import made_data, sgd, small_cell
 from trainers.canonical import dataset_entry
 from trainers.errors import ConfigError
@@ -15,6 +20,7 @@ from trainers.models import MODELS
 from trainers.models.acceptance import accepted
 from trainers.models.dropout import Dropout
 from trainers.models.normalization import BatchNormalization
+from trainers.objective import initial_parameters
 from trainers.options import Choice
 from trainers.training import Trainer
 
@@ -36,6 +42,20 @@ def build(input_shape, num_outputs):
     with torch.no_grad():
         built[1].bias.copy_(torch.from_numpy(np.random.default_rng().normal(size=num_outputs)))
     return built
+"""
+SHUFFLED = """
+class Shuffled(nn.Module):
+    def __init__(self, num_inputs, num_outputs):
+        super().__init__()
+        self.order = np.random.default_rng().permutation(num_inputs)
+        self.last = nn.Linear(num_inputs, num_outputs)
+
+    def forward(self, inputs):
+        return self.last(inputs.flatten(1)[:, self.order])
+
+
+def build(input_shape, num_outputs):
+    return Shuffled(torch.Size(input_shape).numel(), num_outputs)
 """
 
 
@@ -62,6 +82,50 @@ def test_a_file_that_seeds_torch_is_refused(source: str, tmp_path: Path) -> None
 def test_random_numbers_from_elsewhere_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"mine: 1\.bias is another one .* not from numpy\.random"):
         accepted(build_of(DRAWN, tmp_path), DATA, (), "mine")
+
+
+def test_random_numbers_that_are_no_weights_are_refused(tmp_path: Path) -> None:
+    """A resumed run would give its weights another order of the inputs."""
+    with pytest.raises(
+        ConfigError, match=r"model: its outputs are others each time .* not from numpy\.random"
+    ):
+        accepted(build_of(SHUFFLED, tmp_path), DATA, (), "model")
+    accepted(build_of(SHUFFLED.replace("rng()", "rng(0)"), tmp_path), DATA, (), "model")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (lambda: nn.Sequential(nn.LayerNorm((4, 4)), nn.Flatten(), nn.Linear(16, 3)), "0.weight"),
+        (
+            lambda: nn.utils.parametrizations.weight_norm(nn.Linear(16, 3)),
+            "parametrizations.weight.original0",
+        ),
+    ],
+    ids=["normalisation", "magnitudes"],
+)
+def test_parameters_that_an_initialisation_would_take_for_weights_are_refused(
+    module: Callable[[], nn.Module], name: str
+) -> None:
+    data = replace(DATA, input_shape=(4, 4) if name == "0.weight" else (16,))
+    with pytest.raises(ConfigError, match=f"init xavier would draw {name}, .* leave init at pytorch"):
+        accepted(module, data, (), "model", init="xavier")
+    with pytest.raises(ConfigError, match=f"init kaiming would draw {name}, "):
+        initial_parameters(module, init="kaiming", seed=0)
+    initial_parameters(module, init="pytorch", seed=0)
+
+
+def test_how_weights_are_drawn_is_looked_at_when_planned(tmp_path: Path) -> None:
+    path = tmp_path / "my_model.py"
+    path.write_text(HEAD + BUILD.replace("nn.Flatten()", "nn.LayerNorm(input_shape), nn.Flatten()"))
+    space = tmp_path / "space.yaml"
+    base = {"model": {"name": "file", "path": str(path)}, "dataset": "mnist-5k"}
+    base["phases"] = [{"lr": 0.1, "until": 1}]
+    values = {"name": "own", "base": base, "axes": {"init": ["pytorch", "xavier"]}}
+    space.write_text(json.dumps(values))
+    loaded = load_space(str(space))
+    with pytest.raises(ConfigError, match=r"init=xavier: model file.*: init xavier would draw 0\.weight"):
+        require_trainable(loaded, make_plan(loaded))
 
 
 def test_shapes_may_not_depend_on_the_seed() -> None:

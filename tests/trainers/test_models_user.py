@@ -170,6 +170,37 @@ def test_what_looks_at_one_example_is_sound_and_so_is_the_projects_normalisation
     require_sound(nn.Sequential(*normalised), SHAPE, OUTPUTS)
 
 
+class Aside(nn.Module):
+    """Decodes with the weight that it encodes with: by its name, or from a list beside it."""
+
+    def __init__(self, *, by_name: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(16, 16, bias=False), nn.Linear(16, OUTPUTS)
+        self.second = nn.Linear(16, 16, bias=False)
+        if by_name:
+            self.second.weight = self.first.weight
+        self.aside = None if by_name else [self.first.weight]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(inputs.flatten(1)).tanh()
+        hidden = self.second(hidden) if self.aside is None else nn.functional.linear(hidden, *self.aside)
+        return self.last(hidden)
+
+
+def test_a_parameter_that_is_read_from_elsewhere_is_refused() -> None:
+    """It would be the template's for ever, and the same for every seed."""
+    require_sound(Aside(by_name=True), SHAPE, OUTPUTS)
+    with pytest.raises(ConfigError, match="reads a parameter otherwise than by its name"):
+        require_sound(Aside(by_name=False), SHAPE, OUTPUTS)
+
+
+def test_complex_parameters_are_refused() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, OUTPUTS))
+    module.register_parameter("filter", nn.Parameter(torch.ones(2, dtype=torch.cfloat)))
+    with pytest.raises(ConfigError, match=r"parameter filter is complex; .*view_as_complex"):
+        require_sound(module, SHAPE, OUTPUTS)
+
+
 @pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
 def test_hooks_on_gradients_are_refused(register: str) -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, OUTPUTS))
@@ -259,3 +290,48 @@ def test_a_file_that_fails_leaves_no_module(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="my_model.py failed: ZeroDivisionError"):
         build(ANNOTATED + "1 / 0\n", tmp_path)
     assert not {name for name in set(sys.modules) - before if name.startswith("user_model")}
+
+
+ROTATED = """
+import torch
+from torch import nn
+
+
+class Rotated(nn.Module):
+    def __init__(self, num_inputs, num_outputs):
+        super().__init__()
+        angles = torch.linspace(0, 1, num_inputs // 2)
+        self.register_buffer("turn", torch.polar(torch.ones_like(angles), angles))
+        self.last = nn.Linear(num_inputs, num_outputs)
+
+    def forward(self, inputs):
+        pairs = inputs.reshape(len(inputs), -1, 2)
+        return self.last(self.turned(pairs).flatten(1).tanh())
+
+    def turned(self, pairs):
+        return torch.view_as_real(torch.view_as_complex(pairs) * self.turn)
+
+
+def build(input_shape, num_outputs):
+    return Rotated(torch.Size(input_shape).numel(), num_outputs)
+"""
+BY_PARTS = """
+        real, imaginary = torch.view_as_real(self.turn).to(pairs).unbind(1)
+        first, second = pairs.unbind(2)
+        return torch.stack([first * real - second * imaginary, first * imaginary + second * real], 2)
+"""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_complex_buffers_stay_complex(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Cast like real ones they would lose their imaginary parts: rotary embeddings would only scale."""
+    weights: list[torch.Tensor] = []
+    call = "\n        return torch.view_as_real(torch.view_as_complex(pairs) * self.turn)\n"
+    for number, source in enumerate((ROTATED, ROTATED.replace(call, BY_PARTS))):
+        path = tmp_path / f"model_{number}.py"
+        path.write_text(source)
+        cell = small_cell(bulk(6), model=Choice.of("file", path=str(path)))
+        trainer = Trainer([cell], data=made_data(), dtype=dtype)
+        trainer.advance(6)
+        weights.append(trainer.weights(0))
+    torch.testing.assert_close(*weights)

@@ -76,6 +76,14 @@ def _split(inputs: "Tensor", labels: "Tensor", num_train: int, num_outputs: int)
     )
 
 
+def _sign_sizes(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
+    if (num_train := cast(int, options["num_train"])) % 2:
+        raise ConfigError(
+            f"dataset.num_train: found {num_train}; must be even, so that the mean of the signs is 0."
+        )
+    return _train_size(options)
+
+
 def _train_size(options: Mapping[str, OptionValue]) -> Mapping[str, Any]:
     return {"num_train": options["num_train"]}
 
@@ -131,5 +139,5 @@ SIGNS = DatasetEntry(
     num_outputs=1,
     classifies=False,
     options={"num_train": Option(default=10_000, minimum=2)},
-    sizes=_train_size,
+    sizes=_sign_sizes,
 )

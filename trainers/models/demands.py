@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from trainers.errors import ConfigError
 from trainers.models.normalization import normalizes_over_examples, refuse_running_averages
@@ -16,7 +17,7 @@ EXAMPLES = 2
 """As many as it takes to tell the axis of the examples from one of theirs."""
 
 ROUNDING = 1e-3
-"""How far an example's outputs may be off alone, relative to the largest: kernels depend on their number."""
+"""How far outputs may be off, relative to the largest: kernels depend on the number of examples."""
 
 
 def require_sound(
@@ -37,6 +38,7 @@ def require_sound(
     with _modes_of(module), torch.no_grad():
         module.eval()
         _require_outputs(module, inputs, num_outputs, vocabulary)
+        _require_one_way_to_parameters(module, inputs)
         module.train()
         # Modules are trained in evaluation mode: what fails in the other one does not matter. Other weights,
         # because a memory may be at rest where it is: vectors of spectral_norm are iterated as it is built.
@@ -68,6 +70,11 @@ def _require_parameters(module: nn.Module) -> None:
     if next(module.parameters(), None) is None:
         raise ConfigError("it has no parameters to train.")
     for name, parameter in module.named_parameters():
+        if parameter.is_complex():
+            raise ConfigError(
+                f"parameter {name} is complex; weights are real here: keep both of its parts in an axis of "
+                "length 2, and use torch.view_as_complex."
+            )
         if not parameter.requires_grad:
             raise ConfigError(
                 f"parameter {name} does not require a gradient; all parameters are trained here, so what is "
@@ -92,15 +99,36 @@ def _require_outputs(module: nn.Module, inputs: Tensor, num_outputs: int, vocabu
         )
     if normalizes_over_examples(module):
         return
-    allowed = ROUNDING * float(outputs.nan_to_num(0, 0, 0).abs().max())
     for index in range(len(inputs)):
         alone = _outputs(module, inputs[index : index + 1], num_outputs, vocabulary)
-        if not torch.allclose(alone[0], outputs[index], rtol=0, atol=allowed, equal_nan=True):
+        if not same_outputs(alone[0], outputs[index], size=outputs):
             raise ConfigError(
                 "its outputs for an example are others when it is alone: they depend on the examples beside "
                 "it (a softmax or statistics over axis 0, layers without batch_first), or on chance; of all "
                 "layers only trainers.models.normalization.BatchNormalization may look at several examples."
             )
+
+
+def same_outputs(found: Tensor, expected: Tensor, size: Tensor | None = None) -> bool:
+    """Whether outputs are the same but for rounding, relative to the largest of `size` or `expected`."""
+    largest = (expected if size is None else size).nan_to_num(0, 0, 0).abs().max()
+    return torch.allclose(found, expected, rtol=0, atol=ROUNDING * float(largest), equal_nan=True)
+
+
+def _require_one_way_to_parameters(module: nn.Module, inputs: Tensor) -> None:
+    """Refuse a forward pass that has a parameter from elsewhere than from the modules that own it.
+
+    Cells give it their weights by name (`torch.func.functional_call`); what holds the tensor itself would go
+    on with the template's, which are never trained.
+    """
+    with _other_weights(module):
+        weights = {name: parameter.clone() for name, parameter in module.named_parameters()}
+        expected = module(inputs.clone())
+    if not same_outputs(functional_call(module, weights, (inputs.clone(),)), expected):
+        raise ConfigError(
+            "it reads a parameter otherwise than by its name, from a list, a closure or another attribute, "
+            "and would read there one that is never trained; to share a parameter, assign it to both modules."
+        )
 
 
 def _outputs(module: nn.Module, inputs: Tensor, num_outputs: int, vocabulary: int | None) -> Tensor:

@@ -10,7 +10,8 @@ Exact for small models. Otherwise by Hutchinson's estimator in the complement of
 which leaves only the Bulk to chance (Meyer et al. 2021, Hutch++). The error bar is the standard error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,12 @@ DIRECTIONS_AT_ONCE = 64
 
 Terms = dict[str, Tensor]
 """By the name of a term: squared norms of its products with some directions, (R,) float64."""
+
+
+def is_exact(options: Mapping[str, Any], num_params: int) -> bool:
+    """Whether the whole identity is multiplied."""
+    chosen = options["estimator"]
+    return chosen == "exact" or (chosen == "auto" and num_params <= EXACT_UP_TO)
 
 
 def measure_energies(view: View, probe: ScheduledProbe) -> dict[str, float]:
@@ -44,14 +51,11 @@ def measure_energies(view: View, probe: ScheduledProbe) -> dict[str, float]:
     values = {f"energy/dom_{name}": value for name, value in dominant.items()}
     leading = view.leading(options).values_K
     values["energy/dom_eigenvalues"] = float(leading.square().sum())
-    exact = options["estimator"] == "exact" or (
-        options["estimator"] == "auto" and params.numel() <= EXACT_UP_TO
-    )
-    if exact:
+    if is_exact(options, params.numel()):
         return values | {f"energy/{name}": value for name, value in _exact(squares, params).items()}
-    signs = torch.randint(
-        0, 2, (options["samples"], params.numel()), generator=view.generator(probe, "signs")
-    )
+    # The numbers are those of any integer type, and of this one there are few bytes.
+    shape, draw = (options["samples"], params.numel()), view.generator(probe, "signs")
+    signs = torch.randint(0, 2, shape, generator=draw, dtype=torch.int8)
     directions = (2 * signs - 1).to(params)
     directions = directions - (directions @ basis.mT) @ basis
     samples = _in_blocks(squares, directions)
