@@ -44,6 +44,7 @@ class Difference:
         spread: Sample standard deviation of the differences of equal seeds; without two such pairs that of
             a difference of one run of each (the root of the summed variances); NaN where nothing tells.
         num_pairs: Seeds that ended well in both; 0 when none did and the means are compared.
+        base: The first sweep's mean over what the difference is over, which it is a share of.
     """
 
     first: Pool
@@ -51,6 +52,7 @@ class Difference:
     difference: float = math.nan
     spread: float = math.nan
     num_pairs: int = 0
+    base: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +214,7 @@ def _difference(first: Sequence[CellOutcome], second: Sequence[CellOutcome], met
             second=pools[1],
             difference=pools[1].mean - pools[0].mean,
             spread=math.hypot(pools[0].std, pools[1].std),
+            base=pools[0].mean,
         )
     differences = [by_seed[1][seed] - by_seed[0][seed] for seed in common]
     paired = len(differences) > 1
@@ -222,6 +225,7 @@ def _difference(first: Sequence[CellOutcome], second: Sequence[CellOutcome], met
         difference=float(np.mean(differences)),
         spread=spread,
         num_pairs=len(differences),
+        base=float(np.mean([by_seed[0][seed] for seed in common])),
     )
 
 

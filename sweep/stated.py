@@ -5,7 +5,7 @@ the sweep that made it: it may have divided another rate by another divisor, or 
 as one. So settings and switch points of a grid point are read here, never from its run.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -175,6 +175,35 @@ def last_switch(cell: Cell, resolved: float | None) -> int | None:
     if isinstance(before, Condition):
         return None if resolved is None else int(resolved)
     return before
+
+
+def forced_switch(cell: Cell, resolved: float | None) -> int | None:
+    """Return the step at which the last phase began because the condition before it was not met till then.
+
+    A condition is met at a step before its `at_most`, so the step tells.
+
+    Args:
+        cell: The cell as stated.
+        resolved: As for `last_switch`.
+    """
+    phases = _phases(cell)
+    before = phases[-2].until if len(phases) > 1 else None
+    if not isinstance(before, Condition) or resolved is None or int(resolved) < before.at_most:
+        return None
+    return int(resolved)
+
+
+def forced_note(steps: Sequence[int], num_runs: int) -> str:
+    """Say of runs whose switch a condition decides on where it did not.
+
+    Args:
+        steps: What `forced_switch` gives for those of which it gives one.
+        num_runs: All of them.
+    """
+    if not steps:
+        return ""
+    last = " or ".join(f"{step:,}" for step in sorted(set(steps)))
+    return f"the condition was not met by step {last} in {len(steps)} of {num_runs} runs"
 
 
 def _phases(cell: Cell) -> list[Phase]:

@@ -80,7 +80,9 @@ class PackTrial(tune.Trainable):
     _away_since: float | None = None
     """When the store was found not to answer, until it does again."""
 
-    def setup(self, config: dict[str, Any], storage: str) -> None:
+    def setup(  # pyright: ignore[reportIncompatibleMethodOverride] - `tune.with_parameters` hands over the rest
+        self, config: dict[str, Any], storage: str
+    ) -> None:
         """Take a pack; it is built in the first step, where a failure can be reported.
 
         Args:

@@ -56,6 +56,7 @@ def _values(found: Difference) -> dict[str, Any]:
         "first": _moments(found.first),
         "second": _moments(found.second),
         "difference": rounded(found.difference),
+        "base": rounded(found.base),
         "spread": rounded(found.spread),
         "pairs": found.num_pairs,
     }

@@ -220,7 +220,7 @@ def caption(
 def commit_text(record: Record) -> str:
     """Name the commit that a sweep was last planned with, and say whether there were changes to it."""
     commit = record.commit[:SHORT_COMMIT] or "unknown"
-    return f"commit {commit}, with changes" if record.dirty else f"commit {commit}"
+    return f"planned at commit {commit}" + (", with changes" if record.dirty else "")
 
 
 def _refreshes(outcomes: Iterable[CellOutcome]) -> list[float]:

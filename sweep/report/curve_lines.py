@@ -58,6 +58,7 @@ class Line:
         unfinished: Cells that have begun and not completed, and are not in the mean of those that have.
         provisional: Those that are in the mean, because none has completed.
         num_cells: The seeds of this place, whatever became of them.
+        cut: Whether the mean ends where the first of its seeds does, and others go on.
     """
 
     key: Key
@@ -73,6 +74,7 @@ class Line:
     unfinished: tuple[str, ...] = ()
     provisional: tuple[str, ...] = ()
     num_cells: int = 0
+    cut: bool = False
 
     def drawn(self) -> list[tuple[Series, tuple[int, ...]]]:
         """Return the mean, where there is one, and each diverged seed, with the switch points of each."""
@@ -232,6 +234,7 @@ def make_line(
     going: dict[str, Series] = {}
     diverged: dict[str, Series] = {}
     ends: list[int] = []
+    whole_here: set[str] = set()
     for cell in cells:
         outcome = record.outcomes[cell]
         if outcome.run_id is None:
@@ -239,16 +242,22 @@ def make_line(
         found = _up_to(series[outcome.run_id, metric], max_step)
         if not found.steps.size:
             continue
+        finite, ended = _finite_part(found), int(outcome.metrics.get(FINAL_STEPS, 0))
         if not outcome.diverged:
             going[cell] = found
-        elif (finite := _finite_part(found)).steps.size:
+        elif max_step is not None and ended > max_step and finite.steps.size == found.steps.size:
+            # Beyond what is shown.
+            going[cell] = found
+            whole_here.add(cell)
+        elif finite.steps.size:
             diverged[cell] = finite
-            ended = int(outcome.metrics.get(FINAL_STEPS, 0))
             ended = ended if max_step is None else min(ended, max_step)
             ends.append(max(ended, int(finite.steps[-1])))
     if not going and not diverged:
         return None
-    completed = {cell: found for cell, found in going.items() if _completed(record, cell)}
+    completed = {
+        cell: found for cell, found in going.items() if cell in whole_here or _completed(record, cell)
+    }
     # One that ended early would cut the mean of all at its end.
     whole = completed or going
     steps, mean, std = _combine(list(whole.values()))
@@ -272,6 +281,7 @@ def make_line(
         unfinished=tuple(cell for cell in going if cell not in whole),
         provisional=() if completed else tuple(going),
         num_cells=len(cells),
+        cut=len({int(found.steps[-1]) for found in whole.values()}) > 1,
     )
 
 

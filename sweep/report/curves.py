@@ -73,6 +73,9 @@ def draw_curves(record: Record, spec: CurvesSpec, *paths: Path) -> None:
     notes = [band_notes(limits.values())] if any(map(_banded, data.panels)) else []
     if any(np.isfinite(line.error).any() for line in lines):
         notes.append("bars: ± the standard error of the estimate")
+    cut = dict.fromkeys(panel.metric for panel in data.panels if any(line.cut for line in panel.lines))
+    if cut:
+        notes.append(f"lines of {', '.join(cut)} end where the first of their seeds' does")
     points = select(record, spec)
     said = "; ".join(notes), switch_note(record, points), unfinished_note(_named(data))
     with house_style():
@@ -238,8 +241,8 @@ def _sparse_label(value: float, _position: int | None) -> str:
 
 
 def last_step(line: Line) -> int:
-    """Return the last step at which a line has something to show."""
-    return max((*line.steps[-1:].tolist(), *line.ends), default=1)
+    """Return the last step at which a line has something to show, a switch point of one of its seeds too."""
+    return max((*line.steps[-1:].tolist(), *line.ends, *line.switches), default=1)
 
 
 def leaving_point(steps: np.ndarray, values: np.ndarray, high: float) -> tuple[list[float], list[float]]:

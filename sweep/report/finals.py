@@ -121,7 +121,11 @@ def _has_spread(place: Pool) -> bool:
 
 
 def _is_logarithmic(data: FinalsData, spec: FinalsSpec) -> bool:
-    return spec.log_y and metric_label(data.metric).positive
+    if not (spec.log_y and metric_label(data.metric).positive):
+        return False
+    # A loss of one's own may be negative, and has no place there then.
+    shown = [place for line in data.lines for place in (*line.pools, line.level) if place is not None]
+    return all(place.mean > 0 for place in shown if place.state.has_value)
 
 
 def _looks(data: FinalsData) -> Looks:

@@ -122,9 +122,12 @@ def levels_markdown(record: Record, spec: LevelsSpec, data: LevelsData) -> str:
 
 
 def _head(series: str) -> str:
-    """Return a series' name in words; as it is recorded where the words have symbols, which are TeX."""
+    """Return a series' name in words; as it is recorded where the words have symbols, which are TeX.
+
+    Values are as they are recorded, so a share is not in per cent.
+    """
     text = metric_label(series).text
-    return series if "$" in text else text
+    return series if "$" in text else text.replace(" [%]", "")
 
 
 def _place(value: AxisValue | None) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from search_spaces.reports import PathSpec
 from sweep.histories import read_histories
-from sweep.record import SEED_AXIS, Record
+from sweep.record import SEED_AXIS, Record, Series
 from sweep.report.labels import metric_label
 from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels
 from sweep.report.points import group, ordered_keys, select, unshown_axes
@@ -26,7 +26,7 @@ def path_data(record: Record, spec: PathSpec) -> PanelsData:
         for cell in groups[key]:
             history = read.get(cell, {})
             if spec.x in history and spec.y in history:
-                x, y = history[spec.x], history[spec.y]
+                x, y = (_shown(history[name], name) for name in (spec.x, spec.y))
                 _, here, there = np.intersect1d(x.steps, y.steps, assume_unique=True, return_indices=True)
                 values = y.values[there]
                 seed = int(record.outcomes[cell].params.get(SEED_AXIS, 0))
@@ -41,6 +41,11 @@ def path_data(record: Record, spec: PathSpec) -> PanelsData:
         x_label=metric_label(spec.x).text,
         y_label=metric_label(spec.y).text,
     )
+
+
+def _shown(series: Series, name: str) -> Series:
+    """Return a series in the unit in which it is written."""
+    return Series(steps=series.steps, values=series.values * metric_label(name).scale)
 
 
 def _label(seed: int) -> str:

@@ -12,7 +12,7 @@ from search_spaces.reports import AxisValue, ReportSpec
 from sweep import names
 from sweep.record import SEED_AXIS, Record
 from sweep.report.labels import grid_label
-from sweep.stated import last_switch, switch_steps
+from sweep.stated import forced_note, forced_switch, last_switch, switch_steps
 from trainers.canonical import cell_id
 from trainers.errors import ConfigError
 
@@ -96,10 +96,22 @@ def switch_points(
 
 def switch_note(record: Record, points: Iterable[int]) -> str:
     """Say for a caption whose switch points are shown, where a condition decides on them."""
-    met = [point for point in points if _by_condition(record, point)]
-    if len(seeds(record, met)) > 1:
-        return "each seed has its own switch point, by a condition"
-    return "switched by a condition" if met else ""
+    found = [point for point in points if _by_condition(record, point)]
+    if not found:
+        return ""
+    of_cells = {record.cell_ids[point]: point for point in found}.values()
+    forced = [step for point in of_cells if (step := _forced(record, point)) is not None]
+    if len(forced) == len(of_cells):
+        return forced_note(forced, len(of_cells))
+    several = len(seeds(record, found)) > 1
+    said = "each seed has its own switch point, by a condition" if several else "switched by a condition"
+    return "; ".join(filter(None, (said, forced_note(forced, len(of_cells)))))
+
+
+def _forced(record: Record, point: int) -> int | None:
+    cell = record.cell(point)
+    resolved = record.outcome(point).metrics.get(names.FINAL_SWITCH_STEP)
+    return None if cell is None else forced_switch(cell, resolved)
 
 
 def _by_condition(record: Record, point: int) -> tuple[int, ...]:

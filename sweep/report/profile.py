@@ -5,7 +5,7 @@ among them.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ def profile_data(record: Record, spec: ProfileSpec) -> PanelsData:
                 mean, std = mean_and_std(rows)
                 x = np.array([int(i) for i in indices] if whole else range(len(indices)))
                 lines.append(PanelLine(label=step_label(step), x=x, mean=mean, std=std))
-        ticks = () if whole else tuple(index[-LONGEST_NAME:] for index in indices)
+        ticks = () if whole else shortened(indices)
         panels.append(Panel(key=key, lines=tuple(lines), ticks=ticks, whole=whole))
     x_label = "index i" if not any(panel.ticks for panel in panels) else ""
     label = metric_label(spec.series.replace("<i>", "i")).text
@@ -69,7 +69,20 @@ def indices_of(spec: ProfileSpec, recorded: set[str]) -> list[str]:
     numbers = sorted((index for index in found if index.isdecimal()), key=int)
     if numbers:
         return [index for index in numbers if spec.at_most is None or int(index) <= spec.at_most]
-    return sorted(found)
+    return sorted(found, key=_in_order)
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Return what names are sorted by, numbers in them by size: layer 3 before layer 11."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def shortened(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the ends of names, as long as they have to be to differ."""
+    longest = max(map(len, names), default=0)
+    lengths = range(min(LONGEST_NAME, longest), longest + 1)
+    enough = next((size for size in lengths if len({name[-size:] for name in names}) == len(names)), longest)
+    return tuple(name[-enough:] for name in names) if enough else tuple(names)
 
 
 def _row(

@@ -137,9 +137,10 @@ def _draw_front(axes: Axes, account: Account) -> None:
         pairs = [trial.result.objectives for trial in trials if trial.result is not None]
         return [pair[0] * first.scale for pair in pairs], [pair[1] * second.scale for pair in pairs]
 
-    axes.plot(*values([trial for trial in account.trials if trial.is_whole]), "o", color=WHOLE, markersize=4)
+    whole = values([trial for trial in account.trials if trial.is_whole])
+    axes.plot(*whole, "o", color=WHOLE, markersize=4)
     axes.plot(*values(front), "o-", color=BEST, markersize=5, label=f"Pareto front, {len(front)}")
-    if first.positive:
+    if first.positive and min(whole[0]) > 0:
         logarithmic_x(axes)
     axes.legend(loc="best")
 

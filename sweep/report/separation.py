@@ -2,6 +2,7 @@
 
 The distance between two sketches is that between the weights, to a relative standard deviation of
 1 / sqrt(2 size) (the probe `sketch`). Runs of the same seed are held against each other; mean over the seeds.
+Runs that have not completed, which would end the lines of all, are left out and counted.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import numpy as np
 
 from search_spaces.reports import AxisValue, SeparationSpec
 from sweep.histories import read_histories
+from sweep.names import Status
+from sweep.progress import count_of
 from sweep.record import SEED_AXIS, Record, Series
 from sweep.report.labels import combination
 from sweep.report.lines import STYLES, LineStyle
@@ -30,9 +33,12 @@ def separation_data(record: Record, spec: SeparationSpec) -> PanelsData:
     panel_axes = (*spec.panels, *unshown_axes(record, points, (*spec.panels, spec.between)))
     values = axis_values(record, points, spec.between)
     groups = group(record, points, (*panel_axes, spec.between, SEED_AXIS))
-    read = read_histories(
-        record, [record.outcomes[cells[0]] for cells in groups.values()], lambda name: name.startswith(SKETCH)
-    )
+    outcomes = [record.outcomes[cells[0]] for cells in groups.values()]
+    completed = [outcome for outcome in outcomes if outcome.status is Status.COMPLETED]
+    # While none has completed, those that have begun.
+    shown = completed or outcomes
+    read = read_histories(record, shown, lambda name: name.startswith(SKETCH))
+    left_out = len(outcomes) - len(shown)
     sketches = {
         key: found
         for key, cells in groups.items()
@@ -71,6 +77,7 @@ def separation_data(record: Record, spec: SeparationSpec) -> PanelsData:
         labels=labels,
         x_label="training step",
         y_label="distance, from sketches",
+        notes=(f"{count_of(left_out, 'run')} not completed, left out",) if left_out else (),
     )
 
 

@@ -1,7 +1,8 @@
 """The leading Hessian eigenvalues against the step (ZS25 fig. 2), a panel per combination of axes.
 
-Each line is the mean over the seeds that completed, at the steps that they share; where all diverged,
-each is drawn by itself. One eigenvalue may be black: number k + 1, the first that a Bulk update keeps.
+Each line is the mean over the seeds that completed, at the steps that they share; those that diverged have a
+cross above, where they did, and where all diverged each is drawn by itself. One eigenvalue may be black:
+number k + 1, the first that a Bulk update keeps.
 """
 
 from collections.abc import Mapping
@@ -186,8 +187,8 @@ def _marks(data: SpectrumData, last: int) -> list[Line2D]:
 
 
 def _lost(panel: SpectrumPanel) -> bool:
-    """Whether a panel shows seeds that diverged, since it has no others."""
-    return any(not line.steps.size for line in panel.lines.values())
+    """Whether a panel shows where seeds diverged."""
+    return any(line.diverged for line in panel.lines.values())
 
 
 def _rules(panel: SpectrumPanel, last: int) -> list[int]:
@@ -229,6 +230,12 @@ def _draw_panel(
                     [run.steps[-1]], [run.values[-1]],
                     color=colour, marker="X", ms=5, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
                 )  # fmt: skip
+    # Beside a mean their eigenvalues, which may be any size, would leave it no room.
+    aside = {end for line in panel.lines.values() if line.steps.size for end in line.ends}
+    axes.plot(
+        sorted(aside), [1.0] * len(aside), transform=axes.get_xaxis_transform(),
+        color="#777777", marker="X", ms=5, mec="white", mew=0.5, ls="", clip_on=False, zorder=5,
+    )  # fmt: skip
     draw_switches(axes, _rules(panel, last))
     axes.set_xlim(0, max(last, 1))
 

@@ -246,6 +246,7 @@ def table_csv(data: TableData) -> str:
     columns = [
         *data.row_axes,
         data.column_axis,
+        "metric",
         "is_reference",
         "status",
         "mean",
@@ -259,6 +260,7 @@ def table_csv(data: TableData) -> str:
         [
             *(raw(value) for value in key),
             headings[column],
+            data.metric,
             str(int(data.columns[column] is None)),
             place.state.value,
             "" if math.isnan(place.mean) else repr(place.mean),

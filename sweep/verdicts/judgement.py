@@ -27,8 +27,18 @@ from sweep.convergence import (
 from sweep.names import Status
 from sweep.record import SEED_AXIS
 from sweep.report.points import GRID_AXIS
+from sweep.stated import forced_note
 from sweep.verdicts.runs import Run, Untestable
-from sweep.verdicts.statistics import MAY_DIVERGE, OF_PAIR, OF_RUN, OF_RUNS, POOLED, Window, windows
+from sweep.verdicts.statistics import (
+    LEAVES_OUT_DIVERGED,
+    MAY_DIVERGE,
+    OF_PAIR,
+    OF_RUN,
+    OF_RUNS,
+    POOLED,
+    Window,
+    windows,
+)
 from trainers.history import SWITCH_CONVERGED
 from trainers.options import Choice
 
@@ -115,11 +125,12 @@ def _judged(claim: ClaimSpec, at: Filter, paper: float | None, band: Band, runs:
         band=band,
         by_seed=by_seed,
         verdict=Verdict.REPRODUCED if holds else Verdict.NOT_REPRODUCED,
-        note=_note(claim, len({run.seed for run in subjects}), [band.holds(v) for v in by_seed.values()]),
+        note=_note(claim, subjects, [band.holds(v) for v in by_seed.values()]),
     )
 
 
-def _note(claim: ClaimSpec, num_seeds: int, in_band: Sequence[bool]) -> str:
+def _note(claim: ClaimSpec, subjects: Sequence[Run], in_band: Sequence[bool]) -> str:
+    num_seeds = len({run.seed for run in subjects})
     notes = ["every seed has to be in the band"] if claim.every_seed else []
     if len(set(in_band)) > 1:
         notes.append(f"{sum(in_band)} of {len(in_band)} seeds in the band")
@@ -127,6 +138,12 @@ def _note(claim: ClaimSpec, num_seeds: int, in_band: Sequence[bool]) -> str:
         found = "one seed" if num_seeds == 1 else f"{num_seeds} seeds"
         of = "" if claim.every_seed or claim.statistic["name"] in POOLED else "the median of "
         notes.append(f"from {found}; the band is for {of}at least {LEAST_SEEDS}")
+    cells = {run.cell_id: run for run in subjects}.values()
+    diverged = sum(run.outcome.diverged for run in cells)
+    if diverged and claim.statistic["name"] in LEAVES_OUT_DIVERGED:
+        notes.append(f"{diverged} of {len(cells)} cells diverged and are left out")
+    forced = [step for run in cells if (step := run.forced_switch) is not None]
+    notes += filter(None, [forced_note(forced, len(cells))])
     return "; ".join(notes)
 
 

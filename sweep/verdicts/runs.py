@@ -13,7 +13,7 @@ from sweep import names
 from sweep.histories import read_history
 from sweep.record import NO_SERIES, SEED_AXIS, CellOutcome, Record, Series
 from sweep.report.points import GRID_AXIS, value_of
-from sweep.stated import last_switch
+from sweep.stated import forced_switch, last_switch
 from trainers.cell import Cell
 
 SWITCH_AXIS = "switch_step"
@@ -63,6 +63,12 @@ class Run:
         resolved = self.outcome.metrics.get(names.FINAL_SWITCH_STEP)
         found = None if self.cell is None else last_switch(self.cell, resolved)
         return 0 if found is None and self.axes.get(SWITCH_AXIS) == 0 else found
+
+    @property
+    def forced_switch(self) -> int | None:
+        """The step at which it began because a condition was not met till then; `None` elsewhere."""
+        resolved = self.outcome.metrics.get(names.FINAL_SWITCH_STEP)
+        return None if self.cell is None else forced_switch(self.cell, resolved)
 
     @property
     def ended(self) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from sweep import names
+from sweep.best import least_is_best
 from sweep.record import SEED_AXIS, Series
 from sweep.report.curve_lines import combined
 from sweep.verdicts.runs import Run, Untestable
@@ -201,11 +202,12 @@ def rank_correlation(runs: Sequence[Run], options: Options) -> float:
 
 
 def at_best(runs: Sequence[Run], options: Options) -> float:
-    """Return an axis (over another) where a final metric is largest among the runs that ended well."""
+    """Return an axis (over another) where a final metric is best among the runs that ended well."""
     well = [run for run in runs if not run.outcome.diverged]
     if not well:
         raise Untestable("every run diverged")
-    best = max(well, key=lambda run: final(run, options, None))
+    choose = min if least_is_best(options["metric"]) else max
+    best = choose(well, key=lambda run: final(run, options, None))
     value = _number(best, options["axis"])
     return value if options["over"] is None else value / _number(best, options["over"])
 
@@ -259,6 +261,10 @@ POOLED: dict[str, OfRuns] = {"range_over_seeds": range_over_seeds}
 
 MAY_DIVERGE = ("spike", "final", "share_below", *OF_RUNS, *POOLED)
 """Statistics that know what to make of a diverged run; others need the whole of it."""
+
+
+LEAVES_OUT_DIVERGED = ("rank_correlation", "at_best")
+"""Statistics over the runs that ended well, however few."""
 
 
 def windows(kind: str, run: Run, options: Options, switch: int | None) -> list[Window]:

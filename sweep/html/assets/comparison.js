@@ -24,7 +24,7 @@ function comparisonSection(metric, index) {
   const head = [...axes.map((axis) => axis.label), data.first, data.second, "difference", ...(metric.positive ? ["in %"] : []), "pairs"];
   const side = (pair, state) => [pairText(pair, metric) + (state === "OK" ? "" : ` (${stateText[state]})`), number(pair[0])];
   const rows = entries.map(({ place, values }) => {
-    const share = values.difference === null || !(number(values.first[0]) > 0) ? null : (100 * number(values.difference)) / number(values.first[0]);
+    const share = values.difference === null || !(number(values.base) > 0) ? null : (100 * number(values.difference)) / number(values.base);
     return [
       ...axes.map((axis) => [axisText(axis, place) ?? "–", place.axes[axis.name] === null ? null : axis.values.indexOf(place.axes[axis.name])]),
       side(values.first, place.states[0]),
@@ -40,12 +40,12 @@ function comparisonSection(metric, index) {
 
 // Where values span orders of magnitude, the smallest of them would have no visible bar.
 function relativeHelps(entries) {
-  const firsts = entries.map(({ values }) => number(values.first[0])).filter((value) => value > 0);
+  const firsts = entries.map(({ values }) => number(values.base)).filter((value) => value > 0);
   return firsts.length === entries.length && Math.max(...firsts) / Math.min(...firsts) > 10;
 }
 
 function differenceBars(metric, entries, relative) {
-  const unit = ({ values }) => (relative ? 100 / number(values.first[0]) : metric.scale);
+  const unit = ({ values }) => (relative ? 100 / number(values.base) : metric.scale);
   const sizes = entries
     .filter((entry) => Number.isFinite(unit(entry)))
     .map((entry) => ({ ...entry, size: number(entry.values.difference) * unit(entry), spread: (entry.values.spread || 0) * unit(entry) }))

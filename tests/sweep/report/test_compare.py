@@ -52,7 +52,7 @@ def comparison(store: Store, names: tuple[str, str]) -> Comparison:
 def test_equal_seeds_are_paired(comparison: Comparison) -> None:
     found = comparison.pairs[0].metrics[LOSS]
     assert found.num_pairs == 2
-    assert found.difference == pytest.approx(-0.15)
+    assert found.difference == pytest.approx(-0.15) and found.base == pytest.approx(0.6)
     # Of -0.1 and -0.2; the two sweeps' own spreads are larger.
     assert found.spread == pytest.approx(0.1 / math.sqrt(2))
 
@@ -132,7 +132,7 @@ def test_a_seed_that_was_stopped_early_is_no_pair(store: Store) -> None:
     stopped = store.record(points, cells)
     whole = load_record(store.uri, put(store, {(0.1, 0): 0.25, (0.1, 1): 0.25}))
     found = compare(whole, stopped).pairs[0].metrics[LOSS]
-    assert (found.num_pairs, found.difference) == (1, 0.25)
+    assert (found.num_pairs, found.difference, found.base) == (1, 0.25, 0.25)
     assert found.second.state is State.PARTLY_STOPPED
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sweep.names import Status
 from sweep.record import Record
 from sweep.report.canvas import Canvas
 from sweep.report.curve_lines import curves_data
-from sweep.report.curves import draw_curves
+from sweep.report.curves import draw_curves, last_step
 from sweep.report.labels import metric_label
 from sweep.report.separation import separation_data
 from tests.sweep.report.conftest import Store
@@ -179,6 +180,53 @@ def test_distances_are_from_the_start_and_between_runs_of_one_seed(store: Store)
     assert lines["GD from SGD"].x.tolist() == [0, 20], "at the steps of both"
     assert lines["GD from SGD"].mean.tolist() == [0.0, 5.0], "the mean of 8 and 2"
     assert lines["GD from SGD"].std[1] == pytest.approx(math.sqrt(18))
+
+
+def test_runs_that_have_not_completed_end_no_line_of_distances(store: Store) -> None:
+    whole: Values = {"sketch/1": [(0, 0.0), (10, 3.0), (20, 6.0)]}
+    record = recorded(store, [whole, {"sketch/1": [(0, 0.0), (10, 9.0)]}])
+    lost = record.cell_ids[1]
+    outcomes = {**record.outcomes, lost: replace(record.outcomes[lost], status=Status.DIVERGED)}
+    spec = SeparationSpec(kind="separation", name="s", between="grid")
+    data = separation_data(replace(record, outcomes=outcomes), spec)
+    assert data.panels[0].lines[0].x.tolist() == [0, 10, 20]
+    assert data.notes == ("1 run not completed, left out",)
+
+
+def test_a_mean_that_ends_with_its_first_seed_says_so_and_shows_all_switches(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As of a moving average that is recorded until the condition is met."""
+    points = grid("main", {"seed": [0, 1]})
+    cells = {cell: ended(0.1, seed=values["seed"]) for _, values, cell in points}
+    for cell, end in zip(cells.values(), (20, 40), strict=True):
+        cell.histories["switch/ema"] = [(step, step / 100) for step in range(0, end + 1, 10)]
+    record = store.record(points, cells)
+    spec = CurvesSpec(kind="curves", name="c", metrics=("switch/ema",))
+    ((line,),) = (panel.lines for panel in curves_data(record, spec).panels)
+    assert line.cut and line.steps.tolist() == [0, 10, 20]
+    assert last_step(replace(line, switches=(20, 40))) == 40
+    said: list[str] = []
+    monkeypatch.setattr("sweep.report.curves.caption", lambda *notes, **_: said.extend(map(str, notes)) or "")
+    draw_curves(record, spec, tmp_path / "c.png")
+    assert "lines of switch/ema end where the first of their seeds' does" in "; ".join(said)
+
+
+def test_a_run_that_diverges_beyond_what_is_shown_is_one_of_the_mean(store: Store) -> None:
+    points = grid("main", {"seed": [0, 1]})
+    ends = (Status.COMPLETED, Status.DIVERGED)
+    cells = {
+        cell: ended(0.1, status=status, steps=90, seed=values["seed"])
+        for (_, values, cell), status in zip(points, ends, strict=True)
+    }
+    for cell in cells.values():
+        cell.histories["train/loss"] = [(0, 1.0), (50, 2.0), (90, 3.0)]
+    record = store.record(points, cells)
+    spec = CurvesSpec(kind="curves", name="c", metrics=("train/loss",))
+    for max_step, seeds in ((50, 2), (None, 1)):
+        one = spec.model_copy(update={"max_step": max_step})
+        ((line,),) = (panel.lines for panel in curves_data(record, one).panels)
+        assert (line.num_seeds, len(line.diverged)) == (seeds, 2 - seeds)
 
 
 def test_a_run_without_a_sketch_is_left_out(store: Store) -> None:

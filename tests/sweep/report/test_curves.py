@@ -271,3 +271,17 @@ def test_bars_are_said_only_where_there_are_some(
     spec = FinalsSpec(kind="finals", name="f", x="switch_step")
     draw_finals(store.record(points, cells), spec, tmp_path / "f.png")
     assert "standard deviation" not in captions[0]
+
+
+def test_finals_below_zero_are_drawn_on_a_linear_axis(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A loss of one's own may be negative; on a logarithmic axis its bar would end the report."""
+    points = grid("main", {"lr": [0.1, 0.2], "seed": [0, 1]})
+    losses = [-0.5, -0.7, 0.3, 0.4]
+    cells = {cell: ended(loss, seed=at["seed"]) for (_, at, cell), loss in zip(points, losses, strict=True)}
+    drawn: list[Canvas] = []
+    monkeypatch.setattr(Canvas, "save", lambda canvas, path: drawn.append(canvas))
+    spec = FinalsSpec(kind="finals", name="f", x="lr", metrics=("final/train_loss",))
+    draw_finals(store.record(points, cells), spec, tmp_path / "f.png")
+    assert drawn[0].figure.axes[0].get_yscale() == "linear"

@@ -114,10 +114,22 @@ def test_names_stand_where_a_profile_has_no_numbers(store: Store) -> None:
     assert panel.lines[0].mean.tolist() == [0.1, 0.9]
 
 
+def test_names_are_in_order_and_as_long_as_they_have_to_be(store: Store) -> None:
+    names = [f"layers.{number}.attention_in.weight" for number in (11, 3)]
+    record = recorded(store, [{f"layers/1_{name}": [(0, float(len(name)))] for name in names}])
+    spec = ProfileSpec(kind="profile", name="p", series="layers/1_<i>", steps=(0,))
+    (panel,) = profile_data(record, spec).panels
+    assert panel.ticks == ("3.attention_in.weight", "1.attention_in.weight"), "of layers 3 and 11"
+    assert panel.lines[0].mean.tolist() == [28.0, 29.0]
+
+
 def test_a_path_joins_two_series_at_common_steps(store: Store) -> None:
     record = recorded(store, [{"x": [(0, 1.0), (10, 2.0), (20, 3.0)], "y": [(0, 5.0), (20, 7.0)]}])
     (panel,) = path_data(record, PathSpec(kind="path", name="p", x="x", y="y")).panels
     assert (panel.lines[0].x.tolist(), panel.lines[0].mean.tolist()) == ([1.0, 3.0], [5.0, 7.0])
+    record = recorded(store, [{"x": [(0, 1.0)], "test/accuracy": [(0, 0.5)]}])
+    data = path_data(record, PathSpec(kind="path", name="p", x="x", y="test/accuracy"))
+    assert (data.y_label, data.panels[0].lines[0].mean.tolist()) == ("test accuracy [%]", [50.0])
 
 
 def colours_of(axes: Axes) -> dict[str, str]:
@@ -225,11 +237,12 @@ def test_levels_are_of_runs_that_completed_and_say_of_how_many(store: Store, sta
 
 
 def test_levels_are_headed_in_words_where_these_need_no_tex(store: Store) -> None:
-    series = ("effective/dom_rate", "overlap/train", "subspace/top_2_since_100")
+    series = ("effective/dom_rate", "overlap/train", "subspace/top_2_since_100", "test/accuracy")
     record = recorded(store, [{name: [(0, 1.0)] for name in series}])
     spec = LevelsSpec(kind="levels", name="l", rows=("grid",), series=series)
     heads = "| grid | effective Dominant rate | overlap/train | overlap of the top 2, since step 100 |"
-    assert heads in levels_markdown(record, spec, levels_data(record, spec))
+    # In no per cent: values are as they are recorded.
+    assert f"{heads} test accuracy |" in levels_markdown(record, spec, levels_data(record, spec))
 
 
 def test_every_kind_writes_its_files(store: Store, tmp_path: Path) -> None:

@@ -36,9 +36,10 @@ def test_points_axes_and_reports_come_back(store: Store) -> None:
 def test_changes_to_the_commit_are_said_in_captions(store: Store) -> None:
     points = grid("g", {"k": [1]})
     record = store.record(points, {points[0][2]: ended(0.1, seed=0)})
-    assert f" · commit {COMMIT[:7]} · " in caption(record, [0])
+    assert f" · planned at commit {COMMIT[:7]} · " in caption(record, [0])
     record.client.set_tag(record.parent_run_id, names.TAG_GIT_DIRTY, "true")
-    assert f" · commit {COMMIT[:7]}, with changes · " in caption(load_record(store.uri, record.name), [0])
+    changed = caption(load_record(store.uri, record.name), [0])
+    assert f" · planned at commit {COMMIT[:7]}, with changes · " in changed
 
 
 def test_statuses_are_those_of_the_runs_not_the_stored_table(store: Store) -> None:

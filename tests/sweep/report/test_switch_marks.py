@@ -77,7 +77,10 @@ def test_what_is_drawn_has_the_switch_points_of_its_own_runs(
     assert list(line.switches) == of_mean and [list(own) for own in line.own_switches] == of_lost
     early = CURVES.model_copy(update={"max_step": 60})
     ((cut,),) = (panel.lines for panel in curves_data(record, early).panels)
-    assert [list(own) for own in cut.own_switches] == [[s for s in own if s <= 60] for own in of_lost]
+    # Those that diverge later are, up to there, runs like the others.
+    shown = {step for own in (of_mean, *of_lost) for step in own if step <= 60}
+    assert list(cut.switches) == sorted(shown) and not cut.diverged
+    assert cut.num_seeds == sum(seed[0] in (ENDED, LOST) for seed in seeds)
 
     drawn: list[Canvas] = []
     monkeypatch.setattr(Canvas, "save", lambda canvas, path: drawn.append(canvas))
@@ -87,6 +90,9 @@ def test_what_is_drawn_has_the_switch_points_of_its_own_runs(
     found = [(mark.get_xdata()[0], mark.get_ydata()[0]) for mark in curves if mark.get_marker() == "D"]  # type: ignore[index]
     assert found == marks
     assert [one.get_xdata()[0] for one in spectrum if one.get_linestyle() == "--"] == rules  # type: ignore[index]
+
+    crosses = {x for one in spectrum if one.get_marker() == "X" for x in one.get_xdata()}  # type: ignore[union-attr]
+    assert crosses == {300}, "where those that diverged did, beside a mean too"
 
     (place,) = sweep_data(record)["curves"]["lines"]
     series = place["series"]["train/loss"]
@@ -112,6 +118,12 @@ def test_the_page_marks_what_switched(store: Store, tmp_path: Path) -> None:
         ([(ENDED, 40)], "switched by a condition"),
         ([(ENDED, None), (ENDED, 70)], "switched by a condition"),
         ([(ENDED, None)], ""),
+        (
+            [(ENDED, 40), (ENDED, 100)],
+            "each seed has its own switch point, by a condition; the condition was not met by step 100 in "
+            "2 of 4 runs",
+        ),
+        ([(ENDED, 100)], "the condition was not met by step 100 in 2 of 2 runs"),
     ],
 )
 def test_a_caption_speaks_of_each_seed_where_several_switched(

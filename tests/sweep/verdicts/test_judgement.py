@@ -14,6 +14,7 @@ from sweep.verdicts import Judged, Run, Verdict, claims_csv, claims_markdown, ju
 from sweep.verdicts.provenance import Difference, differences
 from tests.sweep.report.test_points import NoArtifacts, record_of
 from tests.sweep.verdicts.synthetic import run, series
+from trainers.cell import Condition, Phase
 
 X = {"name": "level", "series": "x"}
 
@@ -58,6 +59,23 @@ def test_a_verdict_from_few_seeds_says_so() -> None:
         for lr in (1, 2)
     ]
     assert only(pooled, *some).note == "from 2 seeds; the band is for at least 3"
+
+
+def test_a_verdict_says_how_many_runs_it_leaves_out_and_which_conditions_were_not_met() -> None:
+    ranked = claim(statistic={"name": "rank_correlation", "axis": "k"}, band={"at_most": 0})
+    runs = [run(k=k, seed=seed, metrics={"final/test_accuracy": -k}) for k in (1, 2) for seed in range(3)]
+    lost = [run(k=k, status=Status.DIVERGED) for k in (3, 4)]
+    assert only(ranked, *runs, *lost).note == "2 of 8 cells diverged and are left out"
+    phases = (Phase(lr=0.1, until=Condition(chi_above=0.5, at_most=40)), Phase(lr=0.1, until=100))
+
+    def switched(seed: int, step: float) -> Run:
+        one = flat(1.0, seed=seed)
+        assert one.cell is not None
+        outcome = replace(one.outcome, metrics={**one.outcome.metrics, "final/switch_step": step})
+        return replace(one, cell=replace(one.cell, phases=phases), outcome=outcome)
+
+    found = only(claim(), *(switched(seed, 40.0 - 10 * (seed == 0)) for seed in range(3)))
+    assert found.note == "the condition was not met by step 40 in 2 of 3 runs"
 
 
 @pytest.mark.parametrize(

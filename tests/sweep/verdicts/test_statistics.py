@@ -165,6 +165,9 @@ def test_at_best() -> None:
     runs = [run(a=a, b=b, metrics={ACCURACY: a * b}) for a in (1.0, 2.0) for b in (1.0, 4.0)]
     runs.append(run(a=9.0, b=9.0, status=Status.DIVERGED, metrics={ACCURACY: 99.0}))
     assert OF_RUNS["at_best"](runs, options("at_best", axis="b", over="a")) == 2.0
+    losses = [run(a=a, metrics={"final/train_loss": a}) for a in (1.0, 2.0)]
+    chosen = options("at_best", axis="a", metric="final/train_loss")
+    assert OF_RUNS["at_best"](losses, chosen) == 1.0, "the least loss is the best"
 
 
 def test_range_over_seeds_is_in_standard_deviations() -> None:
