@@ -77,6 +77,17 @@ class Coordinates:
         rest_into.copy_(rest)
         return lifted
 
+    def add_lifted(self, vector_C: Tensor, into_P: Tensor) -> None:
+        """Add E v in place: lifted first, as by `lift`, it would pass through memory four times more."""
+        weights, rest = self._split(vector_C.unsqueeze(0), self.inputs_BS.shape[1])
+        into, rest_into = self._split(into_P.unsqueeze(0), self.num_inputs)
+        if self.rotation_SF is not None:
+            into[0].add_(torch.matmul(weights[0], self.rotation_SF))
+        else:
+            assert self.kept_S is not None
+            into[0].scatter_add_(1, self.kept_S.expand_as(weights[0]), weights[0])
+        rest_into.add_(rest)
+
     def _split(self, vectors: Tensor, num_inputs: int) -> tuple[Tensor, Tensor]:
         """Return views (R, O, inputs) of the first layer's weights and (R, ...) of all that follows."""
         weights = self.num_outputs * num_inputs

@@ -58,6 +58,9 @@ def idle_pack() -> type[tune.Trainable]:
     """Return what stands for a pack; as a class of a function it travels to the worker by value."""
 
     class IdlePack(tune.Trainable):
+        def setup(self, config: dict[str, Any], storage: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+            assert Path(storage).is_dir()
+
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             return True
 

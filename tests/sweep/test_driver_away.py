@@ -131,5 +131,6 @@ def test_what_could_not_be_recorded_in_time_is_recorded_by_who_begins_again_by_i
         # Waiting mends nothing of what is refused.
         assert (ended.value.exit_code, len(left), len(runs)) == (EXIT_FAILED, 1, 0)
     else:
-        assert (ended.value.exit_code, left[1:]) == (EXIT_DONE, [[]])
+        # A slow machine may take it more tries than one.
+        assert (ended.value.exit_code, left[-1]) == (EXIT_DONE, [])
         assert [run.status for run in runs.values()] == [Status.COMPLETED] * 2

@@ -78,6 +78,9 @@ def test_lifting_is_an_isometry_and_restricting_its_transpose(name: str) -> None
     torch.testing.assert_close(lifted @ lifted.mT, identity, **SUMS_FLOAT64)
     vectors = drawn(4, coordinates.num_params, seed=2)
     torch.testing.assert_close(coordinates.restrict(vectors), vectors @ lifted.mT, **SUMS_FLOAT64)
+    one, into = drawn(1, coordinates.size, seed=3)[0], vectors[0].clone()
+    coordinates.add_lifted(one, into)
+    assert torch.equal(into, vectors[0] + coordinates.lift(one.unsqueeze(0))[0])
 
 
 def test_kept_inputs_are_the_used_ones_and_padding() -> None:

@@ -110,7 +110,7 @@ class Dominant:
         if self._together is not None:
             into_NP.add_(self._together.scaled(vectors_NP, scales_N1))
         else:
-            into_NP.add_(self._one_by_one(vectors_NP, scales_N1))
+            self._add_one_by_one(into_NP, vectors_NP, scales_N1)
 
     def newton(self, vectors_NP: Tensor) -> Tensor:
         """Return sum_i <u_i, v> / lambda_i u_i over lambda_i > 0 for each lane, (N, P)."""
@@ -118,12 +118,15 @@ class Dominant:
         if self._together is not None:
             return self._together.scaled(vectors_NP, self._together.inverse_NK)
         inverses = [None if one is None else _inverse(one.values_K) for one in self._subspaces]
-        return self._one_by_one(vectors_NP, inverses)
+        result = torch.zeros_like(vectors_NP)
+        self._add_one_by_one(result, vectors_NP, inverses)
+        return result
 
-    def _one_by_one(self, vectors_NP: Tensor, scales: "Tensor | Sequence[Tensor | None]") -> Tensor:
+    def _add_one_by_one(
+        self, into_NP: Tensor, vectors_NP: Tensor, scales: "Tensor | Sequence[Tensor | None]"
+    ) -> None:
         # Lane by lane, each from memory of its own: on a CPU the bits of one product for all lanes depend on
         # how many there are and on where in memory they begin.
-        result = torch.zeros_like(vectors_NP)
         for row, (subspace, scale) in enumerate(zip(self._subspaces, scales, strict=True)):
             if subspace is None:
                 continue
@@ -131,9 +134,11 @@ class Dominant:
             vector = vectors_NP if len(vectors_NP) == 1 else vectors_NP[row : row + 1].clone()
             inside = _restricted(vector, subspace.coordinates)
             part = torch.mv(subspace.basis_KC, inside[0]) * scale.to(vector)
-            spanned = torch.mv(subspace.basis_KC.mT, part).unsqueeze(0)
-            result[row] = _lifted(spanned, subspace.coordinates)[0]
-        return result
+            spanned = torch.mv(subspace.basis_KC.mT, part)
+            if subspace.coordinates is None:
+                into_NP[row].add_(spanned)
+            else:
+                subspace.coordinates.add_lifted(spanned, into_NP[row])
 
     def _one_tensor(self, most: int) -> "_Together | None":
         """Return bases as one tensor, or room for them, on a GPU where they are in the same coordinates."""
