@@ -16,7 +16,7 @@ import pyarrow.compute as compute
 from sweep import names
 from sweep.attempts import ending, environment_document, environments, fork_text
 from sweep.costs import cost_of
-from sweep.errors import StorageDamagedError, StorageError
+from sweep.errors import StorageDamagedError, StorageUnseenError
 from sweep.failures import has_lost_worker
 from sweep.grid_table import AxisValue
 from sweep.lease import Lease
@@ -68,6 +68,8 @@ class CellRecords:
         self._open: dict[str, Thinning] = {}
         self._unsent: dict[str, Entries] = {}
         self._uncertain: set[str] = set()
+        self._unseen: dict[str, tuple[int, float]] = {}
+        """The step of a commit that is not to be seen yet, and when it was looked for first."""
         self._lock = threading.Lock()
 
     @property
@@ -109,7 +111,7 @@ class CellRecords:
         entries = self._unsent.setdefault(cell_id, Entries())
         run = self._take_up(cell_id, known, entries)
         if wanted.commit is not None:
-            manifest = self._manifest(cell_id, *wanted.commit, since=wanted.since)
+            manifest = self._manifest(cell_id, *wanted.commit)
             try:
                 run = self._add_history(run, manifest, entries)
             except StorageDamagedError:
@@ -164,22 +166,31 @@ class CellRecords:
                 thinning.choose(table.filter(compute.field(STEP) < run.recorded_until))
                 return
 
-    def _manifest(self, cell_id: str, step: int, attempt: int, *, since: float) -> Manifest:
+    def _manifest(self, cell_id: str, step: int, attempt: int) -> Manifest:
         try:
-            return self.storage.manifest(cell_id, step, attempt)
+            found = self.storage.manifest(cell_id, step, attempt)
+            self._unseen.pop(cell_id, None)
+            return found
         except StorageDamagedError:
             # Pruned since, because a later commit exists; or damaged, and then the one before it counts.
             newest, problems = self.storage.latest(cell_id)
-            is_behind = newest is None or (newest.step, newest.attempt) < (step, attempt)
-            if is_behind and not problems and time.monotonic() - since < SECONDS_UNSEEN:
-                raise StorageError(
+            is_behind = newest is None or newest.step < step
+            if is_behind and not problems and self._seconds_unseen(cell_id, step) < SECONDS_UNSEEN:
+                raise StorageUnseenError(
                     f"the commit of cell {cell_id} at step {step:,} is not to be seen here yet."
                 ) from None
+            self._unseen.pop(cell_id, None)
             if newest is None:
                 raise StorageDamagedError(
                     " ".join([f"no commit of cell {cell_id} is left.", *problems])
                 ) from None
             return newest
+
+    def _seconds_unseen(self, cell_id: str, step: int) -> float:
+        """Return how long ago a cell's commit at a step was looked for first."""
+        if self._unseen.get(cell_id, (None, 0.0))[0] != step:
+            self._unseen[cell_id] = step, time.monotonic()
+        return time.monotonic() - self._unseen[cell_id][1]
 
     def _add_history(self, run: CellRun, manifest: Manifest, entries: Entries) -> CellRun:
         ended = manifest.outcome is not None

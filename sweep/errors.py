@@ -25,6 +25,10 @@ class StorageDamagedError(StorageError):
     transient = mends_itself = False
 
 
+class StorageUnseenError(StorageError):
+    """A commit that another node has made is not to be seen here yet; the store answers."""
+
+
 class StorageUnavailableError(StorageError):
     """The place named as the checkpoint store cannot be used at all.
 

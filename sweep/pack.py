@@ -340,10 +340,12 @@ class Pack:
             self._tidying[index].after(manifest, needed=self._common)
         self._publish_end(index)
         status = "running" if lane.outcome is None else lane.outcome.status
+        kept = self._manifests[index]
         return Committed(
             cell_id=address,
             step=state.step,
-            attempt=attempt,
+            # Of an earlier one where there was nothing to commit.
+            attempt=attempt if kept is None else kept.attempt,
             status=status,
             num_steps=lane.num_steps,
             left=tuple(sorted(self._left[index])),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from sweep.attempts import ending
 from sweep.cell_records import CellRecords
 from sweep.ends import publish_end
-from sweep.errors import LedgerError, StorageError
+from sweep.errors import LedgerError, StorageError, StorageUnseenError
 from sweep.ledger import CellRun
 from sweep.looking import looks
 from sweep.names import Status
@@ -279,13 +279,14 @@ class Recorder:
         with self._changed:
             wanted = self._wanted.pop(cell_id)
             self._busy = cell_id
-        answered, refused = True, None
+        answered, unseen, refused = True, False, None
         try:
             self._records.write(cell_id, wanted)
             self._away = None
         except (LedgerError, StorageError) as error:
             if error.transient:
                 answered, self._away = False, str(error)
+                unseen = isinstance(error, StorageUnseenError)
             else:
                 refused = str(error)
         with self._changed:
@@ -297,7 +298,7 @@ class Recorder:
                 self._refused[cell_id] = refused
             elif answered:
                 self._refused.pop(cell_id, None)
-            if answered:
+            if answered or unseen:
                 self._answered = time.monotonic()
             self._busy = None
             self._changed.notify_all()

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from trainers.cell import DEFAULT_INIT
 from trainers.coordinates import Coordinates
@@ -37,7 +38,7 @@ Part = Literal["hessian", "gauss_newton", "functional"]
 
 
 MAGNITUDES = {"weight_g", "original0"}
-"""Names that `torch.nn.utils.weight_norm` and its parametrisation give the lengths of weights."""
+"""Names that `torch.nn.utils.weight_norm` and its parametrisation give lengths of weights; not they alone."""
 
 
 class Objective(Protocol):
@@ -154,12 +155,20 @@ def require_drawable(module: nn.Module, init: str) -> None:
         return
     for name, parameter in module.named_parameters():
         owner, _, own = name.rpartition(".")
-        scales = isinstance(module.get_submodule(owner), (nn.LayerNorm, nn.RMSNorm)) or own in MAGNITUDES
+        part = module.get_submodule(owner)
+        scales = isinstance(part, (nn.LayerNorm, nn.RMSNorm)) or (own in MAGNITUDES and _normalises(part))
         if parameter.dim() > 1 and (scales or own.endswith("bias")):
             raise ConfigError(
                 f"init {init} would draw {name}, of shape {tuple(parameter.shape)}, as it draws weights, "
                 f"because it has several axes; leave init at {DEFAULT_INIT} and draw weights in build."
             )
+
+
+def _normalises(part: nn.Module) -> bool:
+    """Whether a module's weight, or a parametrisation, is that of `weight_norm`."""
+    if isinstance(part, ParametrizationList):
+        return any(type(one).__name__ == "_WeightNorm" for one in part)
+    return hasattr(part, "weight_v")
 
 
 def flat_parameters(module: nn.Module) -> Tensor:

@@ -47,12 +47,20 @@ _PASSWORD = re.compile(r"(?<=://)[^/\s]*:\S*@")
 """Of an address within a message, with its user: MLflow repeats its own, whole."""
 
 _PERMANENT = (
-    "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
     "RESOURCE_DOES_NOT_EXIST",
     "RESOURCE_ALREADY_EXISTS",
     "INVALID_STATE",
 )
+
+
+_REFUSED_VALUE = re.compile(r"\bDataError\b|StringDataRightTruncation|NumericValueOutOfRange")
+
+_REFUSED_BY_BUCKET = re.compile(
+    r"Credentials|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|NoSuchBucket|Forbidden|Unauthorized"
+    r"|AuthenticationFailed|ContainerNotFound"
+)
+"""What clients of buckets say that waiting does not mend."""
 
 
 def connect(tracking_uri: str, *, create: bool) -> MlflowClient:
@@ -190,8 +198,9 @@ def translated(doing: str) -> Generator[None, None, None]:
     try:
         yield
     except MlflowException as error:
-        # A value that a column does not take is refused every time.
-        permanent = error.error_code in _PERMANENT or isinstance(error.__cause__, DataError)
+        # A value that a column does not take is refused every time; a server has only words for that.
+        is_value = isinstance(error.__cause__, DataError) or _REFUSED_VALUE.search(str(error))
+        permanent = error.error_code in _PERMANENT or is_value
         raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=not permanent) from error
     except (requests.RequestException, SQLAlchemyError, OSError) as error:
         raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=True) from error
@@ -201,7 +210,8 @@ def translated(doing: str) -> Generator[None, None, None]:
     except Exception as error:
         if not is_of_bucket(error):
             raise
-        raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=True) from error
+        permanent = _REFUSED_BY_BUCKET.search(f"{type(error).__name__} {error}")
+        raise LedgerError(f"MLflow: {doing} failed: {_short(error)}", transient=not permanent) from error
 
 
 def _short(error: Exception) -> str:

@@ -18,14 +18,24 @@ SECONDS_BEFORE_SENDING_AGAIN = 1.0
 _AWAY = (408, 429, 500, 502, 503, 504)
 """Status of answers after which MLflow's client, too, would send again."""
 
-_BUCKET_CLIENTS = {"boto3", "botocore", "azure", "google", "urllib3"}
+_BUCKET_CLIENTS = (
+    "boto3.",
+    "botocore.",
+    "s3transfer.",
+    "azure.",
+    "google.api_core.",
+    "google.auth.",
+    "google.cloud.",
+    "urllib3.",
+)
+"""How the modules of their errors begin."""
 
 Answer = TypeVar("Answer")
 
 
 def is_of_bucket(error: Exception) -> bool:
     """Whether an error is of a client of S3, Azure or Google, whose errors MLflow passes on as they are."""
-    return any(kind.__module__.partition(".")[0] in _BUCKET_CLIENTS for kind in type(error).__mro__)
+    return any(kind.__module__.startswith(_BUCKET_CLIENTS) for kind in type(error).__mro__)
 
 
 def sent(send: Callable[[], Answer], *, ask: Callable[[], None] | None = None) -> Answer:

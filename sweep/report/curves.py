@@ -241,8 +241,12 @@ def _sparse_label(value: float, _position: int | None) -> str:
 
 
 def last_step(line: Line) -> int:
-    """Return the last step at which a line has something to show, a switch point of one of its seeds too."""
-    return max((*line.steps[-1:].tolist(), *line.ends, *line.switches), default=1)
+    """Return the last step at which a line has something to show.
+
+    Beyond a mean that is cut that is a switch point of its seeds; of unfinished ones it is still to come.
+    """
+    switches = line.switches if line.cut and not line.provisional else ()
+    return max((*line.steps[-1:].tolist(), *line.ends, *switches), default=1)
 
 
 def leaving_point(steps: np.ndarray, values: np.ndarray, high: float) -> tuple[list[float], list[float]]:

@@ -15,11 +15,11 @@ from search_spaces.reports import AxisValue, SeparationSpec
 from sweep.histories import read_histories
 from sweep.names import Status
 from sweep.progress import count_of
-from sweep.record import SEED_AXIS, Record, Series
+from sweep.record import SEED_AXIS, CellOutcome, Record, Series
 from sweep.report.labels import combination
 from sweep.report.lines import STYLES, LineStyle
 from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels, mean_and_std
-from sweep.report.points import axis_values, group, ordered_keys, select, unshown_axes
+from sweep.report.points import Key, axis_values, group, ordered_keys, select, unshown_axes
 
 SKETCH = "sketch/"
 
@@ -33,12 +33,15 @@ def separation_data(record: Record, spec: SeparationSpec) -> PanelsData:
     panel_axes = (*spec.panels, *unshown_axes(record, points, (*spec.panels, spec.between)))
     values = axis_values(record, points, spec.between)
     groups = group(record, points, (*panel_axes, spec.between, SEED_AXIS))
-    outcomes = [record.outcomes[cells[0]] for cells in groups.values()]
-    completed = [outcome for outcome in outcomes if outcome.status is Status.COMPLETED]
-    # While none has completed, those that have begun.
-    shown = completed or outcomes
+    by_panel: dict[Key, list[CellOutcome]] = {}
+    for key, cells in groups.items():
+        by_panel.setdefault(key[:-2], []).append(record.outcomes[cells[0]])
+    shown: list[CellOutcome] = []
+    for outcomes in by_panel.values():
+        # While none of a panel has completed, those that have begun.
+        shown += [outcome for outcome in outcomes if outcome.status is Status.COMPLETED] or outcomes
     read = read_histories(record, shown, lambda name: name.startswith(SKETCH))
-    left_out = len(outcomes) - len(shown)
+    left_out, unfinished = len(groups) - len(shown), sum(one.status is not Status.COMPLETED for one in shown)
     sketches = {
         key: found
         for key, cells in groups.items()
@@ -77,7 +80,11 @@ def separation_data(record: Record, spec: SeparationSpec) -> PanelsData:
         labels=labels,
         x_label="training step",
         y_label="distance, from sketches",
-        notes=(f"{count_of(left_out, 'run')} not completed, left out",) if left_out else (),
+        notes=tuple(
+            f"{count_of(count, 'run')} not completed{ending}"
+            for count, ending in ((left_out, ", left out"), (unfinished, ", shown"))
+            if count
+        ),
     )
 
 

@@ -129,7 +129,7 @@ def draw_spectrum(record: Record, spec: SpectrumSpec, *paths: Path) -> None:
     ends = [
         steps[-1] for line in lines for steps in (line.steps, *(r.steps for r in line.diverged)) if steps.size
     ]
-    last = int(max(ends, default=1))
+    last = int(max([*ends, *(end for line in lines for end in line.ends)], default=1))
     marks = _marks(data, last)
     points = select(record, spec)
     black = f"black: eigenvalue number {spec.highlight}" if spec.highlight in data.indices else ""

@@ -65,3 +65,16 @@ def test_a_pack_that_begins_anew_though_some_had_gone_on_says_so(tmp_path: Path)
         "a pack of 2 cells begins at step 0: there is no step of which each of them has a state; "
         "1 had one, at step 20 at most."
     ]
+
+
+def test_what_had_ended_before_is_told_as_the_commit_that_it_is(tmp_path: Path) -> None:
+    """An attempt that finds it so has made no commit of its own, which the recorder would wait for."""
+    storage = Storage.open(tmp_path)
+    cells = [cell(sgd(20)), replace(cell(sgd(60)), seed=1)]
+    first = Pack(cells, storage, data_folder=tmp_path)
+    first.trainer.advance(30)
+    made = first.commit()
+    again = Pack(cells, storage, data_folder=tmp_path).commit()
+    assert [(one.step, one.attempt) for one in again] == [(one.step, one.attempt) for one in made]
+    for one in again:
+        assert storage.manifest(one.cell_id, one.step, one.attempt).step == one.step

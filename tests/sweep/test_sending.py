@@ -10,7 +10,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE
 
 from sweep.errors import LedgerError
 from sweep.ledger import Ledger, sending
@@ -87,11 +87,31 @@ def test_a_bucket_that_refuses_once_is_asked_again_and_its_errors_are_known() ->
     with pytest.raises(LedgerError, match="a file failed: SlowDown") as away, translated("putting a file"):
         raise Throttled("SlowDown")
     assert away.value.transient
+    with pytest.raises(LedgerError) as refused, translated("putting a file"):
+        raise Throttled("An error occurred (AccessDenied) when calling the PutObject operation")
+    assert not refused.value.transient
     with pytest.raises(LedgerError) as missing, translated("putting a file"):
         raise ModuleNotFoundError("No module named 'boto3'")
     assert not missing.value.transient
     with pytest.raises(ZeroDivisionError), translated("putting a file"):
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("said", "transient"),
+    [
+        (
+            "(psycopg2.errors.StringDataRightTruncation) value too long for character varying(8000)",
+            False,
+        ),
+        ("(sqlalchemy.exc.TimeoutError) QueuePool limit reached", True),
+    ],
+)
+def test_a_server_that_refuses_a_value_is_told_from_one_that_is_busy(said: str, transient: bool) -> None:
+    """Both are BAD_REQUEST."""
+    with pytest.raises(LedgerError) as found, translated("making a run"):
+        raise MlflowException(said, error_code=BAD_REQUEST)
+    assert found.value.transient is transient
 
 
 def test_an_address_within_a_message_loses_its_password() -> None:

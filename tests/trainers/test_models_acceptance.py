@@ -115,6 +115,25 @@ def test_parameters_that_an_initialisation_would_take_for_weights_are_refused(
     initial_parameters(module, init="pytorch", seed=0)
 
 
+class Product(nn.Module):
+    """A weight that is a product of two."""
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return left @ right
+
+    def right_inverse(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.eye(len(weight)), weight
+
+
+def test_factors_of_weights_are_drawn_as_weights() -> None:
+    def build() -> nn.Module:
+        module = nn.Linear(16, 3)
+        nn.utils.parametrize.register_parametrization(module, "weight", Product())
+        return module
+
+    assert len(initial_parameters(build, init="xavier", seed=0)) == 3 + 9 + 48
+
+
 def test_how_weights_are_drawn_is_looked_at_when_planned(tmp_path: Path) -> None:
     path = tmp_path / "my_model.py"
     path.write_text(HEAD + BUILD.replace("nn.Flatten()", "nn.LayerNorm(input_shape), nn.Flatten()"))

@@ -194,6 +194,27 @@ def test_a_parameter_that_is_read_from_elsewhere_is_refused() -> None:
         require_sound(Aside(by_name=False), SHAPE, OUTPUTS)
 
 
+class Strict(nn.Module):
+    """Runs at its own weights alone, as a module may that checks them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(16, OUTPUTS)
+        self.register_buffer("made", self.last.weight.detach().clone())
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.last.weight.data_ptr() != 0 and not torch.equal(self.last.weight, self.made):
+            raise ValueError("others")
+        return self.last(inputs.flatten(1))
+
+
+def test_modules_that_do_not_run_at_other_weights_or_by_name_end_in_no_traceback() -> None:
+    require_sound(Strict(), SHAPE, OUTPUTS)
+    scripted = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(16, OUTPUTS)))
+    with pytest.raises(ConfigError, match=r"its outputs cannot be computed by torch\.func: .*Jitted"):
+        require_sound(scripted, SHAPE, OUTPUTS)
+
+
 def test_complex_parameters_are_refused() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, OUTPUTS))
     module.register_parameter("filter", nn.Parameter(torch.ones(2, dtype=torch.cfloat)))

@@ -123,8 +123,19 @@ def _require_one_way_to_parameters(module: nn.Module, inputs: Tensor) -> None:
     """
     with _other_weights(module):
         weights = {name: parameter.clone() for name, parameter in module.named_parameters()}
-        expected = module(inputs.clone())
-    if not same_outputs(functional_call(module, weights, (inputs.clone(),)), expected):
+        try:
+            expected = module(inputs.clone())
+        except Exception:
+            # It looks at its weights, and these are not of its making.
+            return
+    try:
+        found = functional_call(module, weights, (inputs.clone(),))
+    except Exception as error:
+        told = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"its outputs cannot be computed by torch.func: {type(error).__name__}: {told}"
+        ) from error
+    if not same_outputs(found, expected):
         raise ConfigError(
             "it reads a parameter otherwise than by its name, from a list, a closure or another attribute, "
             "and would read there one that is never trained; to share a parameter, assign it to both modules."

@@ -206,6 +206,7 @@ def test_a_mean_that_ends_with_its_first_seed_says_so_and_shows_all_switches(
     ((line,),) = (panel.lines for panel in curves_data(record, spec).panels)
     assert line.cut and line.steps.tolist() == [0, 10, 20]
     assert last_step(replace(line, switches=(20, 40))) == 40
+    assert last_step(replace(line, switches=(20, 4000), provisional=("a",))) == 20, "still to come"
     said: list[str] = []
     monkeypatch.setattr("sweep.report.curves.caption", lambda *notes, **_: said.extend(map(str, notes)) or "")
     draw_curves(record, spec, tmp_path / "c.png")
