@@ -99,7 +99,8 @@ class Story:
         host, told, training = self.hosts[name], time.monotonic(), time.monotonic()
         os.kill(host.init, signal.SIGTERM)
         while host.running:
-            if processes_of(host, b"ray::PackTrial"):
+            # Between its tasks Ray calls a worker by the class, during one by Tune's class around it.
+            if any(processes_of(host, name) for name in (b"ray::PackTrial", b"ray::ResourceTrainable")):
                 training = time.monotonic()
             self.watch.look()
             assert time.monotonic() - told < GRACE_SECONDS, "it does not end within the grace period"
