@@ -68,8 +68,8 @@ class CellRecords:
         self._open: dict[str, Thinning] = {}
         self._unsent: dict[str, Entries] = {}
         self._uncertain: set[str] = set()
-        self._unseen: dict[str, tuple[int, float]] = {}
-        """The step of a commit that is not to be seen yet, and when it was looked for first."""
+        self._unseen: dict[tuple[str, int], float] = {}
+        """When a commit, by cell and step, was first looked for and not found."""
         self._lock = threading.Lock()
 
     @property
@@ -168,29 +168,22 @@ class CellRecords:
 
     def _manifest(self, cell_id: str, step: int, attempt: int) -> Manifest:
         try:
-            found = self.storage.manifest(cell_id, step, attempt)
-            self._unseen.pop(cell_id, None)
-            return found
+            return self.storage.manifest(cell_id, step, attempt)
         except StorageDamagedError:
             # Pruned since, because a later commit exists; or damaged, and then the one before it counts.
             newest, problems = self.storage.latest(cell_id)
             is_behind = newest is None or newest.step < step
-            if is_behind and not problems and self._seconds_unseen(cell_id, step) < SECONDS_UNSEEN:
+            now = time.monotonic()
+            unseen = now - self._unseen.setdefault((cell_id, step), now)
+            if is_behind and not problems and unseen < SECONDS_UNSEEN:
                 raise StorageUnseenError(
                     f"the commit of cell {cell_id} at step {step:,} is not to be seen here yet."
                 ) from None
-            self._unseen.pop(cell_id, None)
             if newest is None:
                 raise StorageDamagedError(
                     " ".join([f"no commit of cell {cell_id} is left.", *problems])
                 ) from None
             return newest
-
-    def _seconds_unseen(self, cell_id: str, step: int) -> float:
-        """Return how long ago a cell's commit at a step was looked for first."""
-        if self._unseen.get(cell_id, (None, 0.0))[0] != step:
-            self._unseen[cell_id] = step, time.monotonic()
-        return time.monotonic() - self._unseen[cell_id][1]
 
     def _add_history(self, run: CellRun, manifest: Manifest, entries: Entries) -> CellRun:
         ended = manifest.outcome is not None

@@ -190,8 +190,10 @@ def ui(
     output().print(f"MLflow is at {address} (Ctrl-C ends it)")
     # Not as an option: it may hold a password, and lists of processes are for everybody.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = places.tracking_uri
-    command = ["-m", "mlflow", "server"]
-    command += [
+    command = [
+        "-m",
+        "mlflow",
+        "server",
         "--default-artifact-root",
         places.artifacts.as_uri(),
         "--host",

@@ -16,7 +16,7 @@ from sweep.convergence import convergence_series, unconverged_shares
 from sweep.histories import Histories, recorded_series
 from sweep.names import FINAL_STEPS, Status
 from sweep.progress import count_of
-from sweep.record import NO_SERIES, Record, Series
+from sweep.record import NO_SERIES, CellOutcome, Record, Series
 from sweep.report.labels import MetricLabel, metric_label
 from sweep.report.points import (
     Key,
@@ -234,7 +234,6 @@ def make_line(
     going: dict[str, Series] = {}
     diverged: dict[str, Series] = {}
     ends: list[int] = []
-    whole_here: set[str] = set()
     for cell in cells:
         outcome = record.outcomes[cell]
         if outcome.run_id is None:
@@ -248,16 +247,13 @@ def make_line(
         elif max_step is not None and ended > max_step and finite.steps.size == found.steps.size:
             # Beyond what is shown.
             going[cell] = found
-            whole_here.add(cell)
         elif finite.steps.size:
             diverged[cell] = finite
             ended = ended if max_step is None else min(ended, max_step)
             ends.append(max(ended, int(finite.steps[-1])))
     if not going and not diverged:
         return None
-    completed = {
-        cell: found for cell, found in going.items() if cell in whole_here or _completed(record, cell)
-    }
+    completed = {cell: found for cell, found in going.items() if _is_whole(record.outcomes[cell])}
     # One that ended early would cut the mean of all at its end.
     whole = completed or going
     steps, mean, std = _combine(list(whole.values()))
@@ -285,8 +281,9 @@ def make_line(
     )
 
 
-def _completed(record: Record, cell: str) -> bool:
-    return record.outcomes[cell].status is Status.COMPLETED
+def _is_whole(outcome: CellOutcome) -> bool:
+    """Whether a run has all that is shown: what diverged and goes on as the others did so beyond that."""
+    return outcome.status is Status.COMPLETED or outcome.diverged
 
 
 def unfinished_note(lines: Iterable[tuple[str, Line]]) -> str:

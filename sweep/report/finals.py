@@ -124,8 +124,12 @@ def _is_logarithmic(data: FinalsData, spec: FinalsSpec) -> bool:
     if not (spec.log_y and metric_label(data.metric).positive):
         return False
     # A loss of one's own may be negative, and has no place there then.
-    shown = [place for line in data.lines for place in (*line.pools, line.level) if place is not None]
-    return all(place.mean > 0 for place in shown if place.state.has_value)
+    return all(place.mean > 0 for place in _places(data) if place.state.has_value)
+
+
+def _places(data: FinalsData) -> list[Pool]:
+    """Return all that a panel shows."""
+    return [place for line in data.lines for place in (*line.pools, line.level) if place is not None]
 
 
 def _looks(data: FinalsData) -> Looks:
@@ -138,8 +142,7 @@ def _looks(data: FinalsData) -> Looks:
 
 
 def _marks(tables: list[FinalsData]) -> list[Line2D]:
-    lines = [line for table in tables for line in table.lines]
-    places = [place for line in lines for place in (*line.pools, line.level) if place is not None]
+    places = [place for table in tables for place in _places(table)]
     marks: list[Line2D] = []
     if any(place.state is State.DIVERGED for place in places):
         marks.append(Line2D([], [], color="#777777", ls="", marker="X", ms=6, label="diverged"))
@@ -163,7 +166,7 @@ def _draw_panel(axes: Axes, data: FinalsData, spec: FinalsSpec, looks: Looks) ->
     logarithmic = _is_logarithmic(data, spec)
     axes.set_xlabel(axis_label(spec.x).long)
     axes.set_ylabel(label.text)
-    pools = [place for line in data.lines for place in (*line.pools, line.level) if place is not None]
+    pools = _places(data)
     if not any(place.state.has_value for place in pools):
         lost = any(place.state is State.DIVERGED for place in pools)
         blank(axes, "what has ended diverged" if lost else "no value yet")

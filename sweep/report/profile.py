@@ -65,11 +65,12 @@ def _pattern(spec: ProfileSpec) -> re.Pattern[str]:
 def indices_of(spec: ProfileSpec, recorded: set[str]) -> list[str]:
     """Return the indices that a series has: numbers in order, up to `at_most`, or else names."""
     pattern = _pattern(spec)
-    found = {match[1] for name in recorded if (match := pattern.fullmatch(name))}
-    numbers = sorted((index for index in found if index.isdecimal()), key=int)
+    names = {match[1] for name in recorded if (match := pattern.fullmatch(name))}
+    found = sorted(names, key=_in_order)
+    numbers = [index for index in found if index.isdecimal()]
     if numbers:
         return [index for index in numbers if spec.at_most is None or int(index) <= spec.at_most]
-    return sorted(found, key=_in_order)
+    return found
 
 
 def _in_order(name: str) -> list[tuple[int, str]]:

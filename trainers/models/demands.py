@@ -126,7 +126,8 @@ def _require_one_way_to_parameters(module: nn.Module, inputs: Tensor) -> None:
         try:
             expected = module(inputs.clone())
         except Exception:
-            # It looks at its weights, and these are not of its making.
+            # What asks something of its weights, a matrix to be positive definite, may raise anything at
+            # others; then nothing can be told.
             return
     try:
         found = functional_call(module, weights, (inputs.clone(),))
