@@ -38,10 +38,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from trainers import kernels
 from trainers.eigenpairs import Eigenspace, Wanted, Warm
-from trainers.first_block import FirstBlock, Operator, combined, small_of, symmetric
-from trainers.krylov import SearchSpace, orthonormalise
+from trainers.first_block import FirstBlock, Operator, combined, small_of
+from trainers.krylov import SearchSpace
 from trainers.objective import BlockProduct
 from trainers.ritz import device_inner
 from trainers.rows import room_for_rows
@@ -102,35 +101,41 @@ def solve(
         if not first.combined:
             state.basis_NWP = combined(whole, stacked)
         return state
-    product, gram, images = operator.product, symmetric(first.gram_NMM.cpu().double()), stacked[:, width:]
+    product, gram = operator.product, first.gram_NMM.cpu().double()
     if len(rows) < lanes and operator.of_lanes is not None:
-        product = operator.of_lanes(rows)
-        start_NWP, images, gram = start_NWP[rows], images[rows], gram[rows]
-        floor_N, wanted = floor_N[rows], wanted.of_lanes(rows)
+        product, wanted = operator.of_lanes(rows), wanted.of_lanes(rows)
+        space = SearchSpace(stacked[rows], gram[rows], floor_N[rows])
     else:
-        rows, images = torch.arange(lanes), images.clone(memory_format=torch.contiguous_format)
-        if kernels.serve(stacked):
-            start_NWP = start_NWP.clone(memory_format=torch.contiguous_format)
-    state.basis_NWP = combined(whole, stacked)
-    space = SearchSpace(start_NWP, images, gram, floor_N)
-    del stacked, images, first, start_NWP
-    after, residual = space.ritz(width, wanted, tolerance, products=width)
-    blocks = 1
+        space = SearchSpace(stacked if len(rows) == lanes else stacked.clone(), gram, floor_N)
+    # The new basis may take the place of the block.
+    state.basis_NWP = torch.empty_like(start_NWP) if len(rows) == lanes else combined(whole, stacked)
+    if len(rows) == lanes or operator.of_lanes is None:
+        rows = torch.arange(lanes)
+    del stacked, first, start_NWP
+    # By inner products alone they have been looked at.
+    blocks, closely = 1, True
     while True:
+        found, whole, residual = space.ritz(wanted, tolerance, products=blocks * width, closely=closely)
         going_on = _going_on(state)
-        _put(state, going_on, after, torch.searchsorted(rows, going_on))
-        left = _going_on(state)
-        if len(left) == 0 or blocks >= max_products:
+        inside = torch.searchsorted(rows, going_on)
+        ended = found.converged_N[inside] | ~found.values_NW[inside, 0].isfinite()
+        if closely and blocks >= max_products:
+            ended.fill_(True)
+        if bool(ended.any()):
+            found.basis_NWP = space.basis(whole)
+            _put(state, going_on[ended], found, inside[ended])
+        left = going_on[~ended]
+        if len(left) == 0:
             return state
         if len(left) < len(rows) and operator.of_lanes is not None:
             inside = torch.searchsorted(rows, left)
-            space, residual, wanted = space.of_lanes(inside), residual[inside], wanted.of_lanes(inside)
+            space, wanted = space.of_lanes(inside), wanted.of_lanes(inside)
+            residual = None if residual is None else residual[inside]
             rows, product = left, operator.of_lanes(left)
-        space.make_room()
-        new = orthonormalise(residual, space.search)
-        space.append(new, product(new))
-        blocks += 1
-        after, residual = space.ritz(width, wanted, tolerance, products=blocks * width)
+        if residual is not None:
+            space.extend(residual, product)
+            blocks += 1
+        closely = residual is None
 
 
 def _going_on(state: Eigenspace) -> Tensor:

@@ -15,18 +15,12 @@ from torch import Tensor
 
 from trainers import kernels
 from trainers.eigenpairs import LEAST_SCALE, Eigenspace, Wanted, Warm, pairs_of
-from trainers.krylov import RANK_TOLERANCE
 from trainers.objective import BlockProduct, CurvatureProduct
-from trainers.power_step import LEAST_TURNED, power_step
+from trainers.power_step import LEAST_TURNED
 from trainers.replay import Arriving, Recorded
-from trainers.ritz import device_inner, inverse_factor, place_of, rayleigh_ritz
+from trainers.ritz import device_inner, place_of
 from trainers.rows import room_for_rows
-
-ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-15}
-"""What rounding leaves of the square of a residual that comes from inner products, over theta^2."""
-
-NEGLIGIBLE = 1e-13
-"""What a row adds to a vector, below this share of what the largest adds, is left out."""
+from trainers.span import RANK_TOLERANCE, ROUNDING, Span, symmetric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,45 +195,12 @@ def combined(factors_NWM: Tensor, stacked_NMP: Tensor, *, unless: Tensor | None 
 
 
 def ritz_in_block(stacked_NMP: Tensor, gram_NMM: Tensor, floor_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Do Rayleigh-Ritz and the power step in one block, knowing its vectors by their inner products alone.
-
-    The norm of a residual that comes from inner products is no smaller than rounding, which counts as part
-    of it: a lane that has converged by this has converged, one that has not is to be looked at again.
+    """Do Rayleigh-Ritz and the power step in one block; see `trainers.span.Span.stepped`.
 
     Args:
         stacked_NMP: The block and its images.
         gram_NMM: Their inner products, float64; made symmetric.
-        floor_N: See `solve`.
-
-    Returns:
-        The values and the bounds on residuals, (N, W) float64 on the host, and the new basis as combinations
-        of rows, (N, W, 2 W).
+        floor_N: See `trainers.eigenspace.solve`.
     """
-    stacked, gram, width = stacked_NMP, symmetric(gram_NMM), stacked_NMP.shape[1] // 2
-    projected = gram[:, :width, width:].contiguous()
-    theta, coefficients, _ = rayleigh_ritz(
-        projected, gram[:, :width, :width], RANK_TOLERANCE[stacked.dtype], stacked.device
-    )
-    vectors = torch.cat([coefficients.mT, torch.zeros_like(coefficients)], 2)
-    residual = torch.cat([-theta.unsqueeze(2) * coefficients.mT, coefficients.mT], 2)
-    outside = torch.bmm(torch.bmm(residual, gram), residual.mT)
-    step = power_step(
-        theta, outside, floor_N.to(theta.device), rounding=ROUNDING[stacked.dtype], device=stacked.device
-    )
-    moved = torch.bmm(step.turn_NWW, torch.addcmul(vectors, step.shares_NW.unsqueeze(2), residual))
-    whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
-    # What float64 leaves of 1 - 1: times entries of a vector it would be subnormal numbers, each of which
-    # takes some processors many cycles. Not a number stays one.
-    parts = whole.abs() * gram.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt().unsqueeze(1)
-    whole = whole.masked_fill(parts < NEGLIGIBLE * parts.amax(2, keepdim=True), 0.0)
-    values, norms = torch.cat([step.values_NW, step.norms_NW], 1).cpu().split(width, 1)
-    return values, norms, whole.to(stacked)
-
-
-def symmetric(gram_NMM: Tensor) -> Tensor:
-    """Return inner products of a block and its images made symmetric, in place; and those of both."""
-    gram, width = gram_NMM, gram_NMM.shape[1] // 2
-    gram.copy_(0.5 * (gram + gram.mT))
-    projected = 0.5 * (gram[:, :width, width:] + gram[:, width:, :width])
-    gram[:, :width, width:] = gram[:, width:, :width] = projected
-    return gram
+    width = stacked_NMP.shape[1] // 2
+    return Span(symmetric(gram_NMM), width, stacked_NMP.dtype, stacked_NMP.device).stepped(floor_N)

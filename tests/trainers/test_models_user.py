@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tests.trainers.small_cells import bulk, made_data, sgd, small_cell
+from tests.trainers.tolerances import TRAJECTORY
 from trainers.cell import Cell
 from trainers.errors import ConfigError
 from trainers.models import MODELS
@@ -355,4 +356,5 @@ def test_complex_buffers_stay_complex(dtype: torch.dtype, tmp_path: Path) -> Non
         trainer = Trainer([cell], data=made_data(), dtype=dtype)
         trainer.advance(6)
         weights.append(trainer.weights(0))
-    torch.testing.assert_close(*weights)
+    # Without the imaginary parts the weights are 4e-2 away.
+    torch.testing.assert_close(*weights, rtol=0, atol=TRAJECTORY[dtype])
