@@ -33,7 +33,7 @@ class Tracker:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._coordinates = problem.objective.coordinates(problem.holdout[0])
+        self._coordinates = problem.coordinates
         self._size = problem.num_params if self._coordinates is None else self._coordinates.size
         self.width = block_width(problem.row.k, problem.targets.shape[1], SOLVER.guard, self._size)
         self._warm: Warm | None = None

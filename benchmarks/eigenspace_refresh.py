@@ -10,7 +10,7 @@ see the same weights, one after another in one process, in an order that rotates
 comes before a refresh in training: gradients of a minibatch. What is timed is all that a solver does to get
 its basis: building the gradient graph or linearising, products, small algebra. The tracker's is in the
 holdout's coordinates, as the trainer uses it; what it takes to give it over all parameters, as the peers do,
-is shown beside it.
+is shown beside it, and the ratios with it ("lifted").
 
 Errors are against float64 ARPACK: of the projected minibatch gradient, relative to that and to the whole
 gradient, and the sine of the largest principal angle. The first is large for any solver where a gradient has
@@ -102,7 +102,7 @@ def loosest(
             found[rung] = statistics.median(errors_of(ladder[rung]))
         return found[rung] <= bound
 
-    rung = ladder.index(hint) if hint in ladder else 0
+    rung = 0 if hint is None else min(range(len(ladder)), key=lambda one: abs(ladder[one] - hint))
     while rung > 0 and suffices(rung):
         rung -= 1
     while not suffices(rung) and rung + 1 < len(ladder):
@@ -153,7 +153,7 @@ def tune(row: Row, device: str, length: int, before: dict[str, Any]) -> dict[str
             for step, params, exact, last in points:
                 course.problem.step, course.problem.params = step, params
                 found = peer.solve(course.problem, setting, last)
-                errors.append(course.errors(found.basis, exact).projected)
+                errors.append(course.errors(found.whole, exact).projected)
             return errors
 
         hint = hints.get(name, {}).get("setting")
@@ -207,7 +207,7 @@ def measure(row: Row, tuned: dict[str, Any], length: int, seconds: float, device
         exact = problem.reference(tracker.basis.sum(0))
         for name, answer in answers.items():
             measured[name].answers.append((answer.products, answer.calls))
-            basis = tracker.basis if name == TRACKER else answer.basis
+            basis = tracker.basis if name == TRACKER else answer.whole
             measured[name].errors.append(course.errors(basis, exact))
         course.next()
         if done == 0:
@@ -218,7 +218,10 @@ def measure(row: Row, tuned: dict[str, Any], length: int, seconds: float, device
     rows = {name: values.summary() for name, values in measured.items()}
     for name in peers:
         rows[name]["setting"] = tuned["peers"][name]["setting"]
-    ratios = {name: median_ratio(measured[name].seconds, measured[TRACKER].seconds) for name in peers}
+    own = measured[TRACKER]
+    lifted = [sum(pair) for pair in zip(own.seconds, own.lifting, strict=True)]
+    ratios = {name: median_ratio(measured[name].seconds, own.seconds) for name in peers}
+    ratios_lifted = {name: median_ratio(measured[name].seconds, lifted) for name in peers}
     return {
         "course": length,
         "refreshes": len(measured[TRACKER].seconds),
@@ -226,6 +229,7 @@ def measure(row: Row, tuned: dict[str, Any], length: int, seconds: float, device
         "block_width": tracker.width,
         "floor_milliseconds": 1e3 * statistics.median(floors) if floors else None,
         "ratios": ratios,
+        "ratios_over_all_parameters": ratios_lifted,
         "solvers": rows,
     }
 
@@ -248,7 +252,7 @@ COLUMNS = {
 
 
 def show(results: dict[str, Any]) -> None:
-    print(f"{'row / solver':46}" + "".join(f"{name:>9}" for name in (*COLUMNS, "ratio")))
+    print(f"{'row / solver':46}" + "".join(f"{name:>9}" for name in (*COLUMNS, "ratio", "lifted")))
     for key, row in results.get("rows", {}).items():
         floor = row["floor_milliseconds"]
         floor = "" if floor is None else f", floor of the block {floor:.1f} ms"
@@ -257,9 +261,11 @@ def show(results: dict[str, Any]) -> None:
         for name, values in row["solvers"].items():
             ratio, lifting = row["ratios"].get(name), values.get("lifting_milliseconds")
             of = (format(values[of], form) if of in values else "" for of, form in COLUMNS.values())
+            lifted = row.get("ratios_over_all_parameters", {}).get(name)
+            last = "" if ratio is None else f"{ratio:.2f}", "" if lifted is None else f"{lifted:.2f}"
             print(
                 f"    {name:42}"
-                + "".join(f"{text:>9}" for text in (*of, "" if ratio is None else f"{ratio:.2f}"))
+                + "".join(f"{text:>9}" for text in (*of, *last))
                 + ("" if lifting is None else f"  + {lifting:.1f} ms over all parameters")
             )
 
@@ -308,6 +314,7 @@ def main() -> None:
             continue
         if arguments.tune:
             found = tune(row, arguments.device, arguments.course, results.get("rows", {}))
+            found["environment"] = surroundings(arguments)
         else:
             tuned = read_results(TUNING).get("rows", {}).get(row.key, {})
             if (tuned.get("numerics_version"), tuned.get("course")) != (NUMERICS_VERSION, arguments.course):

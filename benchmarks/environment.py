@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "numpy", "scipy", "ray", "mlflow", "optuna", "pyarrow", "sqlalchemy")
+PACKAGES = (
+    *("torch", "triton", "numpy", "scipy", "ray", "mlflow", "optuna", "pyarrow", "sqlalchemy"),
+    *("curvlinops-for-pytorch", "hessian-eigenthings"),
+)
 
 
 def describe() -> dict[str, Any]:
@@ -28,6 +31,7 @@ def describe() -> dict[str, Any]:
         "versions": {name: version for name in PACKAGES if (version := _version(name)) is not None},
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "openblas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
         "load": os.getloadavg(),
         "date": time.strftime("%Y-%m-%d"),
     }

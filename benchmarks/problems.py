@@ -103,6 +103,7 @@ class Problem:
         self.params = initial_parameters(build, init="pytorch", seed=0).unsqueeze(0).to(device)
         chosen = holdout_indices(0, row.holdout_size, len(self.inputs)).to(device)
         self.holdout = self.inputs[chosen], self.targets[chosen]
+        self.coordinates = self.objective.coordinates(self.holdout[0])
         self.step = 0
 
     @property
@@ -217,8 +218,10 @@ def floor_product(row: Row, width: int, device: str) -> Callable[[], None] | Non
         )
         pairs += [along, back] if index == 0 else [along, back, along, back]
 
+    places = [left @ right for left, right in pairs]
+
     def run() -> None:
-        for left, right in pairs:
-            left @ right
+        for (left, right), place in zip(pairs, places, strict=True):
+            torch.matmul(left, right, out=place)
 
     return run
