@@ -208,8 +208,63 @@ def test_a_final_metric_of_a_probe_has_to_have_converged() -> None:
         ([0.0] + [1.0] * 9, Verdict.NOT_TESTED),
         ([1.0] * 99 + [0.0], Verdict.NOT_TESTED),
     ):
-        history = {"curvature/converged": series(converged)}
+        history = {
+            "curvature/lambda_1": series([1.0] * len(converged)),
+            "curvature/converged": series(converged),
+        }
         assert only(spec, run(history, metrics={"curvature/lambda_1": 1.0})).verdict is verdict
+
+
+def test_what_other_probes_looked_at_in_between_says_nothing_of_a_series() -> None:
+    """One series tells of all probes; a rare one that never converged is lost among a frequent one's rows."""
+    rare, frequent = series([1.0] * 2, every=500), series([1.0] * 100)
+    unsure = series([0.0] + [1.0] * 49 + [0.0] + [1.0] * 49)
+    history = {"eigenvector/ipr_1": rare, "alignment/gradient_chi": frequent, "probes/converged": unsure}
+    subject = run(history, steps=1000, metrics={"eigenvector/ipr_1": 1.0, "alignment/gradient_chi": 1.0})
+    for statistic, share in (
+        ({"name": "level", "series": "eigenvector/ipr_1"}, "100 %"),
+        ({"name": "total", "series": ["alignment/gradient_chi", "eigenvector/ipr_1"]}, "100 %"),
+        ({"name": "final", "metric": "eigenvector/ipr_1"}, "100 %"),
+        # Values of both are there only where the rare one is.
+        ({"name": "level", "series": "alignment/gradient_chi", "over": "eigenvector/ipr_1"}, "100 %"),
+    ):
+        judged = only(claim(statistic=statistic), subject)
+        assert (judged.verdict, share in judged.note) == (Verdict.NOT_TESTED, True), statistic
+    for statistic in (
+        {"name": "level", "series": "alignment/gradient_chi"},
+        {"name": "final", "metric": "alignment/gradient_chi"},
+    ):
+        assert only(claim(statistic=statistic), subject).verdict is Verdict.REPRODUCED
+
+
+def test_the_last_value_of_a_rare_probe_is_not_the_last_that_any_has_measured() -> None:
+    history = {"layers/1_w": series([1.0] * 20, every=50), "probes/converged": series([1.0] * 100)}
+    history["probes/converged"].values[95] = 0.0
+    spec = claim(statistic={"name": "final", "metric": "layers/1_w"})
+    assert "100 %" in only(spec, run(history, steps=1000, metrics={"layers/1_w": 1.0})).note
+
+
+def test_eigenvalues_do_not_rest_on_what_other_probes_looked_at() -> None:
+    history = {name: series([1.0] * 10) for name in ("curvature/lambda_1", "curvature/converged")}
+    subject = run(history | {"probes/converged": series([0.0] * 10)})
+    spec = claim(statistic={"name": "level", "series": "curvature/lambda_1"})
+    assert only(spec, subject).verdict is Verdict.REPRODUCED
+
+
+def test_a_measurement_of_ones_own_has_to_have_converged() -> None:
+    history = {"own/top": series([1.0] * 10), "probes/converged": series([1.0] * 9 + [0.0])}
+    for statistic in ({"name": "level", "series": "own/top"}, {"name": "final", "metric": "own/top"}):
+        judged = only(claim(statistic=statistic), run(history, metrics={"own/top": 1.0}))
+        assert judged.verdict is Verdict.NOT_TESTED
+
+
+def test_one_in_twenty_is_not_above_the_limit() -> None:
+    history = {
+        "curvature/lambda_1": series([1.0] * 20),
+        "curvature/converged": series([1.0] * 5 + [0.0] + [1.0] * 14),
+    }
+    spec = claim(statistic={"name": "level", "series": "curvature/lambda_1"})
+    assert only(spec, run(history, steps=200)).verdict is Verdict.REPRODUCED
 
 
 def test_a_partner_has_to_have_converged_where_it_is_looked_at() -> None:
