@@ -13,8 +13,10 @@ import numpy as np
 from search_spaces.reports import CurvesSpec, HeatmapSpec
 from search_spaces.search import RangeSpec
 from sweep import names
-from sweep.record import SEED_AXIS, CellOutcome, Record
-from sweep.report.canvas import MEAN_AND_SPREAD, caption
+from sweep.convergence import convergence_series, unconverged_share
+from sweep.histories import Histories
+from sweep.record import SEED_AXIS, CellOutcome, Record, Series
+from sweep.report.canvas import MEAN_AND_SPREAD, caption, of_conditions
 from sweep.report.curve_lines import Line, make_line
 from sweep.report.heatmap import HeatmapData, heatmap_data
 from sweep.report.labels import axis_label, metric_label, plain, spaced
@@ -42,18 +44,30 @@ def sweep_data(record: Record) -> dict[str, Any]:
         place([record.outcomes[cell] for cell in cells], dict(zip(axes, key, strict=True)), metrics)
         for key, cells in groups.items()
     ]
+    chosen, left_out = _with_curves(record, list(groups.values()), places)
+    series = _series(record)
+    histories = _histories(record, [cell for cells in chosen.values() for cell in cells], series)
     return {
         "kind": "sweep",
         "name": record.name,
-        "caption": caption(record, points, over_seeds=MEAN_AND_SPREAD),
+        "caption": caption(
+            record,
+            points,
+            over_seeds=MEAN_AND_SPREAD,
+            unconverged=_unconverged(record, series, histories),
+        ),
         "axes": [axis_entry(record, axis) for axis in axes],
         "metrics": [metric_entry(metric) for metric in metrics],
         "states": [{"name": state.name, "text": state.value} for state in State],
         "places": places,
         "heatmaps": [_heatmap(record, spec) for spec in heatmap_specs(record, axes)],
-        "curves": _curves(
-            record, list(groups.values()), list(switch_points(record, points, axes).values()), places
-        ),
+        "curves": {
+            "series": [metric_entry(name) for name in series],
+            "lines": _lines(
+                record, chosen, list(switch_points(record, points, axes).values()), series, histories
+            ),
+            "left_out": left_out,
+        },
     }
 
 
@@ -173,21 +187,14 @@ def _grid(values: np.ndarray) -> list[list[float]]:
     return [[rounded(value) for value in row] for row in values.tolist()]
 
 
-def _curves(
-    record: Record,
-    groups: Sequence[Sequence[str]],
-    switches: Sequence[Mapping[str, tuple[int, ...]]],
-    places: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
-    """Arrange the curves of the best places, each line with the number of its place.
-
-    They are of the points that MLflow has: a page shows fewer still, and whole histories of hundreds of cells
-    would be read for nothing.
+def _with_curves(
+    record: Record, groups: Sequence[Sequence[str]], places: Sequence[dict[str, Any]]
+) -> tuple[dict[int, Sequence[str]], int]:
+    """Return the cells of the best places, by the number of the place, and how many more have begun.
 
     Args:
         record: The sweep.
         groups: The cells of each place.
-        switches: The switch points of each place, by cell.
         places: The places as arranged.
     """
 
@@ -201,25 +208,63 @@ def _curves(
     for index in sorted(begun, key=lambda index: (loss(index), index)):
         room -= len(groups[index])
         chosen += [index] if room >= 0 else []
-    chosen.sort()
-    run_ids = [run for index in chosen for cell in groups[index] if (run := record.outcomes[cell].run_id)]
-    wanted = _series(record)
-    histories = record.histories(run_ids, wanted)
+    return {index: groups[index] for index in sorted(chosen)}, len(begun) - len(chosen)
+
+
+def _histories(record: Record, cells: Iterable[str], series: Sequence[str]) -> Histories:
+    """Read series of cells, and whether what they rest on had converged, as far as MLflow has points of them.
+
+    A page shows fewer still, and whole histories of hundreds of cells would be read for nothing.
+    """
+    there = {name for outcome in record.outcomes.values() for name in outcome.metrics}
+    said_by = [name for name in convergence_series(series) if name in there and name not in series]
+    run_ids = [run for cell in cells if (run := record.outcomes[cell].run_id)]
+    return record.histories(run_ids, [*series, *said_by])
+
+
+def _unconverged(record: Record, series: Sequence[str], histories: Histories) -> tuple[float, ...]:
+    """Return the shares of what the page shows of runs: points of their series, and what ended their phases.
+
+    Whether the last value of a series had converged is a metric of its own there.
+    """
+    shares = of_conditions(record, record.outcomes.values())
+    by_run: dict[str, dict[str, Series]] = {}
+    for (run, name), found in histories.items():
+        by_run.setdefault(run, {})[name] = found
+    shown = [(name,) for name in series]
+    for cell, outcome in record.outcomes.items():
+        share = unconverged_share(by_run.get(str(outcome.run_id), {}), shown)
+        if share is not None:
+            shares[cell] = max(share, shares.get(cell, 0.0))
+    return tuple(shares.values())
+
+
+def _lines(
+    record: Record,
+    chosen: Mapping[int, Sequence[str]],
+    switches: Sequence[Mapping[str, tuple[int, ...]]],
+    wanted: Sequence[str],
+    histories: Histories,
+) -> list[dict[str, Any]]:
+    """Arrange the curves of places, each line with the number of its place.
+
+    Args:
+        record: The sweep.
+        chosen: The cells of each place.
+        switches: The switch points of every place, by cell.
+        wanted: The series.
+        histories: Of the chosen places.
+    """
     lines: list[dict[str, Any]] = []
-    for index in chosen:
+    for index, cells in chosen.items():
         found = {
-            metric: make_line(record, groups[index], metric, histories, (), switches[index])
-            for metric in wanted
+            metric: make_line(record, cells, metric, histories, (), switches[index]) for metric in wanted
         }
         drawn = {metric: line for metric, line in found.items() if line is not None}
         if drawn:
             series = {metric: _line(line) for metric, line in drawn.items()}
             lines.append({"place": index, "series": series})
-    return {
-        "series": [metric_entry(name) for name in wanted],
-        "lines": lines,
-        "left_out": len(begun) - len(chosen),
-    }
+    return lines
 
 
 def _series(record: Record) -> list[str]:

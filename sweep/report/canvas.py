@@ -6,6 +6,7 @@ matplotlib's object interface only: no global figure, no display, no user style 
 import textwrap
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,10 +19,13 @@ from matplotlib.ticker import LogFormatter
 
 from search_spaces.reports import ReportSpec
 from sweep import names
-from sweep.convergence import UNCONVERGED_LIMIT
+from sweep.convergence import UNCONVERGED_LIMIT, unconverged_share
+from sweep.histories import recorded_series
+from sweep.ledger.connection import Artifacts
 from sweep.record import CellOutcome, Record
 from sweep.report.points import seeds
 from sweep.report.states import tally
+from trainers.history import SWITCH_CONVERGED
 
 DPI = 160
 TITLE_SIZE = 11.0
@@ -188,7 +192,7 @@ def caption(
     points: Iterable[int],
     *notes: str,
     over_seeds: str = "",
-    unconverged: Sequence[float] = (),
+    unconverged: Sequence[float] | None = None,
 ) -> str:
     """Say what a figure rests on: sweep, commit, seeds, fates of cells, eigenspaces that did not converge.
 
@@ -197,10 +201,13 @@ def caption(
         points: The grid points that are shown.
         notes: What else there is to say.
         over_seeds: What the figure shows where there are several seeds; empty where it says so itself.
-        unconverged: Of each run, the share of what is shown whose eigenspaces had not converged.
+        unconverged: Of each run, the share of what is shown whose eigenspaces had not converged, those of
+            its conditions among it. `None`: what is shown has no history; those of conditions are read.
     """
     points = tuple(points)
     outcomes = {record.cell_ids[point]: record.outcome(point) for point in points}
+    if unconverged is None:
+        unconverged = tuple(of_conditions(record, outcomes.values()).values())
     found = [str(seed) for seed in seeds(record, points)]
     if len(found) > 1:
         seed_text = f"seeds {', '.join(found)}" + (f" ({over_seeds})" if over_seeds else "")
@@ -226,6 +233,28 @@ def commit_text(record: Record) -> str:
 def _refreshes(outcomes: Iterable[CellOutcome]) -> list[float]:
     shares = (outcome.metrics.get(names.EIGENSPACE_UNCONVERGED) for outcome in outcomes)
     return [share for share in shares if share is not None]
+
+
+def of_conditions(record: Record, outcomes: Iterable[CellOutcome]) -> dict[str, float]:
+    """Return by cell the share of the eigenspaces that had not converged by which its phases ended.
+
+    Of runs without a condition no history is read, and of one that has ended it is read once a record.
+    """
+    # One of the two is there at the end, the other while a run goes on.
+    told = {names.FINAL_SWITCH_STEP, SWITCH_CONVERGED}
+    known = _known(record.artifacts)
+    conditional = [outcome for outcome in outcomes if told & outcome.metrics.keys()]
+    new = [outcome for outcome in conditional if not outcome.ended or outcome.run_id not in known]
+    for outcome, history in recorded_series(record, new, {SWITCH_CONVERGED}.__contains__):
+        known[str(outcome.run_id)] = unconverged_share(history, ())
+    shares = {outcome.cell_id: known.get(str(outcome.run_id)) for outcome in conditional}
+    return {cell: share for cell, share in shares.items() if share is not None}
+
+
+@lru_cache(maxsize=4)
+def _known(_artifacts: Artifacts) -> dict[str, float | None]:
+    """Return where the shares of a record's runs are kept: most of a report's figures are about the same."""
+    return {}
 
 
 def _convergence(what: str, shares: Sequence[float], num_cells: int) -> str:

@@ -196,7 +196,8 @@ def _read(record: Record, cells: Iterable[str], spec: CurvesSpec) -> _Read:
                 known = [history.get(f"{name}{ERROR}", NO_SERIES) for name in series_of(metric)]
                 errors[run, metric] = _error(series[run, metric], parts, known)
     last = math.inf if spec.max_step is None else spec.max_step
-    shares = unconverged_shares(histories, plain, lambda steps: steps <= last)
+    measured = [tuple(series_of(metric)) for metric in spec.shown()]
+    shares = unconverged_shares(histories, measured, lambda steps: steps <= last)
     return _Read(series=series, errors=errors, unconverged=shares)
 
 

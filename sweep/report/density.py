@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.reports import DensitySpec
+from sweep.convergence import convergence_series, unconverged_shares
 from sweep.histories import read_histories
 from sweep.record import Record, Series
 from sweep.report.panels import Panel, PanelLine, PanelsData, draw_panels, step_label
@@ -35,7 +36,8 @@ def density_data(record: Record, spec: DensitySpec) -> PanelsData:
     panel_axes = (*spec.panels, *unshown_axes(record, points, spec.panels))
     groups = group(record, points, panel_axes)
     outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
-    read = read_histories(record, outcomes, lambda name: name.startswith((NODE, WEIGHT)))
+    wanted = (NODE, WEIGHT, *convergence_series(()))
+    read = read_histories(record, outcomes, lambda name: name.startswith(wanted))
     panels: list[Panel] = []
     for key in ordered_keys(groups):
         histories = [read[cell] for cell in groups[key] if cell in read]
@@ -56,6 +58,7 @@ def density_data(record: Record, spec: DensitySpec) -> PanelsData:
         x_label=r"Hessian eigenvalue $\lambda$",
         y_label=r"density per unit of asinh($\lambda / u$)",
         notes=_notes(panels),
+        unconverged=unconverged_shares(read.values(), ()),
     )
 
 

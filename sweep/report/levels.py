@@ -8,11 +8,12 @@ nothing in the window, are left out and counted.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from search_spaces.reports import AxisValue, LevelsSpec
-from sweep.convergence import convergence_series, unconverged_shares
+from sweep.convergence import convergence_series, unconverged_share
 from sweep.histories import read_histories
 from sweep.names import Status
 from sweep.record import NO_SERIES, CellOutcome, Record, Series
@@ -61,8 +62,13 @@ def levels_data(record: Record, spec: LevelsSpec) -> LevelsData:
         (key, tuple(_level(groups[key], windows, name) for name in spec.series))
         for key in ordered_keys(groups)
     ]
-    shares = unconverged_shares(windows.values(), spec.series)
-    return LevelsData(row_axes=row_axes, rows=tuple(rows), unconverged=shares)
+    shown = [(name,) for name in spec.series]
+    shares = [
+        unconverged_share(history, shown, partial(_within, spec=spec, outcome=record.outcomes[cell]))
+        for cell, history in read.items()
+    ]
+    known = tuple(share for share in shares if share is not None)
+    return LevelsData(row_axes=row_axes, rows=tuple(rows), unconverged=known)
 
 
 def _is_whole(outcome: CellOutcome) -> bool:
@@ -70,14 +76,17 @@ def _is_whole(outcome: CellOutcome) -> bool:
 
 
 def _in_window(series: Series, spec: LevelsSpec, outcome: CellOutcome) -> Series:
-    if not series.steps.size:
-        return series
-    end = int(float(outcome.params.get("num_steps", series.steps[-1])))
+    keep = _within(series.steps, spec, outcome)
+    return Series(steps=series.steps[keep], values=series.values[keep])
+
+
+def _within(steps: np.ndarray, spec: LevelsSpec, outcome: CellOutcome) -> np.ndarray:
+    """Return which steps lie in the window."""
+    end = int(float(outcome.params.get("num_steps", steps[-1] if steps.size else 0)))
     low, high = (
         math.inf if edge is None else edge + (end if edge < 0 else 0) for edge in (spec.start, spec.stop)
     )
-    keep = (series.steps >= low) & (series.steps < high)
-    return Series(steps=series.steps[keep], values=series.values[keep])
+    return (steps >= low) & (steps < high)
 
 
 def _level(cells: tuple[str, ...], windows: Mapping[str, Mapping[str, Series]], name: str) -> Level:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.reports import PathSpec
+from sweep.convergence import convergence_series, unconverged_shares
 from sweep.histories import read_histories
 from sweep.record import SEED_AXIS, Record, Series
 from sweep.report.labels import metric_label
@@ -18,28 +19,30 @@ def path_data(record: Record, spec: PathSpec) -> PanelsData:
     panel_axes = (*spec.panels, *unshown_axes(record, points, spec.panels))
     groups = group(record, points, panel_axes)
     outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
-    read = read_histories(record, outcomes, {spec.x, spec.y}.__contains__)
+    shown = spec.x, spec.y
+    read = read_histories(record, outcomes, {*shown, *convergence_series(shown)}.__contains__)
     panels: list[Panel] = []
-    shown: set[int] = set()
+    seeds: set[int] = set()
     for key in ordered_keys(groups):
         lines: list[PanelLine] = []
         for cell in groups[key]:
             history = read.get(cell, {})
             if spec.x in history and spec.y in history:
-                x, y = (_shown(history[name], name) for name in (spec.x, spec.y))
+                x, y = (_shown(history[name], name) for name in shown)
                 _, here, there = np.intersect1d(x.steps, y.steps, assume_unique=True, return_indices=True)
                 values = y.values[there]
                 seed = int(record.outcomes[cell].params.get(SEED_AXIS, 0))
-                shown.add(seed)
+                seeds.add(seed)
                 std = np.full(len(values), np.nan)
                 lines.append(PanelLine(label=_label(seed), x=x.values[here], mean=values, std=std))
         panels.append(Panel(key=key, lines=tuple(lines)))
     return PanelsData(
         panel_axes=panel_axes,
         panels=tuple(panels),
-        labels=tuple(map(_label, sorted(shown))),
+        labels=tuple(map(_label, sorted(seeds))),
         x_label=metric_label(spec.x).text,
         y_label=metric_label(spec.y).text,
+        unconverged=unconverged_shares(read.values(), [shown]),
     )
 
 

@@ -30,6 +30,7 @@ def profile_data(record: Record, spec: ProfileSpec) -> PanelsData:
     outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
     read = read_histories(record, outcomes, lambda name: bool(pattern.fullmatch(name)) or name in said_by)
     panels: list[Panel] = []
+    measured = {name for history in read.values() for name in history if pattern.fullmatch(name)}
     for key in ordered_keys(groups):
         histories = [read[cell] for cell in groups[key] if cell in read]
         indices = indices_of(spec, {name for history in histories for name in history})
@@ -52,7 +53,7 @@ def profile_data(record: Record, spec: ProfileSpec) -> PanelsData:
         x_label=x_label,
         y_label=label,
         unconverged=unconverged_shares(
-            read.values(), [spec.series], lambda steps: np.isin(steps, spec.steps)
+            read.values(), [(name,) for name in sorted(measured)], lambda steps: np.isin(steps, spec.steps)
         ),
     )
 

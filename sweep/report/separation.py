@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from search_spaces.reports import AxisValue, SeparationSpec
+from sweep.convergence import convergence_series, unconverged_shares
 from sweep.histories import read_histories
 from sweep.names import Status
 from sweep.progress import count_of
@@ -40,7 +41,8 @@ def separation_data(record: Record, spec: SeparationSpec) -> PanelsData:
     for outcomes in by_panel.values():
         # While none of a panel has completed, those that have begun.
         shown += [outcome for outcome in outcomes if outcome.status is Status.COMPLETED] or outcomes
-    read = read_histories(record, shown, lambda name: name.startswith(SKETCH))
+    wanted = (SKETCH, *convergence_series(()))
+    read = read_histories(record, shown, lambda name: name.startswith(wanted))
     left_out, unfinished = len(groups) - len(shown), sum(one.status is not Status.COMPLETED for one in shown)
     sketches = {
         key: found
@@ -85,11 +87,14 @@ def separation_data(record: Record, spec: SeparationSpec) -> PanelsData:
             for count, ending in ((left_out, ", left out"), (unfinished, ", shown"))
             if count
         ),
+        unconverged=unconverged_shares(read.values(), ()),
     )
 
 
 def _sketches(history: Mapping[str, Series]) -> Sketches | None:
-    named = sorted(history, key=lambda name: int(name[len(SKETCH) :]))
+    named = sorted(
+        (name for name in history if name.startswith(SKETCH)), key=lambda name: int(name[len(SKETCH) :])
+    )
     if not named:
         return None
     return history[named[0]].steps, np.stack([history[name].values for name in named], axis=1)

@@ -112,7 +112,7 @@ def spectrum_data(record: Record, spec: SpectrumSpec) -> SpectrumData:
             }
             for key in ordered_keys(groups)
         ),
-        unconverged=unconverged_shares(histories.values(), shown),
+        unconverged=unconverged_shares(histories.values(), [(name,) for name in shown]),
     )
 
 

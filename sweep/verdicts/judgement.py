@@ -19,9 +19,10 @@ from search_spaces.reports import AxisValue
 from sweep import names
 from sweep.convergence import (
     UNCONVERGED_LIMIT,
+    Parts,
     Within,
-    convergence_series,
     everywhere,
+    rest_on_eigenspaces,
     unconverged_share,
 )
 from sweep.names import Status
@@ -39,14 +40,10 @@ from sweep.verdicts.statistics import (
     Window,
     windows,
 )
-from trainers.history import SWITCH_CONVERGED
 from trainers.options import Choice
 
 LEAST_SEEDS = 3
 """Bands are stated for so many seeds at least; a verdict that comes from fewer says so."""
-
-MEASURED = ("series", "over", "minus", "metric")
-"""Options of statistics that name what was measured."""
 
 Filter = Mapping[str, Sequence[AxisValue | None]]
 
@@ -262,19 +259,29 @@ def _require_testable(
 def _unconverged(run: Run, options: Mapping[str, Any], *, switch: int | None, kind: str) -> float:
     """Return the largest share of a run's eigenspaces that did not converge.
 
-    Of those by which it was trained, and switched; and of those behind the series of the claim, in the whole
+    Of those by which it was trained, and switched; and of those behind the values of the claim, in the whole
     run and where the statistic looks: of a final metric at the last measurement.
     """
-    refreshes = run.outcome.metrics.get(names.EIGENSPACE_UNCONVERGED, 0.0)
-    history = run.history()
-    shares = [refreshes, unconverged_share(history, [SWITCH_CONVERGED])]
-    given = [options.get(option) for option in MEASURED]
-    measured = [name for each in given for name in ([each] if isinstance(each, str) else each or ())]
-    if said_by := convergence_series(measured):
-        at = windows(kind, run, options, run.switch_step if switch is None else switch)
-        looked_at = [_last] if options.get("metric") else list(map(_between, at))
-        shares += [unconverged_share(history, said_by, within) for within in (everywhere, *looked_at)]
+    measured = _measured(options)
+    looked_at: list[Within] = [everywhere]
+    if options.get("metric"):
+        looked_at.append(_last)
+    elif rest_on_eigenspaces(measured):
+        looked_at += map(_between, windows(kind, run, options, run.switch_step if switch is None else switch))
+    shares = [unconverged_share(run.history(), measured, within) for within in looked_at]
+    shares.append(run.outcome.metrics.get(names.EIGENSPACE_UNCONVERGED))
     return max(share or 0.0 for share in shares)
+
+
+def _measured(options: Mapping[str, Any]) -> list[Parts]:
+    """Return what a statistic takes its values from."""
+    if "metric" in options:
+        return [(options["metric"],)]
+    series = options.get("series", ())
+    if isinstance(series, str):
+        return [tuple(filter(None, (series, options.get("over"), options.get("minus"))))]
+    # Of several each is summed up by itself.
+    return [(name,) for name in series]
 
 
 def _between(window: Window) -> Within:

@@ -5,20 +5,40 @@ from typing import Any
 
 import pytest
 
-from search_spaces.reports import CurvesSpec, LevelsSpec, ProfileSpec, SpectrumSpec
+from search_spaces.reports import (
+    CurvesSpec,
+    DensitySpec,
+    FinalsSpec,
+    HeatmapSpec,
+    LevelsSpec,
+    PathSpec,
+    ProfileSpec,
+    SeparationSpec,
+    SpectrumSpec,
+    TableSpec,
+)
+from sweep import names
 from sweep.convergence import convergence_series, unconverged_share
+from sweep.html.data import sweep_data
 from sweep.record import Record
-from sweep.report.canvas import Canvas
+from sweep.report.canvas import Canvas, caption
 from sweep.report.curves import draw_curves
+from sweep.report.density import draw_density
+from sweep.report.finals import draw_finals
+from sweep.report.heatmap import draw_heatmap
 from sweep.report.levels import levels_data, levels_markdown
+from sweep.report.path import draw_path
 from sweep.report.profile import draw_profile
+from sweep.report.separation import draw_separation
 from sweep.report.spectrum import draw_spectrum
+from sweep.report.table import draw_table, table_data, table_markdown
 from tests.sweep.report.conftest import Store
 from tests.sweep.report.stored_sweep import StoredCell, grid
 from tests.sweep.report.test_limits import said
 from tests.sweep.report.test_panels import recorded
 from tests.sweep.verdicts.synthetic import series
 from trainers.history import CURVATURE_CONVERGED, PROBES_CONVERGED, SWITCH_CONVERGED
+from trainers.probes import PROBES
 
 CAUTION = "CAUTION: measured eigenspaces not converged: at most 50 % of a run, above 5 % in 1 of 1 cells"
 CONVERGED = "all measured eigenspaces converged"
@@ -78,16 +98,106 @@ def test_profiles_and_levels_say_so_of_the_steps_that_they_show(store: Store, ca
     assert [CONVERGED in text for text in captions] == [False, True, False, True]
 
 
+def test_figures_count_what_was_looked_at_for_what_they_show(store: Store, captions: list[str]) -> None:
+    """The rows of a frequent probe say nothing of a rare one, which shares their series."""
+    steps = range(0, 101, 2)
+    history = {
+        "layers/1_w": [(0, 1.0), (100, 1.0)],
+        "alignment/gradient_chi": [(step, 0.5) for step in steps],
+        PROBES_CONVERGED: [(step, float(step != 100)) for step in steps],
+    }
+    record = recorded(store, [history])
+    both = "alignment/gradient_chi over layers/1_w"
+    for metric in ("layers/1_w", "alignment/gradient_chi", both):
+        draw_curves(record, CurvesSpec(kind="curves", name="c", metrics=(metric,)), Path("c.png"))
+    draw_profile(
+        record, ProfileSpec(kind="profile", name="p", series="layers/<i>_w", steps=(0, 100)), Path("p.png")
+    )
+    levels = LevelsSpec(kind="levels", name="l", rows=("grid",), series=("layers/1_w",))
+    captions.append(levels_markdown(record, levels, levels_data(record, levels)))
+    assert [CAUTION in text for text in captions] == [True, False, True, True, True]
+    assert "measured eigenspaces not converged: at most 1.96 % of a run" in captions[1]
+
+
+def test_a_path_says_so_of_the_steps_that_both_series_have(store: Store, captions: list[str]) -> None:
+    history = {
+        "curvature/chi": [(0, 1.0), (50, 1.0), (100, 1.0)],
+        "train/loss": [(0, 1.0), (50, 1.0), (100, 1.0)],
+        "test/accuracy": [(0, 0.5), (100, 1.0)],
+        CURVATURE_CONVERGED: [(0, 1.0), (50, 1.0), (100, 0.0)],
+    }
+    record = recorded(store, [history])
+    for x, y in (("curvature/chi", "test/accuracy"), ("train/loss", "test/accuracy")):
+        draw_path(record, PathSpec(kind="path", name="p", x=x, y=y), Path("p.png"))
+    assert [CAUTION in text for text in captions] == [True, False]
+    assert "measured eigenspaces" not in captions[1]
+
+
+def test_what_ended_a_phase_counts_whatever_is_shown(store: Store, captions: list[str]) -> None:
+    """Where a phase ended by what had not converged, the loss behind it rests on that, too."""
+    history = {
+        "train/loss": [(0, 1.0), (50, 1.0), (100, 1.0)],
+        "weights/1": [(0, 1.0), (100, 1.0)],
+        "sketch/1": [(0, 1.0), (100, 1.0)],
+        "spectrum/node_1_1": [(0, 1.0)],
+        "spectrum/weight_1_1": [(0, 1.0)],
+        SWITCH_CONVERGED: [(0, 1.0), (10, 0.0)],
+    }
+    record = recorded(store, [history], metrics={names.FINAL_SWITCH_STEP: 10.0})
+    path = Path("f.png")
+    draw_curves(record, CurvesSpec(kind="curves", name="c"), path)
+    draw_path(record, PathSpec(kind="path", name="p", x="weights/1", y="train/loss"), path)
+    draw_separation(record, SeparationSpec(kind="separation", name="s", between="grid"), path)
+    draw_density(record, DensitySpec(kind="density", name="d", steps=(0,)), path)
+    draw_spectrum(record, SpectrumSpec(kind="spectrum", name="e"), path)
+    draw_profile(record, ProfileSpec(kind="profile", name="w", series="weights/<i>", steps=(100,)), path)
+    levels = LevelsSpec(kind="levels", name="l", rows=("grid",), series=("train/loss",), start=60)
+    captions.append(levels_markdown(record, levels, levels_data(record, levels)))
+    draw_heatmap(record, HeatmapSpec(kind="heatmap", name="h", x="grid", y="grid"), path)
+    draw_finals(record, FinalsSpec(kind="finals", name="f", x="grid"), path)
+    table = TableSpec(kind="table", name="t", rows=("grid",), columns="grid")
+    captions.append(table_markdown(record, table, table_data(record, table)))
+    draw_table(record, table, table_data(record, table), path)
+    captions.append(sweep_data(record)["caption"])
+    assert len(captions) == 12
+    assert all(CAUTION in text for text in captions), captions
+
+
+def test_histories_of_runs_without_a_condition_are_not_read_for_finals(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = recorded(store, [{"curvature/lambda_1": [(0, 1.0)], CURVATURE_CONVERGED: [(0, 0.0)]}])
+    switched = recorded(store, [{SWITCH_CONVERGED: [(0, 0.0)]}], metrics={names.FINAL_SWITCH_STEP: 0.0})
+    before = caption(switched, [0])
+    monkeypatch.setattr("sweep.histories._linked", None)
+    assert "eigenspaces" not in caption(plain, [0])
+    # Of the others they are read once.
+    assert caption(switched, [0]) == before and "CAUTION" in before
+
+
 def test_what_says_so_is_by_what_was_measured() -> None:
-    probes = (CURVATURE_CONVERGED, PROBES_CONVERGED)
-    assert convergence_series(["train/loss", "edge/gd", "distance/since_0"]) == ()
-    assert convergence_series(["train/loss", "energy/h"]) == probes
-    assert convergence_series(["switch/ema", "curvature/chi"]) == (*probes, SWITCH_CONVERGED)
+    assert convergence_series(["train/loss", "edge/gd", "distance/since_0"]) == (SWITCH_CONVERGED,)
+    assert convergence_series(["energy/h", "own/top"]) == (SWITCH_CONVERGED, PROBES_CONVERGED)
+    assert convergence_series(["switch/ema", "curvature/chi"]) == (SWITCH_CONVERGED, CURVATURE_CONVERGED)
+
+
+def test_all_that_looks_at_an_eigenspace_has_a_series_that_says_so() -> None:
+    """Of a new probe its names have to be added."""
+    without = {"edges", "spectrum", "distance", "sketch", "weights"}
+    for name in PROBES.keys() - without:
+        assert len(convergence_series(PROBES[name].series)) == 2, name
 
 
 def test_the_worst_of_several_counts() -> None:
-    history = {CURVATURE_CONVERGED: series([1.0, 1.0]), PROBES_CONVERGED: series([1.0, 0.0])}
-    assert unconverged_share(history, (CURVATURE_CONVERGED, PROBES_CONVERGED)) == 0.5
-    assert unconverged_share(history, (PROBES_CONVERGED,), lambda steps: steps < 10) == 0.0
-    assert unconverged_share(history, (PROBES_CONVERGED,), lambda steps: steps > 10) is None
-    assert unconverged_share({}, (PROBES_CONVERGED,)) is None
+    history = {
+        "curvature/chi": series([1.0, 1.0]),
+        CURVATURE_CONVERGED: series([1.0, 1.0]),
+        "energy/h": series([1.0, 1.0]),
+        PROBES_CONVERGED: series([1.0, 0.0]),
+    }
+    energy = [("energy/h",)]
+    assert unconverged_share(history, [("curvature/chi",), *energy]) == 0.5
+    assert unconverged_share(history, [("curvature/chi", "energy/h")]) == 0.5
+    assert unconverged_share(history, energy, lambda steps: steps < 10) == 0.0
+    assert unconverged_share(history, energy, lambda steps: steps > 10) is None
+    assert unconverged_share({}, energy) is None

@@ -57,6 +57,18 @@ def test_places_pool_their_seeds_and_tell_states_apart(record: Record) -> None:
     assert "final/train_loss" not in data["places"][8]["values"]
 
 
+def test_the_page_says_how_many_of_its_curves_eigenspaces_had_not_converged(store: Store) -> None:
+    points = grid("g", {"lr": [0.1, 0.2], "seed": [0]})
+    cells = {cell: ended(0.1, seed=0) for _, _, cell in points}
+    for cell, last in zip(cells.values(), (0.0, 1.0), strict=True):
+        cell.histories["curvature/lambda_1"] = [(0, 1.0), (400, 2.0)]
+        cell.histories["curvature/converged"] = [(0, 1.0), (400, last)]
+    data = sweep_data(store.record(points, cells))
+    caution = "CAUTION: measured eigenspaces not converged: at most 50 % of a run, above 5 % in 1 of 2 cells"
+    assert caution in data["caption"]
+    assert "curvature/converged" not in [series["name"] for series in data["curves"]["series"]]
+
+
 def test_curves_have_a_mean_and_diverged_seeds_by_themselves(record: Record) -> None:
     lines = {line["place"]: line["series"]["train/loss"] for line in sweep_data(record)["curves"]["lines"]}
     assert set(lines) == set(range(12)) - {8}

@@ -48,11 +48,14 @@ def recorded(
     store: Store,
     by_seed: Sequence[Mapping[str, Sequence[tuple[int, float]]]],
     axes: Mapping[str, Sequence[object]] | None = None,
+    metrics: Mapping[str, float] | None = None,
 ) -> Record:
     """Store one cell a seed, or a place of `axes`, with a history in two parts, as the recorder has them."""
     points = grid("main", axes or {"seed": list(range(len(by_seed)))})
     cells = {
-        point[2]: StoredCell(status=Status.COMPLETED, params={"num_steps": STEPS, "seed": point[1]["seed"]})
+        point[2]: StoredCell(
+            params={"num_steps": STEPS, "seed": point[1]["seed"]}, metrics=dict(metrics or {})
+        )
         for point in points
     }
     record = store.record(points, cells)

@@ -169,60 +169,6 @@ def test_a_run_that_was_stopped_says_nothing_about_a_whole_one(statistic: Any) -
     assert "1 of 1 cells were stopped" in only(partner, *pair).note
 
 
-def test_eigenvalues_of_a_probe_that_did_not_converge_are_not_tested() -> None:
-    history = {"curvature/lambda_1": series([1.0] * 10), "curvature/converged": series([1.0] * 9 + [0.0])}
-    spec = claim(statistic={"name": "level", "series": "curvature/lambda_1"})
-    assert "10 %" in only(spec, run(history)).note
-    other = claim(statistic={"name": "level", "series": "train/loss"})
-    assert only(other, run({**history, "train/loss": series([1.0] * 10)})).verdict is Verdict.REPRODUCED
-
-
-def test_what_other_probes_and_switches_looked_at_has_to_have_converged() -> None:
-    unsure = series([1.0] * 9 + [0.0])
-    history = {"spread/gradient_1": series([1.0] * 10), "probes/converged": unsure}
-    for statistic in ({"name": "level", "series": "spread/gradient_1"},
-                      {"name": "total", "series": ["spread/gradient_1"]}):  # fmt: skip
-        assert "10 %" in only(claim(statistic=statistic), run(history)).note
-    switched = run({"x": series([1.0] * 10), "switch/converged": unsure})
-    assert "10 %" in only(claim(), switched).note
-
-
-def test_what_had_not_converged_where_a_statistic_looks_is_not_tested() -> None:
-    """A minimum over few of many measurements may rest on nothing else."""
-    history = {
-        "curvature/lambda_1": series([1.0] * 100),
-        "curvature/converged": series([1.0] * 97 + [0.0] * 3),
-    }
-    subject = run(history, steps=1000, metrics={"curvature/lambda_1": 1.0})
-    least = {"name": "level", "series": "curvature/lambda_1", "reduce": "min", "unit": "steps"}
-    assert only(claim(statistic={**least, "stop": 960}), subject).verdict is Verdict.REPRODUCED
-    assert "100 %" in only(claim(statistic={**least, "start": 970}), subject).note
-    growth = {"name": "growth", "series": "curvature/lambda_1", "late_start": 0.96}
-    assert "75 %" in only(claim(statistic=growth), subject).note
-
-
-def test_a_final_metric_of_a_probe_has_to_have_converged() -> None:
-    spec = claim(statistic={"name": "final", "metric": "curvature/lambda_1"})
-    for converged, verdict in (
-        ([1.0] * 10, Verdict.REPRODUCED),
-        ([0.0] + [1.0] * 9, Verdict.NOT_TESTED),
-        ([1.0] * 99 + [0.0], Verdict.NOT_TESTED),
-    ):
-        history = {"curvature/converged": series(converged)}
-        assert only(spec, run(history, metrics={"curvature/lambda_1": 1.0})).verdict is verdict
-
-
-def test_a_partner_has_to_have_converged_where_it_is_looked_at() -> None:
-    statistic = {"name": "level", "series": "energy/h", "start": 0, "stop": 50, "unit": "after_switch"}
-    spec = claim(statistic=statistic, grids=["switch"], against={}, against_grids=["sgd"])
-    energy = series([1.0] * 100)
-    unsure = series([1.0] * 50 + [0.0] * 4 + [1.0] * 46)
-    switch = run({"energy/h": energy}, grid="switch", switch=500, steps=1000)
-    assert (
-        "80 %" in only(spec, switch, run({"energy/h": energy, "probes/converged": unsure}, grid="sgd")).note
-    )
-
-
 def test_no_multiples_are_taken_of_a_loss_that_rises() -> None:
     spec = claim(
         statistic={"name": "drop", "skip": 0, "average": 0},
