@@ -25,7 +25,7 @@ OUT_OF_MEMORY = (
     "ALLOCATION_FAILED",
 )
 """What the log of a pack says that ran out of memory: torch's and Ray's error, Python's, torch's on a CPU,
-and those of the CUDA driver and its libraries, cuDNN since version 9 last."""
+and those of the CUDA driver and its libraries, of which cuDNN 9 has its own word."""
 
 
 class PackEvents:

@@ -287,6 +287,7 @@ class Trainer:
         """Take the lanes with an outcome (by id) out of the pack."""
         if not ended:
             return
+        self._stepper.forget()
         staying: list[int] = []
         for row, lane in enumerate(self._active):
             if id(lane) in ended:
@@ -295,11 +296,14 @@ class Trainer:
                 if lane.block_WC is not None:
                     # Of its own: where it lies, the blocks of all lanes are kept.
                     lane.block_WC = lane.block_WC.clone()
+                if len(ended) < len(self._active):
+                    # The same of its optimiser's state, which may be twice its weights.
+                    own = lane.remembered(OPTIMIZER).items()
+                    lane.remember(OPTIMIZER, {name: value.clone() for name, value in own})
             else:
                 staying.append(row)
         self._params_NP = self._params_NP[staying]
         self._active = [self._active[row] for row in staying]
-        self._stepper.forget()
 
     def _measure(self, lanes: Sequence[Lane]) -> None:
         """Evaluate, probe and judge at the current step; lanes may end here."""
