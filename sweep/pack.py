@@ -24,14 +24,11 @@ from trainers.checkpoint import LaneState, decode, encode
 from trainers.data import Dataset
 from trainers.errors import CheckpointError
 from trainers.lane import OWN_FINALS, Lane
+from trainers.objective import unheard
 from trainers.training import Trainer
 
 SECONDS_BETWEEN_LOOKS = 0.25
 """How long is trained between two looks around."""
-
-
-def _unheard() -> None:
-    """Nobody listens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +64,7 @@ class Pack:
         environment: Facts about this attempt, recorded with every commit.
         report: Receives a line for each damaged file that was passed over.
         data: The loaded data set, where the caller has it.
-        beat: Called whenever the work has gone on: with every step, and with every cell whose commits are
+        beat: Called whenever the work has gone on: as the trainer does, and with every cell whose commits are
             looked at or added to.
     """
 
@@ -82,7 +79,7 @@ class Pack:
         environment: dict[str, Any] | None = None,
         report: Callable[[str], None] = print,
         data: Dataset | None = None,
-        beat: Callable[[], None] = _unheard,
+        beat: Callable[[], None] = unheard,
     ) -> None:
         self._storage = storage
         self._beat = beat
@@ -94,7 +91,7 @@ class Pack:
         self._left: list[set[int]] = [set() for _ in cells]
         self._attempts = [self._begin_attempt(address) for address in self._ids]
         self._tidying = [Tidying(storage, address) for address in self._ids]
-        self.trainer = Trainer(cells, data_folder=data_folder, data=data, device=device)
+        self.trainer = Trainer(cells, data_folder=data_folder, data=data, device=device, beat=beat)
         self._manifests: list[Manifest | None] = [None] * len(cells)
         self._common: int | None = None
         """The last step of which every lane that trains has a state in the store."""
@@ -263,7 +260,7 @@ class Pack:
             training = [index for index, lane in enumerate(self.trainer.lanes) if lane.outcome is None]
             until = min(deadline, begun + SECONDS_BETWEEN_LOOKS)
             nearest = min([last, *self._next_leaves(start), *ahead])
-            self.trainer.advance(nearest, pause=partial(_is_past, until), beat=self._beat)
+            self.trainer.advance(nearest, pause=partial(_is_past, until))
             elapsed = time.monotonic() - begun
             self._train_seconds += elapsed
             for index in training:
