@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_PROBED_STEPS = 1_000_000
 
 TRIAL_THREADS = 1
-"""Threads of a trial on CPUs to which nobody has given more: it is for as many trials as CPUs that is planned."""
+"""Threads of a trial that is given no more CPUs: what is planned is as many trials at a time as CPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
