@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MOST_PROBED_STEPS = 1_000_000
 
+TRIAL_THREADS = 1
+"""Threads of a trial that is given no more CPUs: what is planned is as many trials at a time as CPUs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
@@ -148,6 +151,7 @@ def probe_rates(
     seconds: float,
     data_folder: Path,
     known: Mapping[str, float] | None = None,
+    threads: int = TRIAL_THREADS,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float]:
     """Measure every kind of step that cells need by training one cell of each kind for a short time.
@@ -157,9 +161,12 @@ def probe_rates(
         seconds: About how long to train in all.
         data_folder: Where data sets are kept.
         known: Rates that need no measuring; they are returned with the others.
+        threads: That a trial computes with; the process has its own again afterwards.
         say: Receives a line for each kind.
     """
     # Only here: a plan without a probe needs no torch, whose import takes longer than most plans.
+    import torch
+
     from trainers.training import Trainer
 
     rates = dict(known or {})
@@ -175,13 +182,18 @@ def probe_rates(
         choice: (entry := dataset_entry(choice)).load(data_folder, choice.resolve("dataset", entry.options))
         for choice in data
     }
-    for number, (kind, (_, cell, stage)) in enumerate(wanted.items(), start=1):
-        # The stage alone, from the start: what a step costs hardly depends on where the weights are.
-        alone = replace(cell, phases=_phases_of(stage))
-        trainer = Trainer([alone], data=loaded[cell.dataset])
-        rate, steps = _measure(trainer, alone, seconds / len(wanted))
-        rates[kind] = rate
-        say(f"probe {number} of {len(wanted)}: {1e3 * rate:.3g} ms a step, over {steps} steps")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for number, (kind, (_, cell, stage)) in enumerate(wanted.items(), start=1):
+            # The stage alone, from the start: what a step costs hardly depends on where the weights are.
+            alone = replace(cell, phases=_phases_of(stage))
+            trainer = Trainer([alone], data=loaded[cell.dataset])
+            rate, steps = _measure(trainer, alone, seconds / len(wanted))
+            rates[kind] = rate
+            say(f"probe {number} of {len(wanted)}: {1e3 * rate:.3g} ms a step, over {steps} steps")
+    finally:
+        torch.set_num_threads(before)
     return rates
 
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from sweep.costs import Cost, rates_on
-from sweep.estimate import Estimate, estimate, probe_rates
+from sweep.estimate import TRIAL_THREADS, Estimate, estimate, probe_rates
 from sweep.forks import Sharing, plan_sharing, steps_to_train
 from sweep.invocation import hint
 from sweep.names import Status
@@ -126,7 +126,8 @@ def forecast(
     if probe_seconds is not None:
         # A probe says how it is on this machine, now: it counts more than the past.
         rates = probe_rates(cells, seconds=probe_seconds, data_folder=places.data_folder, say=say)
-        basis = f"a probe of about {duration(probe_seconds)} on this machine's CPU"
+        threads = count_of(TRIAL_THREADS, "thread")
+        basis = f"a probe of about {duration(probe_seconds)} on this machine's CPU, with {threads}"
     if done:
         left, sharing = estimate_cells(cells, rates, lanes=lanes, slots=slots)
     else:

@@ -24,14 +24,11 @@ from trainers.checkpoint import LaneState, decode, encode
 from trainers.data import Dataset
 from trainers.errors import CheckpointError
 from trainers.lane import OWN_FINALS, Lane
+from trainers.objective import unheard
 from trainers.training import Trainer
 
 SECONDS_BETWEEN_LOOKS = 0.25
 """How long is trained between two looks around."""
-
-
-def _unheard() -> None:
-    """Nobody listens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +64,7 @@ class Pack:
         environment: Facts about this attempt, recorded with every commit.
         report: Receives a line for each damaged file that was passed over.
         data: The loaded data set, where the caller has it.
-        beat: Called whenever the work has gone on: with every step, and with every cell whose commits are
+        beat: Called whenever the work has gone on: as the trainer does, and with every cell whose commits are
             looked at or added to.
     """
 
@@ -82,7 +79,7 @@ class Pack:
         environment: dict[str, Any] | None = None,
         report: Callable[[str], None] = print,
         data: Dataset | None = None,
-        beat: Callable[[], None] = _unheard,
+        beat: Callable[[], None] = unheard,
     ) -> None:
         self._storage = storage
         self._beat = beat
@@ -94,7 +91,7 @@ class Pack:
         self._left: list[set[int]] = [set() for _ in cells]
         self._attempts = [self._begin_attempt(address) for address in self._ids]
         self._tidying = [Tidying(storage, address) for address in self._ids]
-        self.trainer = Trainer(cells, data_folder=data_folder, data=data, device=device)
+        self.trainer = Trainer(cells, data_folder=data_folder, data=data, device=device, beat=beat)
         self._manifests: list[Manifest | None] = [None] * len(cells)
         self._common: int | None = None
         """The last step of which every lane that trains has a state in the store."""
@@ -116,43 +113,46 @@ class Pack:
         return self._storage.begin_attempt(address)
 
     def _resume(self, report: Callable[[str], None]) -> None:
-        """Go on from the newest state that every lane has, its own or one that another cell left."""
-        found = [self._starting_point(index, None, report) for index in range(len(self._ids))]
-        common = min(
-            (state.step for state in found if state is not None and not _has_ended(state)), default=None
-        )
-        begun = [state.step for state in found if state is not None]
-        if any(state is None for state in found):
-            self._report_beginning(begun, report)
-            return
-        chosen = [
-            state
-            if state is None or _has_ended(state) or state.step == common
-            else self._starting_point(index, common, report)
-            for index, state in enumerate(found)
-        ]
-        states = [state for state in chosen if state is not None]
-        if len(states) < len(chosen) or len({s.step for s in states if not _has_ended(s)}) > 1:
-            self._report_beginning(begun, report)
-            return
-        self.trainer.restore(states)
-        self._start = self.trainer.step
-        for index, state in enumerate(states):
-            self._adopt(index, state)
-        self._common = common
+        """Go on from the newest state that every lane has, its own or one that another cell left.
 
-    def _report_beginning(self, begun: Sequence[int], report: Callable[[str], None]) -> None:
-        """Say that lanes that had gone further begin anew, because all of a pack go on from one step."""
-        if begun and max(begun) > 0:
-            report(
-                f"a pack of {len(self._ids)} cells begins at step 0: there is no step of which each of them "
-                f"has a state; {len(begun)} had one, at step {max(begun):,} at most."
-            )
+        Where there is none, the lanes begin anew, but for those that have ended: they stay so.
+        """
+        found = [self._starting_point(index, None, report) for index in range(len(self._ids))]
+        ended = [state if state is not None and _has_ended(state) else None for state in found]
+        begun = [state.step for state in found if state is not None and not _has_ended(state)]
+        chosen, common = found, min(begun, default=None)
+        if all(state is not None for state in found):
+            chosen = [
+                state
+                if state is None or _has_ended(state) or state.step == common
+                else self._starting_point(index, common, report)
+                for index, state in enumerate(found)
+            ]
+        if any(
+            state is None or (end is None and state.step != common)
+            for state, end in zip(chosen, ended, strict=True)
+        ):
+            chosen, common = ended, None
+            if max(begun, default=0) > 0:
+                report(
+                    f"a pack of {ended.count(None)} cells begins at step 0: there is no step of which each "
+                    f"of them has a state; {len(begun)} had one, at step {max(begun):,} at most."
+                )
+        if all(state is None for state in chosen):
+            return
+        self.trainer.restore(
+            [self.trainer.state(index) if state is None else state for index, state in enumerate(chosen)]
+        )
+        self._start = self.trainer.step
+        for index, state in enumerate(chosen):
+            if state is not None:
+                self._adopt(index, state)
+        self._common = common
 
     def _passed(self, index: int) -> int:
         """Return up to where a lane has gone: the trainer's step, or that at which the lane had ended."""
-        own, step = self._manifests[index], self.trainer.step
-        return step if own is None or own.outcome is None else min(step, own.step)
+        own = self._manifests[index]
+        return self.trainer.step if own is None or own.outcome is None else own.step
 
     def _starting_point(
         self, index: int, max_step: int | None, report: Callable[[str], None]
@@ -263,7 +263,7 @@ class Pack:
             training = [index for index, lane in enumerate(self.trainer.lanes) if lane.outcome is None]
             until = min(deadline, begun + SECONDS_BETWEEN_LOOKS)
             nearest = min([last, *self._next_leaves(start), *ahead])
-            self.trainer.advance(nearest, pause=partial(_is_past, until), beat=self._beat)
+            self.trainer.advance(nearest, pause=partial(_is_past, until))
             elapsed = time.monotonic() - begun
             self._train_seconds += elapsed
             for index in training:

@@ -16,9 +16,16 @@ from sweep.recorder import Recorder
 from sweep.retention import Retention
 from trainers.cell import Cell
 
-OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "can't allocate memory", "out of memory", "ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    "OutOfMemoryError",
+    "MemoryError",
+    "can't allocate memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+)
 """What the log of a pack says that ran out of memory: torch's and Ray's error, Python's, torch's on a CPU,
-and those of the CUDA driver and its libraries."""
+and those of the CUDA driver and its libraries, of which cuDNN 9 has its own word."""
 
 
 class PackEvents:

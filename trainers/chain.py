@@ -10,7 +10,7 @@ directions. With f the outputs, g the loss gradient in them and A its Hessian in
 Leaving out the latter gives the Gauss-Newton product J^T A J v, and g' = 0 the functional one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import cast
@@ -26,7 +26,7 @@ from trainers.layers.pooled_convolution import PooledConvolution
 from trainers.layers.pooling import ActivatedPool, Maxima
 from trainers.losses import Loss
 from trainers.models.dropout import Masks
-from trainers.objective import CurvatureProduct, Part
+from trainers.objective import CurvatureProduct, Part, unheard
 
 TANGENT_BYTES = {"cpu": 40 * 2**20, "cuda": 192 * 2**20}
 """Budget for one lane's tangents of one chunk of examples: what a processor's cache holds much of, and what
@@ -93,7 +93,8 @@ class ChainObjective:
 
     replayable = True
 
-    def __init__(self, layers: tuple[Layer, ...], loss: Loss) -> None:
+    def __init__(self, layers: tuple[Layer, ...], loss: Loss, beat: Callable[[], None] = unheard) -> None:
+        self.beat = beat
         self._layers = _after_flatten(layers)
         self._flatten_first = len(self._layers) < len(layers)
         self._loss = loss
@@ -110,6 +111,7 @@ class ChainObjective:
         return coordinates_of(inputs_BX.flatten(1), num_outputs=first.num_outputs, num_params=self.num_params)
 
     def _forward(self, params_NP: Tensor, inputs_NBX: Tensor) -> tuple[Tensor, list[Saved]]:
+        self.beat()
         values = inputs_NBX.flatten(2) if self._flatten_first else inputs_NBX
         saved: list[Saved] = []
         for layer, span in zip(self._layers, self._spans, strict=True):
@@ -178,6 +180,7 @@ class ChainObjective:
         into: Sequence[Tensor],
     ) -> list[Sums]:
         """Return each layer's `sums` with this chunk's product, times its share of the examples."""
+        self.beat()
         tangents: Tensor | None = None
         kept: list[Saved] = []
         for index, (layer, span) in enumerate(zip(layers, self._spans, strict=True)):

@@ -29,9 +29,12 @@ DAMAGE = (
     AttributeError,
     OverflowError,
     RecursionError,
-    MemoryError,
 )
-"""What reading altered bytes can raise; all of it means the same."""
+"""What reading altered bytes can raise; all of it means the same.
+
+Not `MemoryError`: nothing that the bytes say makes room larger than they are, so it is the host's memory that
+has run out, for sound bytes too.
+"""
 
 _DTYPES = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "BOOL": torch.bool}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}

@@ -17,7 +17,7 @@ from trainers.coordinates import Coordinates
 from trainers.losses import Loss
 from trainers.models.dropout import Masks
 from trainers.models.normalization import NORMALIZED_EXAMPLES, normalizes_over_examples
-from trainers.objective import CurvatureProduct, Part
+from trainers.objective import CurvatureProduct, Part, unheard
 
 DIRECTIONS_AT_ONCE = 16
 """Most directions per vectorised pass."""
@@ -62,7 +62,8 @@ class FunctionalObjective:
 
     replayable = False  # Nothing is known about what a module's forward pass does.
 
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
+    def __init__(self, module: nn.Module, loss: Loss, beat: Callable[[], None] = unheard) -> None:
+        self.beat = beat
         self._module = module.eval()
         self._loss = loss
         self._normalizes = normalizes_over_examples(module)
@@ -71,6 +72,7 @@ class FunctionalObjective:
         self.num_params = sum(shape.numel() for shape in self._shapes.values())
 
     def _call(self, params_P: Tensor, inputs_BX: Tensor, masks: Masks | None = None) -> Tensor:
+        self.beat()
         parts = params_P.split([shape.numel() for shape in self._shapes.values()])
         named = {
             name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)

@@ -137,6 +137,13 @@ class Lane:
         self.memory = {name: value for name, value in self.memory.items() if not name.startswith(prefix)}
         self.memory |= {f"{prefix}{name}": value for name, value in values.items()}
 
+    def leave_pack(self) -> None:
+        """Keep what steps and refreshes have left in memory of its own: where it lies, all lanes' is kept."""
+        state = self.remembered(OPTIMIZER)
+        self.remember(OPTIMIZER, {name: value.clone() for name, value in state.items()})
+        if self.block_WC is not None:
+            self.block_WC = self.block_WC.clone()
+
     def evaluates_at(self, step: int) -> bool:
         """Whether `step` is an evaluation point."""
         return step % self.cell.evaluate_every == 0 or step == self.num_steps

@@ -41,10 +41,17 @@ MAGNITUDES = {"weight_g", "original0"}
 """Names that `torch.nn.utils.weight_norm` and its parametrisation give lengths of weights; not they alone."""
 
 
+def unheard() -> None:
+    """Be told that work goes on, and do nothing about it."""
+
+
 class Objective(Protocol):
     """A model with a loss, over lanes. Nothing here records an autograd graph."""
 
     num_params: int
+
+    beat: Callable[[], None]
+    """Called at each pass over a chunk of examples: a long measurement goes on. A replay calls nothing."""
 
     replayable: bool
     """Whether which operations a gradient or a product consists of depends on its arguments' shapes alone."""
@@ -83,20 +90,23 @@ class Objective(Protocol):
         ...
 
 
-def build_objective(module: nn.Module, loss: Loss, input_shape: Sequence[int]) -> Objective:
+def build_objective(
+    module: nn.Module, loss: Loss, input_shape: Sequence[int], beat: Callable[[], None] = unheard
+) -> Objective:
     """Choose the implementation for a module: laned layers where every layer is known, else `torch.func`.
 
     Args:
         module: The module.
         loss: The loss.
         input_shape: Shape of one example.
+        beat: See `Objective`.
     """
     from trainers.chain import ChainObjective
     from trainers.functional import FunctionalObjective
     from trainers.layers.recognition import chain_of
 
     chain = chain_of(module, input_shape)
-    return FunctionalObjective(module, loss) if chain is None else ChainObjective(chain, loss)
+    return FunctionalObjective(module, loss, beat) if chain is None else ChainObjective(chain, loss, beat)
 
 
 def initial_parameters(build: Callable[[], nn.Module], *, init: str, seed: int) -> Tensor:

@@ -38,7 +38,7 @@ from trainers.looks import steps_unwatched
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.models.dropout import masked_layers
-from trainers.objective import build_objective, in_precision, initial_parameters
+from trainers.objective import build_objective, in_precision, initial_parameters, unheard
 from trainers.probes.measures import measure
 from trainers.probes.view import View
 from trainers.randomness import global_draws
@@ -55,6 +55,8 @@ class Trainer:
         data: The loaded data set, where the caller has it.
         device: Torch device.
         dtype: float32; float64 for references.
+        beat: Called whenever the work has gone on: with every network that is built, every step, every pass
+            over a chunk of examples, and every probe.
 
     Raises:
         ConfigError: The cells do not fit together, or the data set.
@@ -69,6 +71,7 @@ class Trainer:
         data: Dataset | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        beat: Callable[[], None] = unheard,
     ) -> None:
         self._require_one_shape(cells)
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -90,12 +93,14 @@ class Trainer:
         )
 
         def build() -> torch.nn.Module:
+            beat()
             return model_entry.build(shape, data.num_outputs, options)
 
         with global_draws(0, "template"):
             # Of it only the buffers are used: they are the same for all cells, in every process.
             module = in_precision(build(), self._device, dtype)
-        self._objective = build_objective(module, self._loss, shape)
+        self._beat = beat
+        self._objective = build_objective(module, self._loss, shape, beat)
         self._instruments = Instruments(
             objective=self._objective,
             train=self._train,
@@ -224,9 +229,7 @@ class Trainer:
         self._stepper.forget()
 
     @torch.no_grad()
-    def advance(
-        self, stop: int, *, pause: Callable[[], bool] | None = None, beat: Callable[[], None] | None = None
-    ) -> None:
+    def advance(self, stop: int, *, pause: Callable[[], bool] | None = None) -> None:
         """Train until step `stop`, or until every lane has ended.
 
         Nothing is measured at the last step itself, except by lanes that are completed there: a state taken
@@ -235,13 +238,11 @@ class Trainer:
         Args:
             stop: The step. In a pack the last bits may depend on it, so it is to be one that the cells say.
             pause: Asked in between, whether to stop there; only where this has no influence on the numbers.
-            beat: Called at each step.
         """
         alone = len(self.lanes) == 1
 
         def enough() -> bool:
-            if beat is not None:
-                beat()
+            self._beat()
             return alone and pause is not None and pause()
 
         while self._active and self.step < stop:
@@ -287,19 +288,17 @@ class Trainer:
         """Take the lanes with an outcome (by id) out of the pack."""
         if not ended:
             return
+        self._stepper.forget()
         staying: list[int] = []
         for row, lane in enumerate(self._active):
             if id(lane) in ended:
                 lane.outcome = ended[id(lane)]
                 self._ended_weights[id(lane)] = self._params_NP[row].clone()
-                if lane.block_WC is not None:
-                    # Of its own: where it lies, the blocks of all lanes are kept.
-                    lane.block_WC = lane.block_WC.clone()
+                lane.leave_pack()
             else:
                 staying.append(row)
         self._params_NP = self._params_NP[staying]
         self._active = [self._active[row] for row in staying]
-        self._stepper.forget()
 
     def _measure(self, lanes: Sequence[Lane]) -> None:
         """Evaluate, probe and judge at the current step; lanes may end here."""

@@ -98,12 +98,12 @@ def test_lanes_share_the_time_in_which_they_train(storage: Storage, monkeypatch:
     pack = pack_of(cells, storage, "a")
     clock, advance = [0.0], pack.trainer.advance
 
-    def a_second_a_step(stop: int, *, pause: Callable[[], bool], beat: Callable[[], None] | None) -> None:
+    def a_second_a_step(stop: int, *, pause: Callable[[], bool]) -> None:
         def paused() -> bool:
             clock[0] = float(pack.trainer.step)
             return pause()
 
-        advance(stop, pause=paused, beat=beat)
+        advance(stop, pause=paused)
         clock[0] = float(pack.trainer.step)
 
     monkeypatch.setattr(pack.trainer, "advance", a_second_a_step)

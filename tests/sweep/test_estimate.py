@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from search_spaces import load_space_text
 from sweep import names
@@ -230,6 +231,33 @@ def test_the_probe_trains_the_stage_that_it_measures(monkeypatch: pytest.MonkeyP
     assert replace(waits, chi_above=0.9, at_most=50) == stages(cell)[0].condition
 
 
+def test_a_probe_trains_with_a_trials_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And gives back what the process had, also where it fails."""
+    seen: list[int] = []
+
+    def measure(*_: object) -> tuple[float, int]:
+        seen.append(torch.get_num_threads())
+        if len(seen) > 3:
+            raise KeyboardInterrupt
+        return 0.0, 1
+
+    monkeypatch.setattr("sweep.estimate._measure", measure)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        probe_rates({"c": CELL}, seconds=0.1, data_folder=Path("."))
+        assert torch.get_num_threads() == 3
+        probe_rates(
+            {"c": replace(CELL, phases=CELL.phases[:1])}, seconds=0.1, data_folder=Path("."), threads=2
+        )
+        with pytest.raises(KeyboardInterrupt):
+            probe_rates({"c": CELL}, seconds=0.1, data_folder=Path("."))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1, 2, 1]
+
+
 @pytest.mark.parametrize("refresh_every", [1, 10, 1000])
 def test_a_probe_takes_no_longer_than_it_may(refresh_every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = SlowTrainer(monkeypatch)
@@ -295,7 +323,9 @@ def test_the_ledger_gives_past_rates_and_what_is_done(ledger: Ledger, folder: Pa
     )
 
 
-def test_without_a_ledger_nothing_is_known_and_none_is_made(tmp_path: Path) -> None:
+def test_without_a_ledger_nothing_is_known_and_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells = {"c": make_cell()}
     plan = Plan(
         name="p", grids=["g"], axes=[{}], cell_ids=["c"], cells=cells, first_points={"c": 0}, steps_naive=100
@@ -306,4 +336,7 @@ def test_without_a_ledger_nothing_is_known_and_none_is_made(tmp_path: Path) -> N
     found = forecast(plan, places, lanes=1, slots=1)
     assert found.left.num_unknown == 1 and "--probe" in dict(found.lines())["time"]
     assert found.to_json()["estimate"]["device_hours"] is None
+    monkeypatch.setattr("sweep.forecast.probe_rates", lambda *_, **__: {PLAIN: 0.1, BULK: 0.1})
+    probed = forecast(plan, places, lanes=1, slots=1, probe_seconds=10.0)
+    assert probed.basis == "a probe of about 10 s on this machine's CPU, with 1 thread"
     assert list(tmp_path.iterdir()) == []

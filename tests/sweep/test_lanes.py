@@ -133,9 +133,10 @@ def test_a_store_that_takes_nothing_is_no_cells_fault(monkeypatch: pytest.Monkey
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), [3, 2]),
         (RuntimeError("Triton Error [CUDA]: out of memory"), [3, 2]),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), [3, 2]),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), [3, 2]),
         (ValueError("no memory of that"), [1, 1, 1, 1, 1]),
     ],
-    ids=["torch", "python", "cpu", "driver", "library", "another error"],
+    ids=["torch", "python", "cpu", "driver", "library", "cuDNN", "another error"],
 )
 def test_a_pack_without_room_is_halved(
     error: Exception, sizes: list[int], monkeypatch: pytest.MonkeyPatch

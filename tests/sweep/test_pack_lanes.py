@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sweep.forks import fork_at
 from sweep.pack import Pack
@@ -78,3 +79,48 @@ def test_what_had_ended_before_is_told_as_the_commit_that_it_is(tmp_path: Path) 
     assert [(one.step, one.attempt) for one in again] == [(one.step, one.attempt) for one in made]
     for one in again:
         assert storage.manifest(one.cell_id, one.step, one.attempt).step == one.step
+
+
+def test_what_had_ended_is_not_trained_again_where_the_others_begin_anew(tmp_path: Path) -> None:
+    """A worker was lost within its first commit, of which the diverged cell was already written."""
+    storage, said = Storage.open(tmp_path / "lost"), list[str]()
+    cells = [cell(Phase(lr=1e9, until=60)), replace(cell(sgd(60)), seed=1)]
+    first = Pack(cells, storage, data_folder=tmp_path)
+    first.trainer.advance(30)
+    ended = first._commit_lane(0, first.trainer.lanes[0])
+    again = Pack(cells, storage, data_folder=tmp_path, report=said.append)
+    assert again.trainer.step == 0 and said == []
+    assert again.trainer.lanes[0].outcome == first.trainer.lanes[0].outcome
+    again.train(60.0)
+    told, other = again.commit()
+    assert again.finished and told == ended and other.status == "completed"
+    assert len(list(storage.manifests(ended.cell_id))) == 1
+    alone = Pack(cells[1:], Storage.open(tmp_path / "alone"), data_folder=tmp_path)
+    alone.train(60.0)
+    assert torch.equal(again.trainer.weights(1), alone.trainer.weights(0))
+    assert torch.equal(again.trainer.weights(0).nan_to_num(), first.trainer.weights(0).nan_to_num())
+
+
+def test_what_had_ended_is_kept_where_the_others_have_no_step_in_common(tmp_path: Path) -> None:
+    storage, said = Storage.open(tmp_path), list[str]()
+    cells = [cell(sgd(20)), *(replace(cell(sgd(60)), seed=seed) for seed in (1, 2))]
+    for gone, one in zip((20, 30, 0), cells, strict=True):
+        if gone:
+            alone = Pack([one], storage, leaves=[[5]], data_folder=tmp_path)
+            alone.trainer.advance(5)
+            alone._leave()
+            alone.trainer.advance(gone)
+            alone.commit()
+    again = Pack(cells, storage, leaves=[[5], [], []], data_folder=tmp_path, report=said.append)
+    assert again.trainer.step == 0
+    assert [lane.outcome is not None for lane in again.trainer.lanes] == [True, False, False]
+    assert said == [
+        "a pack of 2 cells begins at step 0: there is no step of which each of them has a state; "
+        "1 had one, at step 30 at most."
+    ]
+    again.train(60.0)
+    assert again.finished
+    told = again.commit()
+    assert [one.status for one in told] == ["completed"] * 3
+    # What it had left is not left again, and those that wait for it may have it.
+    assert told[0].left == (5, 20)

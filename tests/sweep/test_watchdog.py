@@ -8,6 +8,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import pytest
+
 from sweep.watchdog import EXIT_HUNG
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +57,45 @@ def test_work_that_goes_on_or_is_not_watched_is_left_alone() -> None:
     )
     out, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out) == (0, "done\n"), err
+
+
+TRAINING = """
+from pathlib import Path
+from sweep.pack import Pack
+from sweep.storage import Storage
+from tests.trainers.small_cells import bulk, made_data, small_cell
+from trainers.chain import ChainObjective
+product, products = ChainObjective._product, []
+
+def slow(*given):
+    products.append(None)
+    time.sleep(STUCK if len(products) == 10 else 0.2)
+    return product(*given)
+
+ChainObjective._product = slow
+cells = [small_cell(bulk(10), holdout_seed=seed) for seed in range(6)]
+with watchdog.watching():
+    storage = Storage.open(Path(FOLDER))
+    pack = Pack(cells, storage, data_folder=Path(), data=made_data(), beat=watchdog.beat)
+    # Cold solves, one after another, before the first step.
+    pack.trainer.advance(1)
+print(len(products))
+"""
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_solves_that_take_long_in_sum_are_no_hang_and_one_product_that_does_is(
+    stuck: bool, tmp_path: Path
+) -> None:
+    limit = 2.0
+    values = f"FOLDER, STUCK = {str(tmp_path)!r}, {60 if stuck else 0.2}\n"
+    process = start(values + TRAINING, seconds=limit)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    if stuck:
+        assert process.returncode == EXIT_HUNG and "in slow" in out.splitlines()[0], err
+    else:
+        assert process.returncode == 0, out + err
+        assert 0.2 * int(out) > 2 * limit
 
 
 def test_a_process_that_was_stopped_does_not_count_as_hung() -> None:

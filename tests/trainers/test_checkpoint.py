@@ -2,6 +2,7 @@
 
 import json
 import struct
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -131,6 +132,15 @@ def test_a_forged_file_is_read_where_it_makes_sense() -> None:
 def test_tensors_that_cannot_be_are_damage(entry: object) -> None:
     with pytest.raises(CheckpointError):
         decode(forged({"weights": entry}, FACTS, bytes(8)))
+
+
+def test_a_host_without_room_for_a_sound_file_is_no_damage(
+    state: LaneState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an older state would be gone on with, and the newer one's steps trained again."""
+    monkeypatch.setattr("trainers.checkpoint.torch.from_numpy", Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        decode(encode(state))
 
 
 @pytest.mark.parametrize(

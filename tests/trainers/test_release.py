@@ -3,11 +3,13 @@
 import gc
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from tests.trainers.small_cells import CURVATURE, bulk, made_data, sgd, small_cell
 from trainers.cell import Cell
+from trainers.lane import OPTIMIZER
 from trainers.options import Choice
 from trainers.tracking import IDLE_PERIODS
 from trainers.training import Trainer
@@ -61,6 +63,26 @@ def test_steps_and_groups_of_a_stage_go_with_it() -> None:
     assert before() is not None and groups
     trainer.advance(25)
     assert before() is None and [group for group in groups if group() is not None] == []
+
+
+def test_an_ended_lane_keeps_no_memory_of_the_others() -> None:
+    """Of its base optimiser and its eigenspace, whether it is completed, diverges or is stopped."""
+    momentum = Choice.of("momentum", beta=0.9)
+    phases = [bulk(10), bulk(40, lr=1.0), bulk(40), bulk(40)]
+    cells = [
+        small_cell(replace(phase, optimizer=momentum), seed=seed, divergence_factor=2.0)
+        for seed, phase in enumerate(phases)
+    ]
+    trainer = trained(cells, 31)
+    trainer.stop(2, "asked for")
+    assert [lane.outcome and lane.outcome.status for lane in trainer.lanes] == [
+        "completed", "diverged", "stopped", None
+    ]  # fmt: skip
+    for index in range(3):
+        lane = trainer.lanes[index]
+        assert lane.remembered(OPTIMIZER) and lane.block_WC is not None
+        for tensor in (*lane.memory.values(), lane.block_WC, trainer.weights(index)):
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes
 
 
 def test_a_group_whose_lanes_no_longer_meet_goes() -> None:

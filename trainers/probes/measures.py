@@ -53,6 +53,7 @@ def measure(view: View, probes: Sequence[ScheduledProbe]) -> dict[str, float]:
     values: dict[str, float] = {}
     judged: list[bool] = []
     for probe in probes:
+        view.instruments.objective.beat()
         view.converged = None
         found = MEASURES[probe.name](view, probe)
         if twice := values.keys() & found.keys():
