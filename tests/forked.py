@@ -13,5 +13,6 @@ FORKED.set_forkserver_preload(
         "mlflow.store.tracking.sqlalchemy_store",
         "psycopg2",
         "pygments.lexers.python",
+        "tests.forked_data",
     ]
 )
