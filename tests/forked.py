@@ -14,5 +14,6 @@ FORKED.set_forkserver_preload(
         "psycopg2",
         "pygments.lexers.python",
         "tests.forked_data",
+        "tests.known_schema",
     ]
 )
