@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Of what is imported from here on nothing is garbage, and there is more and more to look through.
+gc.disable()
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
@@ -40,3 +43,4 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
+    gc.enable()

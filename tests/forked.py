@@ -13,7 +13,7 @@ FORKED.set_forkserver_preload(
         "mlflow.store.tracking.sqlalchemy_store",
         "psycopg2",
         "pygments.lexers.python",
-        "tests.forked_data",
         "tests.known_schema",
+        "tests.forked_last",
     ]
 )

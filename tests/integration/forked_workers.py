@@ -26,13 +26,17 @@ FORKS_VARIABLE = "SHARPFLAT_FORKS"
 REQUEST = Path(__file__).with_name("fork_request.py")
 WORKER_COMMAND = "--python_worker_command="
 IMPORTED = (
+    "fsspec",
+    "jsonschema",
     "pandas",
     "pydantic",
     "pyarrow.parquet",
+    "requests",
     "sweep.pack",
     "sweep.environment",
     "sweep.watchdog",
-    "tests.forked_data",
+    "yaml",
+    "tests.forked_last",
 )
 
 
