@@ -17,6 +17,10 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+WHOLE = ("integration", "test_kernels.py", "test_driver_away.py")
+"""Parts of the paths of modules whose tests take longest: one that is begun last is waited for."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests of whole sweeps, which take longest, at the beginning of every worker's share.
 
@@ -25,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
-        if "integration" in item.path.parts:
+        if any(part in WHOLE for part in item.path.parts):
             modules.setdefault(item.path, []).append(item)
     whole = list(modules.values())
     quick = [item for item in items if item.path not in modules]
