@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-# Of what is imported from here on nothing is garbage, and there is more and more to look through.
-gc.disable()
-
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
@@ -40,6 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         ordered += quick[:rest]
         quick = quick[rest:]
     items[:] = ordered + quick
+
+
+def pytest_collectstart() -> None:
+    """Of what is imported next nothing is garbage, and there is more and more to look through."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
