@@ -14,6 +14,10 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+WHOLE = ("integration", "test_kernels.py", "test_driver_away.py")
+"""Parts of the paths of modules whose tests take longest: one that is begun last is waited for."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put tests of whole sweeps, which take longest, at the beginning of every worker's share.
 
@@ -22,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
-        if "integration" in item.path.parts:
+        if any(part in WHOLE for part in item.path.parts):
             modules.setdefault(item.path, []).append(item)
     whole = list(modules.values())
     quick = [item for item in items if item.path not in modules]
@@ -35,8 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = ordered + quick
 
 
+def pytest_collectstart() -> None:
+    """Of what is imported next nothing is garbage, and there is more and more to look through."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Spare what was imported from every collection of garbage: it is most of what there is."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
+    gc.enable()

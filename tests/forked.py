@@ -13,5 +13,7 @@ FORKED.set_forkserver_preload(
         "mlflow.store.tracking.sqlalchemy_store",
         "psycopg2",
         "pygments.lexers.python",
+        "tests.known_schema",
+        "tests.forked_last",
     ]
 )

@@ -25,7 +25,19 @@ FORKS_VARIABLE = "SHARPFLAT_FORKS"
 """Where a process finds the one that forks the workers of the Ray that it starts."""
 REQUEST = Path(__file__).with_name("fork_request.py")
 WORKER_COMMAND = "--python_worker_command="
-IMPORTED = ("pandas", "pydantic", "pyarrow.parquet", "sweep.pack", "sweep.environment", "sweep.watchdog")
+IMPORTED = (
+    "fsspec",
+    "jsonschema",
+    "pandas",
+    "pydantic",
+    "pyarrow.parquet",
+    "requests",
+    "sweep.pack",
+    "sweep.environment",
+    "sweep.watchdog",
+    "yaml",
+    "tests.forked_last",
+)
 
 
 class WorkerForks:

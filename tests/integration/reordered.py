@@ -1,12 +1,8 @@
-"""Packs that do nothing, on one worker of a real Ray, whose order is turned round once the first has begun.
+"""Packs that do nothing, on one worker of a real Ray, whose order is turned round once one has begun."""
 
-    python -m tests.integration.reordered
-
-Prints their numbers in the order in which they began.
-"""
-
-import tempfile
+import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,28 +68,27 @@ def idle_pack() -> type[tune.Trainable]:
     return IdlePack
 
 
-def main() -> None:
-    """Run the packs."""
+def run_idle_packs(address: str, environment: Mapping[str, str], folder: Path) -> None:
+    """Run the packs, and write into `folder` what they print and their numbers in the order they began in."""
+    with open(folder / "said", "wb") as said:
+        for number in (1, 2):
+            os.dup2(said.fileno(), number)
+    os.environ.update(environment)
     schedule.PackTrial = idle_pack()  # type: ignore[misc]
     events: Any = Turned()
-    cluster = Cluster(cpus=1)
-    with tempfile.TemporaryDirectory() as folder:
-        schedule.run_packs(
-            range(NUM_PACKS),
-            sweep="none",
-            storage=folder,
-            data_folder=Path(folder),
-            seconds=1.0,
-            hang_seconds=60.0,
-            resources=Resources(),
-            max_failures=0,
-            num_waiting=NUM_PACKS,
-            events=events,
-            stop=lambda: False,
-        )
+    cluster = Cluster(address)
+    schedule.run_packs(
+        range(NUM_PACKS),
+        sweep="none",
+        storage=str(folder),
+        data_folder=folder,
+        seconds=1.0,
+        hang_seconds=60.0,
+        resources=Resources(),
+        max_failures=0,
+        num_waiting=NUM_PACKS,
+        events=events,
+        stop=lambda: False,
+    )
     cluster.close()
-    print(*events.begun)
-
-
-if __name__ == "__main__":
-    main()
+    (folder / "began").write_text(" ".join(map(str, events.begun)))

@@ -11,13 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg2
 import requests
 from pyarrow import fs
+
+from tests.forked import FORKED
 
 START_SECONDS = 200.0
 DATABASE_USER = "sharpflat"
@@ -50,17 +54,20 @@ class Server:
         self._command = list(command)
         self._environment = {**os.environ, **environment}
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Serving | None = None
         self.port = port
         self.address = f"http://127.0.0.1:{port}"
 
     def start(self) -> None:
         """Start it, and return once it answers."""
+        self._process = self._begin()
+        wait_for(self._answers, lambda: f"{self._command} does not answer:\n{self._log.read_text()[-2000:]}")
+
+    def _begin(self) -> "subprocess.Popen[bytes] | Serving":
         with open(self._log, "ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
-        wait_for(self._answers, lambda: f"{self._command} does not answer:\n{self._log.read_text()[-2000:]}")
 
     def _answers(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self._log.read_text()[-2000:]
@@ -98,7 +105,7 @@ class S3Server(Server):
 
 
 class MlflowServer(Server):
-    """MLflow over HTTP, which keeps artifacts itself."""
+    """MLflow over HTTP, which keeps artifacts itself, in a forked process."""
 
     def __init__(self, folder: Path, backend_uri: str | None = None) -> None:
         port = free_port()
@@ -109,11 +116,60 @@ class MlflowServer(Server):
             "--port": str(port),
             "--workers": "1",
         }
-        command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server"]
+        command = ["mlflow", "server"]
         for option, value in arguments.items():
             command += [option, value]
         environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         super().__init__(command, port, folder / "mlflow.log", environment)
+
+    def _begin(self) -> "Serving":
+        return Serving(self._command, self._environment, self._log)
+
+
+class Serving:
+    """`mlflow server` in a forked process, in the words of `subprocess.Popen`.
+
+    Two Pythons that import MLflow one after the other, as that command starts them, take ten seconds.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self._process = FORKED.Process(
+            target=_serve, args=(list(command), dict(environment), log), daemon=True
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """Look whether it has ended, and how."""
+        return self._process.exitcode
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self._process.join()
+
+
+def _serve(command: list[str], environment: dict[str, str], log: Path) -> None:
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    with open(log, "ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    warnings.simplefilter("ignore")
+    assert "mlflow.server" not in sys.modules, "it looks at the environment when it is imported"
+    # By which MLflow's application knows that it is served.
+    import uvicorn
+    from mlflow import cli, server
+
+    def execute(command: list[str], *, extra_env: Mapping[str, str], **_: Any) -> None:
+        """Do here what MLflow starts another Python for."""
+        assert command[1:3] == ["-m", "uvicorn"], command
+        os.environ.update(extra_env)
+        uvicorn.main(command[3:])
+
+    server._exec_cmd = execute  # type: ignore[assignment]
+    cli.cli(command[1:])
 
 
 class PostgresCluster:

@@ -112,6 +112,7 @@ def test_a_real_process_ends_with_two(command: str, said: str, home: Home) -> No
 
 
 def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home, ray: tuple[str, str]) -> None:
+    home.lay_database()
     path = home.folder / "my_model.py"
     # What is tried with two examples when it is planned is right.
     path.write_text(
@@ -130,6 +131,7 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(home: Home, ray: tuple[
 
 
 def test_a_mistake_in_a_probe_is_corrected_and_the_sweep_goes_on(home: Home, ray: tuple[str, str]) -> None:
+    home.lay_database()
     path = home.folder / "my_probe.py"
     path.write_text("def measure(view):\n    return {'largest': view.params_P.apps().max()}\n")
     probes = f"probes: [{{name: file, path: '{path}'}}], phases"

@@ -10,6 +10,7 @@ from sweep.lease import Lease
 from sweep.ledger import Ledger, Sweep
 from sweep.places import Places
 from sweep.storage import Storage
+from tests import known_schema  # noqa: F401
 from tests.fresh_database import fresh_database
 from tests.sweep.small_sweep import FakeSpace, make_plan, open_ledger
 from tests.sweep.trained_grids import Store

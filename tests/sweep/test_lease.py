@@ -3,8 +3,6 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from sweep.holder import Holder
 from sweep.lease import STALE_SECONDS, Lease, current_holder
 from sweep.ledger import Ledger, Sweep
 from sweep.names import PARAM_LEASE_PREFIX, ROLE_SWEEP, TAG_LEASE_BEAT, TAG_NAME, TAG_ROLE
+from tests.sweep.held_lease import LeaseProcess, hold, renew
 from tests.sweep.small_sweep import FakeSpace, make_plan, take_over
 
 
@@ -71,28 +70,12 @@ def test_the_counter_moves(ledger: Ledger, sweep: Sweep) -> None:
 def test_a_holder_elsewhere_that_renews_keeps_it(ledger: Ledger, sweep: Sweep) -> None:
     pretend(elsewhere(), ledger, sweep)
     ledger.client.set_tag(sweep.run_id, TAG_LEASE_BEAT, "1:1")
-    renewer = subprocess.Popen(
-        [sys.executable, "-c", RENEWER, ledger.client.tracking_uri, sweep.run_id], stdout=subprocess.PIPE
-    )
+    renewer = LeaseProcess(renew, ledger.client.tracking_uri, sweep.run_id)
     try:
-        assert renewer.stdout is not None
-        renewer.stdout.readline()
         with pytest.raises(LeaseHeldError, match="process 1 on far"):
             Lease.acquire(ledger, sweep, stale_seconds=15)
     finally:
         renewer.kill()
-        renewer.communicate()
-
-
-RENEWER = """
-import sys, time
-from mlflow import MlflowClient
-client = MlflowClient(sys.argv[1])
-for count in range(1000):
-    client.set_tag(sys.argv[2], "sweep.lease_beat", f"1:{count + 2}")
-    print(count, flush=True)
-    time.sleep(0.2)
-"""
 
 
 def test_a_holder_elsewhere_that_is_silent_loses_it_after_the_stale_time(
@@ -171,62 +154,19 @@ def test_a_deleted_sweep_has_no_lease(ledger: Ledger, sweep: Sweep) -> None:
         Lease.acquire(ledger, sweep)
 
 
-HOLDER = """
-import sys, time
-from sweep.errors import LeaseLostError
-from sweep.ledger import Ledger
-from sweep.lease import Lease
-ledger = Ledger.open(sys.argv[1])
-sweep = ledger.find_sweep("little")
-lease = Lease.acquire(ledger, sweep, renew_seconds=0.1, stale_seconds=float(sys.argv[2]))
-print("held", flush=True)
-for line in sys.stdin:
-    try:
-        lease.check()
-        print("may write", flush=True)
-    except LeaseLostError as error:
-        print("lost", error, flush=True)
-"""
-
-
 @pytest.fixture
-def holder(ledger: Ledger, sweep: Sweep) -> Iterator["subprocess.Popen[str]"]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, ledger.client.tracking_uri, "2"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert ask(process, None) == "held\n"
+def holder(ledger: Ledger, sweep: Sweep) -> Iterator[LeaseProcess]:
+    process = LeaseProcess(hold, ledger.client.tracking_uri, 2.0)
+    assert process.begun == "held"
     yield process
     process.kill()
-    process.communicate()
 
 
-def ask(process: "subprocess.Popen[str]", line: str | None = "go") -> str:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    if line is not None:
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
-    return process.stdout.readline()
-
-
-def stop(process: "subprocess.Popen[str]") -> None:
-    """Stop it, and return once it stands still: inside the kernel it goes on for a moment."""
-    process.send_signal(signal.SIGSTOP)
-    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-        time.sleep(0.01)
-
-
-def test_a_killed_holder_frees_it_at_once(
-    ledger: Ledger, sweep: Sweep, holder: "subprocess.Popen[str]"
-) -> None:
-    assert ask(holder) == "may write\n"
+def test_a_killed_holder_frees_it_at_once(ledger: Ledger, sweep: Sweep, holder: LeaseProcess) -> None:
+    assert holder.ask() == "may write"
     with pytest.raises(LeaseHeldError, match=f"process {holder.pid} on "):
         Lease.acquire(ledger, sweep)
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    holder.kill()
     begun = time.monotonic()
     with Lease.acquire(ledger, sweep, stale_seconds=3600) as lease:
         assert time.monotonic() - begun < 60
@@ -237,7 +177,7 @@ def test_a_killed_holder_frees_it_at_once(
 def test_a_holder_whose_process_is_hidden_is_judged_by_its_counter(
     ledger: Ledger,
     sweep: Sweep,
-    holder: "subprocess.Popen[str]",
+    holder: LeaseProcess,
     is_other_users: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -259,33 +199,32 @@ def test_a_holder_whose_process_is_hidden_is_judged_by_its_counter(
     assert there is not None and there.process_state is None
     with pytest.raises(LeaseHeldError, match=f"process {holder.pid} on "):
         Lease.acquire(ledger, sweep, stale_seconds=15)
-    assert ask(holder) == "may write\n"
+    assert holder.ask() == "may write"
     holder.kill()
-    holder.wait()
     with Lease.acquire(ledger, sweep, stale_seconds=3600) as lease:
         assert lease.epoch == 2
 
 
 def test_a_stopped_holder_is_followed_after_the_stale_time_and_writes_no_more(
-    ledger: Ledger, sweep: Sweep, holder: "subprocess.Popen[str]"
+    ledger: Ledger, sweep: Sweep, holder: LeaseProcess
 ) -> None:
-    stop(holder)
+    holder.stop()
     begun = time.monotonic()
     with Lease.acquire(ledger, sweep, stale_seconds=2) as lease:
         assert time.monotonic() - begun >= 2
         holder.send_signal(signal.SIGCONT)
         # Its very first question after waking is answered rightly, whichever thread runs first.
-        assert ask(holder).startswith("lost sweep 'little' was taken over by process")
+        assert holder.ask().startswith("lost sweep 'little' was taken over by process")
         lease.check()
 
 
 def test_a_stopped_holder_that_wakes_in_time_keeps_it(
-    ledger: Ledger, sweep: Sweep, holder: "subprocess.Popen[str]"
+    ledger: Ledger, sweep: Sweep, holder: LeaseProcess
 ) -> None:
-    stop(holder)
+    holder.stop()
     time.sleep(0.5)
     holder.send_signal(signal.SIGCONT)
-    assert ask(holder) == "may write\n"
+    assert holder.ask() == "may write"
     with pytest.raises(LeaseHeldError):
         Lease.acquire(ledger, sweep)
 

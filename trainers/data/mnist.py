@@ -5,6 +5,7 @@ pixels of the full training set (0.1307 and 0.3081 for MNIST): pixel by pixel, a
 image would become a value in the hundreds.
 """
 
+import functools
 import lzma
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,7 +104,21 @@ def load_shipped(path: Path | None, options: Mapping[str, OptionValue]) -> Datas
     Raises:
         DataError: The file is missing, damaged or another version.
     """
-    where = path or Path(str(files("trainers.data") / SHIPPED_FILE))
+    arrays = shipped_arrays() if path is None else _read_shipped(path)
+    return _dataset(arrays, MNIST_SUMS, options)
+
+
+@functools.cache
+def shipped_arrays() -> Arrays:
+    """Read and verify the file in the package, once a process; nobody can write to the arrays.
+
+    Raises:
+        DataError: The file is missing, damaged or another version.
+    """
+    return _read_shipped(Path(str(files("trainers.data") / SHIPPED_FILE)))
+
+
+def _read_shipped(where: Path) -> Arrays:
     try:
         content = lzma.decompress(where.read_bytes())
     except (OSError, lzma.LZMAError) as error:
@@ -113,7 +128,7 @@ def load_shipped(path: Path | None, options: Mapping[str, OptionValue]) -> Datas
         ) from error
     verify(content, SHIPPED_SHA256, what=f"the content of {where}", algorithm="sha256")
     train_images, train_labels, test_images, test_labels = idx.parse_records(content, origin=str(where))
-    return _dataset((train_images, train_labels, test_images, test_labels), MNIST_SUMS, options)
+    return train_images, train_labels, test_images, test_labels
 
 
 def read_source(raw: Path, source: IdxSource) -> Arrays:

@@ -20,6 +20,7 @@ axes: {seed: [0]}
 
 def test_nothing_listens_beyond_this_machine_and_sigterm_stops_cleanly(tmp_path: Path) -> None:
     home = Home(tmp_path)
+    home.lay_database()
     (tmp_path / "space.yaml").write_text(SPACE)
     try:
         process = home.start("run", "space.yaml", "--cpus", "1", "--commit-every", "0.2")

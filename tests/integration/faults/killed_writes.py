@@ -1,22 +1,20 @@
 """The driver of a little grid, killed before a given durable write, in a process of its own; without Ray.
 
-    python -m tests.integration.faults.killed_writes
-
 The driver, its recorder, the ledger, the packs and the store are the real ones; only Ray's part, to call a
 pack in another process, is done by a loop here. Everything happens in one thread's order, so that the n-th
-write is the same one every time. Reads lines "MOMENT FOLDER": the grid is begun in FOLDER and killed before
-write number MOMENT (0: not killed), and then run to its end. Answers with how the two processes ended. They
-are forked from this one, which saves seconds of imports a kill.
+write is the same one every time. `answer` is asked for a moment and a folder: the grid is begun in the folder
+and killed before write number MOMENT (0: not killed), and then run to its end. The answer is how the two
+processes ended. They are forked from the one that answers, which saves seconds of imports a kill.
 """
 
-import importlib
 import os
-import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +52,6 @@ reports:
 STEPS_A_COMMIT = 20
 NEVER_SECONDS = 3600.0
 BEGUN, RESUMED = "begun.trace", "resumed.trace"
-ENDED = "ended:"
 STARTS = "starts at step"
 """What a trace says where a pack has been made from what the store holds."""
 
@@ -149,22 +146,21 @@ def in_a_fork(folder: Path, trace: str, kill_before: int | None) -> int:
 def warm_up() -> None:
     """Load what the forks need, which they would each load by themselves otherwise."""
     torch.set_num_threads(1)  # Other threads would not survive the fork.
-    importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
     with tempfile.TemporaryDirectory() as folder:
         cells = [next(iter(load_space_text(SPACE).points())).cell]
         Pack(cells, Storage.open(folder), data_folder=Path(folder)).train(NEVER_SECONDS)
 
 
-def main() -> None:
-    """Answer requests until there are no more."""
+def answer(requests: Connection, said: Path) -> None:
+    """Answer requests until there are no more, in a process forked from one that has imported MLflow."""
+    os.setsid()
+    with open(said, "wb") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    warnings.simplefilter("ignore")
     warm_up()
     assert threading.active_count() == 1
-    for line in sys.stdin:
-        moment, _, folder = line.rstrip("\n").partition(" ")
-        begun = in_a_fork(Path(folder), BEGUN, int(moment) or None)
-        resumed = in_a_fork(Path(folder), RESUMED, None)
-        print(ENDED, begun, resumed, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    while True:
+        moment, folder = requests.recv()
+        begun = in_a_fork(folder, BEGUN, moment or None)
+        requests.send((begun, in_a_fork(folder, RESUMED, None)))

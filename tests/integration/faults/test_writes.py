@@ -6,8 +6,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,12 +14,12 @@ import pytest
 from search_spaces import load_space_text
 from sweep.forks import fork_at
 from sweep.storage import Storage
+from tests.forked import FORKED
 from tests.fresh_database import fresh_database
-from tests.integration.faults.killed_writes import BEGUN, ENDED, RESUMED, SPACE, STARTS
+from tests.integration.faults.killed_writes import BEGUN, RESUMED, SPACE, STARTS, answer
 from tests.integration.faults.matrix import MATRIX
 from tests.integration.faults.records import DATABASE, assert_equal_records
 from tests.integration.faults.report import KILL
-from tests.integration.forked_workers import ROOT
 
 MOMENTS_OF_ONE_SEED = 6
 NOT_KILLED = 0
@@ -35,16 +33,11 @@ class Grids:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers = itertools.count()
-        command = [sys.executable, "-W", "ignore", "-m", "tests.integration.faults.killed_writes"]
-        self._process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        self._said = folder / "said"
+        self._requests, theirs = FORKED.Pipe()
+        self._process = FORKED.Process(target=answer, args=(theirs, self._said), daemon=True)
+        self._process.start()
+        theirs.close()
         (folder / DATABASE).write_bytes(fresh_database())
 
     def kill_at(self, moment: int, home: Path | None = None) -> Path:
@@ -54,19 +47,20 @@ class Grids:
             home = self._folder / f"{next(self._numbers)} killed at {moment}"
             home.mkdir()
             shutil.copy(self._folder / DATABASE, home)
-        pipes = self._process.stdin, self._process.stdout
-        assert pipes[0] is not None and pipes[1] is not None
-        print(moment, home, file=pipes[0], flush=True)
-        said: list[str] = []
-        while (line := pipes[1].readline()) and not line.startswith(ENDED):
-            said.append(line)
-        expected = [ENDED, str(0 if moment == NOT_KILLED else -signal.SIGKILL), "0"]
-        assert line.split() == expected, f"{home}: {line}\n{''.join(said)}"
+        self._requests.send((moment, home))
+        try:
+            ended = self._requests.recv()
+        except EOFError:
+            ended = None
+        expected = (0 if moment == NOT_KILLED else -signal.SIGKILL, 0)
+        assert ended == expected, f"{home}: {ended}\n{self._said.read_text()}"
         return home
 
     def close(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
+        if self._process.is_alive():
+            assert self._process.pid is not None
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.join()
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from sweep.grid_table import grid_table
 from sweep.ledger import Ledger, Sweep
 from sweep.storage import Storage
+from tests.fresh_database import fresh_database
 from tests.integration.servers import (
     S3_ENVIRONMENT,
     MlflowServer,
@@ -62,7 +63,9 @@ def postgres() -> Iterator[PostgresCluster]:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow server"))
+    folder = tmp_path_factory.mktemp("mlflow server")
+    (folder / "server.db").write_bytes(fresh_database())
+    server = MlflowServer(folder)
     server.start()
     yield server
     server.kill()
@@ -72,7 +75,9 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
 def tracking_uri(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """One store of each kind, shared by all tests: each uses a sweep and a cell of its own."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'mlflow.db'}"
+        path = tmp_path_factory.mktemp("sqlite") / "mlflow.db"
+        path.write_bytes(fresh_database())
+        return f"sqlite:///{path}"
     if request.param == "server":
         return request.getfixturevalue("mlflow_server").address
     return request.getfixturevalue("postgres").make_database("record")

@@ -9,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sweep.record import Record, load_record
+from tests.fresh_database import fresh_database
 from tests.sweep.report.stored_sweep import Point, StoredCell, space_text, store_sweep
 
 
@@ -17,7 +18,9 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.uri = f"sqlite:///{root / 'mlflow.db'}"
+        database = root / "mlflow.db"
+        database.write_bytes(fresh_database())
+        self.uri = f"sqlite:///{database}"
         self.client = MlflowClient(self.uri)
         self._counter = itertools.count()
 

@@ -6,17 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainers.kernels.conftest import DEVICE
+from tests.trainers.kernels.conftest import DEVICE, GPU
 from tests.trainers.kernels.test_products import drawn, error
 from tests.trainers.tolerances import HALVES, PRODUCTS_FLOAT32
 from trainers import chain, kernels
 from trainers.chain import ChainObjective
+from trainers.kernels import products
 from trainers.kernels.dense import TENSOR_CORES
 from trainers.layers.recognition import chain_of
 from trainers.losses import CrossEntropy, Loss, MeanSquaredError
 from trainers.objective import Part
 
 MSE, CROSS_ENTROPY = MeanSquaredError(0.5), CrossEntropy()
+
+PROCESSORS, LANES = (None, 34) if GPU else (16, 4)
+"""More tiles of the largest results than multiprocessors, cut alike; fewer where they are interpreted."""
 
 
 @pytest.mark.parametrize(
@@ -57,10 +61,14 @@ def test_products_are_those_of_the_library(
         assert error(found, exact) < PRODUCTS_FLOAT32
 
 
-@pytest.mark.parametrize("lanes", [1, 34])
+@pytest.mark.parametrize("lanes", [1, LANES])
 @pytest.mark.parametrize("sizes, bias", [((50, 30, 70), False), ((9, 20, 10), True), ((70, 130, 65), True)])
-def test_outputs_and_gradients(lanes: int, sizes: tuple[int, int, int], bias: bool) -> None:
+def test_outputs_and_gradients(
+    lanes: int, sizes: tuple[int, int, int], bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of few lanes the library's, of many a program's."""
+    if PROCESSORS is not None:
+        monkeypatch.setattr(products, "processors", lambda device: PROCESSORS)
     batch, inputs, outputs = sizes
     room = drawn(lanes, outputs * (inputs + 1) + 5)
     weight = room[:, : outputs * inputs].unflatten(1, (outputs, inputs))
