@@ -3,14 +3,13 @@
 import time
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from benchmarks.peers import Answer
 from benchmarks.problems import WARM_UP, Error, Problem, Row, error_of
 from trainers.cell import Solver
 from trainers.eigenpairs import Warm
-from trainers.eigenspace import block_width, refresh
+from trainers.eigenspace import block_width, random_rows, refresh
 from trainers.first_block import Operator, WarmBlock
 from trainers.objective import CurvatureProduct
 from trainers.randomness import generator
@@ -92,7 +91,7 @@ class Tracker:
 
     def _random_block(self) -> Tensor:
         draw = generator(0, "block/eigenspace", self._problem.step)
-        return torch.randn(1, self.width, self._size, generator=draw).to(self._problem.device)
+        return random_rows(self.width, self._size, draw).unsqueeze(0).to(self._problem.device)
 
 
 class Course:

@@ -65,6 +65,12 @@ class Measured:
     answers: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     errors: list[Error] = field(default_factory=list[Error])
 
+    @property
+    def whole_seconds(self) -> list[float]:
+        """With what it takes to give the basis over all parameters."""
+        lifting = self.lifting or [0.0] * len(self.seconds)
+        return [sum(pair) for pair in zip(self.seconds, lifting, strict=True)]
+
     def summary(self) -> dict[str, float]:
         projected = [error.projected for error in self.errors]
         lifting = {"lifting_milliseconds": 1e3 * statistics.median(self.lifting)} if self.lifting else {}
@@ -103,7 +109,8 @@ def loosest(
         return found[rung] <= bound
 
     rung = 0 if hint is None else min(range(len(ladder)), key=lambda one: abs(ladder[one] - hint))
-    while rung > 0 and suffices(rung):
+    # Twice in a row: with rungs so near, errors do not fall at each.
+    while rung > 0 and (suffices(rung) or suffices(rung - 1)):
         rung -= 1
     while not suffices(rung) and rung + 1 < len(ladder):
         rung += 1
@@ -206,6 +213,8 @@ def measure(row: Row, tuned: dict[str, Any], length: int, seconds: float, device
             floors.append(seconds_of(floor, device))
         exact = problem.reference(tracker.basis.sum(0))
         for name, answer in answers.items():
+            if answer.lifted is not None:
+                measured[name].lifting.append(seconds_of(answer.lifted, device))
             measured[name].answers.append((answer.products, answer.calls))
             basis = tracker.basis if name == TRACKER else answer.whole
             measured[name].errors.append(course.errors(basis, exact))
@@ -219,9 +228,8 @@ def measure(row: Row, tuned: dict[str, Any], length: int, seconds: float, device
     for name in peers:
         rows[name]["setting"] = tuned["peers"][name]["setting"]
     own = measured[TRACKER]
-    lifted = [sum(pair) for pair in zip(own.seconds, own.lifting, strict=True)]
     ratios = {name: median_ratio(measured[name].seconds, own.seconds) for name in peers}
-    ratios_lifted = {name: median_ratio(measured[name].seconds, lifted) for name in peers}
+    ratios_lifted = {name: median_ratio(measured[name].whole_seconds, own.whole_seconds) for name in peers}
     return {
         "course": length,
         "refreshes": len(measured[TRACKER].seconds),
@@ -321,6 +329,10 @@ def main() -> None:
                 raise SystemExit(
                     f"{row.key} is not tuned for numerics version {NUMERICS_VERSION} and a course of "
                     f"{arguments.course} refreshes: --tune first"
+                )
+            if missing := set(installed()) - set(tuned["peers"]):
+                raise SystemExit(
+                    f"{row.key} is not tuned for {', '.join(sorted(missing))}: --tune --again first"
                 )
             found = measure(row, tuned, arguments.course, arguments.seconds, arguments.device)
             found["environment"] = surroundings(arguments)

@@ -1,6 +1,6 @@
 """The solvers that the tracker is held against, cold, and warm for LOBPCG.
 
-Each has what serves it best: SciPy's linear algebra one thread (`benchmarks`), Lanczos of hessian-eigenthings
+SciPy's linear algebra has one thread, which serves ARPACK best (`benchmarks`), Lanczos of hessian-eigenthings
 full reorthogonalisation also beyond the 50 steps up to which it is the default: without it, copies of
 converged vectors take the places of others, and more steps do not help.
 
@@ -142,10 +142,11 @@ def arpack_own(problem: Problem, setting: float, last: Tensor) -> Answer:
 def arpack_own_in_coordinates(problem: Problem, setting: float, last: Tensor) -> Answer:
     """In the holdout's coordinates, as the tracker works; lifted beside what is timed, as the tracker is."""
     coordinates = problem.coordinates
-    if coordinates is None:
-        return arpack_own(problem, setting, last)
+    size = problem.num_params if coordinates is None else coordinates.size
     product = _own_product(problem, coordinates)
-    found = _arpack(problem, product, tolerance=1.0, num_vectors=int(setting), size=coordinates.size)
+    found = _arpack(problem, product, tolerance=1.0, num_vectors=int(setting), size=size)
+    if coordinates is None:
+        return found
     return replace(found, lifted=lambda: coordinates.lift(found.basis))
 
 

@@ -9,8 +9,9 @@ A block Krylov method with Rayleigh-Ritz and thick restarts. It starts from the 
    found again in the span of these images (`trainers.power_step`). They are what is returned; their residuals
    are smaller by the ratio of a bound on the eigenvalues outside the block to theta_i.
 3. Until that residual is at most tolerance |theta_k| (or tolerance |theta_1| / 100, if that is more) for all
-   i <= k, append the orthonormalised residuals of
-   the whole block to the search space, multiply them by H, and repeat Rayleigh-Ritz in the larger space.
+   i <= k, append the orthonormalised residuals of the whole block to the search space, multiply them by H,
+   and repeat Rayleigh-Ritz in the larger space. Residuals are first known by inner products, and formed where
+   these do not say that they are small enough.
 
 Residuals of a Rayleigh-Ritz block span the next block of the Krylov space (Saad, Numerical Methods for Large
 Eigenvalue Problems, 2011, chapter 6), so one warm block and p products search the Krylov space of order p.
@@ -56,6 +57,15 @@ def block_width(k: int, num_outputs: int, guard: int, num_params: int) -> int:
     """Return the block width: a function of the cell alone. It reaches the gap near the number of classes."""
     width = max(k, num_outputs) + guard
     return min(num_params, -(-width // WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
+
+
+def random_rows(width: int, size: int, draw: torch.Generator) -> Tensor:
+    """Draw the rows (width, size) of a start block, of length about 1.
+
+    The rows that a search space is extended by have length 1, and beside much longer ones they would be taken
+    for what rounding leaves.
+    """
+    return torch.randn(width, size, generator=draw).div_(size**0.5)
 
 
 def solve(
@@ -122,8 +132,7 @@ def solve(
         if closely and blocks >= max_products:
             ended.fill_(True)
         if bool(ended.any()):
-            found.basis_NWP = space.basis(whole)
-            _put(state, going_on[ended], found, inside[ended])
+            _put(state, going_on[ended], found, inside[ended], space.basis(whole, inside[ended]))
         left = going_on[~ended]
         if len(left) == 0:
             return state
@@ -132,6 +141,7 @@ def solve(
             space, wanted = space.of_lanes(inside), wanted.of_lanes(inside)
             residual = None if residual is None else residual[inside]
             rows, product = left, operator.of_lanes(left)
+        del found, whole
         if residual is not None:
             space.extend(residual, product)
             blocks += 1
@@ -190,7 +200,8 @@ def refresh(
     surely = wanted.sum(state.values_NW[rows]) - wanted.sum(state.residuals_NW[rows])
     better = bad[rows] & (wanted.sum(cold.values_NW) >= surely)
     inside = better.nonzero().squeeze(1)
-    _put(state, rows[inside], cold, inside)
+    basis = cold.basis_NWP if len(inside) == len(rows) else cold.basis_NWP[inside]
+    _put(state, rows[inside], cold, inside, basis)
     state.products_N[rows] = torch.where(bad[rows], products, state.products_N[rows])
     return state
 
@@ -201,12 +212,12 @@ def _of_lanes_in(
     return lambda inside: of_lanes(rows[inside])
 
 
-def _put(state: Eigenspace, rows: Tensor, source: Eigenspace, at: Tensor) -> None:
-    """Replace what `state` says about some lanes by what stands in rows `at` of another one."""
-    if len(rows) == len(state.values_NW) == len(source.values_NW):
-        state.basis_NWP = source.basis_NWP
+def _put(state: Eigenspace, rows: Tensor, source: Eigenspace, at: Tensor, basis: Tensor) -> None:
+    """Replace what `state` says about some lanes by what stands in rows `at` of another one, and a basis."""
+    if len(rows) == len(state.values_NW):
+        state.basis_NWP = basis
     else:
-        state.basis_NWP[rows] = source.basis_NWP[at]
+        state.basis_NWP[rows] = basis
     state.values_NW[rows] = source.values_NW[at]
     state.residuals_NW[rows] = source.residuals_NW[at]
     state.relative_N[rows] = source.relative_N[at]

@@ -15,7 +15,7 @@ from torch import Tensor
 from trainers.cell import Solver
 from trainers.coordinates import Coordinates
 from trainers.eigenpairs import Wanted, Warm
-from trainers.eigenspace import block_width
+from trainers.eigenspace import block_width, random_rows
 from trainers.evaluation import Split
 from trainers.first_block import Operator
 from trainers.magnitude import refresh_leading
@@ -171,7 +171,7 @@ class Instruments:
         width = block_width(k, self.num_outputs, SOLVER.guard, num_params)
 
         def random_block() -> Tensor:
-            return torch.randn(1, width, num_params, generator=draw).to(params_P)
+            return random_rows(width, num_params, draw).unsqueeze(0).to(params_P)
 
         warm = None
         if BLOCK in memory:

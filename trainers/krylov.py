@@ -96,9 +96,11 @@ class SearchSpace:
         assert result is not None
         return result
 
-    def basis(self, factors_NWM: Tensor) -> Tensor:
-        """Return what is `combined`, orthonormal to rounding: inner products are less exact."""
-        block = self.combined(factors_NWM)
+    def basis(self, factors_NWM: Tensor, rows: Tensor) -> Tensor:
+        """Return what is `combined`, of some lanes, orthonormal to rounding, as inner products are not."""
+        all_of_them = len(rows) == len(factors_NWM)
+        space = self if all_of_them else self.of_lanes(rows)
+        block = space.combined(factors_NWM if all_of_them else factors_NWM[rows])
         return torch.bmm(inverse_factor(inner(block, block)).to(block), block)
 
     def of_lanes(self, rows: Tensor) -> "SearchSpace":
@@ -132,10 +134,8 @@ class SearchSpace:
         span = self._span(self._width)
         if self._count > self._width:
             self._note_floor(span.lowest_N)
-        residual = outside = None
-        if closely:
-            residual = self.combined(span.residuals_NWR)
-            outside = inner(residual, residual)
+        residual = self.combined(span.residuals_NWR) if closely else None
+        outside = span.outside_NWW if residual is None else inner(residual, residual)
         values, norms, whole = span.stepped(self._floor_N, outside)
         block = self._parts[0][:, : self._width]
         return pairs_of(block, values, norms, wanted, tolerance, products, self._floor_N), whole, residual

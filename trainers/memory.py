@@ -46,8 +46,8 @@ VECTORS_OF_A_STEP = 6
 """Gradient, direction, what the projection gives, and room for three more."""
 
 BLOCKS_OF_A_REFRESH = 2 * BLOCKS_IN_SEARCH_SPACE + 6
-"""Search space and images; a block and its images, Ritz vectors, residuals and two on their way. Of a refresh
-that ends with its first block a GPU keeps six: block and images, and the halves of the block's numbers."""
+"""Search space and images; what is kept of both at a restart, the residuals and a result. Of a refresh that
+ends with its first block a GPU keeps six: block and images, and the halves of the block's numbers."""
 
 VECTORS_OF_QUADRATURE = 10
 """Of each random vector besides its Lanczos basis: start, last and image, in float64 too, and others."""

@@ -56,6 +56,17 @@ class Span:
         return self._vectors, self._vectors.roll(self._vectors.shape[2] // 2, 2)
 
     @property
+    def outside_NWW(self) -> Tensor:
+        """Inner products of the residuals, as those of the rows have them.
+
+        What rounding may have left of each is added to its square: it goes by what it is added up from.
+        """
+        residual, gram = self._residuals, self._gram
+        left = torch.bmm(residual.square(), gram.diagonal(dim1=1, dim2=2).unsqueeze(2)).squeeze(2)
+        inner = torch.bmm(torch.bmm(residual, gram), residual.mT)
+        return inner + torch.diag_embed(ROUNDING[self._dtype] * left)
+
+    @property
     def residuals_NWR(self) -> Tensor:
         """The leading pairs' residuals H x - theta x as combinations of rows."""
         return self._residuals

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainers.coordinates import Coordinates
 from trainers.eigenpairs import Eigenspace, Warm
-from trainers.eigenspace import block_width
+from trainers.eigenspace import block_width, random_rows
 from trainers.first_block import Operator, WarmBlock
 from trainers.history import EIGENSPACE_CONVERGED, EIGENSPACE_PRODUCTS, EIGENSPACE_RESIDUAL
 from trainers.instruments import Examples, Instruments, start_block
@@ -156,7 +156,7 @@ class _Group:
 
         def random_blocks() -> Tensor:
             draws = [start_block(lane.cell.seed, "eigenspace", step) for lane in lanes]
-            return torch.stack([torch.randn(width, size, generator=draw) for draw in draws]).to(params_NP)
+            return torch.stack([random_rows(width, size, draw) for draw in draws]).to(params_NP)
 
         space = refresh_leading(
             self._solver.order,
