@@ -52,6 +52,9 @@ NAMES = {
 }
 """In tables."""
 
+OLDER = " *"
+"""In tables, of rows whose ARPACK had two threads of linear algebra in its way."""
+
 SMALL_HOLDOUT = 50
 """Examples of a first call of each peer, which imports."""
 
@@ -286,6 +289,8 @@ def matrix(results: dict[str, Any]) -> str:
         found = results.get("rows", {}).get(row.key)
         ratio = None if found is None else found["ratios"][fastest_peer(found)]
         text = "" if ratio is None else f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+        if found is not None and "openblas_threads" not in found["environment"]:
+            text += OLDER
         columns[row.k, row.period, row.optimizer] = text
     settings = sorted(next(iter(networks.values())), key=lambda one: (one[0], -one[1], one[2] != "sgd"))
     named = [f"k = {k}, T = {period}, {NAMES[optimizer]}" for k, period, optimizer in settings]
