@@ -22,6 +22,7 @@ from sweep.report.heatmap import HeatmapData, heatmap_data
 from sweep.report.labels import axis_label, metric_label, plain, spaced
 from sweep.report.points import GRID_AXIS, axis_values, group, switch_points
 from sweep.report.states import State, pool
+from trainers.history import SWITCH_CONVERGED
 
 FIRST_SERIES = ("train/loss", "test/accuracy", "curvature/lambda_1", "curvature/chi", "train/grad_norm")
 """The curves that every report has where they were recorded; figures may add others."""
@@ -217,7 +218,11 @@ def _histories(record: Record, cells: Iterable[str], series: Sequence[str]) -> H
     A page shows fewer still, and whole histories of hundreds of cells would be read for nothing.
     """
     there = {name for outcome in record.outcomes.values() for name in outcome.metrics}
-    said_by = [name for name in convergence_series(series) if name in there and name not in series]
+    said_by = [
+        name
+        for name in convergence_series(series)
+        if name in there and name not in series and name != SWITCH_CONVERGED
+    ]
     run_ids = [run for cell in cells if (run := record.outcomes[cell].run_id)]
     return record.histories(run_ids, [*series, *said_by])
 
@@ -225,12 +230,14 @@ def _histories(record: Record, cells: Iterable[str], series: Sequence[str]) -> H
 def _unconverged(record: Record, series: Sequence[str], histories: Histories) -> tuple[float, ...]:
     """Return the shares of what the page shows of runs: points of their series, and what ended their phases.
 
-    Whether the last value of a series had converged is a metric of its own there.
+    Whether the last value of a series had converged is a metric of its own there. Of what ended a phase
+    MLflow has points where the run was evaluated, whose share is not that of all: histories say that.
     """
     shares = of_conditions(record, record.outcomes.values())
     by_run: dict[str, dict[str, Series]] = {}
     for (run, name), found in histories.items():
-        by_run.setdefault(run, {})[name] = found
+        if name != SWITCH_CONVERGED:
+            by_run.setdefault(run, {})[name] = found
     shown = [(name,) for name in series]
     for cell, outcome in record.outcomes.items():
         share = unconverged_share(by_run.get(str(outcome.run_id), {}), shown)

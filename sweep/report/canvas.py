@@ -238,13 +238,13 @@ def _refreshes(outcomes: Iterable[CellOutcome]) -> list[float]:
 def of_conditions(record: Record, outcomes: Iterable[CellOutcome]) -> dict[str, float]:
     """Return by cell the share of the eigenspaces that had not converged by which its phases ended.
 
-    Of runs without a condition no history is read, and of one that has ended it is read once a record.
+    Of runs without a condition no history is read, and of others it is read once a record.
     """
     # One of the two is there at the end, the other while a run goes on.
     told = {names.FINAL_SWITCH_STEP, SWITCH_CONVERGED}
     known = _known(record.artifacts)
     conditional = [outcome for outcome in outcomes if told & outcome.metrics.keys()]
-    new = [outcome for outcome in conditional if not outcome.ended or outcome.run_id not in known]
+    new = [outcome for outcome in conditional if outcome.run_id not in known]
     for outcome, history in recorded_series(record, new, {SWITCH_CONVERGED}.__contains__):
         known[str(outcome.run_id)] = unconverged_share(history, ())
     shares = {outcome.cell_id: known.get(str(outcome.run_id)) for outcome in conditional}

@@ -9,9 +9,13 @@ from tests.integration.reordered import NUM_PACKS, run_idle_packs
 
 def test_packs_that_wait_for_a_worker_follow_another_order(tmp_path: Path, ray_head: RayHead) -> None:
     environment = {"RAY_AUTH_MODE": "disabled"}
-    process = FORKED.Process(target=run_idle_packs, args=(ray_head.address, environment, tmp_path))
+    arguments = ray_head.address, environment, tmp_path
+    process = FORKED.Process(target=run_idle_packs, args=arguments, daemon=True)
     process.start()
-    process.join()
+    try:
+        process.join()
+    finally:
+        process.kill()
     assert process.exitcode == 0, (tmp_path / "said").read_text()
     began = [int(pack) for pack in (tmp_path / "began").read_text().split()]
     assert sorted(began) == list(range(NUM_PACKS)), "each once"

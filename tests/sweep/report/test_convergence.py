@@ -19,7 +19,7 @@ from search_spaces.reports import (
 )
 from sweep import names
 from sweep.convergence import convergence_series, unconverged_share
-from sweep.html.data import sweep_data
+from sweep.html.data import _unconverged, sweep_data
 from sweep.record import Record
 from sweep.report.canvas import Canvas, caption
 from sweep.report.curves import draw_curves
@@ -161,6 +161,15 @@ def test_what_ended_a_phase_counts_whatever_is_shown(store: Store, captions: lis
     captions.append(sweep_data(record)["caption"])
     assert len(captions) == 12
     assert all(CAUTION in text for text in captions), captions
+
+
+def test_the_page_counts_what_ended_phases_by_whole_histories(store: Store) -> None:
+    """MLflow has points where a run was evaluated, the first among them, which is the likeliest to fail."""
+    history = {"train/loss": [(0, 1.0)], SWITCH_CONVERGED: [(10 * at, float(at > 0)) for at in range(10)]}
+    record = recorded(store, [history], metrics={names.FINAL_SWITCH_STEP: 90.0})
+    (outcome,) = record.outcomes.values()
+    thinned = {(str(outcome.run_id), SWITCH_CONVERGED): series([0.0, 1.0], every=50)}
+    assert _unconverged(record, ["train/loss"], thinned) == (0.1,)
 
 
 def test_histories_of_runs_without_a_condition_are_not_read_for_finals(
