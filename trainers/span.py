@@ -62,7 +62,8 @@ class Span:
         What rounding may have left of each is added to its square: it goes by what it is added up from.
         """
         residual, gram = self._residuals, self._gram
-        left = torch.bmm(residual.square(), gram.diagonal(dim1=1, dim2=2).unsqueeze(2)).squeeze(2)
+        # Not a product with one right-hand side, whose bits depend on how many lanes there are.
+        left = (residual.square() * gram.diagonal(dim1=1, dim2=2).unsqueeze(1)).sum(2)
         inner = torch.bmm(torch.bmm(residual, gram), residual.mT)
         return inner + torch.diag_embed(ROUNDING[self._dtype] * left)
 

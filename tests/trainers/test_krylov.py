@@ -51,3 +51,16 @@ def test_residuals_are_not_smaller_than_inner_products_can_tell() -> None:
     found, exact = span.outside_NWW[0].diagonal(), residuals.square().sum(1)
     assert (found >= exact * (1 - ROUNDED)).all(), (found, exact)
     torch.testing.assert_close(span.values_NM[0, :K].float(), values[:K], rtol=1e-2, atol=1e-2)
+
+
+def test_what_inner_products_say_of_a_lane_has_the_same_bits_beside_others() -> None:
+    """Where residuals are nothing, what is left is the allowance for rounding."""
+    draw = torch.Generator().manual_seed(2)
+    count = 2 * WIDTH
+    block = torch.linalg.qr(torch.randn(8, count, count, generator=draw, dtype=torch.float64))[0]
+    rows = torch.cat([block, block * torch.linspace(3, 1, count)], 1)
+    gram = symmetric(rows @ rows.mT)
+    together = Span(gram, K, torch.float32, rows.device).outside_NWW
+    for lane in range(len(rows)):
+        alone = Span(gram[lane : lane + 1], K, torch.float32, rows.device).outside_NWW
+        assert torch.equal(alone[0], together[lane]), lane
