@@ -187,7 +187,7 @@ def measure(row: Row, tuned: dict[str, Any], length: int, seconds: float, device
     course = Course(row, device)
     problem, tracker = course.problem, course.tracker
     floor = floor_product(row, tracker.width, device)
-    peers = {name: peer for name, peer in installed().items() if name in tuned["peers"]}
+    peers = installed()
     measured = {name: Measured() for name in (TRACKER, *peers)}
     small = Problem(replace(row, holdout_size=SMALL_HOLDOUT), device)
     for name, peer in peers.items():

@@ -69,7 +69,7 @@ def _bases(k: int) -> list[float]:
     """Sizes of a Krylov space, one by one up to about twice the pairs wanted, then a 20th apart."""
     sizes = [k + 2]
     while sizes[-1] < DEAREST_BASIS:
-        sizes.append(sizes[-1] + max(1, sizes[-1] // 20) if sizes[-1] > 2 * k + 4 else sizes[-1] + 1)
+        sizes.append(sizes[-1] + (1 if sizes[-1] <= 2 * k + 4 else max(1, sizes[-1] // 20)))
     return [float(size) for size in sizes]
 
 

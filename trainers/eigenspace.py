@@ -112,15 +112,15 @@ def solve(
             state.basis_NWP = combined(whole, stacked)
         return state
     product, gram = operator.product, first.gram_NMM.cpu().double()
-    if len(rows) < lanes and operator.of_lanes is not None:
+    everyone = len(rows) == lanes
+    if everyone or operator.of_lanes is None:
+        rows = torch.arange(lanes)
+        space = SearchSpace(stacked if everyone else stacked.clone(), gram, floor_N)
+    else:
         product, wanted = operator.of_lanes(rows), wanted.of_lanes(rows)
         space = SearchSpace(stacked[rows], gram[rows], floor_N[rows])
-    else:
-        space = SearchSpace(stacked if len(rows) == lanes else stacked.clone(), gram, floor_N)
     # The new basis may take the place of the block.
-    state.basis_NWP = torch.empty_like(start_NWP) if len(rows) == lanes else combined(whole, stacked)
-    if len(rows) == lanes or operator.of_lanes is None:
-        rows = torch.arange(lanes)
+    state.basis_NWP = torch.empty_like(start_NWP) if everyone else combined(whole, stacked)
     del stacked, first, start_NWP
     # By inner products alone they have been looked at.
     blocks, closely = 1, True

@@ -78,22 +78,18 @@ class SearchSpace:
 
     def _restart(self) -> None:
         """Keep only the leading Ritz vectors (thick restart)."""
-        span = self._span(BLOCKS_AFTER_RESTART * self._width)
-        kept = self.combined(torch.cat(span.kept, 1))
+        kept = self.combined(self._span(BLOCKS_AFTER_RESTART * self._width).stacked_NMR)
         self._parts = [kept]
         self._gram_N2M2M = _by_kind(inner(kept, kept))
 
     def combined(self, factors_NRM: Tensor) -> Tensor:
         """Return factors times all vectors and then all images, (N, R, P)."""
-        factors = factors_NRM.unflatten(2, (2, -1))
-        result: Tensor | None = None
-        begin = 0
-        for part in self._parts:
-            end = begin + part.shape[1] // 2
-            of_part = factors[..., begin:end].flatten(2).to(part)
-            result = torch.bmm(of_part, part) if result is None else result.baddbmm_(of_part, part)
-            begin = end
-        assert result is not None
+        first, *others = self._parts
+        by_part = factors_NRM.unflatten(2, (2, -1)).split([part.shape[1] // 2 for part in self._parts], 3)
+        of_first, *of_others = (factors.flatten(2).to(first) for factors in by_part)
+        result = torch.bmm(of_first, first)
+        for factors, part in zip(of_others, others, strict=True):
+            result.baddbmm_(factors, part)
         return result
 
     def basis(self, factors_NWM: Tensor, rows: Tensor) -> Tensor:

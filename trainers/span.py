@@ -13,7 +13,8 @@ from trainers.power_step import power_step
 from trainers.ritz import inverse_factor, rayleigh_ritz
 
 ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-15}
-"""What rounding leaves of the square of a residual that comes from inner products, over theta^2."""
+"""What rounding leaves of the square of a residual that comes from inner products: over theta^2 in a block of
+nearly Ritz vectors, over the sum of the squares that it is added up from in any."""
 
 RANK_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Eigenvalues of a normalised Gram matrix below this (relative) are directions that rounding made up."""
@@ -30,6 +31,10 @@ class Span:
         width: W.
         dtype: Of the rows.
         device: Where the rows are; solves many small problems at once.
+
+    Attributes:
+        values_NM: All Ritz values, descending.
+        residuals_NWR: The leading pairs' residuals H x - theta x as combinations of rows.
     """
 
     def __init__(self, gram_NRR: Tensor, width: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -42,7 +47,7 @@ class Span:
         self._theta = self.values_NM[:, :width]
         leading = coefficients[:, :, :width].mT
         self._vectors = torch.cat([leading, torch.zeros_like(leading)], 2)
-        self._residuals = torch.cat([-self._theta.unsqueeze(2) * leading, leading], 2)
+        self.residuals_NWR = torch.cat([-self._theta.unsqueeze(2) * leading, leading], 2)
 
     @property
     def lowest_N(self) -> Tensor:
@@ -51,9 +56,9 @@ class Span:
         return self.values_NM.gather(1, last.unsqueeze(1)).squeeze(1)
 
     @property
-    def kept(self) -> tuple[Tensor, Tensor]:
-        """The leading Ritz vectors and their images as combinations of rows, (N, W, R) each."""
-        return self._vectors, self._vectors.roll(self._vectors.shape[2] // 2, 2)
+    def stacked_NMR(self) -> Tensor:
+        """The leading Ritz vectors, and then their images, as combinations of rows, (N, 2 W, R)."""
+        return torch.cat([self._vectors, self._vectors.roll(self._vectors.shape[2] // 2, 2)], 1)
 
     @property
     def outside_NWW(self) -> Tensor:
@@ -61,16 +66,13 @@ class Span:
 
         What rounding may have left of each is added to its square: it goes by what it is added up from.
         """
-        residual, gram = self._residuals, self._gram
         # Not a product with one right-hand side, whose bits depend on how many lanes there are.
-        left = (residual.square() * gram.diagonal(dim1=1, dim2=2).unsqueeze(1)).sum(2)
-        inner = torch.bmm(torch.bmm(residual, gram), residual.mT)
-        return inner + torch.diag_embed(ROUNDING[self._dtype] * left)
+        left = (self.residuals_NWR.square() * self._gram.diagonal(dim1=1, dim2=2).unsqueeze(1)).sum(2)
+        return self._inner(self.residuals_NWR) + torch.diag_embed(ROUNDING[self._dtype] * left)
 
-    @property
-    def residuals_NWR(self) -> Tensor:
-        """The leading pairs' residuals H x - theta x as combinations of rows."""
-        return self._residuals
+    def _inner(self, combinations_NWR: Tensor) -> Tensor:
+        """Return the inner products of combinations of rows, (N, W, W)."""
+        return torch.bmm(torch.bmm(combinations_NWR, self._gram), combinations_NWR.mT)
 
     def stepped(self, floor_N: Tensor, outside_NWW: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return what a power step makes of the leading pairs.
@@ -87,18 +89,16 @@ class Span:
             The values and the bounds on residuals, (N, W) float64 on the host, and the new basis as
             combinations of rows, (N, W, R) of their type, on their device.
         """
-        gram, residual = self._gram, self._residuals
-        rounding = 0.0
+        residual, rounding = self.residuals_NWR, 0.0
         if outside_NWW is None:
-            outside_NWW = torch.bmm(torch.bmm(residual, gram), residual.mT)
-            rounding = ROUNDING[self._dtype]
+            outside_NWW, rounding = self._inner(residual), ROUNDING[self._dtype]
         floor_N = floor_N.to(self._theta.device)
         step = power_step(self._theta, outside_NWW, floor_N, rounding=rounding, device=self._device)
         moved = torch.bmm(step.turn_NWW, torch.addcmul(self._vectors, step.shares_NW.unsqueeze(2), residual))
-        whole = torch.bmm(inverse_factor(torch.bmm(torch.bmm(moved, gram), moved.mT)), moved)
+        whole = torch.bmm(inverse_factor(self._inner(moved)), moved)
         # What float64 leaves of 1 - 1: times entries of a vector it would be subnormal numbers, each of which
         # takes some processors many cycles. Not a number stays one.
-        parts = whole.abs() * gram.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt().unsqueeze(1)
+        parts = whole.abs() * self._gram.diagonal(dim1=1, dim2=2).clamp_min(0.0).sqrt().unsqueeze(1)
         whole = whole.masked_fill(parts < NEGLIGIBLE * parts.amax(2, keepdim=True), 0.0)
         width = whole.shape[1]
         values, norms = torch.cat([step.values_NW, step.norms_NW], 1).cpu().split(width, 1)

@@ -99,7 +99,6 @@ class Trainer:
         with global_draws(0, "template"):
             # Of it only the buffers are used: they are the same for all cells, in every process.
             module = in_precision(build(), self._device, dtype)
-        self._beat = beat
         self._objective = build_objective(module, self._loss, shape, beat)
         self._instruments = Instruments(
             objective=self._objective,
@@ -242,7 +241,7 @@ class Trainer:
         alone = len(self.lanes) == 1
 
         def enough() -> bool:
-            self._beat()
+            self._objective.beat()
             return alone and pause is not None and pause()
 
         while self._active and self.step < stop:
