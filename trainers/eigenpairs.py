@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +56,7 @@ class Eigenspace:
 
 
 class Wanted:
-    """How many leading pairs each lane is after, `counts_N` on the host.
+    """How many leading pairs each lane is after.
 
     Args:
         k: For all lanes, or for each.
@@ -64,36 +65,34 @@ class Wanted:
     """
 
     def __init__(self, k: int | Sequence[int], lanes: int, width: int) -> None:
-        counts = torch.tensor([k] * lanes if isinstance(k, int) else k).unsqueeze(1)
-        self.counts_N = counts.squeeze(1)
-        self._others_NW = torch.arange(width) >= counts
-        self._last_N1 = counts - 1
+        self._counts = np.full(lanes, k) if isinstance(k, int) else np.array(k)
+        self._others = np.arange(width) >= self._counts[:, None]
+
+    @property
+    def counts_N(self) -> Tensor:
+        """Of each lane, int64, on the host."""
+        return torch.from_numpy(self._counts)
 
     def of_lanes(self, rows: Tensor) -> "Wanted":
         """Return the same for some lanes."""
         part = copy(self)
-        part.counts_N = self.counts_N[rows]
-        part._others_NW, part._last_N1 = self._others_NW[rows], self._last_N1[rows]
+        part._counts, part._others = self._counts[rows.numpy()], self._others[rows.numpy()]
         return part
-
-    def largest(self, values_NW: Tensor) -> Tensor:
-        """Return the largest of the leading values, which are not negative, (N,)."""
-        return values_NW.masked_fill(self._others_NW, 0.0).amax(1)
 
     def sum(self, values_NW: Tensor) -> Tensor:
         """Return the sum of the leading values, (N,)."""
-        return values_NW.masked_fill(self._others_NW, 0.0).sum(1)
-
-    def scale(self, values_NW: Tensor) -> Tensor:
-        """Return what residuals are held against: the k-th value, the hardest to get right, or the least."""
-        least = LEAST_SCALE * values_NW[:, 0].abs()
-        last = values_NW.gather(1, self._last_N1).squeeze(1).abs()
-        return torch.maximum(last, least).clamp_min(torch.finfo(values_NW.dtype).tiny)
+        return torch.from_numpy(np.where(self._others, 0.0, values_NW.numpy()).sum(1))
 
     def verdict(self, values_NW: Tensor, residuals_NW: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
-        """Return the relative residual of the leading pairs and whether it met the tolerance, (N,) each."""
-        largest, scale = self.largest(residuals_NW), self.scale(values_NW)
-        return largest / scale, largest <= tolerance * scale
+        """Return the relative residual of the leading pairs and whether it met the tolerance, (N,) each.
+
+        Residuals are held against the k-th value, the hardest to get right, or the least that counts.
+        """
+        values = np.abs(values_NW.numpy())
+        last = np.take_along_axis(values, self._counts[:, None] - 1, 1)[:, 0]
+        scale = np.maximum(np.maximum(last, LEAST_SCALE * values[:, 0]), np.finfo(values.dtype).tiny)
+        largest = np.where(self._others, 0.0, residuals_NW.numpy()).max(1)
+        return torch.from_numpy(largest / scale), torch.from_numpy(largest <= tolerance * scale)
 
 
 def pairs_of(

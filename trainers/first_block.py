@@ -18,7 +18,7 @@ from trainers.eigenpairs import LEAST_SCALE, Eigenspace, Wanted, Warm, pairs_of
 from trainers.objective import BlockProduct, CurvatureProduct
 from trainers.power_step import LEAST_TURNED
 from trainers.replay import Arriving, Recorded
-from trainers.ritz import device_inner, place_of
+from trainers.ritz import device_inner
 from trainers.rows import room_for_rows
 from trainers.span import RANK_TOLERANCE, ROUNDING, Span, symmetric
 
@@ -72,7 +72,7 @@ class FirstBlock:
         """
         stacked, width = self.stacked_NMP, self.stacked_NMP.shape[1] // 2
         if self._small is None:
-            self.gram_NMM = self.gram_NMM.to(place_of(stacked), torch.float64)
+            self.gram_NMM = self.gram_NMM.to("cpu", torch.float64)
             theta, norms, whole = ritz_in_block(stacked, self.gram_NMM, floor_N)
             return pairs_of(stacked[:, :width], theta, norms, wanted, tolerance, width, floor_N), whole
         found, whole = self._small
@@ -199,7 +199,7 @@ def ritz_in_block(stacked_NMP: Tensor, gram_NMM: Tensor, floor_N: Tensor) -> tup
 
     Args:
         stacked_NMP: The block and its images.
-        gram_NMM: Their inner products, float64; made symmetric.
+        gram_NMM: Their inner products, float64 on the host; made symmetric.
         floor_N: See `trainers.eigenspace.solve`.
     """
     width = stacked_NMP.shape[1] // 2

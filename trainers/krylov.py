@@ -34,8 +34,9 @@ def orthonormalise(block_NWP: Tensor, against: Sequence[Tensor]) -> Tensor:
     squares = gram.diagonal(dim1=1, dim2=2)
     inverse = torch.where(squares > 0, squares.rsqrt(), 0.0)
     gram = gram * inverse.unsqueeze(1) * inverse.unsqueeze(2)
-    whitening = whitening_of(gram, RANK_TOLERANCE[block_NWP.dtype], block_NWP.device)[0]
-    return torch.bmm((whitening * inverse.unsqueeze(2)).mT.to(block_NWP), block_NWP)
+    whitening = whitening_of(gram.numpy(), RANK_TOLERANCE[block_NWP.dtype], block_NWP.device)[0]
+    factors = torch.from_numpy(whitening) * inverse.unsqueeze(2)
+    return torch.bmm(factors.mT.to(block_NWP), block_NWP)
 
 
 class SearchSpace:
@@ -97,7 +98,8 @@ class SearchSpace:
         all_of_them = len(rows) == len(factors_NWM)
         space = self if all_of_them else self.of_lanes(rows)
         block = space.combined(factors_NWM if all_of_them else factors_NWM[rows])
-        return torch.bmm(inverse_factor(inner(block, block)).to(block), block)
+        factor = torch.from_numpy(inverse_factor(inner(block, block).numpy()))
+        return torch.bmm(factor.to(block), block)
 
     def of_lanes(self, rows: Tensor) -> "SearchSpace":
         """Return the search spaces of some lanes."""
@@ -129,9 +131,9 @@ class SearchSpace:
         """
         span = self._span(self._width)
         if self._count > self._width:
-            self._note_floor(span.lowest_N)
+            self._note_floor(torch.from_numpy(span.lowest_N))
         residual = self.combined(span.residuals_NWR) if closely else None
-        outside = span.outside_NWW if residual is None else inner(residual, residual)
+        outside = span.outside_NWW if residual is None else inner(residual, residual).numpy()
         values, norms, whole = span.stepped(self._floor_N, outside)
         block = self._parts[0][:, : self._width]
         return pairs_of(block, values, norms, wanted, tolerance, products, self._floor_N), whole, residual

@@ -19,10 +19,10 @@ Shape legend: N lanes, W block width.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from trainers.ritz import eigenpairs
+from trainers.ritz import SILENT, Small, diagonal_of, eigenpairs, times, with_diagonal
 
 LEAST_TURNED = 1e-2
 """A Ritz value below this share of the first is not turned with the others: inner products of residuals are
@@ -30,7 +30,7 @@ off by rounding times the square of the first, which counts by the square of the
 
 
 class PowerStep(NamedTuple):
-    """Where a step leads, all float64.
+    """Where a step leads.
 
     Args:
         values_NW: The eigenvalues as they are known after it, descending.
@@ -40,55 +40,51 @@ class PowerStep(NamedTuple):
         turn_NWW: The new vectors as combinations of these sums, in rows.
     """
 
-    values_NW: Tensor
-    norms_NW: Tensor
-    shares_NW: Tensor
-    turn_NWW: Tensor
+    values_NW: Small
+    norms_NW: Small
+    shares_NW: Small
+    turn_NWW: Small
 
 
+@SILENT
 def power_step(
-    theta_NW: Tensor,
-    residuals_NWW: Tensor,
-    floor_N: Tensor,
-    *,
-    rounding: float,
-    device: torch.device,
+    theta_NW: Small, residuals_NWW: Small, floor_N: Small, *, rounding: float, device: torch.device
 ) -> PowerStep:
     """Find where one step of power iteration leads.
 
     Args:
-        theta_NW: Ritz values, descending, float64.
-        residuals_NWW: Inner products R^T R of the Ritz vectors' residuals, float64.
+        theta_NW: Ritz values, descending.
+        residuals_NWW: Inner products R^T R of the Ritz vectors' residuals.
         floor_N: The smallest eigenvalue as far as it is known; 0 where it is not.
         rounding: What rounding leaves of the square of a residual, over theta^2.
         device: Where the vectors are; solves many problems at once.
     """
-    index = torch.arange(theta_NW.shape[1], device=theta_NW.device)
-    squares = residuals_NWW.diagonal(dim1=1, dim2=2).clamp_min(0.0) + rounding * theta_NW.square()
-    norms = torch.where(theta_NW.isfinite(), squares.sqrt(), torch.nan)
+    squares = np.maximum(diagonal_of(residuals_NWW), 0.0) + rounding * np.square(theta_NW)
+    norms = np.where(np.isfinite(theta_NW), np.sqrt(squares), np.nan)
     # A bound on the eigenvalues outside the block; Ritz values are off by at most the residual.
-    beyond = torch.maximum(theta_NW[:, -1].clamp_min(0.0) + norms.amax(1), -floor_N).unsqueeze(1)
+    beyond = np.maximum(np.maximum(theta_NW[:, -1], 0.0) + norms.max(1), -floor_N)[:, None]
     helps = theta_NW > beyond
-    shares = torch.where(helps, 1 / theta_NW, 0.0)
-    norms = torch.where(helps, norms * beyond / theta_NW, norms)
+    shares = np.where(helps, 1 / theta_NW, 0.0)
+    norms = np.where(helps, norms * beyond / theta_NW, norms)
 
     turned = helps & (theta_NW > LEAST_TURNED * theta_NW[:, :1])
-    roots = torch.where(turned, theta_NW, 1.0).rsqrt()
-    inside = turned.unsqueeze(1) & turned.unsqueeze(2)
-    scaled = torch.where(inside, residuals_NWW * roots.unsqueeze(1) * roots.unsqueeze(2), 0.0)
+    lengths = np.sqrt(np.where(turned, theta_NW, 1.0))
+    roots = 1 / lengths
+    inside = turned[:, None] & turned[:, :, None]
+    scaled = np.where(inside, residuals_NWW * roots[:, None] * roots[:, :, None], 0.0)
     # Those that are not turned come behind those that are, and keep their order.
-    apart = torch.where(turned, theta_NW, -theta_NW[:, :1].abs())
-    ascending, vectors = eigenpairs(scaled + torch.diag_embed(apart), device)
-    values, columns = ascending.flip(1), vectors.flip(2)
+    apart = np.where(turned, theta_NW, -np.abs(theta_NW[:, :1]))
+    ascending, vectors = eigenpairs(with_diagonal(scaled, apart), device)
+    columns = vectors[:, :, ::-1].copy()
     # mu >= theta, but for what rounding has made of R^T R.
-    values = torch.where(turned, torch.maximum(values, theta_NW), theta_NW)
+    values = np.where(turned, np.maximum(ascending[:, ::-1], theta_NW), theta_NW)
     # c as columns: X^T H X becomes the identity, and H X c is as long as the root of mu.
-    combinations = columns * roots.unsqueeze(2)
-    left = torch.bmm(scaled, columns).mul_(columns).sum(1)
-    left += ((theta_NW.unsqueeze(2) - values.unsqueeze(1)) * combinations).square().sum(1)
-    after = beyond * (left / values + rounding).clamp_min(0.0).sqrt()
-    norms = torch.where(turned, after, norms)
-    turn = columns.mT * (torch.where(turned, theta_NW, 1.0).sqrt().unsqueeze(1))
-    turn = turn * torch.where(turned, values, 1.0).rsqrt().unsqueeze(2)
-    untouched = (index.unsqueeze(1) == index).to(turn).expand_as(turn)
-    return PowerStep(values, norms, shares, torch.where(turned.unsqueeze(2), turn, untouched))
+    combinations = columns * roots[:, :, None]
+    left = (times(scaled, columns) * columns).sum(1)
+    left += np.square((theta_NW[:, :, None] - values[:, None]) * combinations).sum(1)
+    after = beyond * np.sqrt(np.maximum(left / values + rounding, 0.0))
+    norms = np.where(turned, after, norms)
+    turn = columns.mT * lengths[:, None] / np.sqrt(np.where(turned, values, 1.0))[:, :, None]
+    if not turned.all():
+        turn = np.where(turned[:, :, None], turn, np.eye(turn.shape[1]))
+    return PowerStep(values, norms, shares, turn)

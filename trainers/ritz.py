@@ -1,8 +1,9 @@
 """Rayleigh-Ritz in a basis that is known by its small matrices, for all lanes at once.
 
-Everything here is of the size of a search space and in float64. Of few lanes it is in the host's memory,
-whatever device the vectors are on: a GPU takes longer to start one such operation than the host to do it. Of
-many it is where the vectors are (`place_of`). The first block of a refresh is a program's where there is one
+Everything here but inner products is of the size of a search space, in float64, and in the host's memory as
+arrays of NumPy, whatever device the vectors are on: of a hundred operations on few numbers each, what counts
+is what it takes to call one. Matrix products and decompositions are torch's all the same, which would share
+the cores with the threads of another library. The first block of a refresh is a program's where there is one
 (`trainers.kernels.small`). What is of the size of the parameters is in `trainers.first_block` and
 `trainers.krylov`, but for the inner products that lead here.
 Lanes with entries that are not finite get NaN values and zero vectors, no error.
@@ -12,16 +13,23 @@ Shape legend: N lanes, M and W vectors of a basis, P parameters.
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from trainers import kernels
 
+Small = npt.NDArray[np.float64]
+"""Small matrices or values of all lanes, (N, ...)."""
+
+Flags = npt.NDArray[np.bool_]
+
+SILENT = np.errstate(divide="ignore", over="ignore", invalid="ignore")
+"""Lanes that have lost all sense are told by their values, not by warnings."""
+
 EIGENPROBLEMS_FOR_A_GPU = 16
 """So many take a GPU less time than the host: any number 0.2 ms on an H100, 25 us each on the host."""
-
-LANES_FOR_A_GPU = 64
-"""Without a program, of so many lanes all else is done there too: on an H100 it pays for 256, not for 32."""
 
 PIECE = 1024
 """Parameters of a piece of an inner product on a GPU."""
@@ -62,20 +70,32 @@ def _in_pieces(rows_NMP: Tensor) -> Tensor:
     return pieces
 
 
-def place_of(vectors_NMP: Tensor) -> torch.device:
-    """Return where the small matrices of these vectors are best dealt with."""
-    many = len(vectors_NMP) >= LANES_FOR_A_GPU
-    return vectors_NMP.device if many else torch.device("cpu")
-
-
 def to_host(small: Tensor) -> Tensor:
     """Return a small tensor in float64 on the host."""
     return small.double().cpu()
 
 
+def times(left: Small, right: Small) -> Small:
+    """Return the matrix products of the lanes."""
+    return torch.bmm(torch.from_numpy(left), torch.from_numpy(right)).numpy()
+
+
+def diagonal_of(matrix_NMM: Small) -> Small:
+    """Return the diagonals, (N, M), for reading."""
+    return np.diagonal(matrix_NMM, axis1=1, axis2=2)
+
+
+def with_diagonal(matrix_NMM: Small, more_NM: Small) -> Small:
+    """Return the matrices with something added to their diagonals."""
+    result = matrix_NMM.copy()
+    every = np.arange(matrix_NMM.shape[1])
+    result[:, every, every] += more_NM
+    return result
+
+
 def rayleigh_ritz(
-    projected_NMM: Tensor, gram_NMM: Tensor, rank_tolerance: float, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
+    projected_NMM: Small, gram_NMM: Small, rank_tolerance: float, device: torch.device
+) -> tuple[Small, Small, npt.NDArray[np.int64]]:
     """Solve T c = theta G c with T = S H S^T and G = S S^T, for a basis S that need not be orthonormal.
 
     Args:
@@ -89,55 +109,64 @@ def rayleigh_ritz(
         many of the last ones do not exist, (N,), because the vectors of the basis are dependent.
     """
     whitening, absent = whitening_of(gram_NMM, rank_tolerance, device)
-    projected = torch.bmm(torch.bmm(whitening.mT, projected_NMM), whitening)
-    if absent.device.type != "cpu" or bool(absent.any()):
-        floor = -2 * projected.abs().amax((1, 2)) * projected.shape[1] - 1
-        projected = projected + torch.diag_embed(torch.where(absent, floor.unsqueeze(1), 0.0))
+    projected = times(times(whitening.mT, projected_NMM), whitening)
+    if absent.any():
+        floor = -2 * np.abs(projected).max((1, 2), keepdims=True)[:, 0] * projected.shape[1] - 1
+        projected = with_diagonal(projected, np.where(absent, floor, 0.0))
     values, vectors = eigenpairs(0.5 * (projected + projected.mT), device)
-    return values.flip(1), torch.bmm(whitening, vectors.flip(2)), absent.sum(1)
+    return values[:, ::-1], times(whitening, vectors[:, :, ::-1].copy()), absent.sum(1)
 
 
-def inverse_factor(gram_NWW: Tensor) -> Tensor:
+def inverse_factor(gram_NWW: Small) -> Small:
     """Return L^-1 with G = L L^T: it makes vectors with these inner products orthonormal, in order.
 
     Vectors of length 0 stay so.
     """
-    identity = torch.eye(gram_NWW.shape[1], dtype=gram_NWW.dtype, device=gram_NWW.device)
+    identity = np.eye(gram_NWW.shape[1])
     if not _all_finite(gram_NWW):
-        sound = gram_NWW.isfinite().all(2, keepdim=True).all(1, keepdim=True)
-        gram_NWW = torch.where(sound, gram_NWW, identity)
-    nothing = (gram_NWW.diagonal(dim1=1, dim2=2) == 0).unsqueeze(2)
-    factor = torch.linalg.cholesky_ex(torch.where(nothing, identity, gram_NWW))[0]
-    inverse = torch.linalg.solve_triangular(factor, identity.expand_as(gram_NWW), upper=False)
-    return torch.where(nothing, 0.0, inverse)
+        gram_NWW = np.where(_finite_lanes(gram_NWW), gram_NWW, identity)
+    nothing = diagonal_of(gram_NWW) == 0
+    some = bool(nothing.any())
+    if some:
+        gram_NWW = np.where(nothing[:, :, None], identity, gram_NWW)
+    factor = torch.linalg.cholesky_ex(torch.from_numpy(gram_NWW))[0]
+    right = torch.from_numpy(identity).expand_as(factor)
+    inverse = torch.linalg.solve_triangular(factor, right, upper=False).numpy()
+    return np.where(nothing[:, :, None], 0.0, inverse) if some else inverse
 
 
-def whitening_of(gram_NMM: Tensor, rank_tolerance: float, device: torch.device) -> tuple[Tensor, Tensor]:
+def whitening_of(gram_NMM: Small, rank_tolerance: float, device: torch.device) -> tuple[Small, Flags]:
     """Return W with W^T G W = I on the numerical range of G, and which of its columns are zero instead."""
     values, vectors = eigenpairs(gram_NMM, device)
-    absent = ~(values > rank_tolerance * values.amax(1, keepdim=True))
-    scale = torch.where(absent, 0.0, values.abs().clamp_min(torch.finfo(values.dtype).tiny).rsqrt())
-    return vectors * scale.unsqueeze(1), absent
+    absent = ~(values > rank_tolerance * values[:, -1:])
+    scale = np.where(absent, 0.0, 1 / np.sqrt(np.maximum(np.abs(values), np.finfo(values.dtype).tiny)))
+    return vectors * scale[:, None], absent
 
 
-def eigenpairs(matrix_NMM: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Eigendecompose in float64; lanes with non-finite entries get NaN values and zero vectors, no error."""
+def eigenpairs(matrix_NMM: Small, device: torch.device) -> tuple[Small, Small]:
+    """Eigendecompose; lanes with non-finite entries get NaN values and zero vectors, no error.
+
+    The eigenvalues (N, M) ascend.
+    """
     if _all_finite(matrix_NMM):
         return _eigh_of_all(matrix_NMM, device)
-    finite = matrix_NMM.isfinite().all(2, keepdim=True).all(1, keepdim=True)
-    values, vectors = _eigh_of_all(torch.where(finite, matrix_NMM, 0.0), device)
-    return torch.where(finite.squeeze(2), values, torch.nan), torch.where(finite, vectors, 0.0)
+    finite = _finite_lanes(matrix_NMM)
+    values, vectors = _eigh_of_all(np.where(finite, matrix_NMM, 0.0), device)
+    return np.where(finite[:, 0], values, np.nan), np.where(finite, vectors, 0.0)
 
 
-def _all_finite(values: Tensor) -> bool:
-    """Whether all entries are certainly finite: where their sum is. Cheaper than to look at each.
-
-    Nobody waits for a GPU to say so: it looks at each in less time.
-    """
-    return values.device.type == "cpu" and math.isfinite(float(values.sum()))
+def _finite_lanes(matrix_NMM: Small) -> Flags:
+    return np.isfinite(matrix_NMM).all((1, 2), keepdims=True)
 
 
-def _eigh_of_all(matrix_NMM: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    where = device if len(matrix_NMM) >= EIGENPROBLEMS_FOR_A_GPU else matrix_NMM.device
-    values, vectors = torch.linalg.eigh(matrix_NMM.to(where))
-    return values.to(matrix_NMM.device), vectors.to(matrix_NMM.device)
+def _all_finite(values: Small) -> bool:
+    """Whether all entries are certainly finite: where their sum is. Cheaper than to look at each."""
+    return math.isfinite(values.sum())
+
+
+def _eigh_of_all(matrix_NMM: Small, device: torch.device) -> tuple[Small, Small]:
+    matrix = torch.from_numpy(matrix_NMM)
+    if len(matrix) >= EIGENPROBLEMS_FOR_A_GPU:
+        matrix = matrix.to(device)
+    values, vectors = torch.linalg.eigh(matrix)
+    return values.cpu().numpy(), vectors.cpu().numpy()

@@ -1,5 +1,7 @@
 """The power step and the eigenvectors as images give them, against dense algebra in float64."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from tests.trainers.test_eigenspace import matrix
 from tests.trainers.tolerances import ORTHONORMAL_FLOAT32, SMALL_ALGEBRA
 from trainers.first_block import ritz_in_block
-from trainers.power_step import LEAST_TURNED, PowerStep, power_step
+from trainers.power_step import LEAST_TURNED, power_step
 
 SIZE, WIDTH = 60, 6
 CPU = torch.device("cpu")
@@ -34,12 +36,26 @@ def ritz_of(one: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return values, vectors, vectors @ one - values.unsqueeze(1) * vectors
 
 
-def step_of(theta: Tensor, residuals: Tensor, floor: float = 0.0) -> PowerStep:
+class Step(NamedTuple):
+    """A `PowerStep` as tensors."""
+
+    values_NW: Tensor
+    norms_NW: Tensor
+    shares_NW: Tensor
+    turn_NWW: Tensor
+
+
+def taken(theta_NW: Tensor, gram_NWW: Tensor, floor_N: Tensor, rounding: float) -> Step:
+    small = theta_NW.numpy(), gram_NWW.numpy(), floor_N.numpy()
+    return Step(*map(torch.from_numpy, power_step(*small, rounding=rounding, device=CPU)))
+
+
+def step_of(theta: Tensor, residuals: Tensor, floor: float = 0.0) -> Step:
     gram, floors = (residuals @ residuals.mT).unsqueeze(0), torch.full((1,), floor, dtype=torch.float64)
-    return power_step(theta.unsqueeze(0), gram, floors, rounding=0.0, device=CPU)
+    return taken(theta.unsqueeze(0), gram, floors, 0.0)
 
 
-def vectors_of(step: PowerStep, vectors: Tensor, residuals: Tensor) -> Tensor:
+def vectors_of(step: Step, vectors: Tensor, residuals: Tensor) -> Tensor:
     return step.turn_NWW[0] @ (vectors + step.shares_NW[0].unsqueeze(1) * residuals)
 
 
@@ -106,7 +122,7 @@ def test_the_bound_is_near_where_the_values_outside_are_near_it(seed: int) -> No
 def test_a_value_is_at_least_its_ritz_value_whatever_rounding_has_made_of_residuals() -> None:
     theta = torch.tensor([[1.0, 0.05, 0.0]], dtype=torch.float64)
     residuals = torch.diag(torch.tensor([0.0, -5e-3, 0.0], dtype=torch.float64)).unsqueeze(0)
-    step = power_step(theta, residuals, torch.zeros(1, dtype=torch.float64), rounding=1e-6, device=CPU)
+    step = taken(theta, residuals, torch.zeros(1, dtype=torch.float64), 1e-6)
     assert (step.values_NW >= theta).all()
     assert all(one.isfinite().all() for one in step)
 

@@ -61,5 +61,5 @@ def quadrature(
         tridiagonal[:, step, step + 1] = tridiagonal[:, step + 1, step] = norm
         inverse = torch.where(norm > 0, 1 / norm, 0.0).to(image.dtype)
         vector = image * inverse.unsqueeze(1)
-    nodes, vectors = eigenpairs(tridiagonal, tridiagonal.device)
+    nodes, vectors = map(torch.from_numpy, eigenpairs(tridiagonal.cpu().numpy(), tridiagonal.device))
     return nodes, torch.where(nodes.isfinite(), vectors[:, 0].square(), torch.nan)
