@@ -1,6 +1,5 @@
 """A row's trajectory with the tracker on it, from refresh to refresh."""
 
-import time
 from dataclasses import replace
 
 from torch import Tensor
@@ -19,12 +18,12 @@ SETTLING = 3
 
 SOLVER = Solver()
 
-PAUSE = 0.2
-"""Seconds before each timing. SciPy's and torch's linear algebra have threads of their own, which go on
-waiting actively after a call: without a pause each solver shares the cores with those of the one before."""
+STEPS_BEFORE = 10
+"""Gradients of a minibatch before each timing, as training has them between two refreshes.
 
-WAKING = 10
-"""Gradients after a pause: cores that have slept are slow for some milliseconds."""
+Nothing else: cores that have slept are slow for some milliseconds, which one block of products is over in, and
+a method of many products in a row is not. SciPy's linear algebra has one thread (`benchmarks`), so that none
+of it goes on waiting beside the next solver."""
 
 
 class Tracker:
@@ -117,10 +116,9 @@ class Course:
         self.unconverged += not self.tracker.converged
         self.problem.advance(self.row.period, self.tracker.basis if self.row.optimizer == "bulk" else None)
 
-    def pause(self) -> None:
-        """Let threads of others come to rest, and do what comes before a refresh."""
-        time.sleep(PAUSE)
-        for _ in range(WAKING):
+    def steps(self) -> None:
+        """Do what comes before a refresh."""
+        for _ in range(STEPS_BEFORE):
             self.problem.gradient()
 
     def errors(self, basis: Tensor, exact: Tensor) -> Error:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainers.errors import CheckpointError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAX_HEADER_BYTES = 16 * 2**20
 
 DAMAGE = (

@@ -156,7 +156,7 @@ def eigenpairs(matrix_NMM: Small, device: torch.device) -> tuple[Small, Small]:
 
 
 def _finite_lanes(matrix_NMM: Small) -> Flags:
-    return np.isfinite(matrix_NMM).all((1, 2), keepdims=True)
+    return np.asarray(np.isfinite(matrix_NMM).all((1, 2), keepdims=True))
 
 
 def _all_finite(values: Small) -> bool:

@@ -102,7 +102,7 @@ def forged(header: dict[str, object], facts: str, body: bytes) -> bytes:
     return struct.pack("<Q", len(head)) + head + body
 
 
-FACTS = '{"schema": 2, "cell_id": "a", "step": 3, "scalars": {}}'
+FACTS = '{"schema": 3, "cell_id": "a", "step": 3, "scalars": {}}'
 
 
 def test_a_forged_file_is_read_where_it_makes_sense() -> None:
@@ -156,8 +156,8 @@ def test_a_host_without_room_for_a_sound_file_is_no_damage(
         FACTS.replace("3", "NaN"),
         FACTS.replace("3", "1" + "0" * 5000),
         FACTS.replace("3", '"three"'),
-        FACTS.replace('"schema": 2', '"schema": 1'),
-        FACTS.replace('"schema": 2', '"schema": null'),
+        FACTS.replace('"schema": 3', '"schema": 1'),
+        FACTS.replace('"schema": 3', '"schema": null'),
     ],
 )
 def test_facts_that_cannot_be_are_damage(facts: str) -> None:
