@@ -21,9 +21,9 @@ SOLVER = Solver()
 STEPS_BEFORE = 10
 """Gradients of a minibatch before each timing, as training has them between two refreshes.
 
-Nothing else: cores that have slept are slow for some milliseconds, which one block of products is over in, and
-a method of many products in a row is not. SciPy's linear algebra has one thread (`benchmarks`), so that none
-of it goes on waiting beside the next solver."""
+Nothing else: cores that have slept are slow for some milliseconds, in which one block of products is over
+and a method of many products in a row is not. SciPy's linear algebra has one thread (`benchmarks`), so that
+none of it goes on waiting beside the next solver."""
 
 
 class Tracker:

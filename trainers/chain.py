@@ -103,17 +103,12 @@ class ChainObjective:
         self.num_params = self._spans[-1].stop
         self._sizes: dict[torch.Size, ExampleSizes] = {}
 
-    def coordinates(self, inputs_BX: Tensor, *, device_type: str | None = None) -> Coordinates | None:
+    def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:
         """Return coordinates for products on these examples; `None` where they would not be cheaper."""
         first = self._layers[0]
         if not isinstance(first, Dense):
             return None
-        return coordinates_of(
-            inputs_BX.flatten(1),
-            num_outputs=first.num_outputs,
-            num_params=self.num_params,
-            device_type=device_type,
-        )
+        return coordinates_of(inputs_BX.flatten(1), num_outputs=first.num_outputs, num_params=self.num_params)
 
     def _forward(self, params_NP: Tensor, inputs_NBX: Tensor) -> tuple[Tensor, list[Saved]]:
         self.beat()
@@ -259,11 +254,9 @@ class ChainObjective:
         sizes = self._example_sizes(params_NP, inputs_NBX)
         keep = sizes.are_kept(total, lanes)
         layers = self._layers
-        triangular = coordinates is not None and coordinates.triangular
         if coordinates is not None:
             first = cast(Dense, layers[0])
-            inside = coordinates.inputs_BS.shape[1]
-            layers = (Dense(inside, first.num_outputs, first.bias, triangular), *layers[1:])
+            layers = (Dense(coordinates.inputs_BS.shape[1], first.num_outputs, first.bias), *layers[1:])
         spans = _spans(layers)
         points: dict[int, _Linearised] = {}
 
@@ -274,8 +267,7 @@ class ChainObjective:
                 return point
             point = self._linearise(params_NP, inputs_NBX[:, chunk], targets_NBC[:, chunk], size / total)
             if coordinates is not None:
-                inputs = coordinates.inputs_BS[chunk, : chunk.stop if triangular else None]
-                point.saved[0] = inputs.expand(lanes, -1, -1)
+                point.saved[0] = coordinates.inputs_BS[chunk].expand(lanes, -1, -1)
             if keep:
                 points[chunk.start] = point
             return point
@@ -294,8 +286,7 @@ class ChainObjective:
                 ]
                 into = [result[:, rows, span] for span in spans]
                 sums: list[Sums] = [None] * len(layers)
-                # Of a triangle, the examples that have all components are the first.
-                for start in range(0, total, size)[:: -1 if triangular else 1]:
+                for start in range(0, total, size):
                     chunk = slice(start, min(total, start + size))
                     sums = self._product(layers, params_NP, linearised(chunk), stacked, part, sums, into)
                 for layer, of_layer, where in zip(layers, sums, into, strict=True):

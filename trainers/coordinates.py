@@ -10,10 +10,6 @@ with H_c the Hessian of the same network whose examples are given in orthonormal
 eigenpairs of H that are not null vectors are those of H_c, lifted by E. For 200 examples of CIFAR-10, H_c has
 200 of the 3,072 input dimensions; MNIST's inputs leave out the pixels that are 0 in every example.
 
-Where examples are fewer than the inputs they use, the basis of their span that Gram-Schmidt gives, in order,
-leaves example b without a component behind number b: half of the inputs in coordinates are 0, which products
-on a CPU leave out (`trainers.layers.triangular_products`).
-
 Shape legend: R directions, B examples, F inputs, S coordinates of the span, O outputs of the layer,
 P parameters, C compressed parameters.
 """
@@ -23,12 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-WORTH_A_ROTATION = {"cpu": 1, "cuda": 2}
-"""A rotation is used from this many times more used inputs than examples on: lifting costs too. A GPU's
-programs find kept inputs where they are, and have no use for zeros."""
-
-FLOPS_IN_A_BYTE = 20
-"""What a matrix product does while a byte of a long vector is read: 300 GFLOP/s beside 15 GB/s."""
+WORTH_A_ROTATION = 2
+"""A rotation is used from this many times more used inputs than examples on: lifting costs too."""
 
 ALIGNMENT = 16
 """The kept inputs are padded to a multiple of this: matrix products run best on such."""
@@ -60,16 +52,6 @@ class Coordinates:
     def size(self) -> int:
         """Compressed parameters C."""
         return self.num_params - self.num_outputs * (self.num_inputs - self.inputs_BS.shape[1])
-
-    @property
-    def triangular(self) -> bool:
-        """Whether products are to leave out the components that examples lack."""
-        return self.rotation_SF is not None and self.inputs_BS.device.type == "cpu"
-
-    def are_worth_lifting(self, count: int, times: int) -> bool:
-        """Whether so many directions, onto which so many vectors are projected, are better lifted once."""
-        sizes = self.num_inputs, self.inputs_BS.shape[1], self.num_outputs, self.num_params
-        return self.triangular and lifting_pays(count, times, sizes)
 
     def restrict(self, vectors_RP: Tensor) -> Tensor:
         """Return E^T v for each row, (R, C)."""
@@ -112,25 +94,21 @@ class Coordinates:
         return vectors[:, :weights].unflatten(1, (self.num_outputs, num_inputs)), vectors[:, weights:]
 
 
-def coordinates_of(
-    inputs_BF: Tensor, *, num_outputs: int, num_params: int, device_type: str | None = None
-) -> Coordinates | None:
+def coordinates_of(inputs_BF: Tensor, *, num_outputs: int, num_params: int) -> Coordinates | None:
     """Choose coordinates for a first dense layer; `None` where the inputs as they are serve as well.
 
     Args:
         inputs_BF: The examples, flat.
         num_outputs: Outputs of the layer.
         num_params: Parameters of the whole network.
-        device_type: Of the device on which they would be chosen; that of the examples without.
     """
-    worth = WORTH_A_ROTATION[device_type or inputs_BF.device.type]
     num_examples, num_inputs = inputs_BF.shape
     used = (inputs_BF != 0).any(0)
     num_used = int(used.sum())
-    if num_examples * worth <= num_used:
+    if num_examples * WORTH_A_ROTATION <= num_used:
         # X^T = Q R gives X = R^T Q^T with orthonormal columns of Q, whatever the rank of X.
         rotation, triangle = torch.linalg.qr(inputs_BF.double().mT)
-        # The one of them that all libraries agree on: with a diagonal that is not negative.
+        # The one of them that all libraries agree on, as directions in a checkpoint ask for.
         signs = torch.where(triangle.diagonal() < 0, -1.0, 1.0)
         rotation, triangle = rotation * signs, triangle * signs.unsqueeze(1)
         return Coordinates(
@@ -156,24 +134,6 @@ def coordinates_of(
         num_outputs=num_outputs,
         num_params=num_params,
     )
-
-
-def lifting_pays(count: int, times: int, sizes: tuple[int, int, int, int]) -> bool:
-    """Whether it costs less to lift directions once than to restrict vectors and lift their projections.
-
-    A function of shapes alone, because last bits depend on it.
-
-    Args:
-        count: Directions.
-        times: Vectors that are projected onto them, one after another.
-        sizes: F, S, O and P of a rotation.
-    """
-    num_inputs, inside, num_outputs, num_params = sizes
-    rotating = 2 * num_inputs * inside * num_outputs / FLOPS_IN_A_BYTE
-    reading = 2 * count * torch.float32.itemsize
-    left_out = num_outputs * (num_inputs - inside)
-    once = count * rotating + times * reading * num_params
-    return once < times * (2 * rotating + reading * (num_params - left_out))
 
 
 def _order(kept_S: Tensor, *, num_inputs: int, num_outputs: int, num_params: int) -> Tensor:

@@ -143,7 +143,7 @@ class FunctionalObjective:
         """Return the number of these: a pass is cut here, whatever it is given."""
         return inputs_NBX.shape[1]
 
-    def coordinates(self, inputs_BX: Tensor, *, device_type: str | None = None) -> Coordinates | None:
+    def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:
         """Return `None`: nothing is known about what the model does with its inputs."""
         return None
 

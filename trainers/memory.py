@@ -18,7 +18,7 @@ from torch import nn
 from trainers.canonical import dataset_entry, stages
 from trainers.cell import Cell
 from trainers.chain import SAVED_BYTES, TANGENT_BYTES, ExampleSizes, directions_at_once, example_sizes
-from trainers.coordinates import WORTH_A_ROTATION, lifting_pays
+from trainers.coordinates import WORTH_A_ROTATION
 from trainers.data import DatasetEntry
 from trainers.eigenspace import block_width
 from trainers.evaluation import chunk_size
@@ -121,10 +121,8 @@ def footprint(cell: Cell, *, device_type: str = "cuda", periods: Collection[int]
     if projecting:
         examples = cell.holdout_size or data.num_train
         width = block_width(max(projecting), data.num_outputs, cell.solver.guard, size)
-        shape = inputs, examples, size
-        tracked, lifted = _tracked_floats(cell, chain, shape, max(projecting), device_type)
-        block = width * tracked
-        kept += block + lifted
+        block = width * _tracked_size(chain, inputs, examples, size)
+        kept += block
         refresh = size + BLOCKS_OF_A_REFRESH * block
         if sizes is not None:
             at_once = directions_at_once(width, device_type)
@@ -208,30 +206,13 @@ def activation_elements(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     return sum(elements for part, elements in parts if not isinstance(part, nn.Flatten))
 
 
-def _tracked_floats(
-    cell: Cell, chain: Sequence[Layer] | None, shape: tuple[int, int, int], k: int, device_type: str
-) -> tuple[int, int]:
-    """Return the most coordinates that a tracked direction can have, and what k lifted ones take.
-
-    See `trainers.coordinates`.
-
-    Args:
-        cell: The cell.
-        chain: Its layers; `None` for a model that is no chain.
-        shape: Inputs of an example, examples of the holdout, parameters.
-        k: The most directions that it projects with.
-        device_type: Where it is trained.
-    """
-    inputs, examples, size = shape
+def _tracked_size(chain: Sequence[Layer] | None, inputs: int, examples: int, size: int) -> int:
+    """Return the most coordinates that a tracked direction can have (`trainers.coordinates`)."""
     first = None if chain is None else chain[1] if isinstance(chain[0], Flatten) else chain[0]
-    most = examples * WORTH_A_ROTATION[device_type]
-    if not isinstance(first, Dense) or most > inputs:
-        return size, 0
-    # Where fewer inputs than these are used, they are the coordinates.
-    tracked = size - first.num_outputs * (inputs - most)
-    sizes = inputs, examples, first.num_outputs, size
-    lifts = device_type == "cpu" and lifting_pays(k, cell.refresh_every, sizes)
-    return tracked, k * size if lifts else 0
+    if isinstance(first, Dense) and examples * WORTH_A_ROTATION <= inputs:
+        # Where fewer inputs than these are used, they are the coordinates, and no more than twice as many.
+        return size - first.num_outputs * max(0, inputs - WORTH_A_ROTATION * examples)
+    return size
 
 
 def _passing_bytes(sizes: ExampleSizes, features: int, directions: int) -> int:

@@ -70,13 +70,8 @@ class Objective(Protocol):
         """Return how many examples like these one gradient may be of, at most; more are too much to keep."""
         ...
 
-    def coordinates(self, inputs_BX: Tensor, *, device_type: str | None = None) -> Coordinates | None:
-        """Return coordinates for products on these examples; `None` where they would not be cheaper.
-
-        Args:
-            inputs_BX: The examples.
-            device_type: Of the device on which they would be chosen; that of the examples without.
-        """
+    def coordinates(self, inputs_BX: Tensor) -> Coordinates | None:
+        """Return coordinates for products on these examples; `None` where they would not be cheaper."""
         ...
 
     def curvature(

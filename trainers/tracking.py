@@ -8,16 +8,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from trainers.coordinates import WORTH_A_ROTATION, Coordinates
+from trainers.coordinates import Coordinates
 from trainers.eigenpairs import Eigenspace, Warm
 from trainers.eigenspace import block_width, random_rows
-from trainers.errors import CheckpointError
 from trainers.first_block import Operator, WarmBlock
 from trainers.history import EIGENSPACE_CONVERGED, EIGENSPACE_PRODUCTS, EIGENSPACE_RESIDUAL
 from trainers.instruments import Examples, Instruments, start_block
 from trainers.lane import Lane
 from trainers.magnitude import refresh_leading
-from trainers.objective import CurvatureProduct, Objective
+from trainers.objective import CurvatureProduct
 from trainers.optimizers import OPTIMIZERS
 from trainers.optimizers.dominant import Dominant, Subspace
 from trainers.rows import in_one_place, together
@@ -37,25 +36,6 @@ class Tracker:
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
         self._groups: dict[tuple[object, ...], _Group] = {}
-
-    def adopt(self, lanes: Sequence[Lane], step: int) -> None:
-        """Take over what lanes have from checkpoints, which another kind of device may have written.
-
-        Raises:
-            CheckpointError: Directions are in no coordinates of their holdout.
-        """
-        for lane in lanes:
-            stage = None if lane.num_steps == step else lane.stage_at(step)
-            if lane.block_WC is None or stage is None or stage.k is None or step == stage.start:
-                # The next refresh does not go on from it.
-                continue
-            block = _moved(self._instruments.objective, _examples(self._instruments, lane), lane, stage.k)
-            if block is None:
-                raise CheckpointError(
-                    f"the checkpoint of cell {lane.cell_id} has directions of {lane.block_WC.shape[1]} "
-                    "components, which are no coordinates of its holdout."
-                )
-            lane.block_WC = block
 
     def begin(
         self, lanes: Sequence[Lane], rows: Callable[[Sequence[Lane]], Tensor], step: int
@@ -84,7 +64,7 @@ class Tracker:
                 assert stage.k is not None
                 examples = _examples(self._instruments, lane)
                 coordinates = _coordinates(examples, stage.k)
-                size = _size(self._instruments.objective, coordinates)
+                size = self._instruments.objective.num_params if coordinates is None else coordinates.size
                 width = block_width(stage.k, self._instruments.num_outputs, lane.cell.solver.guard, size)
                 kind = (width, lane.block_WC is None, lane.cell.solver, lane.cell.holdout_seed, coordinates)
                 due.setdefault(kind, []).append(lane)
@@ -171,7 +151,7 @@ class _Group:
         assert params_NP is not None and operator is not None, "nothing has been launched"
         lanes = self._lanes
         counts = [stage.k or 0 for stage in self._stages]
-        size = _size(self._instruments.objective, self._coordinates)
+        size = params_NP.shape[1] if self._coordinates is None else self._coordinates.size
         width = block_width(counts[0], self._instruments.num_outputs, self._solver.guard, size)
 
         def random_blocks() -> Tensor:
@@ -260,11 +240,11 @@ def subspaces_of(instruments: Instruments, lanes: Sequence[Lane], step: int) -> 
             if lane.num_held is None:
                 values = lane.values_W.unsqueeze(0)
                 lane.num_held = _held(values, [k], coordinates, lane.cell.solver.order)[0]
-            block = lane.block_WC
-            if coordinates is not None and coordinates.are_worth_lifting(k, lane.cell.refresh_every):
-                block, coordinates = coordinates.lift(block[:k]), None
             subspaces[row] = Subspace(
-                block_WC=block, values_W=lane.values_W, count=lane.num_held, coordinates=coordinates
+                block_WC=lane.block_WC,
+                values_W=lane.values_W,
+                count=lane.num_held,
+                coordinates=coordinates,
             )
     return subspaces
 
@@ -289,26 +269,6 @@ def _examples(instruments: Instruments, lane: Lane) -> Examples:
 
 
 def _coordinates(examples: Examples, k: int) -> Coordinates | None:
-    return _fitting(examples.coordinates, k)
-
-
-def _fitting(coordinates: Coordinates | None, k: int) -> Coordinates | None:
     """Return the coordinates to track k directions in: none where those are too few for so many."""
+    coordinates = examples.coordinates
     return None if coordinates is None or coordinates.size < k else coordinates
-
-
-def _moved(objective: Objective, examples: Examples, lane: Lane, k: int) -> Tensor | None:
-    """Return a lane's directions in its holdout's coordinates; `None` where those they are in are unknown."""
-    block, now = lane.block_WC, _coordinates(examples, k)
-    if block is None or block.shape[1] == _size(objective, now):
-        return block
-    for device_type in WORTH_A_ROTATION:
-        before = _fitting(objective.coordinates(examples.inputs, device_type=device_type), k)
-        if block.shape[1] == _size(objective, before):
-            lifted = block if before is None else before.lift(block)
-            return lifted if now is None else now.restrict(lifted)
-    return None
-
-
-def _size(objective: Objective, coordinates: Coordinates | None) -> int:
-    return objective.num_params if coordinates is None else coordinates.size

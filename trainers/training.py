@@ -226,7 +226,6 @@ class Trainer:
             id(lane): row for lane, row in zip(self.lanes, rows, strict=True) if lane.outcome is not None
         }
         self._params_NP = rows[[lane.outcome is None for lane in self.lanes]]
-        self._tracker.adopt(self._active, self.step)
         self._stepper.forget()
 
     @torch.no_grad()

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from tests.trainers.small_cells import bulk, made_data, small_cell
-from tests.trainers.tolerances import TRACKED_MEDIAN, TRACKED_P90, TRACKED_TOGETHER, WHOLE_SPACE_FLOAT64
+from tests.trainers.tolerances import TRACKED_MEDIAN, TRACKED_P90, WHOLE_SPACE_FLOAT64
 from trainers.cell import Cell, Phase
-from trainers.coordinates import WORTH_A_ROTATION, Coordinates
 from trainers.data import DATASETS, Dataset
-from trainers.errors import CheckpointError
 from trainers.losses import LOSSES
 from trainers.models import MODELS
 from trainers.objective import build_objective
@@ -125,70 +123,3 @@ def test_null_directions_outside_the_coordinates_come_before_negative_curvature(
     torch.testing.assert_close(
         basis @ negative.T, torch.zeros(len(basis), len(negative)).double(), rtol=0, atol=WHOLE_SPACE_FLOAT64
     )
-
-
-MANY_PIXELS = 300
-"""More than the holdout has examples, and not twice as many."""
-
-
-def many_pixels() -> Dataset:
-    draw = torch.Generator().manual_seed(5)
-    inputs = torch.randn(5000, 1, 1, MANY_PIXELS, generator=draw, dtype=torch.float64)
-    labels = torch.randint(0, 10, (5000,), generator=draw)
-    return Dataset(
-        train_inputs=inputs,
-        train_labels=labels,
-        test_inputs=inputs[:100],
-        test_labels=labels[:100],
-        num_outputs=10,
-    )
-
-
-def many_pixels_cell() -> Cell:
-    return small_cell(bulk(30, k=10), holdout_size=160, refresh_every=10)
-
-
-def test_a_checkpoint_of_another_kind_of_device_has_its_directions_moved(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A GPU keeps inputs where a CPU turns them; the directions over all parameters are the same."""
-    cell, data = many_pixels_cell(), many_pixels()
-
-    def trainer() -> Trainer:
-        return Trainer([cell], data=data, dtype=torch.float64)
-
-    with monkeypatch.context() as context:
-        context.setitem(WORTH_A_ROTATION, "cpu", WORTH_A_ROTATION["cuda"])
-        before = trainer()
-        before.advance(15)
-        state, directions = before.state(0), before.dominant_basis(0)
-        before.advance(30)
-    after = trainer()
-    after.restore([state])
-    block = after.lanes[0].block_WC
-    assert block is not None and block.shape[1] < state.tensors["eigenspace"].shape[1]
-    # What is not in the span of the holdout's inputs is error.
-    torch.testing.assert_close(after.dominant_basis(0), directions, rtol=0, atol=TRACKED_TOGETHER)
-    after.advance(30)
-    torch.testing.assert_close(after.weights(0), before.weights(0), rtol=0, atol=TRACKED_TOGETHER)
-
-
-def test_directions_of_unknown_coordinates_are_refused() -> None:
-    trainer = Trainer([many_pixels_cell()], data=many_pixels(), dtype=torch.float64)
-    trainer.advance(15)
-    state = trainer.state(0)
-    state.tensors["eigenspace"] = state.tensors["eigenspace"][:, 1:]
-    with pytest.raises(CheckpointError, match="no coordinates of its holdout"):
-        trainer.restore([state])
-
-
-def test_lifted_directions_project_as_those_in_coordinates_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    cell, data = many_pixels_cell(), many_pixels()
-    weights: list[Tensor] = []
-    for lifts in (True, False):
-        monkeypatch.setattr(Coordinates, "are_worth_lifting", lambda *_, lifts=lifts: lifts)
-        trainer = Trainer([cell], data=data, dtype=torch.float64)
-        trainer.advance(30)
-        weights.append(trainer.weights(0))
-    torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-11)
-    assert not torch.equal(*weights), "computed in the same way"

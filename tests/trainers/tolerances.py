@@ -41,9 +41,6 @@ GOLDEN_LOSSES = 1e-5
 TRACKED_MEDIAN, TRACKED_P90 = 1e-2, 3e-2
 """Relative error of the projected gradient along a trajectory, default solver; measured 0.03 to 0.5 %."""
 
-TRACKED_TOGETHER = 1e-4
-"""Components of a basis in two coordinates, far below the solver's tolerance; measured 6e-6."""
-
 MEMORY_BAND = (1.0, 1.8)
 """Planned over measured peak bytes of a lane, at least 1: what is planned must fit; measured 1.2 to 1.6."""
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from trainers.layers import Parameterless, Saved, Stacked, Sums
 from trainers.layers.dense_products import Matrices, products_for
-from trainers.layers.triangular_products import TRIANGULAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +19,11 @@ class _Stacked:
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """y = x W^T + b with W (outputs, inputs), stored as W then b.
-
-    Args:
-        num_inputs: Of one example.
-        num_outputs: Of one example.
-        bias: Whether there is b.
-        triangular: Whether inputs are a lower triangle (`trainers.layers.triangular_products`).
-    """
+    """y = x W^T + b with W (outputs, inputs), stored as W then b."""
 
     num_inputs: int
     num_outputs: int
     bias: bool = True
-    triangular: bool = False
 
     @property
     def num_params(self) -> int:
@@ -83,7 +74,7 @@ class Dense:
     ) -> tuple[Tensor, Saved]:
         """Return x W'^T + b' + x' W^T, times the gate (N, B, outputs)."""
         weight = self._weight(params_NQ)
-        products = TRIANGULAR if self.triangular else products_for(weight)
+        products = products_for(weight)
         return products.tangent(saved, stacked.matrices, stacked.bias, tangents, weight, gate), tangents
 
     def backward_tangent(
@@ -105,7 +96,7 @@ class Dense:
         Where `into_NRQ` is given, `collect` will be told to write there.
         """
         weight = self._weight(params_NQ)
-        products = TRIANGULAR if self.triangular else products_for(weight)
+        products = products_for(weight)
         into = None if into_NRQ is None else self._both(into_NRQ)
         sums = products.add(sums, grad_tangents, saved, grad_NBF, tangent_saved, bias=self.bias, into=into)
         if not need_input:

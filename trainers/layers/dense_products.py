@@ -88,18 +88,12 @@ class _Matrices:
 
 
 @dataclass(slots=True)
-class SumsOfExamples:
+class _Sums:
     """From g', (N, R O, I); from x', (N, O, R I), `None` for first layers and Gauss-Newton products; of b."""
 
     weight: Tensor | None = None
     mixed: Tensor | None = None
     bias: Tensor | None = None
-
-    def add_bias(self, grad_tangents_NBRO: Tensor, bias: bool) -> None:
-        """Add the sum of g' where there is a bias."""
-        if bias:
-            more = grad_tangents_NBRO.sum(1)
-            self.bias = more if self.bias is None else self.bias.add_(more)
 
 
 class LibraryProducts:
@@ -148,7 +142,7 @@ class LibraryProducts:
         out = out.view(lanes, batch * matrices.count, outputs)
         if tangents_NBRI is not None:
             out.baddbmm_(tangents_NBRI.reshape(lanes, batch * matrices.count, inputs), weight_NOI.mT)
-        return gated(out.view(lanes, batch, matrices.count, outputs), gate_NBO)
+        return _gated(out.view(lanes, batch, matrices.count, outputs), gate_NBO)
 
     def add(
         self,
@@ -162,11 +156,13 @@ class LibraryProducts:
         into: tuple[Tensor, Tensor | None] | None = None,
     ) -> Sums:
         """See `DenseProducts`."""
-        added = SumsOfExamples() if sums is None else sums
+        added = _Sums() if sums is None else sums
         added.weight = _plus_product(added.weight, grad_tangents_NBRO.flatten(2).mT, inputs_NBI)
         if grad_NBO is not None and tangents_NBRI is not None:
             added.mixed = _plus_product(added.mixed, grad_NBO.mT, tangents_NBRI.flatten(2))
-        added.add_bias(grad_tangents_NBRO, bias)
+        if bias:
+            more = grad_tangents_NBRO.sum(1)
+            added.bias = more if added.bias is None else added.bias.add_(more)
         return added
 
     def backward(
@@ -183,7 +179,7 @@ class LibraryProducts:
         result = torch.bmm(flat, weight_NOI).view(lanes, batch, -1)
         if grad_NBO is not None:
             result.baddbmm_(grad_NBO, matrices.backward)
-        return gated(result.view(lanes, batch, count, -1), gate_NBI)
+        return _gated(result.view(lanes, batch, count, -1), gate_NBI)
 
     def collect(self, sums: Sums, weight_NROI: Tensor, bias_NRO: Tensor | None) -> None:
         """See `DenseProducts`."""
@@ -197,7 +193,7 @@ class LibraryProducts:
             bias_NRO.copy_(sums.bias)
 
 
-def gated(tangents_NBRF: Tensor, gate_NBF: Tensor | None) -> Tensor:
+def _gated(tangents_NBRF: Tensor, gate_NBF: Tensor | None) -> Tensor:
     """Return the tangents times the gate, in their place: new memory costs more."""
     return tangents_NBRF if gate_NBF is None else tangents_NBRF.mul_(gate_NBF.unsqueeze(2))
 

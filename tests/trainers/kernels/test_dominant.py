@@ -34,7 +34,7 @@ def coordinates(kind: str) -> Coordinates | None:
         return None
     inputs = drawn(40 if kind == "some inputs" else 5, INPUTS)
     inputs[:, ::3] = 0
-    return coordinates_of(inputs, num_outputs=OUTPUTS, num_params=SIZE, device_type="cuda")
+    return coordinates_of(inputs, num_outputs=OUTPUTS, num_params=SIZE)
 
 
 def subspaces(
