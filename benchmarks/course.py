@@ -1,5 +1,7 @@
 """A row's trajectory with the tracker on it, from refresh to refresh."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from torch import Tensor
@@ -67,6 +69,16 @@ class Tracker:
         self.converged = bool(space.converged_N[0])
         return Answer(basis=self.leading, products=int(space.products_N[0]), calls=calls)
 
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Forget what is found in here: the next refresh begins where this one did."""
+        before = self._warm
+        if before is not None:
+            # On a GPU what is found takes its place.
+            before = Warm(block_NWP=before.block_NWP.clone(), floor_N=before.floor_N)
+        yield
+        self._warm = before
+
     @property
     def leading(self) -> Tensor:
         """The Dominant basis in the holdout's coordinates, which is how the trainer projects with it."""
@@ -115,6 +127,10 @@ class Course:
         """Train to the next refresh, and count this one if it has not converged."""
         self.unconverged += not self.tracker.converged
         self.problem.advance(self.row.period, self.tracker.basis if self.row.optimizer == "bulk" else None)
+
+    def rehearsal(self) -> AbstractContextManager[None]:
+        """Leave the tracker as it was, whatever it does in here."""
+        return self.tracker.rehearsal()
 
     def steps(self) -> None:
         """Do what comes before a refresh."""

@@ -6,9 +6,10 @@
 
 Every row is a network on a trajectory of SGD or Bulk-SGD at lr 0.05, after 100 steps of SGD, on which the
 tracker refreshes `--course` times. At as many of these as fit into `--seconds`, evenly spread, all solvers
-see the same weights, one after another in one process, in an order that rotates, each after what comes before
-a refresh in training: gradients of a minibatch. What is timed is all that a solver does to get
-its basis: building the gradient graph or linearising, products, small algebra. The tracker's is in the
+see the same weights, one after another in one process, in an order that rotates. Each is timed the second of
+two times, and after what comes before a refresh in training, gradients of a minibatch: so that caches hold
+what the solver left there itself, not what the one before it did. What is timed is all that a solver does to
+get its basis: building the gradient graph or linearising, products, small algebra. The tracker's is in the
 holdout's coordinates, as the trainer uses it; what it takes to give it over all parameters, as the peers do,
 is shown beside it, and the ratios with it ("lifted").
 
@@ -206,12 +207,15 @@ def measure(row: Row, tuned: dict[str, Any], length: int, seconds: float, device
                     return tracker()
                 return peers[name].solve(problem, tuned["peers"][name]["setting"], last)
 
+            with course.rehearsal():
+                solve()
             course.steps()
             spent, answers[name] = timed(solve, device)
             measured[name].seconds.append(spent)
             if name == TRACKER:
                 measured[name].lifting.append(seconds_of(lambda: tracker.basis, device))
         if floor is not None:
+            floor()
             course.steps()
             floors.append(seconds_of(floor, device))
         exact = problem.reference(tracker.basis.sum(0))
