@@ -118,24 +118,14 @@ class Pack:
         Where there is none, the lanes begin anew, but for those that have ended: they stay so.
         """
         found = [self._starting_point(index, None, report) for index in range(len(self._ids))]
-        ended = [state if state is not None and _has_ended(state) else None for state in found]
         begun = [state.step for state in found if state is not None and not _has_ended(state)]
-        chosen, common = found, min(begun, default=None)
-        if all(state is not None for state in found):
-            chosen = [
-                state
-                if state is None or _has_ended(state) or state.step == common
-                else self._starting_point(index, common, report)
-                for index, state in enumerate(found)
-            ]
-        if any(
-            state is None or (end is None and state.step != common)
-            for state, end in zip(chosen, ended, strict=True)
-        ):
-            chosen, common = ended, None
+        chosen, common = self._at_one_step(found, report), min(begun, default=None)
+        if chosen is None:
+            chosen = [state if state is not None and _has_ended(state) else None for state in found]
+            common = None
             if max(begun, default=0) > 0:
                 report(
-                    f"a pack of {ended.count(None)} cells begins at step 0: there is no step of which each "
+                    f"a pack of {chosen.count(None)} cells begins at step 0: there is no step of which each "
                     f"of them has a state; {len(begun)} had one, at step {max(begun):,} at most."
                 )
         if all(state is None for state in chosen):
@@ -148,6 +138,30 @@ class Pack:
             if state is not None:
                 self._adopt(index, state)
         self._common = common
+
+    def _at_one_step(
+        self, found: Sequence[LaneState | None], report: Callable[[str], None]
+    ) -> list[LaneState | None] | None:
+        """Return a state of each lane, all of one step but where it has ended; `None` where one has none.
+
+        Args:
+            found: The newest of each lane.
+            report: See `Pack`.
+        """
+        newest = [state for state in found if state is not None]
+        if len(newest) < len(found):
+            return None
+        common = min((state.step for state in newest if not _has_ended(state)), default=None)
+        chosen: list[LaneState | None] = []
+        for index, state in enumerate(newest):
+            if _has_ended(state) or state.step == common:
+                chosen.append(state)
+                continue
+            earlier = self._starting_point(index, common, report)
+            if earlier is None or earlier.step != common:
+                return None
+            chosen.append(earlier)
+        return chosen
 
     def _passed(self, index: int) -> int:
         """Return up to where a lane has gone: the trainer's step, or that at which the lane had ended."""

@@ -130,6 +130,8 @@ class Record:
         client: For reading metrics.
         artifacts: The files of its runs.
         remote: Whether MLflow is behind HTTP, where reading in parallel pays.
+        of_conditions: Run to the share of the eigenspaces by which its phases ended that had not converged,
+            once its history has been read; `None` where there was none.
     """
 
     name: str
@@ -157,6 +159,7 @@ class Record:
     driver_since_ms: int = 0
     is_driven: bool = False
     lease_beat: str = ""
+    of_conditions: dict[str, float | None] = field(default_factory=dict[str, float | None], compare=False)
 
     def outcome(self, point: int) -> CellOutcome:
         """Return the outcome of the cell of a grid point."""

@@ -6,7 +6,6 @@ matplotlib's object interface only: no global figure, no display, no user style 
 import textwrap
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +20,6 @@ from search_spaces.reports import ReportSpec
 from sweep import names
 from sweep.convergence import UNCONVERGED_LIMIT, unconverged_share
 from sweep.histories import recorded_series
-from sweep.ledger.connection import Artifacts
 from sweep.record import CellOutcome, Record
 from sweep.report.points import seeds
 from sweep.report.states import tally
@@ -242,19 +240,13 @@ def of_conditions(record: Record, outcomes: Iterable[CellOutcome]) -> dict[str, 
     """
     # One of the two is there at the end, the other while a run goes on.
     told = {names.FINAL_SWITCH_STEP, SWITCH_CONVERGED}
-    known = _known(record.artifacts)
+    known = record.of_conditions
     conditional = [outcome for outcome in outcomes if told & outcome.metrics.keys()]
     new = [outcome for outcome in conditional if outcome.run_id not in known]
     for outcome, history in recorded_series(record, new, {SWITCH_CONVERGED}.__contains__):
         known[str(outcome.run_id)] = unconverged_share(history, ())
     shares = {outcome.cell_id: known.get(str(outcome.run_id)) for outcome in conditional}
     return {cell: share for cell, share in shares.items() if share is not None}
-
-
-@lru_cache(maxsize=4)
-def _known(_artifacts: Artifacts) -> dict[str, float | None]:
-    """Return where the shares of a record's runs are kept: most of a report's figures are about the same."""
-    return {}
 
 
 def _convergence(what: str, shares: Sequence[float], num_cells: int) -> str:

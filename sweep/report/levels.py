@@ -53,7 +53,7 @@ def levels_data(record: Record, spec: LevelsSpec) -> LevelsData:
     groups = group(record, points, row_axes)
     outcomes = [record.outcomes[cell] for cells in groups.values() for cell in cells]
     wanted = {*spec.series, *convergence_series(spec.series)}
-    read = read_histories(record, filter(_is_whole, outcomes), wanted.__contains__)
+    read = read_histories(record, filter(_has_completed, outcomes), wanted.__contains__)
     windows = {
         cell: {name: _in_window(series, spec, record.outcomes[cell]) for name, series in history.items()}
         for cell, history in read.items()
@@ -71,7 +71,7 @@ def levels_data(record: Record, spec: LevelsSpec) -> LevelsData:
     return LevelsData(row_axes=row_axes, rows=tuple(rows), unconverged=known)
 
 
-def _is_whole(outcome: CellOutcome) -> bool:
+def _has_completed(outcome: CellOutcome) -> bool:
     return outcome.status is Status.COMPLETED
 
 
