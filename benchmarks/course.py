@@ -1,7 +1,7 @@
 """A row's trajectory with the tracker on it, from refresh to refresh."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 from torch import Tensor
@@ -127,10 +127,6 @@ class Course:
         """Train to the next refresh, and count this one if it has not converged."""
         self.unconverged += not self.tracker.converged
         self.problem.advance(self.row.period, self.tracker.basis if self.row.optimizer == "bulk" else None)
-
-    def rehearsal(self) -> AbstractContextManager[None]:
-        """Leave the tracker as it was, whatever it does in here."""
-        return self.tracker.rehearsal()
 
     def steps(self) -> None:
         """Do what comes before a refresh."""

@@ -207,7 +207,7 @@ def measure(row: Row, tuned: dict[str, Any], length: int, seconds: float, device
                     return tracker()
                 return peers[name].solve(problem, tuned["peers"][name]["setting"], last)
 
-            with course.rehearsal():
+            with tracker.rehearsal():
                 solve()
             course.steps()
             spent, answers[name] = timed(solve, device)

@@ -119,7 +119,8 @@ class Pack:
         """
         found = [self._starting_point(index, None, report) for index in range(len(self._ids))]
         begun = [state.step for state in found if state is not None and not _has_ended(state)]
-        chosen, common = self._at_one_step(found, report), min(begun, default=None)
+        common = min(begun, default=None)
+        chosen = self._at_step(common, found, report)
         if chosen is None:
             chosen = [state if state is not None and _has_ended(state) else None for state in found]
             common = None
@@ -139,26 +140,24 @@ class Pack:
                 self._adopt(index, state)
         self._common = common
 
-    def _at_one_step(
-        self, found: Sequence[LaneState | None], report: Callable[[str], None]
+    def _at_step(
+        self, common: int | None, found: Sequence[LaneState | None], report: Callable[[str], None]
     ) -> list[LaneState | None] | None:
-        """Return a state of each lane, all of one step but where it has ended; `None` where one has none.
+        """Return a state of each lane, of step `common` but where it has ended; `None` where one has none.
 
         Args:
-            found: The newest of each lane.
+            common: The step; `None` where all have ended.
+            found: The newest state of each lane.
             report: See `Pack`.
         """
         newest = [state for state in found if state is not None]
         if len(newest) < len(found):
             return None
-        common = min((state.step for state in newest if not _has_ended(state)), default=None)
         chosen: list[LaneState | None] = []
         for index, state in enumerate(newest):
-            if _has_ended(state) or state.step == common:
-                chosen.append(state)
-                continue
-            earlier = self._starting_point(index, common, report)
-            if earlier is None or earlier.step != common:
+            fits = _has_ended(state) or state.step == common
+            earlier = state if fits else self._starting_point(index, common, report)
+            if earlier is None or not (fits or earlier.step == common):
                 return None
             chosen.append(earlier)
         return chosen

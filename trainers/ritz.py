@@ -125,14 +125,10 @@ def inverse_factor(gram_NWW: Small) -> Small:
     identity = np.eye(gram_NWW.shape[1])
     if not _all_finite(gram_NWW):
         gram_NWW = np.where(_finite_lanes(gram_NWW), gram_NWW, identity)
-    nothing = diagonal_of(gram_NWW) == 0
-    some = bool(nothing.any())
-    if some:
-        gram_NWW = np.where(nothing[:, :, None], identity, gram_NWW)
-    factor = torch.linalg.cholesky_ex(torch.from_numpy(gram_NWW))[0]
+    nothing = (diagonal_of(gram_NWW) == 0)[:, :, None]
+    factor = torch.linalg.cholesky_ex(torch.from_numpy(np.where(nothing, identity, gram_NWW)))[0]
     right = torch.from_numpy(identity).expand_as(factor)
-    inverse = torch.linalg.solve_triangular(factor, right, upper=False).numpy()
-    return np.where(nothing[:, :, None], 0.0, inverse) if some else inverse
+    return np.where(nothing, 0.0, torch.linalg.solve_triangular(factor, right, upper=False).numpy())
 
 
 def whitening_of(gram_NMM: Small, rank_tolerance: float, device: torch.device) -> tuple[Small, Flags]:

@@ -47,6 +47,7 @@ class Span:
         )
         self._theta = self.values_NM[:, :width]
         self._leading = coefficients[:, :, :width].mT
+        self._residuals = np.concatenate([-self._theta[:, :, None] * self._leading, self._leading], 2)
 
     @property
     def lowest_N(self) -> Small:
@@ -65,10 +66,7 @@ class Span:
     @property
     def residuals_NWR(self) -> Tensor:
         """The leading pairs' residuals H x - theta x as combinations of rows."""
-        return torch.from_numpy(self._residuals())
-
-    def _residuals(self) -> Small:
-        return np.concatenate([-self._theta[:, :, None] * self._leading, self._leading], 2)
+        return torch.from_numpy(self._residuals)
 
     @property
     @SILENT
@@ -77,9 +75,8 @@ class Span:
 
         What rounding may have left of each is added to its square: it goes by what it is added up from.
         """
-        residuals = self._residuals()
-        left = (np.square(residuals) * diagonal_of(self._gram)[:, None]).sum(2)
-        return with_diagonal(self._inner(residuals), ROUNDING[self._dtype] * left)
+        left = (np.square(self._residuals) * diagonal_of(self._gram)[:, None]).sum(2)
+        return with_diagonal(self._inner(self._residuals), ROUNDING[self._dtype] * left)
 
     def _inner(self, combinations_NWR: Small) -> Small:
         """Return the inner products of combinations of rows, (N, W, W)."""
@@ -101,11 +98,11 @@ class Span:
             The values and the bounds on residuals, (N, W) float64 on the host, and the new basis as
             combinations of rows, (N, W, R) of their type, on their device.
         """
-        residuals, rounding = self._residuals(), 0.0
+        rounding = 0.0
         if outside_NWW is None:
-            outside_NWW, rounding = self._inner(residuals), ROUNDING[self._dtype]
+            outside_NWW, rounding = self._inner(self._residuals), ROUNDING[self._dtype]
         step = power_step(self._theta, outside_NWW, floor_N.numpy(), rounding=rounding, device=self._device)
-        combinations = step.shares_NW[:, :, None] * residuals
+        combinations = step.shares_NW[:, :, None] * self._residuals
         combinations[:, :, : self._leading.shape[2]] += self._leading
         moved = times(step.turn_NWW, combinations)
         whole = times(inverse_factor(self._inner(moved)), moved)
